@@ -1,0 +1,29 @@
+"""What can go wrong, sorted by whose mistake it is.
+
+Everything that the user can mend is a `UserError`: the command line prints its one sentence and exits with status 2.
+Anything else is a defect of ours or of the machine: status 1.
+"""
+
+
+class UserError(Exception):
+    """The user's input is wrong; the message says what, where and what to do, in one sentence."""
+
+
+class ConfigError(UserError):
+    """A configuration does not describe an experiment."""
+
+
+class DataError(UserError):
+    """A log, or one of its columns or values, cannot be used as the configuration says."""
+
+
+class DatasetError(UserError):
+    """A prepared dataset is missing, damaged, or was made by another version."""
+
+
+class RunError(UserError):
+    """A run folder is missing, damaged, or cannot be used for what was asked."""
+
+
+class TrainingDiverged(UserError):
+    """A loss term stopped being a finite number; the step, the term and the batch's ids are saved beside the run."""

@@ -1,0 +1,1 @@
+"""Click models: MUSENET and what it is compared with."""

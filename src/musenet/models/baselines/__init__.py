@@ -1,0 +1,1 @@
+"""The models that MUSENET is compared with, each in one file."""

@@ -1,0 +1,1 @@
+"""Generators of ordinary log files with known truths, for tests, demonstrations and benchmarks."""
