@@ -26,7 +26,9 @@ def parse_duration(value: object) -> object:
         return value
     match = _DURATION.fullmatch(value)
     if match is None:
-        raise ValueError(f"'{value}' is not a duration: write a number of seconds, or for example '7 days' or '90 minutes'")
+        raise ValueError(
+            f"'{value}' is not a duration: write a number of seconds, or for example '7 days' or '90 minutes'"
+        )
     return float(match[1]) * _UNITS[match[2]]
 
 

@@ -90,7 +90,9 @@ class Features(Options):
         seen: dict[str, str] = {}
         for feature in self.resolved():
             if feature.name in seen:
-                raise ValueError(f"'{feature.name}' is listed twice ({seen[feature.name]} and {feature.side}): keep one")
+                raise ValueError(
+                    f"'{feature.name}' is listed twice ({seen[feature.name]} and {feature.side}): keep one"
+                )
             if feature.type == "position" and feature.side != "candidate":
                 raise ValueError(f"'{feature.name}' is a position, so it belongs under candidate, not {feature.side}")
             seen[feature.name] = feature.side

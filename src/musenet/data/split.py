@@ -25,7 +25,9 @@ class PartsSplit(Options):
     @model_validator(mode="after")
     def _leaves_training(self) -> "PartsSplit":
         if self.test + self.valid >= self.parts:
-            raise ValueError(f"test ({self.test}) and valid ({self.valid}) leave none of {self.parts} parts to train on")
+            raise ValueError(
+                f"test ({self.test}) and valid ({self.valid}) leave none of {self.parts} parts to train on"
+            )
         return self
 
 
