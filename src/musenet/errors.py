@@ -25,5 +25,5 @@ class RunError(UserError):
     """A run folder is missing, damaged, or cannot be used for what was asked."""
 
 
-class TrainingDiverged(UserError):
+class TrainingDivergedError(UserError):
     """A loss term stopped being a finite number; the step, the term and the batch's ids are saved beside the run."""

@@ -1,0 +1,144 @@
+"""The experiment: one YAML, validated whole before anything runs.
+
+Each part's options stand beside what they configure; this file only composes them, and turns what pydantic finds wrong
+into sentences that name the key, what was found, what is allowed and the nearest valid spelling.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from musenet.data.recipe import Recipe
+from musenet.data.sources.complete_journey import CompleteJourneyOptions
+from musenet.data.sources.own_files import OwnFilesOptions
+from musenet.errors import ConfigError
+from musenet.models.musenet.model import MusenetOptions
+from musenet.models.registry import AnyModelOptions
+from musenet.options import Options
+from musenet.training.options import TrainingOptions
+
+DataOptions = Annotated[OwnFilesOptions | CompleteJourneyOptions, Field(discriminator="source")]
+
+
+class CompareOptions(Options):
+    """What `compare` puts side by side."""
+
+    models: dict[str, AnyModelOptions] = Field({}, description="a row of the table each: its label, and the model")
+    reference: str | None = Field(None, description="the row that all others are compared with; the first if unset")
+    base: str | None = Field(None, description="the row that RelaImpr counts from; the first if unset")
+    seeds: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _rows_exist(self) -> "CompareOptions":
+        for key in ("reference", "base"):
+            row = getattr(self, key)
+            if row is not None and row not in self.models:
+                raise ValueError(f"{key}: '{row}' is none of the models: {', '.join(self.models)}")
+        return self
+
+
+class Experiment(Recipe):
+    """A log, how it is prepared, a model and how it is trained."""
+
+    name: str = Field(pattern=r"^[\w.-]+$", description="names the folders of the dataset and of the runs")
+    data: DataOptions
+    model: AnyModelOptions = MusenetOptions()
+    training: TrainingOptions = TrainingOptions()
+    compare: CompareOptions = CompareOptions()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part that decides the dataset."""
+        return Recipe.model_validate({name: getattr(self, name) for name in Recipe.model_fields})
+
+
+def load_experiment(path: Path, overrides: list[str] | None = None) -> Experiment:
+    """Read a YAML file, apply `key.path=value` overrides and validate the whole.
+
+    Raises:
+        ConfigError: on a missing file, bad YAML, or anything that validation finds; one sentence per mistake.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}: give the path of a configuration (`musenet init` writes one)") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text file ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}")
+    return validate_experiment(apply_overrides(content, overrides or []), str(path))
+
+
+def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Set `key.path=value`, values read as YAML.
+
+    >>> apply_overrides({"model": {"scenarios": 4}}, ["model.scenarios=6"])
+    {'model': {'scenarios': 6}}
+    """
+    result: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: write key.path=value, for example --set model.scenarios=6")
+        *parents, last = key.strip().split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {override}: '{parent}' is a single value, nothing can be set below it")
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    return result
+
+
+def validate_experiment(content: dict[str, Any], origin: str) -> Experiment:
+    """Validate a mapping; `origin` names it in messages. Raises `ConfigError`."""
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        sentences = list(dict.fromkeys(_sentence(detail) for detail in details))
+        raise ConfigError(f"{origin}: " + "; ".join(sentences)) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration, for editors to complete."""
+    return Experiment.model_json_schema()
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    """One mistake in words: where, what was found, what is allowed."""
+    names = [str(part) for part in detail["loc"]]
+    key = ".".join(name for name in names if not name.endswith("]") and "(" not in name)
+    if detail["type"] == "extra_forbidden":
+        return _unknown_key(key)
+    found = "" if detail["type"] == "missing" else f" (found {_short(detail['input'])})"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{key or 'the configuration'}: {message[0].lower()}{message[1:]}{found}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _unknown_key(key: str) -> str:
+    wrong = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(wrong, sorted(_all_keys()), n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'?" if near else "see docs/configuration.md for the keys there are"
+    return f"{key}: there is no key '{wrong}' here; {hint}"
+
+
+def _all_keys() -> set[str]:
+    schema = json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return {name for part in parts for name in part.get("properties", {})}

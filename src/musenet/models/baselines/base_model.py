@@ -1,0 +1,47 @@
+"""BaseModel: embedding and MLP over user, pooled history, item, context and candidate."""
+
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.layers import TwoSidedMLP
+
+
+class BaseModelOptions(ModelOptions):
+    """Options of BaseModel."""
+
+    name: Literal["base_model"] = "base_model"
+    hidden: list[int] = [128, 64]
+
+
+class BaseModel(ClickModel):
+    """logit = MLP([p_u, mean of B_u, o_u, b_t]) (the paper's section 4.1)."""
+
+    options_type = BaseModelOptions
+
+    def __init__(self, options: BaseModelOptions, schema: Schema) -> None:
+        super().__init__()
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        self.inputs = Inputs(
+            schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features
+        )
+        self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        request_part = self.mlp.request_part(self.inputs.request(values, batch))
+        return Prediction(logit=self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0])
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, Eq 11."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch))}
+
+
+def weighted_cross_entropy(logit: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Eq 11: mean cross-entropy over the batch's candidates, weighted if the log has weights."""
+    return F.binary_cross_entropy_with_logits(logit, batch.label, weight=batch.weight)

@@ -1,0 +1,133 @@
+"""One embedding table for all fields, of which a step touches only the rows that its batch uses."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
+from musenet.data.dataset import Field
+
+
+class EmbeddingTable(nn.Module):
+    """Embeddings of all fields, one below the other; row 0 is padding and stays zero.
+
+    `look_up` hands out the distinct rows of a batch as a leaf tensor. The backward pass ends there, so that its cost,
+    and that of `LazyAdam`, does not grow with the table.
+
+    Args:
+        rows: rows of the table, padding included.
+        size: D.
+    """
+
+    def __init__(self, rows: int, size: int) -> None:
+        super().__init__()
+        weight = torch.randn(rows, size) * 0.05
+        weight[0] = 0
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.rows: Tensor | None = None
+        self.values: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return self.weight.shape[1]
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """(U, D) the embeddings of the distinct `rows` (U,)."""
+        values = self.weight.index_select(0, rows)
+        if torch.is_grad_enabled():
+            values.requires_grad_()
+            self.rows, self.values = rows, values
+        return values
+
+
+def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
+    """(R, H·D) mean embedding of each history column over a request's events; zero without events.
+
+    Args:
+        values: (U, D) looked-up embeddings.
+        codes: (T, H) events of all requests.
+        offset: (R + 1,) where each request's events begin.
+    """
+    if codes.shape[1] == 0:
+        return values.new_zeros(offset.shape[0] - 1, 0)
+    starts = offset[:-1].contiguous()
+    columns = [F.embedding_bag(column.contiguous(), values, starts, mode="mean") for column in codes.unbind(1)]
+    return torch.cat(columns, dim=1)
+
+
+class FieldEmbeddings(nn.Module):
+    """Turns chosen columns of a batch's codes into one row of embeddings.
+
+    Args:
+        fields: the fields that the code tensor holds, in order.
+        chosen: which of them to use.
+        size: D.
+    """
+
+    def __init__(self, fields: tuple[Field, ...], chosen: list[Field], size: int) -> None:
+        super().__init__()
+        names = {field.name for field in chosen}
+        self.single: list[int] = []
+        self.multiple: list[tuple[int, int]] = []
+        start = 0
+        for field in fields:
+            if field.name in names and field.kind == "multi_valued":
+                self.multiple.append((start, start + field.width))
+            elif field.name in names:
+                self.single.append(start)
+            start += field.width
+        self.everything = self.single == list(range(start))
+        self.out = size * (len(self.single) + len(self.multiple))
+
+    def forward(self, values: Tensor, codes: Tensor) -> Tensor:
+        """(rows, out) from the looked-up `values` (U, D) and `codes` (rows, widths)."""
+        chosen = codes if self.everything else codes[:, self.single]
+        parts = [F.embedding(chosen, values).flatten(1)]
+        for begin, end in self.multiple:
+            parts.append(F.embedding_bag(codes[:, begin:end].contiguous(), values, mode="mean", padding_idx=0))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class Inputs(nn.Module):
+    """The two sides of a batch as plain rows: the request's, computed once, and the candidates'.
+
+    Request: profile p_u, context o_u, mean of the history B_u, numeric values. Candidate: item b_t, its circumstances,
+    numeric values and, if asked, the repeat features.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        size: int,
+        *,
+        ids: list[str],
+        repeat_features: bool,
+    ) -> None:
+        super().__init__()
+        self.repeat_features = repeat_features and schema.has_repeats
+        seen = {"user": "user" in ids, "item": "item" in ids, "history": True, "context": True, "candidate": True}
+        self.of_request = FieldEmbeddings(schema.request_fields, _seen(schema.request_fields, seen), size)
+        self.of_candidate = FieldEmbeddings(schema.candidate_fields, _seen(schema.candidate_fields, seen), size)
+        history = [place for place, f in enumerate(schema.history_fields) if seen["item"] or not f.is_id]
+        self.history_columns = history
+        self.request_size = self.of_request.out + len(history) * size + len(schema.request_dense)
+        self.candidate_size = (
+            self.of_candidate.out + len(schema.candidate_dense) + (REPEAT_FEATURES if self.repeat_features else 0)
+        )
+
+    def request(self, values: Tensor, batch: Batch) -> Tensor:
+        """(R, request_size)."""
+        pooled = mean_of_history(values, batch.history_codes[:, self.history_columns], batch.history_offset)
+        return torch.cat([self.of_request(values, batch.request_codes), pooled, batch.request_dense], dim=1)
+
+    def candidate(self, values: Tensor, batch: Batch) -> Tensor:
+        """(N, candidate_size)."""
+        parts = [self.of_candidate(values, batch.candidate_codes), batch.candidate_dense]
+        if self.repeat_features:
+            parts.append(batch.repeat_features)
+        return torch.cat(parts, dim=1)
+
+
+def _seen(fields: tuple[Field, ...], seen: dict[str, bool]) -> list[Field]:
+    return [field for field in fields if seen[field.side] or not field.is_id]

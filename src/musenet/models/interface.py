@@ -1,0 +1,106 @@
+"""What every click model answers, whatever it is inside.
+
+Shapes: R requests, N candidates, K scenarios.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from musenet.data.batches import Batch
+from musenet.models.embedding import EmbeddingTable
+from musenet.options import Options
+
+
+class ModelOptions(Options):
+    """Options that all models share; each model's own stand in its file."""
+
+    name: str
+    embedding: int = Field(16, ge=1, description="size D of every embedding")
+    ids: list[Literal["user", "item"]] = Field(
+        ["user", "item"], description="which sides' ids the model sees; ids can memorise a small log"
+    )
+    repeat_features: bool = Field(True, description="see the repeat indicator, count and recency of each candidate")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of a batch."""
+
+    logit: Tensor
+    """(N,) of a click."""
+    scenario_logit: Tensor | None = None
+    """(N, K) z_k: each scenario's logit."""
+    log_assignment: Tensor | None = None
+    """(R, K) log a; (N, K) where the metric space sees the candidate."""
+    repeat_probability: Tensor | None = None
+    """(R, K) p_r of each scenario."""
+    distance: Tensor | None = None
+    """(R, K) squared distances to the prototypes, scaled: the logits of the assignment are their negatives."""
+    position: Tensor | None = None
+    """(R, M) f_omega(x): where the request lies in the metric space."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A named part of the loss."""
+
+    value: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn at `rate` times the training's learning rate."""
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """Signs of health of the scenarios (DESIGN 5.4) and what is wrong with them, in words."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class ClickModel(nn.Module):
+    """A click model: an embedding table and what is computed from it.
+
+    A model knows no files, devices or optimizers. It is built from its options and the schema of the batches.
+    """
+
+    options_type: ClassVar[type[ModelOptions]]
+    table: EmbeddingTable
+    progress: float = 1.0
+    """How far training has come, in [0, 1] of the planned steps; set before every step. 1 when scoring."""
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        raise NotImplementedError
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """The terms whose weighted sum is trained."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What the dense optimizer trains; the embedding table is trained apart."""
+        return [ParameterGroup([p for p in self.parameters() if p is not self.table.weight])]
+
+    def after_step(self, prediction: Prediction, batch: Batch) -> None:
+        """Change what is not learned by gradient; called after each optimizer step."""
+
+    def keep_from(self) -> float:
+        """Progress from which on the weights may be kept as the best; 0 unless the model changes nature on the way."""
+        return 0.0
+
+    def health(self) -> Health:
+        """How the scenarios did since the last call."""
+        return Health()
+
+    def embedding_parameters(self) -> Any:
+        """The table's weight, for counting."""
+        return self.table.weight

@@ -1,0 +1,93 @@
+"""Layers that the models share.
+
+Shapes: R requests, N candidates, K parallel networks, H hidden units.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    """Initial weights as of `torch.nn.Linear`: uniform within 1/sqrt(fan_in)."""
+    bound = 1 / math.sqrt(max(fan_in, 1))
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+class ParallelLinear(nn.Module):
+    """K linear layers in one product: (K, rows, in) -> (K, rows, out)."""
+
+    def __init__(self, networks: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = _uniform(networks, inputs, outputs, fan_in=inputs)
+        self.bias = _uniform(networks, 1, outputs, fan_in=inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, rows, out)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class ParallelMLP(nn.Module):
+    """K MLPs over one common input, K a dimension of the products: (rows, in) -> (K, rows, out).
+
+    Args:
+        networks: K.
+        inputs: size of the common input.
+        hidden: sizes of the ReLU layers.
+        outputs: size of the linear last layer.
+    """
+
+    def __init__(self, networks: int, inputs: int, hidden: list[int], outputs: int = 1) -> None:
+        super().__init__()
+        self.networks = networks
+        self.first = nn.Linear(inputs, networks * hidden[0])
+        sizes = [*hidden, outputs]
+        self.rest = nn.ModuleList(ParallelLinear(networks, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, rows, out)."""
+        return self.after_first(self.first(x))
+
+    def after_first(self, first: Tensor) -> Tensor:
+        """Go on from the first layer's sums, (rows, K·hidden[0])."""
+        x = first.view(first.shape[0], self.networks, -1).transpose(0, 1)
+        for layer in self.rest:
+            x = layer(torch.relu(x))
+        return x
+
+
+class TwoSidedMLP(nn.Module):
+    """K MLPs over [request, candidate] whose first layer is split, so that the request's part is computed R times.
+
+    W [x_request, x_candidate] = W_1 x_request + W_2 x_candidate.
+
+    Args:
+        networks: K.
+        request: size of the request's input.
+        candidate: size of the candidate's input.
+        hidden: sizes of the ReLU layers.
+    """
+
+    def __init__(self, networks: int, request: int, candidate: int, hidden: list[int]) -> None:
+        super().__init__()
+        self.from_request = nn.Linear(request, networks * hidden[0], bias=False)
+        self.mlp = ParallelMLP(networks, candidate, hidden)
+        total = request + candidate
+        for weight in (self.from_request.weight, self.mlp.first.weight, self.mlp.first.bias):
+            nn.init.uniform_(weight, -1 / math.sqrt(total), 1 / math.sqrt(total))
+
+    def request_part(self, request: Tensor) -> Tensor:
+        """(R, K·hidden[0]) what a request adds to the first layer."""
+        return self.from_request(request)
+
+    def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor) -> Tensor:
+        """(K, N) one number per network and candidate.
+
+        Args:
+            request_part: (R, K·hidden[0]) of `request_part`.
+            candidate: (N, candidate).
+            of: (N,) the candidate's request.
+        """
+        first = self.mlp.first(candidate) + request_part.index_select(0, of)
+        return self.mlp.after_first(first).squeeze(2)

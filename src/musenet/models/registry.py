@@ -1,0 +1,22 @@
+"""Which models there are: one line each."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from musenet.data.batches import Schema
+from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
+from musenet.models.interface import ClickModel, ModelOptions
+from musenet.models.musenet.model import Musenet, MusenetOptions
+
+MODELS: dict[str, type[ClickModel]] = {
+    "musenet": Musenet,
+    "base_model": BaseModel,
+}
+
+AnyModelOptions = Annotated[MusenetOptions | BaseModelOptions, Field(discriminator="name")]
+
+
+def build_model(options: ModelOptions, schema: Schema) -> ClickModel:
+    """The model that the options name, with fresh weights from torch's global generator."""
+    return MODELS[options.name](options, schema)  # type: ignore[call-arg]

@@ -1,0 +1,26 @@
+"""How a model is trained."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from musenet.options import Options
+
+
+class TrainingOptions(Options):
+    """Epochs, batches, learning rate, when to stop and what to keep."""
+
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(1024, ge=1, description="candidates per batch; whole requests fill it")
+    learning_rate: float = Field(0.001, gt=0)
+    embedding_learning_rate: float | None = Field(None, gt=0, description="of the embedding table; as the rest if unset")
+    unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
+    validations_per_epoch: int = Field(4, ge=1)
+    patience: int = Field(4, ge=1, description="stop after so many validations without a better one")
+    monitor: Literal["auc", "logloss"] = Field("auc", description="what decides, on validation, which weights are kept")
+    validation_impressions: int = Field(
+        500_000, ge=1, description="validation during training uses about so many impressions, the same every time"
+    )
+    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints to resume from")
+    threads: int | None = Field(None, ge=1, description="torch threads; all cores if unset")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
