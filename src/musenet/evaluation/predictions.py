@@ -1,0 +1,255 @@
+"""What a model says of every impression of a split, in memory and as Parquet.
+
+Shapes: N candidates, R requests, K scenarios.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from musenet.data.batches import Batch, BatchBuilder
+from musenet.data.dataset import Dataset, Split
+from musenet.errors import RunError
+from musenet.evaluation.intervals import Sample
+from musenet.files import replacing
+from musenet.metrics import auc, logloss_from_logit
+from musenet.models.interface import ClickModel, Prediction
+
+BATCH_SIZE = 16_384
+"""Candidates scored at once: more is no faster, and K networks' activations must fit in memory."""
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A model's answers: a row per candidate in order of its request, and a row per request."""
+
+    request: Integers
+    """(N) row of the dataset's requests, ascending."""
+    user: Integers
+    """(N) row of the dataset's users."""
+    item: Integers
+    """(N) row of the dataset's items."""
+    time: Integers
+    """(N) of the request, in the dataset's unit."""
+    label: NDArray[np.int8]
+    """(N) 0 or 1."""
+    logit: Floats
+    """(N) of a click."""
+    weight: Floats | None
+    """(N) importance, where the log has weights."""
+    repeat_indicator: NDArray[np.bool_]
+    """(N) whether the candidate repeats an earlier event."""
+    requests: Integers
+    """(R) rows of the dataset's requests, ascending."""
+    assignment: Floats | None
+    """(R, K) probability of each scenario; None for models without scenarios."""
+    repeat_probability: Floats | None
+    """(R, K) p_r of each scenario."""
+    true_scenario: Integers | None
+    """(R) the generator's scenario, -1 unknown; None for a log that does not tell."""
+
+    @property
+    def place(self) -> Integers:
+        """(N) the candidate's request as a row of the (R, …) arrays."""
+        return np.searchsorted(self.requests, self.request)
+
+    def sample(self) -> Sample:
+        """The rows as metrics and intervals take them."""
+        return Sample(self.label.astype(np.float64), self.logit, self.user, self.request, self.weight)
+
+    def to_parquet(self, candidates: Path, requests: Path) -> None:
+        """Write one file of candidates and one of requests, each replaced whole."""
+        columns = {name: getattr(self, name) for name in _CANDIDATE_COLUMNS}
+        _write(candidates, {name: column for name, column in columns.items() if column is not None})
+        of_request: dict[str, Any] = {"request": self.requests}
+        for name, values in (("probability", self.assignment), ("repeat_probability", self.repeat_probability)):
+            if values is not None:
+                of_request |= {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
+        if self.true_scenario is not None:
+            of_request["true_scenario"] = self.true_scenario
+        _write(requests, of_request)
+
+    @classmethod
+    def from_parquet(cls, candidates: Path, requests: Path) -> "Predictions":
+        """Read what `to_parquet` wrote; raises `RunError` if a file is missing or damaged."""
+        rows, of_request = _read(candidates), _read(requests)
+        missing = [name for name in _CANDIDATE_COLUMNS if name not in rows and name != "weight"]
+        if missing or "request" not in of_request:
+            raise RunError(f"{candidates} lacks the columns {', '.join(missing) or 'request'}: evaluate the run again")
+        return cls(
+            **{name: rows.get(name) for name in _CANDIDATE_COLUMNS},  # type: ignore[arg-type]
+            requests=of_request["request"],
+            assignment=_matrix(of_request, "probability"),
+            repeat_probability=_matrix(of_request, "repeat_probability"),
+            true_scenario=of_request.get("true_scenario"),
+        )
+
+
+_CANDIDATE_COLUMNS = ("request", "user", "item", "time", "label", "logit", "weight", "repeat_indicator")
+
+
+def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int = BATCH_SIZE) -> Predictions:
+    """Score every impression of a split as serving would: unseen rows untouched, positions fixed, progress 1.
+
+    Args:
+        model: a trained model, on any device; its mode and progress are left as they were.
+        dataset: the dataset it was trained on.
+        split: which period.
+        batch_size: candidates at once.
+    """
+    period = dataset.manifest.splits[split]
+    requests = np.arange(period.begin, period.end)
+    logits: list[Floats] = []
+    assignments: list[Floats] = []
+    repeat_probabilities: list[Floats] = []
+    with scoring(model) as device:
+        for batch in _batches(dataset, requests, batch_size):
+            on_device = batch.to(device)
+            prediction: Prediction = model(on_device)
+            logits.append(_numpy(prediction.logit))
+            if prediction.log_assignment is not None:
+                assignments.append(_numpy(_per_request(prediction.log_assignment, on_device)))
+            if prediction.repeat_probability is not None:
+                repeat_probabilities.append(_numpy(prediction.repeat_probability))
+    return _gather(
+        dataset,
+        requests,
+        logit=np.concatenate(logits) if logits else np.zeros(0),
+        assignment=np.concatenate(assignments) if assignments else None,
+        repeat_probability=np.concatenate(repeat_probabilities) if repeat_probabilities else None,
+    )
+
+
+def validation_scores(
+    model: ClickModel, dataset: Dataset, limit: int, split: Split = "valid", batch_size: int = BATCH_SIZE
+) -> dict[str, float]:
+    """AUC and logloss on about `limit` impressions: whole requests, evenly spaced, the same every time."""
+    logits, labels, weights = [], [], []
+    with scoring(model) as device:
+        for batch in _batches(dataset, evenly_spaced(dataset, split, limit), batch_size):
+            logits.append(_numpy(model(batch.to(device)).logit))
+            labels.append(batch.label.numpy())
+            if batch.weight is not None:
+                weights.append(batch.weight.numpy())
+    if not logits:
+        return {"auc": float("nan"), "logloss": float("nan")}
+    label, logit = np.concatenate(labels), np.concatenate(logits)
+    weight = np.concatenate(weights) if weights else None
+    if not np.isfinite(logit).all():
+        return {"auc": float("nan"), "logloss": float("nan")}
+    return {"auc": auc(label, logit, weight), "logloss": logloss_from_logit(label, logit, weight)}
+
+
+def evenly_spaced(dataset: Dataset, split: Split, limit: int) -> Integers:
+    """Rows of about `limit` impressions' worth of requests, spread evenly over the split; all of them if they fit."""
+    period = dataset.manifest.splits[split]
+    requests = period.end - period.begin
+    wanted = requests if period.impressions <= limit else max(1, round(requests * limit / period.impressions))
+    return period.begin + np.arange(wanted, dtype=np.int64) * requests // wanted
+
+
+@contextmanager
+def scoring(model: ClickModel) -> Iterator[torch.device]:
+    """The model in evaluation mode at progress 1 without gradients; as it was afterwards. Yields its device."""
+    was_training, progress = model.training, model.progress
+    model.eval()
+    model.progress = 1.0
+    try:
+        with torch.inference_mode():
+            yield next(model.parameters()).device
+    finally:
+        model.train(was_training)
+        model.progress = progress
+
+
+def _batches(dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
+    """Batches of these requests, in order; the next one is gathered while one is scored."""
+    builder = BatchBuilder(dataset)
+    offset = np.asarray(dataset.column("requests/candidate_offset"))
+    sizes = offset[requests + 1] - offset[requests]
+    batch_of = (np.cumsum(sizes) - sizes) // batch_size
+    parts = [part for part in np.split(requests, np.flatnonzero(np.diff(batch_of)) + 1) if len(part)]
+    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
+        pending = pool.submit(builder.build, parts[0]) if parts else None
+        for following in [*parts[1:], None]:
+            if pending is None:
+                return
+            batch = pending.result()
+            pending = None if following is None else pool.submit(builder.build, following)
+            yield batch
+
+
+def _gather(
+    dataset: Dataset, requests: Integers, logit: Floats, assignment: Floats | None, repeat_probability: Floats | None
+) -> Predictions:
+    """The model's answers beside what the dataset knows of the same rows; requests are consecutive."""
+    offset = np.asarray(dataset.column("requests/candidate_offset"))
+    begin, end = (int(offset[requests[0]]), int(offset[requests[-1] + 1])) if len(requests) else (0, 0)
+    request = np.repeat(requests, np.diff(offset[np.append(requests, requests[-1:] + 1)]))
+
+    def of_candidate(name: str, dtype: Any) -> NDArray[Any] | None:
+        path = f"candidates/{name}"
+        return np.asarray(dataset.column(path)[begin:end]).astype(dtype) if dataset.has(path) else None
+
+    indicator = of_candidate("repeat_indicator", np.bool_)
+    known = np.asarray(dataset.column("requests/true_scenario")) if dataset.has("requests/true_scenario") else None
+    return Predictions(
+        request=request,
+        user=np.asarray(dataset.column("requests/user"))[request].astype(np.int64),
+        item=np.asarray(dataset.column("candidates/item")[begin:end]).astype(np.int64),
+        time=np.asarray(dataset.column("requests/time"))[request].astype(np.int64),
+        label=np.asarray(dataset.column("candidates/label")[begin:end]).astype(np.int8),
+        logit=logit,
+        weight=of_candidate("weight", np.float64),
+        repeat_indicator=np.zeros(end - begin, dtype=np.bool_) if indicator is None else indicator,
+        requests=requests,
+        assignment=assignment,
+        repeat_probability=repeat_probability,
+        true_scenario=None if known is None else known[requests].astype(np.int64),
+    )
+
+
+def _per_request(log_assignment: Tensor, batch: Batch) -> Tensor:
+    """(R, K) probabilities; where every candidate has its own (N, K), the mean over the request's candidates."""
+    probability = log_assignment.double().exp()
+    if probability.shape[0] == batch.requests:
+        return probability
+    total = probability.new_zeros(batch.requests, probability.shape[1]).index_add_(0, batch.request, probability)
+    return total / torch.bincount(batch.request, minlength=batch.requests)[:, None]
+
+
+def _numpy(tensor: Tensor) -> Floats:
+    return np.asarray(tensor.double().cpu().numpy())
+
+
+def _write(path: Path, columns: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), temporary)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise RunError(f"{path} is missing: run `musenet evaluate` on the run first")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): evaluate the run again") from error
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _matrix(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
+    count = sum(column.removeprefix(f"{name}_").isdigit() for column in columns if column.startswith(f"{name}_"))
+    return np.stack([columns[f"{name}_{k}"] for k in range(count)], axis=1) if count else None
