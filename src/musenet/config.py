@@ -66,13 +66,17 @@ def load_experiment(path: Path, overrides: list[str] | None = None) -> Experimen
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}: give the path of a configuration (`musenet init` writes one)") from error
+        raise ConfigError(
+            f"there is no file {path}: give the path of a configuration (`musenet init` writes one)"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as a text file ({error})") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}")
+        raise ConfigError(
+            f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}"
+        )
     return validate_experiment(apply_overrides(content, overrides or []), str(path))
 
 

@@ -3,6 +3,7 @@
 Shapes: R requests, N candidates, T history events of all requests together, U distinct embedding rows.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -279,17 +280,19 @@ class Batches:
         self._sizes = np.diff(offset[self.period.begin : self.period.end + 1])
 
     def __len__(self) -> int:
-        """Planned batches per epoch; requests larger than a batch may leave a few fewer."""
-        return -(-self.period.impressions // self.batch_size)
+        """Batches per epoch, the same for every epoch."""
+        return min(math.ceil(self.period.impressions / self.batch_size), len(self._sizes))
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The requests of each batch of an epoch."""
         count = len(self._sizes)
         order = np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
         sizes = self._sizes[order]
-        batch = (np.cumsum(sizes) - sizes) // self.batch_size
-        cuts = np.flatnonzero(np.diff(batch)) + 1
-        return [part + self.period.begin for part in np.split(order, cuts) if len(part)]
+        batch = (np.cumsum(sizes) - sizes) * len(self) // max(self.period.impressions, 1)
+        parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
+        if len(parts) < len(self):  # requests larger than a batch leave gaps
+            parts = np.array_split(order, len(self))
+        return [part + self.period.begin for part in parts]
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from `start` on, built in a thread beside the consumer."""

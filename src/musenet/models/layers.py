@@ -4,9 +4,11 @@ Shapes: R requests, N candidates, K parallel networks, H hidden units.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
@@ -43,7 +45,7 @@ class ParallelMLP(nn.Module):
         self.networks = networks
         self.first = nn.Linear(inputs, networks * hidden[0])
         sizes = [*hidden, outputs]
-        self.rest = nn.ModuleList(ParallelLinear(networks, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.rest = nn.ModuleList(ParallelLinear(networks, a, b) for a, b in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """(K, rows, out)."""
@@ -91,3 +93,8 @@ class TwoSidedMLP(nn.Module):
         """
         first = self.mlp.first(candidate) + request_part.index_select(0, of)
         return self.mlp.after_first(first).squeeze(2)
+
+
+def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
+    """Eq 11: L_T, mean cross-entropy over candidates, each times its weight if the log has weights."""
+    return F.binary_cross_entropy_with_logits(logit, label, weight=weight)

@@ -13,7 +13,9 @@ class TrainingOptions(Options):
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(1024, ge=1, description="candidates per batch; whole requests fill it")
     learning_rate: float = Field(0.001, gt=0)
-    embedding_learning_rate: float | None = Field(None, gt=0, description="of the embedding table; as the rest if unset")
+    embedding_learning_rate: float | None = Field(
+        None, gt=0, description="of the embedding table; as the rest if unset"
+    )
     unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
     validations_per_epoch: int = Field(4, ge=1)
     patience: int = Field(4, ge=1, description="stop after so many validations without a better one")

@@ -2,13 +2,10 @@
 
 from typing import Literal
 
-import torch
-from torch.nn import functional as F
-
 from musenet.data.batches import Batch, Schema
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
-from musenet.models.layers import TwoSidedMLP
+from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
 
 
 class BaseModelOptions(ModelOptions):
@@ -26,9 +23,7 @@ class BaseModel(ClickModel):
     def __init__(self, options: BaseModelOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features
-        )
+        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
 
     def forward(self, batch: Batch) -> Prediction:
@@ -39,9 +34,4 @@ class BaseModel(ClickModel):
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
         """Cross-entropy, Eq 11."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch))}
-
-
-def weighted_cross_entropy(logit: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Eq 11: mean cross-entropy over the batch's candidates, weighted if the log has weights."""
-    return F.binary_cross_entropy_with_logits(logit, batch.label, weight=batch.weight)
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

@@ -1,0 +1,65 @@
+"""Signs of health of learned scenarios (DESIGN 5.4): melted, dead, contracting."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from musenet.models.interface import Health
+from musenet.models.musenet.scenarios import Prototypes, largest_eigenvalue
+
+
+class ScenarioHealth:
+    """Gathers, step by step, what tells whether scenarios live.
+
+    Args:
+        scenarios: K.
+    """
+
+    def __init__(self, scenarios: int) -> None:
+        self.scenarios = scenarios
+        self._reset()
+
+    def _reset(self) -> None:
+        self._share = torch.zeros(self.scenarios)
+        self._confidence = torch.zeros(())
+        self._steps = 0
+        self._position: Tensor | None = None
+
+    def observe(self, log_assignment: Tensor, position: Tensor) -> None:
+        """One step's assignments (R, K) and positions in the metric space (R, M)."""
+        assignment = log_assignment.detach().exp()
+        self._share = self._share.to(assignment.device) + assignment.mean(0)
+        self._confidence = self._confidence.to(assignment.device) + assignment.amax(1).mean()
+        self._steps += 1
+        self._position = position.detach()
+
+    def report(self, prototypes: Prototypes | None) -> Health:
+        """Values and warnings since the last report."""
+        if not self._steps or self._position is None:
+            return Health()
+        share = self._share / self._steps
+        use = float(-torch.special.xlogy(share, share).sum())
+        confidence = float(self._confidence / self._steps)
+        values = {"mean_max_probability": confidence, "entropy_of_use": use}
+        values |= {f"share_{place}": float(value) for place, value in enumerate(share)}
+        warnings = []
+        if confidence < 1.1 / self.scenarios:
+            warnings.append(
+                f"scenarios have melted: mean max probability {confidence:.3f}, 1/K is {1 / self.scenarios:.3f}"
+            )
+        if use < 0.2 * math.log(self.scenarios):
+            warnings.append(f"one scenario takes nearly everything: entropy of use {use:.3f}")
+        if prototypes is not None:
+            values |= _contraction(prototypes, self._position)
+            if values["prototype_spread"] < 1e-3:
+                warnings.append("prototypes have collapsed into one point: Eq 14 contracts (2·s·lambda_max below 1)")
+        self._reset()
+        return Health(values, warnings)
+
+
+def _contraction(prototypes: Prototypes, position: Tensor) -> dict[str, float]:
+    """Spread of the prototypes and 2·s·lambda_max(Cov f): below 1, Eq 14 alone pulls them together (DESIGN 5.1)."""
+    centres = prototypes.centres.detach()
+    spread = float((centres - centres.mean(0)).square().sum(1).mean().sqrt())
+    return {"prototype_spread": spread, "expansion": 2 * float(prototypes.scale) * largest_eigenvalue(position)}

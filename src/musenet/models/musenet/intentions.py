@@ -1,0 +1,80 @@
+"""The repeat intention modules (the paper's 3.1.2 and 3.2.2), all K of them at once.
+
+Shapes: R requests, N candidates, K scenarios.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musenet.data.batches import Batch
+from musenet.models.layers import ParallelMLP, TwoSidedMLP
+
+Form = Literal["log", "score", "probability", "plain"]
+
+
+class IntentionModules(nn.Module):
+    """K modules, each with its own repeat probability, repeat score and explore score.
+
+    Args:
+        scenarios: K.
+        request: size of the request's input [p_u, B_u, o_u].
+        candidate: size of the candidate's input b_t.
+        hidden: sizes of the ReLU layers of every MLP.
+        form: how Eq 5 and Eq 9 are read, see `combine`.
+    """
+
+    def __init__(self, scenarios: int, request: int, candidate: int, hidden: list[int], form: Form) -> None:
+        super().__init__()
+        self.form = form
+        self.intention = ParallelMLP(scenarios, request, hidden)
+        self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
+        self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
+
+    def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, K) each scenario's logit z_k of Eq 9, and (R, K) its repeat probability p_r.
+
+        Of the repeat and explore branches only the one that the indicator leaves is computed.
+        """
+        intention = self.intention(request).squeeze(2).T  # (R, K), the logit of p_r
+        repeats, others = batch.repeat_indicator.nonzero()[:, 0], (~batch.repeat_indicator).nonzero()[:, 0]
+        logits = []
+        for layer, chosen, mode in ((self.repeat, repeats, intention), (self.explore, others, -intention)):
+            of = batch.request.index_select(0, chosen)
+            score = layer(layer.request_part(request), candidate.index_select(0, chosen), of).T  # (chosen, K)
+            logits.append(combine(mode.index_select(0, of), score, self.form))
+        place = torch.cat([repeats, others]).argsort()
+        return torch.cat(logits).index_select(0, place), torch.sigmoid(intention)
+
+
+def combine(mode_logit: Tensor, score: Tensor, form: Form) -> Tensor:
+    """Eq 9 in one branch: the logit of a click from the branch's score and the logit of its mode's probability p.
+
+    p is p_r for a repeat and 1 - p_r otherwise.
+
+    - `score`: z = p s, as Eq 9 is written.
+    - `probability`: P = p sigma(s), Eq 5 with Eq 9's indicator, as a logit.
+    - `log`: z = log p + s.
+    """
+    if form == "score":
+        return torch.sigmoid(mode_logit) * score
+    if form == "probability":
+        log_click = F.logsigmoid(mode_logit) + F.logsigmoid(score)
+        # log P - log(1 - P), with 1 - P = (1 - p) + p sigma(-s), both positive.
+        log_none = torch.logaddexp(F.logsigmoid(-mode_logit), F.logsigmoid(mode_logit) + F.logsigmoid(-score))
+        return log_click - log_none
+    return F.logsigmoid(mode_logit) + score
+
+
+class PlainIntention(nn.Module):
+    """Without the repeat-aware mechanism (w/o M2): one MLP per scenario, repeat features among its inputs."""
+
+    def __init__(self, scenarios: int, request: int, candidate: int, hidden: list[int]) -> None:
+        super().__init__()
+        self.score = TwoSidedMLP(scenarios, request, candidate, hidden)
+
+    def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, None]:
+        """(N, K) each scenario's logit; no repeat probability."""
+        return self.score(self.score.request_part(request), candidate, batch.request).T, None

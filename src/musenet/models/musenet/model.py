@@ -1,0 +1,255 @@
+"""MUSENET (Xu et al., WSDM 2023), to be read beside the paper's section 3.
+
+Shapes: R requests, N candidates, M metric space, K scenarios.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from musenet.data.batches import Batch, Schema
+from musenet.errors import ConfigError
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, Health, ModelOptions, ParameterGroup, Prediction, Term
+from musenet.models.layers import weighted_cross_entropy
+from musenet.models.musenet import objective, scenarios
+from musenet.models.musenet.health import ScenarioHealth
+from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention
+
+Assignment = Literal["soft", "hard", "gate", "uniform", "permuted", "predefined", "true"]
+
+
+class MusenetOptions(ModelOptions):
+    """Options of MUSENET, its ablations and its controls."""
+
+    name: Literal["musenet"] = "musenet"
+    objective: Literal["robust", "paper"] = Field("robust", description="DESIGN 5.2, or the paper taken literally")
+    assignment: Assignment = Field("soft", description="how requests get their scenario; `true` is a diagnostic")
+    scenarios: int = Field(4, ge=1, le=256, description="K; `predefined` and `true` take theirs from the log")
+    form: Form | Literal["auto"] = Field("log", description="the reading of Eq 5 and 9; `plain` is without M2")
+    hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every MLP of an intention module")
+    parameters_of: int | None = Field(
+        None, ge=1, description="widen the modules until they have the parameters of so many scenarios"
+    )
+    metric_space: scenarios.MetricSpaceOptions = scenarios.MetricSpaceOptions()
+    metric_learning_rate: float = Field(10.0, gt=0, description="of the metric space, times the learning rate")
+    scale: float | Literal["auto"] | None = Field(None, description="s of Eq 3; unset: 0.1, or 1 for `paper`")
+    likelihood: Literal["mixture", "bound"] = "mixture"
+    prototypes: Literal["posterior", "gradient"] = Field("posterior", description="what moves them")
+    prototype_rate: float = Field(0.2, gt=0, le=1, description="alpha of Eq 14")
+    auxiliary: float = Field(0.5, ge=0, description="beta of Eq 13, the weight of L_A")
+    balance: float = Field(0.1, ge=0, description="weight of the balance term")
+    confidence: float = Field(0.0, ge=0, description="final weight of the entropy penalty; 0 leaves it out")
+    confidence_from: float = Field(0.6, ge=0, lt=1, description="progress at which the penalty begins to rise")
+    harden_from: float = Field(0.7, ge=0, lt=1, description="progress at which `hard` begins to sample by Eq 7")
+    temperature: float = Field(0.1, gt=0, description="tau of Eq 7")
+
+    @model_validator(mode="after")
+    def _fits_objective(self) -> "MusenetOptions":
+        if self.objective == "paper" and self.assignment not in ("soft", "hard"):
+            raise ValueError(f"objective `paper` knows the assignments soft and hard, not {self.assignment}")
+        return self
+
+
+class Musenet(ClickModel):
+    """K scenarios, each with its own repeat intention module (Fig 3)."""
+
+    options_type = MusenetOptions
+
+    def __init__(self, options: MusenetOptions, schema: Schema) -> None:
+        super().__init__()
+        self.options = options
+        self.scenarios = _scenario_count(options, schema)
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.learns_scenarios = self.scenarios > 1 and options.assignment not in ("uniform", "predefined", "true")
+        if self.learns_scenarios:
+            self.build_scenario_learner(schema)
+        self.intentions = _intentions(options, schema, self.scenarios, self.inputs)
+        self.scenario_health = ScenarioHealth(self.scenarios)
+
+    def build_scenario_learner(self, schema: Schema) -> None:
+        """f_omega and the prototypes, or the gate."""
+        options, space = self.options, self.options.metric_space
+        paper = options.objective == "paper"
+        self.metric_space: nn.Module
+        if paper:
+            self.metric_space = nn.Linear(
+                self.inputs.request_size + self.inputs.candidate_size, space.dimension, bias=False
+            )
+        else:
+            self.metric_space = scenarios.MetricSpace(space, schema, options.embedding)
+        if options.assignment == "gate":
+            self.assigner: nn.Module = scenarios.Gate(self.scenarios, space.dimension)
+            return
+        scale = options.scale if isinstance(options.scale, float) else (1.0 if paper else 0.1)
+        learned = options.prototypes == "gradient"
+        self.assigner = scenarios.Prototypes(self.scenarios, space.dimension, scale, learned=learned)
+        self.register_buffer("scale_is_fitted", torch.tensor(options.scale != "auto"))
+        self.scale_is_fitted: Tensor
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
+        position = self.position(values, request, candidate, batch)
+        log_assignment = self.assign(position, batch)  # (R, K), or (N, K) as the paper has it
+        scenario_logit, repeat_probability = self.intentions(request, candidate, batch)  # (N, K), (R, K)
+        mix = objective.mix_logits if self.options.objective == "paper" else objective.mix_probabilities
+        return Prediction(
+            logit=mix(_by_candidate(log_assignment, batch), scenario_logit),
+            scenario_logit=scenario_logit,
+            log_assignment=log_assignment,
+            repeat_probability=repeat_probability,
+            position=position,
+        )
+
+    def position(self, values: Tensor, request: Tensor, candidate: Tensor, batch: Batch) -> Tensor | None:
+        """f_omega(x): (R, M), or for `paper` (N, M) of everything, the candidate included."""
+        if not self.learns_scenarios:
+            return None
+        if self.options.objective == "paper":
+            whole = torch.cat([request.index_select(0, batch.request), candidate], dim=1)
+            return self.metric_space(whole)  # type: ignore[no-any-return]
+        return self.metric_space(values, batch)  # type: ignore[no-any-return]
+
+    def assign(self, position: Tensor | None, batch: Batch) -> Tensor:
+        """Log of the assignment a: Eq 3, 4 or 7, or what a control puts in its place."""
+        if position is None:
+            return self.given_assignment(batch)
+        if self.training and isinstance(self.assigner, scenarios.Prototypes) and not self.scale_is_fitted:
+            self.assigner.fit_scale(position)
+            self.scale_is_fitted.fill_(True)
+        log_assignment: Tensor = self.assigner(position)
+        if self.options.assignment == "hard" and not self.training:
+            return scenarios.harden(log_assignment)
+        if self.options.assignment == "hard" and (not self.hardens() or self.progress >= self.options.harden_from):
+            return scenarios.gumbel_softmax(log_assignment, self.options.temperature)
+        if self.options.assignment == "permuted" and not self.training:
+            return log_assignment.roll(1, dims=0)
+        return log_assignment
+
+    def given_assignment(self, batch: Batch) -> Tensor:
+        """(R, K) where nothing is learned: uniform, or the scenario that a column names."""
+        codes = {"predefined": batch.predefined_scenario, "true": batch.true_scenario}.get(self.options.assignment)
+        if codes is None:
+            return scenarios.one_hot_log(torch.full_like(batch.request_index, -1), self.scenarios)
+        return scenarios.one_hot_log(codes, self.scenarios)
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Eq 13, or its robust form: the gated mixture likelihood, L_A, balance and late confidence."""
+        options, log_assignment = self.options, prediction.log_assignment
+        assert log_assignment is not None and prediction.scenario_logit is not None
+        assignment = log_assignment.exp()
+        if options.likelihood == "bound" and options.objective == "robust":
+            by_candidate = _by_candidate(log_assignment, batch)
+            click = objective.bound_loss(by_candidate, prediction.scenario_logit, batch.label, batch.weight)
+        else:
+            click = weighted_cross_entropy(prediction.logit, batch.label, batch.weight)
+        terms = {"click": Term(click)}
+        if prediction.repeat_probability is not None and options.auxiliary:
+            terms["auxiliary"] = self.auxiliary(assignment, prediction.repeat_probability, batch)
+        if not self.learns_scenarios:
+            return terms
+        if options.objective == "paper":
+            return terms | {"divergence": Term(objective.divergence_from_uniform(log_assignment))}
+        terms["balance"] = Term(objective.balance_loss(assignment), options.balance)
+        confidence = options.confidence * objective.late(self.progress, options.confidence_from)
+        return terms | {"entropy": Term(objective.entropy(log_assignment), confidence)}
+
+    def auxiliary(self, assignment: Tensor, repeat_probability: Tensor, batch: Batch) -> Term:
+        """Eq 10, over requests, or over samples where the assignment is per candidate."""
+        fraction = batch.repeat_fraction
+        if assignment.shape[0] != repeat_probability.shape[0]:
+            repeat_probability, fraction = repeat_probability[batch.request], fraction[batch.request]
+        return Term(objective.auxiliary_loss(assignment, repeat_probability, fraction), self.options.auxiliary)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The metric space learns faster than the rest (DESIGN 5.2, point 5)."""
+        fast = self.metric_space.parameters() if self.learns_scenarios else ()
+        if self.learns_scenarios:
+            fast = [*fast, *self.assigner.parameters()]
+        chosen = {id(p) for p in fast}
+        slow = [p for p in self.parameters() if p is not self.table.weight and id(p) not in chosen]
+        rate = 1.0 if self.options.objective == "paper" else self.options.metric_learning_rate
+        groups = [ParameterGroup(slow), ParameterGroup([p for p in fast if p.requires_grad], rate)]
+        return [group for group in groups if group.parameters]
+
+    @torch.no_grad()
+    def after_step(self, prediction: Prediction, batch: Batch) -> None:
+        """Step 1 of the alternation: move the prototypes by Eq 14 while Theta is fixed."""
+        if not self.learns_scenarios:
+            return
+        log_assignment, position = prediction.log_assignment, prediction.position
+        assert log_assignment is not None and position is not None and prediction.scenario_logit is not None
+        self.scenario_health.observe(log_assignment, position)
+        if not isinstance(self.assigner, scenarios.Prototypes) or self.options.prototypes == "gradient":
+            return
+        if self.options.objective == "paper":
+            weight = log_assignment.exp()
+        else:
+            weight = objective.request_posterior(log_assignment, prediction.scenario_logit, batch.label, batch.request)
+        self.assigner.move(position, weight, self.options.prototype_rate)
+
+    def hardens(self) -> bool:
+        """Whether the assignment turns from soft to sampled on the way (the robust hard version)."""
+        return self.options.assignment == "hard" and self.options.objective == "robust"
+
+    def keep_from(self) -> float:
+        """Only hardened weights are kept, or, with late confidence, those of the penalty's second half."""
+        if self.hardens():
+            return self.options.harden_from
+        return (1 + self.options.confidence_from) / 2 if self.options.confidence else 0.0
+
+    def health(self) -> Health:
+        """Signs of health of DESIGN 5.4 since the last call."""
+        prototypes = getattr(self, "assigner", None)
+        return self.scenario_health.report(prototypes if isinstance(prototypes, scenarios.Prototypes) else None)
+
+
+def _by_candidate(log_assignment: Tensor, batch: Batch) -> Tensor:
+    """(N, K)."""
+    return log_assignment if log_assignment.shape[0] == batch.candidates else log_assignment[batch.request]
+
+
+def _scenario_count(options: MusenetOptions, schema: Schema) -> int:
+    """K: from the options, or from the log where a column names the scenario."""
+    if options.assignment == "predefined":
+        if not schema.predefined_scenarios:
+            raise ConfigError("model.assignment: predefined needs `predefined_scenario`, the columns that name it")
+        return schema.predefined_scenarios
+    if options.assignment == "true":
+        if not schema.true_scenarios:
+            raise ConfigError("model.assignment: true needs `true_scenario`, a generator's column")
+        return schema.true_scenarios
+    return options.scenarios
+
+
+def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, inputs: Inputs) -> nn.Module:
+    """The K intention modules of the asked form; a log without a repeat key has none to tell apart."""
+    form = options.form if schema.has_repeats else "plain"
+
+    def build(networks: int, hidden: list[int]) -> nn.Module:
+        if form == "plain":
+            return PlainIntention(networks, inputs.request_size, inputs.candidate_size, hidden)
+        return IntentionModules(networks, inputs.request_size, inputs.candidate_size, hidden, form)
+
+    if form == "auto":
+        raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
+    if options.parameters_of is None:
+        return build(scenarios, options.hidden)
+    target = _parameters(build(options.parameters_of, options.hidden))
+    width = 1.0
+    while _parameters(build(scenarios, _widened(options.hidden, width))) < target:
+        width *= 1.02
+    return build(scenarios, _widened(options.hidden, width))
+
+
+def _widened(hidden: list[int], width: float) -> list[int]:
+    return [round(size * width) for size in hidden]
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,99 @@
+"""MUSENET's objective: how scenarios are mixed, and what is trained.
+
+`robust` (DESIGN 5.2) is the default; `paper` is Eq 13 as printed, with two signs of life mended (see `auxiliary_loss`
+and `Prototypes.move`).
+
+Shapes: R requests, N candidates, K scenarios.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def mix_probabilities(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:
+    """(N,) logit of sum_k a_k sigma(z_k): the paper's Eq 17, first line, with P(c|x) given by Eq 3.
+
+    logsumexp_k(log a_k + log sigma(z_k)) - logsumexp_k(log a_k + log sigma(-z_k)), so that cross-entropy on it is
+    -log sum_k a_k P(y|x,k).
+
+    Args:
+        log_assignment: (N, K).
+        scenario_logit: (N, K).
+    """
+    click = torch.logsumexp(log_assignment + F.logsigmoid(scenario_logit), dim=1)
+    none = torch.logsumexp(log_assignment + F.logsigmoid(-scenario_logit), dim=1)
+    return click - none
+
+
+def mix_logits(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:
+    """(N,) sum_k a_k z_k: the soft version's final score in the paper's 3.2.3."""
+    return (log_assignment.exp() * scenario_logit).sum(1)
+
+
+def bound_loss(log_assignment: Tensor, scenario_logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
+    """E_a[cross-entropy_k]: the first term of the bound, Eq 2 and 6, averaged over candidates."""
+    target = label[:, None].expand_as(scenario_logit)
+    each = F.binary_cross_entropy_with_logits(scenario_logit, target, reduction="none")
+    each = (log_assignment.exp() * each).sum(1)
+    return each.mean() if weight is None else (each * weight).mean()
+
+
+def auxiliary_loss(assignment: Tensor, repeat_probability: Tensor, fraction: Tensor) -> Tensor:
+    """Eq 10: L_A, mean of (r_i - sum_k p_r^k a_k)^2 over the requests whose repeat fraction is defined.
+
+    Printed with a minus sign, which would reward being wrong; since L_A is minimised, the sign is mended.
+
+    Args:
+        assignment: (R, K).
+        repeat_probability: (R, K) p_r^k.
+        fraction: (R,) r_i, NaN where the user has no events.
+    """
+    known = ~torch.isnan(fraction)
+    error = torch.nan_to_num(fraction) - (assignment * repeat_probability).sum(1)
+    return (error.square() * known).sum() / known.sum().clamp_min(1)
+
+
+def divergence_from_uniform(log_assignment: Tensor) -> Tensor:
+    """Eq 12: mean over samples of KL(a ‖ uniform) = sum_k a_k (log a_k + log K).
+
+    It charges for every bit that the assignment carries: E_x KL(Q(c|x) ‖ uniform) = I(x; c) + KL(E_x Q ‖ uniform).
+    """
+    return math.log(log_assignment.shape[1]) - entropy(log_assignment)
+
+
+def balance_loss(assignment: Tensor) -> Tensor:
+    """KL(mean of a over the batch ‖ uniform): charges for dead scenarios alone (DESIGN 5.2, point 4)."""
+    mean = assignment.mean(0)
+    return torch.special.xlogy(mean, mean).sum() + math.log(len(mean))
+
+
+def entropy(log_assignment: Tensor) -> Tensor:
+    """Mean over samples of H(a), in nats."""
+    return -(log_assignment.exp() * log_assignment.clamp_min(-1e4)).sum(1).mean()
+
+
+def late(progress: float, start: float) -> float:
+    """0 until `start`, then rising evenly to 1 at the end of training."""
+    return max(0.0, progress - start) / (1 - start) if start < 1 else 0.0
+
+
+def request_posterior(log_assignment: Tensor, scenario_logit: Tensor, label: Tensor, request: Tensor) -> Tensor:
+    """(R, K) how likely each scenario is once the labels are known: what Eq 14 is weighted with (DESIGN 5.2, point 5).
+
+    Per request the mean over its candidates of a_k P(y|x,k), normalised.
+
+    Args:
+        log_assignment: (R, K).
+        scenario_logit: (N, K).
+        label: (N,).
+        request: (N,) the candidate's request.
+    """
+    likelihood = torch.sigmoid(torch.where(label[:, None] > 0.5, scenario_logit, -scenario_logit))
+    requests = log_assignment.shape[0]
+    total = likelihood.new_zeros(requests, likelihood.shape[1]).index_add_(0, request, likelihood)
+    counts = torch.bincount(request, minlength=requests).clamp_min(1)
+    joint = log_assignment.exp() * total / counts[:, None]
+    return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)

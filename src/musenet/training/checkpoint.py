@@ -1,0 +1,56 @@
+"""The checkpoint to resume from: one safetensors file, replaced whole."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from musenet.errors import RunError
+from musenet.models.interface import ClickModel
+from musenet.run_folder import RunFolder, load_tensors, save_tensors
+from musenet.training.optimizers import Optimizers
+
+
+@dataclass
+class Progress:
+    """Where training stands; with the weights and moments, all that decides what comes next.
+
+    The random state needs no keeping: every step and every epoch draws from a generator seeded by its number.
+    """
+
+    step: int = 0
+    """Steps done."""
+    impressions: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    """Step, epoch, AUC and logloss of the kept weights; empty before the first."""
+    without_improvement: int = 0
+    """Validations since the best one."""
+
+
+def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, progress: Progress) -> None:
+    """Replace the run's checkpoint."""
+    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"optimizer.{name}": value for name, value in optimizers.state().items()}
+    save_tensors(run.checkpoint_file, tensors, {"progress": json.dumps(asdict(progress))})
+
+
+def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -> Progress:
+    """Put model and optimizers where the checkpoint left them.
+
+    Raises:
+        RunError: if the checkpoint is damaged or of another model.
+    """
+    tensors, metadata = load_tensors(run.checkpoint_file)
+    try:
+        progress = Progress(**json.loads(metadata["progress"]))
+        model.load_state_dict(_below("model.", tensors))
+        optimizers.load(_below("optimizer.", tensors))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"{run.checkpoint_file} does not fit this experiment: train again without --resume") from error
+    return progress
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

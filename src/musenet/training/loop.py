@@ -1,0 +1,245 @@
+"""The training loop: steps, validation, the best weights, early stopping, checkpoints."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from musenet.config import Experiment
+from musenet.data.batches import Batch, Batches, schema_of
+from musenet.data.dataset import Dataset
+from musenet.errors import RunError, TrainingDivergedError
+from musenet.evaluation.predictions import validation_scores
+from musenet.models.interface import Prediction, Term
+from musenet.models.registry import build_model
+from musenet.run_folder import RunFolder, save_tensors
+from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from musenet.training.optimizers import Optimizers
+
+Log = Callable[[dict[str, Any]], None]
+"""Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores."""
+
+REPORT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How training ended; the `train` JSON of DESIGN section 8."""
+
+    run: str
+    best: dict[str, Any]
+    seconds: float
+    samples_per_second: float
+    stopped: str
+    parameters: int
+
+
+def train(
+    experiment: Experiment, dataset: Dataset, run: RunFolder, *, resume: bool = False, log: Log | None = None
+) -> TrainingResult:
+    """Train the experiment's model and keep its best weights by validation in the run folder.
+
+    Args:
+        experiment: whose model and training options are followed.
+        dataset: prepared by the experiment's recipe.
+        run: an existing run folder, see `RunFolder.create`.
+        resume: go on from the run's checkpoint, to the same weights as without the interruption.
+        log: told of every report.
+
+    Raises:
+        TrainingDivergedError: if a loss term is no longer finite; step, term and the batch's requests are saved.
+        RunError: on `resume` without a checkpoint, or with one of another model.
+        KeyboardInterrupt: after the step in which Ctrl-C came, once the checkpoint is written.
+    """
+    return Trainer(experiment, dataset, run, log or (lambda _: None)).train(resume)
+
+
+class Trainer:
+    """One training of one model; see `train`."""
+
+    def __init__(self, experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log) -> None:
+        self.options, self.seed = experiment.training, experiment.seed
+        self.dataset, self.run, self.log = dataset, run, log
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
+        self.device = _device(self.options.device)
+        torch.manual_seed(self.seed)
+        self.model = build_model(experiment.model, schema_of(dataset)).to(self.device)
+        rate = self.options.learning_rate
+        self.optimizers = Optimizers(self.model, rate, self.options.embedding_learning_rate or rate)
+        self.batches = Batches(
+            dataset,
+            "train",
+            self.options.batch_size,
+            shuffle_seed=self.seed,
+            unseen_rate=self.options.unseen_rate,
+        )
+        self.progress = Progress()
+        self.planned = self.options.epochs * len(self.batches)
+        self.validate_every = max(1, math.ceil(len(self.batches) / self.options.validations_per_epoch))
+
+    def train(self, resume: bool) -> TrainingResult:
+        """Train to the end, or until patience is over."""
+        if resume:
+            self.resume()
+        else:
+            self.run.metrics_file.unlink(missing_ok=True)
+        stopped = "planned steps"
+        with _interruptible() as interrupted:
+            for epoch, batch in self.remaining_batches():
+                started = time.perf_counter()
+                terms = self.step(batch)
+                self.progress.seconds += time.perf_counter() - started
+                self.report(epoch, terms)
+                if self.is_validation_due() and self.validate(epoch):
+                    stopped = f"no better {self.options.monitor} in {self.options.patience} validations"
+                    break
+                if self.progress.step % self.options.checkpoint_every == 0:
+                    self.checkpoint()
+                if interrupted():
+                    self.checkpoint()
+                    raise KeyboardInterrupt
+        self.checkpoint()
+        return self.result(stopped)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint."""
+        if not self.run.checkpoint_file.is_file():
+            raise RunError(f"{self.run.path} has no checkpoint to resume from: train without --resume")
+        self.progress = load_checkpoint(self.run, self.model, self.optimizers)
+        self.run.keep_metrics_until(self.progress.step)
+
+    def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
+        """Epoch and batch, from the step reached on."""
+        per_epoch = len(self.batches)
+        for epoch in range(self.progress.step // per_epoch, self.options.epochs):
+            for batch in self.batches.epoch(epoch, start=self.progress.step - epoch * per_epoch):
+                yield epoch, batch
+
+    def step(self, batch: Batch) -> dict[str, Term]:
+        """One step on one batch; its random numbers depend on seed and step alone."""
+        torch.manual_seed(self.seed * 1_000_003 + self.progress.step)
+        batch = batch.to(self.device)
+        self.model.train()
+        self.model.progress = self.progress.step / self.planned
+        self.optimizers.zero_grad()
+        prediction: Prediction = self.model(batch)
+        terms = self.model.losses(prediction, batch)
+        total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+        if not math.isfinite(float(total)):
+            self.diverged(terms, batch)
+        total.backward()
+        self.optimizers.step()
+        self.model.after_step(prediction, batch)
+        self.progress.step += 1
+        self.progress.impressions += batch.candidates
+        return terms
+
+    def diverged(self, terms: dict[str, Term], batch: Batch) -> None:
+        """Save the batch and say which term broke."""
+        broken = [name for name, term in terms.items() if not math.isfinite(float(term.value))] or ["the sum"]
+        file = self.run.path / "diverged.safetensors"
+        description = {"step": str(self.progress.step), "terms": ", ".join(broken)}
+        save_tensors(file, {"requests": batch.request_index}, description)
+        raise TrainingDivergedError(
+            f"the loss is no longer a number at step {self.progress.step} (term {', '.join(broken)}); the batch's "
+            f"requests are saved in {file}: try a lower training.learning_rate"
+        )
+
+    def report(self, epoch: int, terms: dict[str, Term]) -> None:
+        """Tell every few seconds how training goes; every validation also writes it to metrics.jsonl."""
+        now = time.monotonic()
+        if now - getattr(self, "_reported", -math.inf) < REPORT_SECONDS and not self.is_validation_due():
+            return
+        self._reported = now
+        speed = self.progress.impressions / max(self.progress.seconds, 1e-9)
+        entry = {
+            "step": self.progress.step,
+            "planned": self.planned,
+            "epoch": epoch,
+            "samples_per_second": speed,
+            "seconds_to_go": (self.planned - self.progress.step) * self.options.batch_size / speed,
+            "losses": {name: float(term.value) for name, term in terms.items()},
+        }
+        self.log(entry)
+        if self.is_validation_due():
+            self.run.append_metrics(entry)
+
+    def is_validation_due(self) -> bool:
+        """At even distances inside an epoch, and at its end."""
+        within = self.progress.step % len(self.batches)
+        return within == 0 or within % self.validate_every == 0
+
+    def validate(self, epoch: int) -> bool:
+        """Validate, keep the weights if they are the best yet; whether patience is over."""
+        scores = validation_scores(self.model, self.dataset, self.options.validation_impressions)
+        health = self.model.health()
+        entry = {"step": self.progress.step, "planned": self.planned, "epoch": epoch, "valid": scores}
+        entry |= {"health": health.values, "warnings": health.warnings}
+        if self.progress.step / self.planned > self.model.keep_from():
+            better = self.is_better(scores)
+            if better:
+                self.progress.best = {"step": self.progress.step, "epoch": epoch, **scores}
+                self.run.save_model(self.model.state_dict())
+            self.progress.without_improvement = 0 if better else self.progress.without_improvement + 1
+            entry["best"] = better
+        self.run.append_metrics(entry)
+        self.log(entry)
+        return self.progress.without_improvement >= self.options.patience
+
+    def is_better(self, scores: dict[str, float]) -> bool:
+        """Whether these validation scores beat the kept ones."""
+        monitor, best = self.options.monitor, self.progress.best
+        if not best:
+            return True
+        return scores["auc"] > best["auc"] if monitor == "auc" else scores["logloss"] < best["logloss"]
+
+    def checkpoint(self) -> None:
+        """Write the checkpoint to resume from."""
+        save_checkpoint(self.run, self.model, self.optimizers, self.progress)
+
+    def result(self, stopped: str) -> TrainingResult:
+        """What is told and written at the end."""
+        result = TrainingResult(
+            run=str(self.run.path),
+            best=self.progress.best,
+            seconds=self.progress.seconds,
+            samples_per_second=self.progress.impressions / max(self.progress.seconds, 1e-9),
+            stopped=stopped,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+        )
+        self.run.write_json("training.json", asdict(result))
+        return result
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError("training.device is cuda, but torch finds no CUDA device here: set it to cpu or auto")
+    return torch.device(name)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag that is looked at between steps; a second one interrupts at once."""
+    seen = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield seen.is_set
+        return
+
+    def remember(*_: Any) -> None:
+        seen.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield seen.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

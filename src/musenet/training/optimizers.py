@@ -1,0 +1,100 @@
+"""Adam, dense for the networks and lazy for the embedding table."""
+
+import torch
+from torch import Tensor
+
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel
+
+
+class LazyAdam:
+    """Adam on the embedding rows that a step used, with a moment per element; other rows are left alone.
+
+    Equals `torch.optim.SparseAdam`, and dense Adam as long as every row occurs in every step. A step costs the same
+    however large the table is.
+
+    Args:
+        table: whose `look_up` recorded the rows and whose leaf the backward pass reached.
+        learning_rate: of Adam.
+        betas: decay of the two moments.
+        epsilon: added to the root of the second moment.
+    """
+
+    def __init__(
+        self,
+        table: EmbeddingTable,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.table = table
+        self.learning_rate = learning_rate
+        self.betas = betas
+        self.epsilon = epsilon
+        self.steps = 0
+        self.mean = torch.zeros_like(table.weight)
+        self.square = torch.zeros_like(table.weight)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update the rows of the last look-up by the gradient of its leaf."""
+        rows, values = self.table.rows, self.table.values
+        if rows is None or values is None or values.grad is None:
+            return
+        gradient = values.grad
+        gradient[0] = 0  # rows[0] is padding, which stays zero
+        first, second = self.betas
+        self.steps += 1
+        mean = self.mean.index_select(0, rows).lerp_(gradient, 1 - first)
+        square = self.square.index_select(0, rows).mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        self.mean.index_copy_(0, rows, mean)
+        self.square.index_copy_(0, rows, square)
+        size = self.learning_rate * (1 - second**self.steps) ** 0.5 / (1 - first**self.steps)
+        updated = values.detach().addcdiv(mean, square.sqrt_().add_(self.epsilon), value=-size)
+        self.table.weight.index_copy_(0, rows, updated)
+        self.table.rows = self.table.values = None
+
+
+class Optimizers:
+    """What a step changes by gradient: the networks by dense Adam, the embedding table by lazy Adam.
+
+    Args:
+        model: its `parameter_groups` name the dense parameters and their rates.
+        learning_rate: base rate of the networks.
+        embedding_learning_rate: rate of the embedding table.
+    """
+
+    def __init__(self, model: ClickModel, learning_rate: float, embedding_learning_rate: float) -> None:
+        groups = [{"params": group.parameters, "lr": learning_rate * group.rate} for group in model.parameter_groups()]
+        self.dense = torch.optim.Adam(groups, lr=learning_rate, fused=True)
+        self.lazy = LazyAdam(model.table, embedding_learning_rate)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        self.dense.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """One step of both."""
+        self.dense.step()
+        self.lazy.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on, by name."""
+        tensors = {"lazy.mean": self.lazy.mean, "lazy.square": self.lazy.square}
+        tensors["lazy.steps"] = torch.tensor(self.lazy.steps)
+        for place, state in self.dense.state_dict()["state"].items():
+            tensors |= {f"dense.{place}.{name}": value for name, value in state.items()}
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.lazy.mean.copy_(tensors["lazy.mean"])
+        self.lazy.square.copy_(tensors["lazy.square"])
+        self.lazy.steps = int(tensors["lazy.steps"])
+        whole = self.dense.state_dict()
+        whole["state"] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("dense."):
+                _, place, name = key.split(".")
+                whole["state"].setdefault(int(place), {})[name] = tensor
+        self.dense.load_state_dict(whole)
