@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, log_expit, logit
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -85,10 +86,10 @@ class ScenarioRule:
     offsets: Floats  # one per corner, so that corners are equally frequent
 
     @classmethod
-    def create(cls, scenarios: int, noise: float, shift: float) -> ScenarioRule:
-        """Return the rule before its offsets are fitted."""
+    def create(cls, scenarios: int, noise: float) -> ScenarioRule:
+        """Return the rule before its offsets are fitted and without a shift."""
         corners = 1 << (scenarios - 1).bit_length()
-        return cls(scenarios, noise, shift, np.zeros(corners, np.float32))
+        return cls(scenarios, noise, 0.0, np.zeros(corners, np.float32))
 
     def scores(self, situation: Situation, shifted: Booleans) -> Floats:
         """Return every corner's score without noise (R × corners); `shifted` marks requests of the test period."""
@@ -124,7 +125,7 @@ class ScenarioRule:
 class ClickModel:
     """The repeat intention p_k and the two weight vectors of every scenario, and the common intercept."""
 
-    repeat_probability: Floats  # (K)
+    repeat_log_odds: Floats  # (K) of p_k
     repeat_weights: Floats  # (K, features)
     explore_weights: Floats  # (K, features)
     intercept: float
@@ -136,40 +137,40 @@ class ClickModel:
             probability, explore = np.array(FOUR_REPEAT_PROBABILITIES), np.array(FOUR_EXPLORE_WEIGHTS)
         else:
             probability, explore = _spread_scenarios(scenarios)
-        logit = np.log(probability) - np.log1p(-probability)
-        logit = logit.mean() + strength * (logit - logit.mean())
+        log_odds = logit(probability)
+        log_odds = log_odds.mean() + strength * (log_odds - log_odds.mean())
         explore = explore.mean(axis=0) + strength * (explore - explore.mean(axis=0))
         repeat = explore * np.array([REPEAT_WEIGHT_SHARE] * 3 + [1.0, 1.0])
-        probability = 1.0 / (1.0 + np.exp(-logit))
-        return cls(probability.astype(np.float32), repeat.astype(np.float32), explore.astype(np.float32), intercept)
+        return cls(log_odds.astype(np.float32), repeat.astype(np.float32), explore.astype(np.float32), intercept)
+
+    @property
+    def repeat_probability(self) -> Floats:
+        """The scenarios' repeat intentions p_k (K)."""
+        probability: Floats = expit(self.repeat_log_odds)
+        return probability
 
     def log_odds(self, scenario: Integers, features: Floats, earlier_clicks: Integers) -> Floats:
         """Return the log-odds of a click (R × candidates) from scenario (R), features (R × candidates × 5), counts."""
-        probability = self.repeat_probability[scenario][:, None]
-        explore = np.einsum("rcf,rf->rc", features, self.explore_weights[scenario]) + np.log1p(-probability)
-        repeat = np.einsum("rcf,rf->rc", features, self.repeat_weights[scenario]) + np.log(probability)
+        intention = self.repeat_log_odds[scenario][:, None]
+        explore = np.einsum("rcf,rf->rc", features, self.explore_weights[scenario]) + log_expit(-intention)
+        repeat = np.einsum("rcf,rf->rc", features, self.repeat_weights[scenario]) + log_expit(intention)
         repeat = repeat + CLICK_COUNT_WEIGHT * np.log(np.maximum(earlier_clicks, 1))
         chosen: Floats = (np.where(earlier_clicks > 0, repeat, explore) + self.intercept).astype(np.float32)
         return chosen
 
     def probability(self, scenario: Integers, features: Floats, earlier_clicks: Integers) -> Floats:
         """Return the probability of a click (R × candidates)."""
-        return sigmoid(self.log_odds(scenario, features, earlier_clicks))
-
-
-def sigmoid(log_odds: Floats) -> Floats:
-    """Return 1 / (1 + exp(−log_odds))."""
-    probability: Floats = (1.0 / (1.0 + np.exp(-log_odds))).astype(np.float32)
-    return probability
+        probability: Floats = expit(self.log_odds(scenario, features, earlier_clicks))
+        return probability
 
 
 def _spread_scenarios(scenarios: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return repeat probabilities and explore weights for any K: spread evenly on a line and over a sphere."""
-    logit = np.linspace(-1.7, 2.2, scenarios) if scenarios > 1 else np.zeros(1)
+    log_odds = np.linspace(-1.5, 2.2, scenarios) if scenarios > 1 else np.zeros(1)
     # A Fibonacci sphere; its azimuth is not monotone, so neighbours in repeat intention are not neighbours in taste.
     height = 1.0 - (2.0 * np.arange(scenarios) + 1.0) / scenarios
     azimuth = np.pi * (1.0 + 5.0**0.5) * np.arange(scenarios)
     radius = np.sqrt(1.0 - height**2)
     taste = 1.6 * np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=1)
     common = np.tile([0.8, 0.4], (scenarios, 1))
-    return 1.0 / (1.0 + np.exp(-logit)), np.concatenate([taste, common], axis=1)
+    return expit(log_odds), np.concatenate([taste, common], axis=1)
