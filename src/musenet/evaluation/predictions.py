@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from musenet.data.batches import Batch, BatchBuilder
-from musenet.data.dataset import Dataset, Split
+from musenet.data.dataset import Dataset, Split, checksum
 from musenet.errors import RunError
 from musenet.evaluation.intervals import Sample
 from musenet.files import replacing
 from musenet.metrics import auc, logloss_from_logit
 from musenet.models.interface import ClickModel, Prediction
+from musenet.run_folder import RunFolder, load_model
+from musenet.training.options import TrainingOptions
 
 BATCH_SIZE = 16_384
 """Candidates scored at once: more is no faster, and K networks' activations must fit in memory."""
@@ -70,17 +72,17 @@ class Predictions:
         """The rows as metrics and intervals take them."""
         return Sample(self.label.astype(np.float64), self.logit, self.user, self.request, self.weight)
 
-    def to_parquet(self, candidates: Path, requests: Path) -> None:
-        """Write one file of candidates and one of requests, each replaced whole."""
+    def to_parquet(self, candidates: Path, requests: Path, model: str = "") -> None:
+        """Write one file of candidates and one of requests, replaced whole; `model` says whose answers they are."""
         columns = {name: getattr(self, name) for name in _CANDIDATE_COLUMNS}
-        _write(candidates, {name: column for name, column in columns.items() if column is not None})
+        _write(candidates, {name: column for name, column in columns.items() if column is not None}, model)
         of_request: dict[str, Any] = {"request": self.requests}
         for name, values in (("probability", self.assignment), ("repeat_probability", self.repeat_probability)):
             if values is not None:
                 of_request |= {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
         if self.true_scenario is not None:
             of_request["true_scenario"] = self.true_scenario
-        _write(requests, of_request)
+        _write(requests, of_request, model)
 
     @classmethod
     def from_parquet(cls, candidates: Path, requests: Path) -> "Predictions":
@@ -161,6 +163,29 @@ def evenly_spaced(dataset: Dataset, split: Split, limit: int) -> Integers:
     return period.begin + np.arange(wanted, dtype=np.int64) * requests // wanted
 
 
+def predictions_of(run: RunFolder, split: Split) -> Predictions:
+    """The kept model's answers on a split: those saved in the run's folder if they are this model's, else scored anew.
+
+    Raises:
+        RunError: if the run holds no trained model.
+    """
+    files = run.predictions_file(split), run.assignments_file(split)
+    if not run.model_file.is_file():
+        run.load_state()
+    model_checksum = checksum(run.model_file)
+    if all(_model_of(file) == model_checksum for file in files):
+        return Predictions.from_parquet(*files)
+    model, dataset, experiment = load_model(run)
+    predictions = predict(model.to(scoring_device(experiment.training)), dataset, split)
+    predictions.to_parquet(*files, model_checksum)
+    return predictions
+
+
+def scoring_device(options: TrainingOptions) -> torch.device:
+    """The accelerator if there is one and the options do not forbid it; a run trained on one scores without as well."""
+    return torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def scoring(model: ClickModel) -> Iterator[torch.device]:
     """The model in evaluation mode at progress 1 without gradients; as it was afterwards. Yields its device."""
@@ -235,16 +260,26 @@ def _numpy(tensor: Tensor) -> Floats:
     return np.asarray(tensor.double().cpu().numpy())
 
 
-def _write(path: Path, columns: dict[str, Any]) -> None:
+def _write(path: Path, columns: dict[str, Any], model: str) -> None:
+    table = pa.table({name: pa.array(column) for name, column in columns.items()})
     with replacing(path) as temporary:
-        pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), temporary)
+        pq.write_table(table.replace_schema_metadata({"model": model}), temporary)
+
+
+def _model_of(path: Path) -> str | None:
+    """Whose answers a file holds; None if it is missing or damaged."""
+    try:
+        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        return metadata.get(b"model", b"").decode()
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise RunError(f"{path} is missing: run `musenet evaluate` on the run first")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): evaluate the run again") from error
     return {name: table[name].to_numpy() for name in table.column_names}

@@ -1,0 +1,125 @@
+"""How large scenarios are, how confident, and how people repeat in each: figures with intervals over users.
+
+A request counts for scenario k with its probability a_k, a candidate with that of its request (times its weight, if the
+log has any). Shapes: N candidates, R requests, K scenarios, U users.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musenet.evaluation.intervals import LEVEL, Interval, UserDraws
+from musenet.evaluation.predictions import Floats, Predictions
+from musenet.evaluation.recovery import recovery
+
+
+@dataclass(frozen=True)
+class ScenarioFigures:
+    """What DESIGN section 8 prints of scenarios; lists have an entry per scenario."""
+
+    count: int
+    share: list[float]
+    """Mean assignment over requests."""
+    mean_max_probability: float
+    """Mean over requests of the largest probability: near 1/K the scenarios have melted."""
+    entropy: float
+    """Of the shares, in nats: log K if all are used alike, near 0 if one takes all."""
+    repeat_probability: list[float] | None
+    """Mean p_r, requests weighted by assignment. Not identified alone: read it beside the shares and rates below."""
+    repeat_share_of_positives: list[Interval]
+    click_rate_on_repeats: list[Interval]
+    click_rate_on_new: list[Interval]
+    recovery: dict[str, float] | None
+    """`ari` and `nmi` against the true scenario, where the log holds it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """With the keys of DESIGN section 8; `repeat_share_of_positives` holds the values, `…_interval` the bounds."""
+        content = asdict(self)
+        content["repeat_share_of_positives"] = [interval.value for interval in self.repeat_share_of_positives]
+        content["repeat_share_of_positives_interval"] = [
+            {"low": interval.low, "high": interval.high} for interval in self.repeat_share_of_positives
+        ]
+        return content
+
+
+def scenario_figures(predictions: Predictions, draws: UserDraws) -> ScenarioFigures | None:
+    """The figures of a model's scenarios on one split; None for a model without scenarios.
+
+    Args:
+        predictions: of every impression of the split.
+        draws: resamples of the same users.
+    """
+    assignment = predictions.assignment
+    if assignment is None or len(assignment) == 0:
+        return None
+    share = assignment.mean(axis=0)
+    used = share[share > 0]
+    rates = repeat_rates(predictions, draws)
+    return ScenarioFigures(
+        count=assignment.shape[1],
+        share=share.tolist(),
+        mean_max_probability=float(assignment.max(axis=1).mean()),
+        entropy=float(-(used * np.log(used)).sum()),
+        repeat_probability=_mean_repeat_probability(assignment, predictions.repeat_probability),
+        repeat_share_of_positives=rates["repeat_share_of_positives"],
+        click_rate_on_repeats=rates["click_rate_on_repeats"],
+        click_rate_on_new=rates["click_rate_on_new"],
+        recovery=recovery(assignment, predictions.true_scenario),
+    )
+
+
+def repeat_rates(predictions: Predictions, draws: UserDraws) -> dict[str, list[Interval]]:
+    """Per scenario: repeats' share of the positives, and the share clicked of repeats and of new items."""
+    assert predictions.assignment is not None
+    weight = predictions.assignment[predictions.place]
+    if predictions.weight is not None:
+        weight = weight * predictions.weight[:, None]
+    clicked, repeat = predictions.label == 1, predictions.repeat_indicator
+    user = draws.index(predictions.user)
+    questions = {
+        "repeat_share_of_positives": (clicked & repeat, clicked),
+        "click_rate_on_repeats": (clicked & repeat, repeat),
+        "click_rate_on_new": (clicked & ~repeat, ~repeat),
+    }
+    return {name: share_intervals(weight, part, whole, user, draws) for name, (part, whole) in questions.items()}
+
+
+def share_intervals(
+    weight: Floats, part: NDArray[np.bool_], whole: NDArray[np.bool_], user: NDArray[np.int64], draws: UserDraws
+) -> list[Interval]:
+    """Σ_{i in part} w_ik / Σ_{i in whole} w_ik for each of K columns, bounds from the bootstrap over users.
+
+    Args:
+        weight: (N, K).
+        part: (N) rows of the numerator, among those of `whole`.
+        whole: (N) rows of the denominator.
+        user: (N) place of each row's user among the draws.
+        draws: the resamples.
+    """
+    sums = [
+        np.stack([np.bincount(user[rows], column[rows], draws.users) for column in weight.T], axis=1)
+        for rows in (part, whole)
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = sums[0].sum(axis=0) / sums[1].sum(axis=0)
+        resampled = np.concatenate([(counts @ sums[0]) / (counts @ sums[1]) for counts in draws.blocks()])
+    return [_interval(float(value), column, draws) for value, column in zip(values, resampled.T, strict=True)]
+
+
+def _interval(value: float, resampled: Floats, draws: UserDraws) -> Interval:
+    defined = resampled[np.isfinite(resampled)]
+    if draws.users < 2 or len(defined) == 0:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _mean_repeat_probability(assignment: Floats, repeat_probability: Floats | None) -> list[float] | None:
+    if repeat_probability is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        means: Sequence[float] = ((assignment * repeat_probability).sum(axis=0) / assignment.sum(axis=0)).tolist()
+    return list(means)
