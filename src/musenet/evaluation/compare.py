@@ -1,0 +1,199 @@
+"""`compare`: models × seeds on one dataset, paired over users and seeds, in one table.
+
+What is compared was chosen on validation; the test split is read once, here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from musenet.data.dataset import Split
+from musenet.errors import RunError
+from musenet.evaluation.evaluate import protocol_line
+from musenet.evaluation.intervals import (
+    RESAMPLES,
+    Difference,
+    Interval,
+    Resampled,
+    UserDraws,
+    difference,
+    rela_impr_interval,
+    resample_model,
+    seed_and_user_interval,
+)
+from musenet.evaluation.predictions import Predictions, predictions_of
+from musenet.evaluation.recovery import agreement, recovery
+from musenet.run_folder import RunFolder, load_model
+
+SPLIT: Split = "test"
+METRICS = ("auc", "gauc", "logloss", "calibration_ratio", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table, over its seeds."""
+
+    name: str
+    metrics: dict[str, Interval]
+    """Means over seeds, with intervals over users and seeds."""
+    per_seed: dict[str, list[float]]
+    rela_impr: Interval
+    """To the base row's AUC."""
+    difference_to: dict[str, Any]
+    """AUC minus the reference row's: `model`, `value`, `low`, `high`, `p`."""
+    valid_auc: float
+    """Mean over seeds of the kept weights' AUC on validation: what models are chosen by."""
+    parameters: int
+    """Learned numbers, the embedding table included."""
+    parameters_outside_embedding: int
+    samples_per_second: float
+    recovery: dict[str, float] | None
+    """Mean `ari` and `nmi` against the true scenarios."""
+    agreement: float | None
+    """Mean ARI between the assignments of two seeds."""
+    mean_max_probability: float | None
+    runs: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """With the keys of DESIGN section 8."""
+        content = asdict(self)
+        intervals, per_seed = content.pop("metrics"), content.pop("per_seed")
+        shown = {
+            name: {"mean": bounds["value"], "low": bounds["low"], "high": bounds["high"], "per_seed": per_seed[name]}
+            for name, bounds in intervals.items()
+        }
+        return {"name": content.pop("name"), **shown, **content}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, and under which protocol it was made."""
+
+    data: str
+    seeds: list[int]
+    protocol: str
+    reference: str
+    base: str
+    impressions: int
+    users: int
+    models: list[Row] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """One object with the keys of DESIGN section 8."""
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**content, "models": [row.to_json() for row in self.models]}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A model's predictions over its seeds, reduced to what the table needs."""
+
+    resampled: Resampled
+    recovered: list[dict[str, float]]
+    agreement: float | None
+    mean_max_probability: float | None
+
+
+def compare_runs(
+    groups: Mapping[str, Sequence[RunFolder]],
+    reference: str | None = None,
+    base: str | None = None,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Put trained runs side by side on the test split.
+
+    Args:
+        groups: the runs of each row, one per seed.
+        reference: the row that all others are compared with; the first if None.
+        base: the row that RelaImpr counts from; the first if None.
+        resamples: of users and seeds.
+
+    Raises:
+        RunError: if the runs were not trained on the same dataset, or a row's test split is empty.
+    """
+    first_label, first = next((label, runs[0]) for label, runs in groups.items())
+    _check_alike([run for runs in groups.values() for run in runs])
+    if first.dataset.manifest.splits[SPLIT].impressions == 0:
+        raise RunError(f"the test split of {first.dataset.folder} is empty: there is nothing to compare on")
+    draws = UserDraws(predictions_of(first, SPLIT).user, resamples)
+    answers = {label: _answers([predictions_of(run, SPLIT) for run in runs], draws) for label, runs in groups.items()}
+    reference, base = reference or first_label, base or first_label
+    return Comparison(
+        data=first.experiment.name,
+        seeds=sorted({run.experiment.seed for runs in groups.values() for run in runs}),
+        protocol=protocol_line(first.dataset, SPLIT) + "; weights chosen on validation, test read once",
+        reference=reference,
+        base=base,
+        impressions=first.dataset.manifest.splits[SPLIT].impressions,
+        users=draws.users,
+        models=[_row(label, runs, answers, reference, base) for label, runs in groups.items()],
+    )
+
+
+def group_by_model(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Runs that differ in nothing but their seed are one row, named by folder (`<label>/seed-<n>` by the label)."""
+    groups: dict[str, list[RunFolder]] = {}
+    seen: dict[str, str] = {}
+    for run in runs:
+        path = run.path.resolve()
+        kind = run.experiment.model_copy(update={"seed": 0}).model_dump_json(include={"seed", "model", "training"})
+        label = path.parent.name if path.name.startswith("seed-") else path.name
+        if kind not in seen:
+            seen[kind] = label if label not in groups else str(run.path)
+        groups.setdefault(seen[kind], []).append(run)
+    return groups
+
+
+def _check_alike(runs: Sequence[RunFolder]) -> None:
+    fingerprints = {run.dataset_fingerprint: run.path for run in runs}
+    if len(fingerprints) > 1:
+        first, second, *_ = fingerprints.values()
+        raise RunError(f"{first} and {second} were trained on different datasets: only runs on one can be compared")
+
+
+def _answers(of_seeds: Sequence[Predictions], draws: UserDraws) -> _Answers:
+    assignments = [one.assignment for one in of_seeds if one.assignment is not None and one.assignment.shape[1] > 1]
+    recovered = [recovery(assignment, of_seeds[0].true_scenario) for assignment in assignments]
+    return _Answers(
+        resampled=resample_model([one.sample() for one in of_seeds], draws, METRICS),
+        recovered=[found for found in recovered if found is not None],
+        agreement=agreement(assignments),
+        mean_max_probability=float(np.mean([a.max(axis=1).mean() for a in assignments])) if assignments else None,
+    )
+
+
+def _row(label: str, runs: Sequence[RunFolder], answers: Mapping[str, _Answers], reference: str, base: str) -> Row:
+    own = answers[label]
+    if label == reference:  # the reference differs from itself by nothing, surely
+        to_reference = Difference(0.0, 0.0, 0.0, 1.0)
+    else:
+        to_reference = difference(own.resampled, answers[reference].resampled)
+    results = [run.read_json("training.json") for run in runs]
+    outside, embedding = _parameters(runs[0])
+    return Row(
+        name=label,
+        metrics={name: seed_and_user_interval(own.resampled, name) for name in METRICS},
+        per_seed={name: own.resampled.whole[name].tolist() for name in METRICS},
+        rela_impr=rela_impr_interval(own.resampled, answers[base].resampled),
+        difference_to={"model": reference, **asdict(to_reference)},
+        valid_auc=float(np.mean([result["best"]["auc"] for result in results])),
+        parameters=outside + embedding,
+        parameters_outside_embedding=outside,
+        samples_per_second=float(np.mean([result["samples_per_second"] for result in results])),
+        recovery=_mean(own.recovered),
+        agreement=own.agreement,
+        mean_max_probability=own.mean_max_probability,
+        runs=[str(run.path) for run in runs],
+    )
+
+
+def _mean(found: Sequence[dict[str, float]]) -> dict[str, float] | None:
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]} if found else None
+
+
+def _parameters(run: RunFolder) -> tuple[int, int]:
+    model = load_model(run)[0]
+    embedding = model.table.weight
+    return sum(part.numel() for part in model.parameters() if part is not embedding), embedding.numel()

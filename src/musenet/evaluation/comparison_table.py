@@ -1,0 +1,74 @@
+"""The comparison as people read it: on a terminal and as Markdown."""
+
+from rich.console import Console
+from rich.table import Table
+
+from musenet.evaluation.compare import Comparison, Row
+
+_MISSING = "–"
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """The table's heads; how well scenarios were recovered only where it is known."""
+    heads = ["model", "AUC", "GAUC", "logloss", f"RelaImpr to {comparison.base}"]
+    heads += [f"ΔAUC to {comparison.reference}", "p", "pred/obs", "valid AUC"]
+    if _recovered(comparison):
+        heads += ["ARI"]
+    return [*heads, "seeds agree", "parameters*", "samples/s"]
+
+
+def cells(row: Row, comparison: Comparison) -> list[str]:
+    """One row as text, in the order of `columns`."""
+    auc, relative, to_reference = row.metrics["auc"], row.rela_impr, row.difference_to
+    is_reference = row.name == comparison.reference
+    texts = [
+        row.name,
+        f"{auc.value:.4f} ({auc.low:.4f} … {auc.high:.4f})",
+        f"{row.metrics['gauc'].value:.4f}",
+        f"{row.metrics['logloss'].value:.4f}",
+        _MISSING if row.name == comparison.base else _bounds(relative.value, relative.low, relative.high, percent=True),
+        _MISSING if is_reference else _bounds(to_reference["value"], to_reference["low"], to_reference["high"]),
+        _MISSING if is_reference else f"{to_reference['p']:.3f}",
+        f"{row.metrics['calibration_ratio'].value:.3f}",
+        f"{row.valid_auc:.4f}",
+    ]
+    if _recovered(comparison):
+        texts.append(_MISSING if row.recovery is None else f"{row.recovery['ari']:.2f}")
+    texts.append(_MISSING if row.agreement is None else f"{row.agreement:.2f}")
+    return [*texts, f"{row.parameters_outside_embedding:,}", f"{row.samples_per_second:,.0f}"]
+
+
+def footnote(comparison: Comparison) -> str:
+    """What the intervals are, and the protocol."""
+    return (
+        f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
+        f"{len(comparison.seeds)} seed(s), 95 % intervals over users and seeds, paired. {comparison.protocol}. "
+        "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
+    )
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print the table; each row takes several lines where the terminal is narrow."""
+    table = Table(*columns(comparison), caption=footnote(comparison), caption_justify="left")
+    for row in comparison.models:
+        table.add_row(*cells(row, comparison))
+    console.print(table)
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The table as Markdown, the footnote below it."""
+    heads = columns(comparison)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    lines += [cells(row, comparison) for row in comparison.models]
+    table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+    return f"{table}\n\n{footnote(comparison).replace('*', chr(92) + '*')}\n"
+
+
+def _recovered(comparison: Comparison) -> bool:
+    return any(row.recovery is not None for row in comparison.models)
+
+
+def _bounds(value: float, low: float, high: float, *, percent: bool = False) -> str:
+    if percent:
+        return f"{value:+.1%} ({low:+.1%} … {high:+.1%})"
+    return f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
