@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from musenet.data.dataset import Dataset, Split
 from musenet.errors import RunError
 from musenet.evaluation.predictions import predictions_of
 from musenet.models.musenet.model import MusenetOptions
+from musenet.progress import Listener
 from musenet.run_folder import RunFolder
 from musenet.training.loop import Log, TrainingResult, train
 
@@ -75,27 +76,23 @@ class PlannedRun:
     path: Path
 
 
-def train_all(
-    planned: Sequence[PlannedRun],
-    dataset: Dataset,
-    jobs: int,
-    log_of: Callable[[str], Log],
-    done: Callable[[str, TrainingResult], None],
-) -> None:
+def train_all(planned: Sequence[PlannedRun], dataset: Dataset, jobs: int, listener: Listener) -> None:
     """Train several runs on one dataset, resuming and reusing what an earlier call left.
 
     Args:
         planned: the runs.
         dataset: what all of them are trained on.
         jobs: how many at once, each in its own process with its part of the cores.
-        log_of: gives the listener of a run by its name; not used with several jobs.
-        done: told of each run that ended.
+        listener: told of each run that ended and, unless there are several jobs, of the loop's reports.
     """
+
+    def tell(run: PlannedRun, result: TrainingResult) -> None:
+        listener.say(f"{run.name}: validation AUC {result.best['auc']:.4f} at step {result.best['step']:,}")
+
     if jobs <= 1:
         for run in planned:
-            done(
-                run.name, train_run(run.experiment, dataset, run.path, resume=True, replace=True, log=log_of(run.name))
-            )
+            log = listener.training(run.name)
+            tell(run, train_run(run.experiment, dataset, run.path, resume=True, replace=True, log=log))
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")  # a fork would share torch's threads, which do not survive it
@@ -103,7 +100,7 @@ def train_all(
         futures = [pool.submit(_train_apart, run, dataset.folder, threads) for run in planned]
         try:
             for run, future in zip(planned, futures, strict=True):
-                done(run.name, future.result())
+                tell(run, future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,0 +1,327 @@
+"""Every command as a Python call; the command line is a thin layer on these.
+
+    import musenet
+
+    musenet.train("configs/hotels.yaml", overrides=["model.scenarios=6"])
+    musenet.evaluate("runs/hotels").to_json()
+
+An experiment is an `Experiment` or the path of its YAML. Datasets lie in `datasets/<name>` and runs in `runs/<name>`
+below the current folder unless another place is given. What the caller can mend is raised as a `UserError`.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
+from musenet.data.dataset import Dataset, Split
+from musenet.data.prepare import prepare as prepare_dataset
+from musenet.errors import ConfigError, RunError
+from musenet.evaluation.compare import Comparison, group_by_model
+from musenet.evaluation.compare import compare_runs as _compare_runs
+from musenet.evaluation.comparison_table import to_markdown
+from musenet.evaluation.evaluate import Evaluation
+from musenet.evaluation.evaluate import evaluate as _evaluate
+from musenet.evaluation.intervals import RESAMPLES
+from musenet.evaluation.portraits import Portrait
+from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios
+from musenet.evaluation.scenarios import SPLITS, write_scenarios
+from musenet.files import write_json, write_text
+from musenet.models.musenet.model import MusenetOptions
+from musenet.progress import SILENT, Listener
+from musenet.run_folder import RunFolder
+from musenet.training.loop import TrainingResult
+from musenet.training.runs import PlannedRun, train_all, train_run
+
+AnyPath = str | os.PathLike[str]
+AnyExperiment = Experiment | AnyPath
+
+
+def load(experiment: AnyExperiment, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment, from a YAML file if a path is given, with `key.path=value` overrides.
+
+    Raises:
+        ConfigError: for anything that does not describe an experiment.
+    """
+    if isinstance(experiment, Experiment):
+        if not overrides:
+            return experiment
+        content = experiment.model_dump(mode="json", by_alias=True)
+        return validate_experiment(apply_overrides(content, list(overrides)), experiment.name)
+    return load_experiment(Path(experiment), list(overrides))
+
+
+def prepare(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Dataset:
+    """Turn the experiment's log into a dataset, unless the same one is there already.
+
+    Args:
+        experiment: what to prepare.
+        out: the dataset's folder; `datasets/<name>` if None.
+        overrides: `key.path=value`, as `--set`.
+        listener: told of every step, and of the checks at the end.
+
+    Raises:
+        UserError: if the configuration or the log cannot be used.
+    """
+    resolved = load(experiment, overrides)
+    return prepare_dataset(resolved.source(), resolved.recipe, _dataset_folder(resolved, out), progress=listener.say)
+
+
+def train(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    resume: bool = False,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> TrainingResult:
+    """Train the experiment's model, its dataset prepared first if need be.
+
+    Args:
+        experiment: what to train.
+        out: the run folder; `runs/<name>` if None.
+        resume: go on from the folder's checkpoint.
+        dataset: the dataset's folder; `datasets/<name>` if None.
+        overrides: `key.path=value`, as `--set`.
+        listener: told of the steps of preparation and every report of the training loop.
+
+    Raises:
+        UserError: if the configuration, the log or the folder cannot be used, or the loss diverged.
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written.
+    """
+    resolved = load(experiment, overrides)
+    prepared = prepare(resolved, dataset, listener=listener)
+    return train_run(resolved, prepared, _run_path(resolved, out), resume=resume, log=listener.training(resolved.name))
+
+
+def evaluate(run: AnyPath, split: Split = "test", *, resamples: int = RESAMPLES) -> Evaluation:
+    """Measure a trained run on a split it was not trained on; raises `RunError` if the folder holds no trained run."""
+    return _evaluate(RunFolder.open(Path(run)), split, resamples)
+
+
+def compare(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Comparison:
+    """Train `compare.models` × seeds into `<out>/<label>/seed-<s>` and put them side by side on the test split.
+
+    Finished runs of the same configuration are reused, interrupted ones resumed. The table is also written to
+    `<out>/comparison.json` and `<out>/comparison.md`.
+
+    Args:
+        experiment: whose `compare` part says which models; without one, its only model is trained.
+        out: where the runs go; `runs/<name>` if None.
+        models: labels to compare, of those in the configuration; all if None.
+        seeds: how many; as configured if None. The s-th seed is the experiment's plus s.
+        jobs: how many runs train at once, each in its own process with its part of the cores.
+        dataset: the dataset's folder; `datasets/<name>` if None.
+        overrides: `key.path=value`, as `--set`.
+        listener: told of the steps of preparation, every report of the training loop, and each run that ended.
+
+    Raises:
+        UserError: if the configuration, the log or a folder cannot be used.
+    """
+    resolved = load(experiment, overrides)
+    chosen = _chosen_models(resolved, models)
+    folder = _run_path(resolved, out)
+    prepared = prepare(resolved, dataset, listener=listener)
+    planned = {
+        label: [_planned(resolved, label, seed, folder) for seed in range(seeds or resolved.compare.seeds)]
+        for label in chosen
+    }
+    train_all([run for runs in planned.values() for run in runs], prepared, jobs, listener)
+    options = resolved.compare
+    return _compared(
+        {label: [RunFolder.open(run.path) for run in runs] for label, runs in planned.items()},
+        folder,
+        options.reference if options.reference in chosen else None,
+        options.base if options.base in chosen else None,
+    )
+
+
+def compare_runs(runs: Iterable[AnyPath], out: AnyPath | None = None) -> Comparison:
+    """Put trained runs side by side on the test split; runs that differ in the seed alone are one row.
+
+    The first run's row is what the others are compared with. The table is written below `out`, if given.
+
+    Raises:
+        RunError: if a folder holds no trained run, or the runs are of different datasets.
+    """
+    folders = [RunFolder.open(Path(run)) for run in runs]
+    if not folders:
+        raise RunError("compare: give at least one run folder")
+    return _compared(group_by_model(folders), None if out is None else Path(out), None, None)
+
+
+def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:
+    """Write the scenario of every request to a Parquet or CSV file; the number of rows.
+
+    Raises:
+        RunError: if the folder holds no trained run, its model has no scenarios, or the file's ending is another.
+    """
+    return write_scenarios(RunFolder.open(Path(run)), Path(out), splits)
+
+
+def describe_scenarios(run: AnyPath, split: Split = "test") -> list[Portrait]:
+    """What each scenario of a run is and what sets it apart; raises `RunError` as `scenarios` does."""
+    return _describe_scenarios(RunFolder.open(Path(run)), split)
+
+
+def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
+    """Look at Parquet or CSV files and write a commented configuration for them; never overwrites.
+
+    Raises:
+        UserError: if a file cannot be read, or `out` exists.
+    """
+    from musenet.init import write_config
+
+    write_config([Path(file) for file in files], Path(out))
+    return Path(out)
+
+
+def report(run: AnyPath, out: AnyPath | None = None) -> Path:
+    """Write the page that shows a run; `report.html` in its folder if `out` is None. Needs the extra `report`."""
+    from musenet.report.page import write_report
+
+    page = Path(run) / "report.html" if out is None else Path(out)
+    write_report([RunFolder.open(Path(run))], page)
+    return page
+
+
+def simulate_hotels(
+    out: AnyPath, *, progress: Callable[[int, int], None] | None = None, **options: float
+) -> dict[str, int]:
+    """Write a simulated hotel log with planted scenarios; the number of rows of each file.
+
+    Args:
+        out: the folder to write.
+        progress: told of the impressions written so far and in all.
+        options: of `musenet.simulate.hotels.HotelOptions`: impressions, seed, scenarios, noise, strength, shift.
+
+    Raises:
+        ConfigError: for options that are unknown or out of range.
+    """
+    from musenet.simulate.hotels import HotelOptions
+    from musenet.simulate.hotels import simulate_hotels as simulate
+
+    try:
+        chosen = HotelOptions.model_validate(options)
+    except ValidationError as error:
+        mistakes = [f"{detail['loc'][0]}: {detail['msg']} (found {detail['input']!r})" for detail in error.errors()]
+        raise ConfigError("simulate hotels: " + "; ".join(mistakes)) from error
+    return simulate(Path(out), chosen, progress)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo leaves to look at."""
+
+    comparison: Comparison
+    portraits: list[Portrait]
+    """Of the first run with soft scenarios."""
+    report: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison's keys, the portraits and the report's path."""
+        return {
+            "comparison": self.comparison.to_json(),
+            "scenarios": [portrait.to_json() for portrait in self.portraits],
+            "report": str(self.report),
+        }
+
+
+def demo(
+    config: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Demo:
+    """Compare the configuration's models, describe the scenarios that were learned, and write the report.
+
+    Raises:
+        UserError: as `compare`, and if no compared model learns soft scenarios.
+    """
+    experiment = load(config, overrides)
+    folder = _run_path(experiment, out)
+    comparison = compare(experiment, folder, listener=listener)
+    soft = [
+        row
+        for row in comparison.models
+        if isinstance(model := experiment.compare.models[row.name], MusenetOptions)
+        and model.scenarios > 1
+        and (model.assignment, model.objective) == ("soft", "robust")
+    ]
+    if not soft:
+        raise ConfigError(f"{experiment.name}: compare.models holds no musenet with soft scenarios to describe")
+    run = RunFolder.open(Path(soft[0].runs[0]))
+    page = folder / "report.html"
+    from musenet.report.page import write_report
+
+    write_report([run], page, comparison)
+    return Demo(comparison, _describe_scenarios(run), page)
+
+
+def _dataset_folder(experiment: Experiment, out: AnyPath | None) -> Path:
+    return Path("datasets") / experiment.name if out is None else Path(out)
+
+
+def _run_path(experiment: Experiment, out: AnyPath | None) -> Path:
+    return Path("runs") / experiment.name if out is None else Path(out)
+
+
+def _chosen_models(experiment: Experiment, models: Sequence[str] | None) -> list[str]:
+    """The labels to compare, in the order asked for."""
+    known = list(experiment.compare.models)
+    unknown = [label for label in models or () if label not in known]
+    if unknown:
+        raise ConfigError(f"compare.models has no '{unknown[0]}'; there are {', '.join(known) or 'none'}")
+    if not known:
+        raise ConfigError(f"{experiment.name}: compare.models is empty: name the models to put side by side")
+    folders = [_folder_name(label) for label in known]
+    for label, folder in zip(known, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise ConfigError(
+                f"compare.models: '{label}' and another label would share the folder {folder}: rename one"
+            )
+    return list(models or known)
+
+
+def _planned(experiment: Experiment, label: str, seed: int, folder: Path) -> PlannedRun:
+    model = experiment.compare.models[label]
+    changed = experiment.model_copy(update={"model": model, "seed": experiment.seed + seed})
+    name = f"seed-{changed.seed}"
+    return PlannedRun(f"{label}, seed {changed.seed}", changed, folder / _folder_name(label) / name)
+
+
+def _folder_name(label: str) -> str:
+    """A label as a folder's name: letters, digits, points and dashes."""
+    return "-".join("".join(c if c.isalnum() or c in ".-_" else " " for c in label).split()) or "model"
+
+
+def _compared(
+    groups: dict[str, list[RunFolder]], out: Path | None, reference: str | None, base: str | None
+) -> Comparison:
+    comparison = _compare_runs(groups, reference, base)
+    if out is not None:
+        write_json(out / "comparison.json", comparison.to_json())
+        write_text(out / "comparison.md", to_markdown(comparison))
+    return comparison

@@ -1,0 +1,308 @@
+"""One command per step: parses, calls `musenet.api`, prints. Heavy imports wait until a command needs them."""
+
+import errno
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from musenet import __version__
+from musenet.errors import UserError
+from musenet.files import plain, write_text
+from musenet.progress import Reporter
+
+app = typer.Typer(
+    name="musenet",
+    help="Learn the hidden scenarios in a recommendation log, and predict clicks with them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+simulate_app = typer.Typer(help="Write simulated logs with planted scenarios.", no_args_is_help=True)
+app.add_typer(simulate_app, name="simulate")
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a value of the configuration")]
+Json = Annotated[
+    bool, typer.Option("--json", help="end with one JSON object on standard output, all else goes to stderr")
+]
+DatasetFolder = Annotated[Path | None, typer.Option("--dataset", help="the dataset's folder [datasets/<name>]")]
+SplitName = Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="which period")]
+
+
+@app.callback(invoke_without_command=True)
+def musenet(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
+) -> None:
+    """Learn the hidden scenarios in a recommendation log, and predict clicks with them."""
+    if version:
+        typer.echo(f"musenet {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Parquet or CSV files of a log")],
+    out: Annotated[Path, typer.Option("--out", help="the YAML to write; never overwritten")] = Path("musenet.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Look at a log's files and write a commented configuration, doubts included."""
+    from musenet import api
+
+    with Reporter():
+        written = api.init(files, out)
+    _finish(as_json, {"config": written}, f"wrote {written}: read its comments, then `musenet train {written}`")
+
+
+@app.command()
+def prepare(config: Config, out: Out = None, changes: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Turn a log into a dataset that leaks nothing from the future, and check it."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        dataset = api.prepare(config, out, overrides=changes, listener=reporter)
+    manifest = dataset.manifest
+    counts = {name: getattr(manifest, name) for name in ("users", "items", "events", "requests", "candidates")}
+    splits = {name: period.model_dump() for name, period in manifest.splits.items()}
+    content = {"dataset": dataset.folder, "fingerprint": manifest.fingerprint, **counts, "splits": splits}
+    numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    _finish(as_json, content, f"{dataset.folder}: {numbers}")
+
+
+@app.command()
+def train(
+    config: Config,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Train the experiment's model; prepares its dataset first if need be."""
+    from dataclasses import asdict
+
+    from musenet import api
+
+    with Reporter() as reporter:
+        result = api.train(config, out, resume=resume, dataset=dataset, overrides=changes, listener=reporter)
+    best = result.best
+    text = (
+        f"{result.run}: best at step {best['step']:,}, validation AUC {best['auc']:.4f}, "
+        f"logloss {best['logloss']:.4f}; {result.seconds:,.0f} s, {result.samples_per_second:,.0f} samples/s; "
+        f"stopped: {result.stopped}"
+    )
+    _finish(as_json, asdict(result), text)
+
+
+@app.command()
+def evaluate(run: Run, split: SplitName = "test", out: Out = None, as_json: Json = False) -> None:
+    """Measure a run: AUC, GAUC, logloss, calibration and its scenarios, with intervals and the protocol."""
+    from musenet import api
+    from musenet.files import write_json
+
+    with Reporter():
+        result = api.evaluate(run, split)
+        if out is not None:
+            write_json(out, result.to_json())
+    _finish(as_json, result.to_json(), result.show)
+
+
+@app.command()
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="CONFIG | RUN...", help="a YAML, or trained runs")],
+    models: Annotated[str | None, typer.Option("--models", help="labels in the configuration, comma-separated")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="trainings per model [as configured]")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in processes")] = 1,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Put models side by side, over seeds, paired: one table on the terminal, as Markdown and as JSON."""
+    from musenet import api
+    from musenet.evaluation.comparison_table import show
+
+    with Reporter() as reporter:
+        if all(path.is_dir() for path in paths):
+            comparison = api.compare_runs(paths, out)
+        elif len(paths) == 1:
+            comparison = api.compare(
+                paths[0],
+                out,
+                models=None if models is None else [label.strip() for label in models.split(",")],
+                seeds=seeds,
+                jobs=jobs,
+                dataset=dataset,
+                overrides=changes,
+                listener=reporter,
+            )
+        else:
+            missing = next(path for path in paths if not path.is_dir())
+            raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
+    _finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
+
+
+@app.command()
+def scenarios(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="a .parquet or .csv file: a row per request")],
+    as_json: Json = False,
+) -> None:
+    """Hand out the scenario of every request, and say what each scenario is."""
+    from musenet import api
+    from musenet.evaluation.portraits import show_portraits
+
+    with Reporter():
+        rows = api.scenarios(run, out)
+        portraits = api.describe_scenarios(run)
+
+    def show(console: Console) -> None:
+        show_portraits(portraits, console)
+        console.print(f"wrote {rows:,} requests to {out}", markup=False, soft_wrap=True)
+
+    _finish(as_json, {"out": out, "rows": rows, "scenarios": [one.to_json() for one in portraits]}, show)
+
+
+@app.command()
+def report(run: Run, out: Out = None, as_json: Json = False) -> None:
+    """Write a page that shows a run or a comparison: `report.html` in its folder unless --out says otherwise."""
+    from musenet import api
+
+    with Reporter():
+        written = api.report(run, out)
+    _finish(as_json, {"report": written}, f"wrote {written}")
+
+
+@simulate_app.command("hotels")
+def simulate_hotels(
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+    impressions: Annotated[int, typer.Option("--impressions")] = 2_000_000,
+    seed: Annotated[int, typer.Option("--seed")] = 1,
+    scenario_count: Annotated[int, typer.Option("--scenarios", help="planted scenarios")] = 4,
+    noise: Annotated[float, typer.Option("--noise", help="chance in which scenario applies")] = 1.0,
+    strength: Annotated[float, typer.Option("--strength", help="how much scenarios differ; 0: in nothing")] = 1.0,
+    shift: Annotated[float, typer.Option("--shift", help="how much their shares change in the last week")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """An online travel log with planted scenarios, as ordinary Parquet files."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        rows = api.simulate_hotels(
+            out,
+            progress=reporter.steps("simulating"),
+            impressions=impressions,
+            seed=seed,
+            scenarios=scenario_count,
+            noise=noise,
+            strength=strength,
+            shift=shift,
+        )
+    numbers = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    _finish(as_json, {"out": out, "rows": rows}, f"{out}: {numbers}")
+
+
+@app.command()
+def demo(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = Path("configs/demo.yaml"),
+    out: Out = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """From a real log to learned scenarios, an honest table and a report, by one command."""
+    from musenet import api
+    from musenet.evaluation.comparison_table import show
+    from musenet.evaluation.portraits import show_portraits
+
+    with Reporter() as reporter:
+        result = api.demo(config, out, overrides=changes, listener=reporter)
+
+    def show_all(console: Console) -> None:
+        show(result.comparison, console)
+        show_portraits(result.portraits, console)
+        console.print(f"The report: {result.report}", markup=False, soft_wrap=True)
+
+    _finish(as_json, result.to_json(), show_all)
+
+
+@app.command("config-schema")
+def config_schema(out: Out = None) -> None:
+    """The JSON schema of a configuration, for editors to complete."""
+    from musenet.config import json_schema
+
+    text = json.dumps(json_schema(), indent=2)
+    if out is None:
+        typer.echo(text)
+    else:
+        write_text(out, text + "\n")
+
+
+def _finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console], None]) -> None:
+    """Print a command's result for people, or, with --json, for programs: one line on standard output."""
+    if as_json:
+        typer.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    if isinstance(show, str):
+        console.print(show, markup=False, soft_wrap=True)
+    else:
+        show(console)
+
+
+def main() -> None:
+    """Entry point: runs a command and ends with its exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; what goes wrong is one sentence on standard error and an exit status.
+
+    0: done. 1: our mistake or the machine's. 2: the user can mend it. 130: interrupted.
+    """
+    try:
+        status = app(arguments, prog_name="musenet", standalone_mode=False)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; what was written is kept: the same command goes on (`train` with --resume)", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        return 1
+    except Exception as error:
+        return _explain(error)
+    return status if isinstance(status, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    usage = getattr(error, "format_message", None)  # a mistake in the command line itself
+    if callable(usage):
+        return _fail(f"{str(usage()).rstrip('.')}: see `musenet --help`", 2)
+    if _is_disk_full(error):
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        return _fail(f"the disk is full{where}: free some space and run the same command again", 1)
+    with tempfile.NamedTemporaryFile("w", prefix="musenet-error-", suffix=".txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return _fail(f"musenet broke ({what}); the traceback is saved in {file.name}: please report it", 1)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()
