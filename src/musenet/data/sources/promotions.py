@@ -114,11 +114,13 @@ def _code(place: ir.StringColumn) -> ir.IntegerColumn:
 
 
 def _characters(codes: np.ndarray) -> np.ndarray:
-    return (codes + _FIRST_CODE).astype(np.uint32).view("U1")
+    letters: np.ndarray = (codes + _FIRST_CODE).astype(np.uint32).view("U1")
+    return letters
 
 
 def _key(store: np.ndarray, week: np.ndarray, product: np.ndarray) -> np.ndarray:
-    return (store * 2**_WEEK_BITS + week) * 2**_PRODUCT_BITS + product
+    key: np.ndarray = (store * 2**_WEEK_BITS + week) * 2**_PRODUCT_BITS + product
+    return key
 
 
 def _bernoulli_places(total: int, probability: float, random: np.random.Generator) -> np.ndarray:

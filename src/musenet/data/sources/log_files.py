@@ -1,0 +1,122 @@
+"""Opening a log's Parquet and CSV files as relations, with one sentence for whatever is wrong with them."""
+
+import csv
+import glob
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+
+from musenet.errors import DataError
+
+PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
+_MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One table of a log, of one or several files."""
+
+    key: str
+    """Where the configuration names it, such as `data.impressions`."""
+    paths: list[Path]
+    table: ir.Table
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return str(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} and {len(self.paths) - 1} more"
+
+
+def find_files(key: str, written: str | Sequence[str], base: Path) -> list[Path]:
+    """The files meant by a path, a pattern, or a list of them; relative ones start from `base`.
+
+    Raises:
+        DataError: if there is none, one is a folder, or they are not all Parquet or all CSV.
+    """
+    found: list[Path] = []
+    for entry in [written] if isinstance(written, str) else written:
+        path = base / Path(entry).expanduser()
+        matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+        if not matches:
+            raise DataError(
+                f"{key}.path: there is no file {path}: give the path relative to the configuration's folder"
+            )
+        found += matches
+    for path in found:
+        if path.is_dir():
+            raise DataError(f"{key}.path: {path} is a folder: name its files, for example {path / '*.parquet'}")
+        if _ending(path) not in PARQUET + TEXT:
+            raise DataError(f"{key}.path: {path} is neither Parquet nor CSV (.parquet, .csv or .tsv, maybe with .gz)")
+    if not found or len({_ending(path) in PARQUET for path in found}) > 1:
+        raise DataError(f"{key}.path: give at least one file, and either all Parquet or all CSV")
+    return found
+
+
+def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path]) -> LogFile:
+    """The rows of these files; a CSV's columns are text, read once into the engine.
+
+    Raises:
+        DataError: if a file cannot be read or holds no rows.
+    """
+    names = [str(path) for path in paths]
+    with reading(names[0] if len(names) == 1 else f"one of {', '.join(names)}"):
+        if _ending(paths[0]) in PARQUET:
+            table = connection.read_parquet(names)
+        else:
+            options = {"all_varchar": True, "header": True, "delim": _delimiter(paths[0]), "quote": '"', "escape": '"'}
+            text = connection.read_csv(names, **options)
+            table = connection.create_table(ibis.util.gen_name("text"), text)
+        table = _with_clean_names(table, names[0])
+        rows = connection.to_pyarrow(table.count()).as_py()
+    if not rows:
+        raise DataError(f"{key}.path: {names[0]} holds no rows: check which file was meant")
+    return LogFile(key, paths, table)
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what the engine says of a damaged file into one sentence that names it."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error, duckdb.Error) as error:
+        if _MACHINE_TROUBLE.search(str(error)) or isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        text = str(error)
+        if isinstance(error, UnicodeDecodeError) or "unicode" in text.lower():
+            raise DataError(f"{name} is not UTF-8 text: save it as UTF-8") from error
+        line = re.search(r"CSV Error on Line: (\d+)", text)
+        where = f" at line {line[1]}" if line else ""
+        details = [part for part in text.splitlines() if part and not part.startswith(("CSV Error", "Original Line"))]
+        reason = (details or [type(error).__name__])[0].removeprefix("Invalid Input Error: ")
+        raise DataError(f"{name} cannot be read{where} ({reason}): is it damaged or cut short?") from error
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _delimiter(path: Path) -> str:
+    """The separator of a CSV, from its first line: guessing from more would mistake one broken row for the rule."""
+    with (
+        gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file
+    ):
+        header = file.readline()
+    if not header.strip():
+        raise DataError(f"{path} holds no rows, nor names of columns: check which file was meant")
+    return max(",;\t|", key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
+
+
+def _with_clean_names(table: ir.Table, path: str) -> ir.Table:
+    """Column names without the byte order mark and the spaces that spreadsheets leave around them."""
+    names = {name: name.strip("\ufeff \t") for name in table.columns}
+    if len(set(names.values())) < len(names):
+        raise DataError(f"{path} has two columns of one name: {', '.join(table.columns)}")
+    return table.rename({clean: name for name, clean in names.items() if clean != name})

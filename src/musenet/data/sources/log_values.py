@@ -1,0 +1,174 @@
+"""What the values of a log's columns mean: numbers, ids, labels and times, however they were written down."""
+
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.datatypes as dt
+import ibis.expr.types as ir
+
+from musenet.data.sources.local_time import DAY, LocalTime
+from musenet.data.tables import MICROSECONDS
+from musenet.errors import DataError
+
+UNITS = {"seconds": MICROSECONDS, "milliseconds": 1000, "microseconds": 1}
+_MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
+_LARGEST_EXACT_FLOAT = 2**53
+_TIME_WITH_OFFSET = r":\d{2}(?:\.\d+)?\s*([Zz]|[+-]\d{2}(?::?\d{2})?)$"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A column read as what it should be, and the rows in which it is not that."""
+
+    value: ir.Value
+    wrong: ir.BooleanValue
+    missing: ir.BooleanValue
+
+
+def as_text(column: ir.Value) -> ir.Value:
+    """Text, empty being missing."""
+    return column.cast("string").nullif("")
+
+
+def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
+    """A number; text is tried, and infinite numbers are wrong.
+
+    Raises:
+        DataError: for types that no number can be read from.
+    """
+    kind = column.type()
+    if isinstance(kind, dt.String):
+        text = column.strip().lower()
+        missing = column.isnull() | text.isin(_MISSING_NUMBERS)
+        number = text.try_cast("float64")
+    elif kind.is_numeric() or isinstance(kind, dt.Boolean | dt.Unknown):
+        number = column.cast("float64")
+        missing = number.isnull() | number.isnan()
+    else:
+        raise DataError(f"holds {kind}, not numbers")
+    odd = number.isnull() | number.isinf() | number.isnan()
+    if whole:
+        odd = odd | (number != number.floor())
+    wrong = ~missing & odd
+    value = (missing | odd).ifelse(ibis.null("float64"), number)
+    if whole:
+        value = value.cast("int64")
+    elif kind.is_integer():
+        value = column
+    return Parsed(value, wrong, missing)
+
+
+def as_id(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table) -> ir.Value:
+    """An id as int64 or text; whole floats, which a table tool makes of integers with gaps, become integers again.
+
+    Raises:
+        DataError: if it is of another type, or floats that are no integers.
+    """
+    kind = column.type()
+    if kind.is_integer() and not isinstance(kind, dt.UInt64):
+        return column.cast("int64")
+    if kind.is_floating() or kind.is_decimal():
+        number = column.cast("float64")
+        number = number.isnan().ifelse(ibis.null("float64"), number)
+        broken = (number != number.floor()) | (number.abs() > _LARGEST_EXACT_FLOAT)
+        if connection.to_pyarrow(table.filter(broken).count()).as_py():
+            raise DataError("holds fractions or numbers too large for a float: store ids as integers or text")
+        return number.cast("int64")
+    if isinstance(kind, dt.String | dt.UInt64 | dt.UUID | dt.Unknown):
+        return as_text(column)
+    raise DataError(f"is of type {kind}: ids are integers or text")
+
+
+def as_label(column: ir.Value, positive_kinds: list[str] | None) -> Parsed:
+    """1 or 0 from booleans, numbers or text; or whether the column names one of the positive kinds."""
+    if positive_kinds is not None:
+        text = as_text(column)
+        return Parsed(text.isin(positive_kinds).cast("int8"), ibis.literal(False), text.isnull())
+    if isinstance(column.type(), dt.String):
+        text = column.strip().lower()
+        column = ibis.cases((text == "true", "1"), (text == "false", "0"), else_=text)
+    number = as_number(column)
+    wrong = number.wrong | (~number.missing & ~number.value.isin([0, 1]).fill_null(False))
+    return Parsed(wrong.ifelse(ibis.null("int8"), number.value.try_cast("int8")), wrong, number.missing)
+
+
+def as_time(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table, unit: str | None, zone: str) -> Parsed:
+    """UTC microseconds from integers, timestamps, dates or ISO text; a time without an offset is local.
+
+    Raises:
+        DataError: if the type holds no time, or integers look like dates.
+    """
+    kind = column.type()
+    if isinstance(kind, dt.String) and _mostly_numbers(connection, column, table):
+        number = column.strip().try_cast("float64")
+        exact = column.strip().try_cast("int64")
+        wrong = number.isnull() & as_text(column).notnull()
+        value = _from_number(connection, ibis.coalesce(exact.cast("float64"), number), exact, table, unit)
+        return Parsed(value, wrong, as_text(column).isnull())
+    if isinstance(kind, dt.String):
+        return _from_text(connection, column, table, zone)
+    if kind.is_numeric():
+        exact = column.cast("int64") if kind.is_integer() else None
+        number = column.cast("float64")
+        missing = number.isnull() | number.isnan()
+        return Parsed(_from_number(connection, number, exact, table, unit), number.isinf() & ~missing, missing)
+    if isinstance(kind, dt.Date):
+        column, kind = column.cast("timestamp"), dt.timestamp
+    if not isinstance(kind, dt.Timestamp):
+        raise DataError(f"is of type {kind}: a time is a timestamp, a date, integers or ISO text")
+    value = _microseconds(column)
+    if kind.timezone is None:
+        value = _clock(connection, value, table, zone).to_utc(value)
+    return Parsed(value, ibis.literal(False), column.isnull())
+
+
+def _microseconds(column: ir.Value) -> ir.Value:
+    # Whole seconds first: an engine may round the fraction into them.
+    return column.truncate("s").epoch_seconds().cast("int64") * MICROSECONDS + column.microsecond().cast("int64")
+
+
+def _mostly_numbers(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table) -> bool:
+    counts = table.agg(numbers=column.strip().try_cast("float64").count(), values=as_text(column).count())
+    found = connection.to_pyarrow(counts).to_pylist()[0]
+    return bool(found["numbers"] * 2 > found["values"])
+
+
+def _from_number(
+    connection: ibis.BaseBackend, number: ir.Value, exact: ir.Value | None, table: ir.Table, unit: str | None
+) -> ir.Value:
+    """Microseconds from seconds, milliseconds or microseconds: which, is told or seen from the size of the median."""
+    month, day = (number // 100) % 100, number % 100
+    date = number.between(19_000_101, 21_001_231) & month.between(1, 12) & day.between(1, 31)
+    counts = table.agg(middle=number.abs().median(), dates=date.sum(), values=number.count())
+    found = connection.to_pyarrow(counts).to_pylist()[0]
+    middle = found["middle"] or 0.0
+    if unit is None and found["values"] and found["dates"] == found["values"]:
+        raise DataError("holds integers that look like dates (20240131): write them as 2024-01-31")
+    if unit is None and middle > 1e17:
+        raise DataError("holds integers too large for microseconds since 1970: divide nanoseconds by 1000")
+    inferred = "seconds" if middle < 1e11 else "milliseconds" if middle < 1e14 else "microseconds"
+    factor = UNITS[unit or inferred]
+    rounded = (number * factor).round().try_cast("int64")
+    return rounded if exact is None else ibis.coalesce(exact * factor, rounded)
+
+
+def _from_text(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table, zone: str) -> Parsed:
+    text = column.strip()
+    offset = text.re_extract(_TIME_WITH_OFFSET, 1)
+    has_offset = (offset.length() > 0).fill_null(False)
+    bare = has_offset.ifelse(text.substr(0, text.length() - offset.length()).strip(), text)
+    wall = _microseconds(bare.try_cast("timestamp"))
+    digits = offset.replace(":", "")
+    hours = digits.substr(1, 2).try_cast("int64").fill_null(0)
+    minutes = digits.substr(3, 2).try_cast("int64").fill_null(0)
+    sign = offset.startswith("-").ifelse(-1, 1)
+    shift = (hours * 60 + minutes) * sign * 60 * MICROSECONDS
+    value = has_offset.ifelse(wall - shift, _clock(connection, wall, table, zone).to_utc(wall))
+    missing = as_text(text).isnull()
+    return Parsed(value, ~missing & wall.isnull(), missing)
+
+
+def _clock(connection: ibis.BaseBackend, wall: ir.Value, table: ir.Table, zone: str) -> LocalTime:
+    """The zone's clock over the span of a column of wall-clock times."""
+    span = connection.to_pyarrow(table.agg(first=wall.min(), last=wall.max())).to_pylist()[0]
+    return LocalTime(zone, (span["first"] or 0) - DAY, (span["last"] or 0) + DAY)
