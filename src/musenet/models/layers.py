@@ -53,7 +53,7 @@ class ParallelMLP(nn.Module):
 
     def after_first(self, first: Tensor) -> Tensor:
         """Go on from the first layer's sums, (rows, K·hidden[0])."""
-        x = first.view(first.shape[0], self.networks, -1).transpose(0, 1)
+        x = first.unflatten(1, (self.networks, -1)).transpose(0, 1)  # no rows at all included
         for layer in self.rest:
             x = layer(torch.relu(x))
         return x
