@@ -54,6 +54,8 @@ class Field(_Part):
     is_position: bool = False
     is_bucketed: bool = False
     """Quantile buckets of a numeric feature, whose dense form is a field of its own."""
+    column: str | None = None
+    """The log's own name of the column; the ids under `user_column` and `item_column`."""
 
 
 class Period(_Part):

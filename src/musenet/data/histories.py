@@ -1,7 +1,17 @@
 """What a user did before a request: the last L events strictly earlier than it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.types as ir
 from pydantic import Field
 
+from musenet.data.engine import Engine
+from musenet.data.plain import plain
+from musenet.data.requests import REQUEST_ROW, USER_ROW
+from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, TIME, USER, CleaningRule, Tables
+from musenet.errors import DataError
 from musenet.options import Options, Seconds
 
 
@@ -12,3 +22,144 @@ class HistoryOptions(Options):
     length: int = Field(50, ge=0, le=10_000, description="the last so many events before the request")
     kinds: list[str] | None = Field(None, description="event kinds that count; all, if left out")
     delay: Seconds = Field(0.0, description="events of the last so many seconds are not known yet when scoring")
+
+
+COUNT, LAST = "_count", "_last"
+IN_HISTORY, IN_REPEATS = "_in_history", "_in_repeats"
+
+
+@dataclass(frozen=True)
+class Before:
+    """Which events count before a moment t: those with time in [t - window, t - delay), in integer microseconds."""
+
+    delay: int = 0
+    window: int | None = None
+
+    @classmethod
+    def of(cls, delay: float, window: float | None = None) -> "Before":
+        """From seconds; a window that the delay leaves nothing of is refused with `DataError`."""
+        if window is not None and window <= delay:
+            raise DataError(f"repeat.window ({window:g} s) must be longer than history.delay ({delay:g} s)")
+        return cls(round(delay * MICROSECONDS), None if window is None else round(window * MICROSECONDS))
+
+
+def raw_events(tables: Tables, impressions: ir.Table) -> ir.Table:
+    """The log's events; its own positives, of no kind, where it has none."""
+    if tables.events is not None:
+        return tables.events
+    return impressions.filter(impressions[LABEL] == 1)
+
+
+def collect_events(
+    engine: Engine,
+    events: ir.Table,
+    users: ir.Table,
+    items: ir.Table,
+    attributes: Mapping[str, str],
+    kinds: tuple[Sequence[str] | None, Sequence[str] | None],
+) -> tuple[ir.Table, list[CleaningRule]]:
+    """Events of the kinds that histories or repeats count, each once, with `_user_row` and their attributes.
+
+    Args:
+        engine: where the result is stored.
+        events: as `raw_events` gives them.
+        users: user ids and rows.
+        items: item ids, rows and attributes.
+        attributes: the columns wanted, each from `events` or `items`.
+        kinds: those that count for histories and for repeats; None for all.
+
+    Returns:
+        The events, flagged `_in_history` and `_in_repeats`, and how many rows were dropped as what. Equal rows (user,
+        time, kind, item, attributes) are one event.
+
+    Raises:
+        DataError: if a kind is asked for that no event has.
+    """
+    _check_kinds(engine, events, kinds)
+    own = [name for name, origin in attributes.items() if origin == "events" and name != ITEM]
+    roles = [name for name in (USER, TIME, KIND, ITEM) if name in events.columns]
+    chosen = events.select(*roles, **{name: plain(events[name], name) for name in own})
+    flags = {
+        name: chosen[KIND].isin(list(listed)).fill_null(False) if listed else ibis.literal(listed is None)
+        for name, listed in zip((IN_HISTORY, IN_REPEATS), kinds, strict=True)
+    }
+    chosen = chosen.mutate(**flags)
+    incomplete = chosen[USER].isnull() | chosen[TIME].isnull()
+    counted = chosen.filter((chosen[IN_HISTORY] | chosen[IN_REPEATS]) & ~incomplete)
+    found = engine.row(
+        events.aggregate(rows=events.count(), incomplete=(events[USER].isnull() | events[TIME].isnull()).sum())
+    )
+    rows = engine.count(counted)
+    distinct = counted.distinct()
+    looked_up = [name for name, origin in attributes.items() if origin == "items"]
+    if looked_up:
+        distinct = distinct.left_join(items.select(ITEM, *looked_up), ITEM)
+        distinct = distinct.drop(f"{ITEM}_right") if f"{ITEM}_right" in distinct.columns else distinct
+    rowed = distinct.inner_join(users.select(USER, USER_ROW), USER)
+    rowed = rowed.drop(USER, *(name for name in rowed.columns if name == f"{USER}_right"))
+    stored = engine.store("events", rowed)
+    lost = int(str(found["incomplete"] or 0))
+    rules = [
+        CleaningRule("events", "without user or time", lost, dropped=True),
+        CleaningRule("events", "of kinds that do not count", int(str(found["rows"])) - lost - rows, dropped=True),
+        CleaningRule("events", "exact duplicates", rows - engine.count(stored), dropped=True),
+    ]
+    return stored, [rule for rule in rules if rule.rows]
+
+
+def _check_kinds(engine: Engine, events: ir.Table, kinds: tuple[Sequence[str] | None, Sequence[str] | None]) -> None:
+    if not any(kinds):
+        return
+    if KIND not in events.columns:
+        raise DataError(
+            "history.kinds or repeat.kinds is given, but the events have no kind: name its column, or leave kinds out"
+        )
+    known = [row[KIND] for row in engine.read(events.select(KIND).distinct().order_by(KIND).limit(1000)).to_pylist()]
+    for where, listed in zip(("history.kinds", "repeat.kinds"), kinds, strict=True):
+        for kind in listed or ():
+            if kind not in known:
+                raise DataError(f"{where}: no event is of kind '{kind}'; there are {', '.join(map(str, known[:20]))}")
+
+
+def before(
+    events: ir.Table, targets: ir.Table, by: Sequence[str], ids: Sequence[str], sums: Sequence[str], span: Before
+) -> ir.Table:
+    """What happened before each target: sums over the events of the same `by` whose time lies in the span.
+
+    One window function over the union of both, in plain SQL, so that every engine can run it.
+
+    Args:
+        events: `by`, `_time` and the integer columns `sums`.
+        targets: `by`, `_time` and the integer columns `ids`.
+        by: columns that must be equal; NULL equals NULL here.
+        ids: what identifies a target.
+        sums: what is summed.
+        span: how far back, relative to a target's `_time`.
+
+    Returns:
+        One row per target: `ids`, each of `sums` (0 without events), `_last`, the time of the last event or NULL.
+    """
+    nothing = ibis.null("int64")
+    happened = events.select(
+        *by,
+        TIME,
+        **{name: events[name].cast("int64") for name in sums},
+        **{LAST: events[TIME]},
+        **dict.fromkeys(ids, nothing),
+    )
+    asked = targets.select(
+        *by, TIME, **dict.fromkeys([*sums, LAST], nothing), **{name: targets[name].cast("int64") for name in ids}
+    )
+    both = happened.union(asked)
+    window = ibis.range_window(preceding=(span.window, span.delay + 1), group_by=list(by), order_by=TIME)
+    seen = both.mutate(
+        **{name: both[name].sum().over(window) for name in sums}, **{LAST: both[LAST].max().over(window)}
+    )
+    asked_again = seen.filter(seen[ids[0]].notnull())
+    return asked_again.select(*ids, LAST, **{name: asked_again[name].cast("int64").fill_null(0) for name in sums})
+
+
+def history_lengths(events: ir.Table, requests: ir.Table, span: Before) -> ir.Table:
+    """`_request_row` and `_count`: how many of the user's stored events lie before each request."""
+    grouped = events.group_by([USER_ROW, TIME]).aggregate(**{COUNT: events.count()})
+    return before(grouped, requests, [USER_ROW], [REQUEST_ROW], [COUNT], span)

@@ -1,10 +1,17 @@
 """Negatives for a log of positives alone."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from musenet.errors import DataError
 from musenet.options import Options
+
+IntArray = NDArray[np.int64]
+_ROUNDS = 20
+_CHUNK = 1 << 22
 
 
 class NegativeOptions(Options):
@@ -17,3 +24,101 @@ class NegativeOptions(Options):
     source: Literal["popular", "catalogue"] = Field(
         "popular", alias="from", description="in proportion to training popularity, or evenly from all items"
     )
+
+
+def sample_negatives(
+    requests: int, taken_request: IntArray, taken_item: IntArray, weight: NDArray[Any], per_request: int, seed: int
+) -> tuple[IntArray, IntArray]:
+    """Distinct items for every request that it did not take, drawn one after another without replacement.
+
+    What a request draws depends on the seed and its own number alone, so later requests change nothing.
+
+    Args:
+        requests: R, numbered from 0.
+        taken_request: (P) the request of each positive.
+        taken_item: (P) its item.
+        weight: (items) how readily each item is drawn; 0 for never.
+        per_request: how many each request gets.
+        seed: decides the draw.
+
+    Returns:
+        Request and item of each negative (R · per_request), by request.
+
+    Raises:
+        DataError: if there are too few items to draw from.
+    """
+    drawable = np.flatnonzero(weight > 0)
+    items = np.int64(len(weight))
+    taken = np.unique(taken_request * items + taken_item)
+    most = int(np.bincount(taken[weight[taken % items] > 0] // items, minlength=1).max()) if len(taken) else 0
+    if len(drawable) < per_request + most:
+        raise DataError(
+            f"negatives.per_request is {per_request}, but only {len(drawable)} items can be drawn and a request "
+            f"took up to {most} of them: ask for at most {max(len(drawable) - most, 0)}"
+        )
+    cumulative = np.cumsum(weight[drawable], dtype=np.float64)
+    chunk = max(1, _CHUNK // per_request)
+    drawn = []
+    for begin in range(0, requests, chunk):
+        rows = np.arange(begin, min(begin + chunk, requests), dtype=np.int64)
+        low, high = np.searchsorted(taken, [begin * items, (rows[-1] + 1) * items])
+        drawn.append(_draw(rows, taken[low:high], drawable, cumulative, items, per_request, seed))
+    pairs = np.concatenate(drawn) if drawn else np.zeros(0, dtype=np.int64)
+    return pairs // items, pairs % items
+
+
+def _draw(
+    rows: IntArray,
+    taken: IntArray,
+    drawable: IntArray,
+    cumulative: NDArray[np.float64],
+    items: np.int64,
+    per_request: int,
+    seed: int,
+) -> IntArray:
+    """Pairs request · items + item of these requests, `per_request` each, by request."""
+    accepted = np.zeros(0, dtype=np.int64)
+    lacking = np.full(len(rows), per_request)
+    for attempt in range(_ROUNDS):
+        open_rows = rows[lacking > 0]
+        if not len(open_rows):
+            break
+        uniform = _uniform(seed, open_rows, np.arange(attempt * per_request, (attempt + 1) * per_request))
+        item = drawable[np.searchsorted(cumulative, uniform * cumulative[-1], side="right").clip(max=len(drawable) - 1)]
+        pairs = (open_rows[:, None] * items + item).ravel()
+        first = np.unique(pairs, return_index=True)[1]
+        pairs = pairs[np.sort(first)]
+        pairs = pairs[~np.isin(pairs, taken) & ~np.isin(pairs, accepted)]
+        place = _place_in_run(pairs // items)
+        pairs = pairs[place < lacking[pairs // items - rows[0]]]
+        lacking -= np.bincount(pairs // items - rows[0], minlength=len(rows))
+        accepted = np.concatenate([accepted, pairs])
+    for row in rows[lacking > 0]:  # few: almost every item that is readily drawn is taken already
+        barred = np.concatenate([taken, accepted])
+        barred = barred[barred // items == row] % items
+        left = ~np.isin(drawable, barred)
+        weights = np.diff(cumulative, prepend=0.0)[left]
+        rank = np.log(_uniform(seed, np.array([row]), np.arange(1 << 40, (1 << 40) + len(weights)))[0]) / weights
+        chosen = drawable[left][np.argsort(-rank, kind="stable")[: lacking[row - rows[0]]]]
+        accepted = np.concatenate([accepted, row * items + chosen])
+    return np.sort(accepted)
+
+
+def _place_in_run(groups: IntArray) -> IntArray:
+    """How many rows of the same group come before each row; groups are ascending."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+
+
+def _uniform(seed: int, rows: IntArray, attempts: IntArray) -> NDArray[np.float64]:
+    """(rows, attempts) numbers in (0, 1), each a function of seed, row and attempt: SplitMix64's mixing, chained."""
+    mixed = _mix(_mix(np.array([seed], dtype=np.uint64))[0] ^ rows.astype(np.uint64))
+    bits = _mix(mixed[:, None] ^ attempts.astype(np.uint64)[None, :])
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -1,10 +1,18 @@
 """Training, validation and test: three consecutive periods of the log."""
 
-from datetime import datetime
-from typing import Annotated
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
+import ibis
+import ibis.expr.types as ir
 from pydantic import Field, model_validator
 
+from musenet.data.engine import Engine
+from musenet.data.requests import IMPRESSIONS, PERIOD, local_text
+from musenet.data.tables import LABEL, MICROSECONDS, TIME
+from musenet.errors import DataError
 from musenet.options import Options, Seconds
 
 
@@ -42,9 +50,106 @@ class TimesSplit(Options):
     @model_validator(mode="after")
     def _ordered(self) -> "TimesSplit":
         times = [time for time in (self.train_from, self.valid_from, self.test_from, self.test_until) if time]
+        if len({time.tzinfo is None for time in times}) > 1:
+            raise ValueError("give all times with an offset from UTC, or none of them")
         if times != sorted(times) or len(set(times)) < len(times):
             raise ValueError("train_from, valid_from, test_from and test_until must follow each other in time")
         return self
 
 
 SplitOptions = Annotated[DaysSplit | PartsSplit | TimesSplit, Field(union_mode="smart")]
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where the periods begin and end, in microseconds; requests outside of them are left out."""
+
+    train_from: int | None
+    valid_from: int
+    test_from: int
+    test_until: int | None
+
+    def period_of(self, time: ir.IntegerValue) -> ir.Value:
+        """0 training, 1 validation, 2 test, NULL left out."""
+        period = (time >= self.valid_from).cast("int64") + (time >= self.test_from).cast("int64")
+        if self.train_from is not None:
+            period = (time < self.train_from).ifelse(ibis.null("int64"), period)
+        if self.test_until is not None:
+            period = (time >= self.test_until).ifelse(ibis.null("int64"), period)
+        return period
+
+
+def split_cuts(engine: Engine, options: SplitOptions, requests: ir.Table, timezone: str) -> Cuts:
+    """Where the periods of these requests (`_time`, `_impressions`) begin and end."""
+    zone = ZoneInfo(timezone)
+    if isinstance(options, TimesSplit):
+        times = [options.train_from, options.valid_from, options.test_from, options.test_until]
+        train_from, valid_from, test_from, test_until = (time and microseconds(time, zone) for time in times)
+        assert valid_from is not None and test_from is not None
+        return Cuts(train_from, valid_from, test_from, test_until)
+    if isinstance(options, PartsSplit):
+        train_parts = options.parts - options.test - options.valid
+        test_from = _part_begins(engine, requests, options.parts - options.test, options.parts)
+        return Cuts(None, _part_begins(engine, requests, train_parts, options.parts), test_from, None)
+    last = engine.connection.to_pyarrow(requests[TIME].max()).as_py()
+    midnight = datetime.fromtimestamp(last // MICROSECONDS, zone).replace(
+        hour=0, minute=0, second=0, microsecond=0, tzinfo=None
+    ) + timedelta(days=1)
+    # Subtracted on the wall clock: a day with a change to summer time is one day.
+    test = midnight - timedelta(seconds=options.test)
+    valid = test - timedelta(seconds=options.valid)
+    return Cuts(None, microseconds(valid, zone), microseconds(test, zone), None)
+
+
+def microseconds(time: datetime, zone: ZoneInfo) -> int:
+    """Microseconds since 1970 of a time; without an offset it is local time of the zone."""
+    aware = time if time.tzinfo else time.replace(tzinfo=zone)
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _part_begins(engine: Engine, requests: ir.Table, part: int, parts: int) -> int:
+    """The first time with at least part/parts of the impressions before it; one time is never split."""
+    counts = requests.group_by(TIME).aggregate(rows=requests[IMPRESSIONS].sum())
+    until = counts.rows.sum().over(ibis.cumulative_window(order_by=TIME))
+    table = counts.mutate(before=until - counts.rows, total=counts.rows.sum().over(ibis.window()))
+    found = table.filter(table.before * parts >= table.total * part)
+    begins = engine.row(found.aggregate(time=found[TIME].min(), rows=found.count()))["time"]
+    if begins is None:
+        raise DataError(
+            f"the log's last moment holds more than one of {parts} parts: split by days or by times instead"
+        )
+    return int(str(begins))
+
+
+PERIOD_NAMES: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+
+
+def check_periods(engine: Engine, candidates: ir.Table, requests: ir.Table, cuts: Cuts, timezone: str) -> None:
+    """Every period needs positives and negatives.
+
+    Raises:
+        DataError: naming the period, its borders and the time range of the log.
+    """
+    counted = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
+    found = {int(row[PERIOD]): row for row in engine.read(counted).to_pylist()}
+    begins = (cuts.train_from, cuts.valid_from, cuts.test_from)
+    ends = (cuts.valid_from, cuts.test_from, cuts.test_until)
+    if found and all(row["rows"] == row["positives"] for row in found.values()):
+        raise DataError(
+            "every label is 1, so there is nothing to tell apart: name a label column with 0 and 1, or add "
+            "negatives: {per_request: 20, from: popular}"
+        )
+    for period, (name, begin, end) in enumerate(zip(PERIOD_NAMES, begins, ends, strict=True)):
+        row = found.get(period, {"rows": 0, "positives": 0})
+        lacking = "no impressions" if not row["rows"] else "no positives" if not row["positives"] else "no negatives"
+        if row["rows"] and 0 < row["positives"] < row["rows"]:
+            continue
+        log = engine.row(requests.aggregate(first=requests[TIME].min(), last=requests[TIME].max()))
+        first, last = (local_text(int(str(log[side])), timezone) for side in ("first", "last"))
+        borders = [
+            f"{word} {local_text(at, timezone)}" for word, at in (("from", begin), ("until", end)) if at is not None
+        ]
+        raise DataError(
+            f"the {name} period ({' '.join(borders)}) has {lacking}; the log runs from {first} to {last} ({timezone}): "
+            "change `split`"
+        )

@@ -1,0 +1,109 @@
+"""A log becomes a dataset: the order of the steps, each of which is a function in a file beside this one."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from musenet import __version__
+from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
+from musenet.data.dataset_writer import DatasetWriter
+from musenet.data.engine import disk_full_explained, open_engine
+from musenet.data.recipe import Recipe
+from musenet.data.relations import Relations, build_relations
+from musenet.data.tables import Source, Tables
+from musenet.data.workspace import install, result_folder, same_dataset, workspace
+
+
+@dataclass(frozen=True)
+class PreparedReport:
+    """What `prepare` made, or found made already."""
+
+    dataset: Dataset
+    reused: bool
+    """The same recipe and source had been prepared before: nothing was written."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset lies."""
+        return self.dataset.folder
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def prepare(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str], None] = _silent) -> PreparedReport:
+    """Turn a log into a dataset in the folder `out`.
+
+    The folder appears whole or not at all; a dataset of another recipe or log is replaced, the same one is kept.
+
+    Args:
+        source: yields the log's tables.
+        recipe: what the dataset shall hold.
+        out: its folder.
+        progress: told of each step.
+
+    Raises:
+        DataError: if the log cannot be used as the recipe says.
+        DatasetError: if `out` is in use or holds something else.
+        UserError: if the disk is full.
+    """
+    identity = fingerprint(source, recipe)
+    with disk_full_explained(out.parent), workspace(out) as work:
+        dataset = same_dataset(out, identity)
+        if dataset is not None:
+            progress(f"{out} holds this dataset already")
+            return PreparedReport(dataset, reused=True)
+        with open_engine(work) as engine:
+            progress("reading the log")
+            tables = source.tables(engine.connection)
+            relations = build_relations(engine, tables, recipe, progress)
+            writer = DatasetWriter(engine, relations, tables, recipe, result_folder(work))
+            progress("fitting vocabularies on the training period")
+            writer.fit_vocabularies()
+            progress("encoding")
+            writer.encode()
+            writer.write_truth()
+            writer.write_keys()
+            _write_manifest(result_folder(work), writer, relations, tables, recipe, identity)
+        progress("putting the dataset into its place")
+        install(work, out)
+    return PreparedReport(Dataset(out), reused=False)
+
+
+def fingerprint(source: Source, recipe: Recipe) -> str:
+    """Equal for equal recipes, sources, versions and formats."""
+    content = json.dumps([FORMAT, __version__, source.fingerprint(), recipe.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _write_manifest(
+    folder: Path, writer: DatasetWriter, relations: Relations, tables: Tables, recipe: Recipe, identity: str
+) -> None:
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    manifest = Manifest(
+        version=__version__,
+        fingerprint=identity,
+        protocol=relations.protocol,
+        timezone=tables.timezone,
+        negative_sampling_rate=tables.negative_sampling_rate,
+        users=writer.users,
+        items=writer.items,
+        events=writer.events,
+        requests=writer.requests,
+        candidates=writer.candidates,
+        splits=writer.splits,
+        fields=writer.fields,
+        vocabularies=dict(sorted(writer.sizes.items())),
+        numeric={name: transform.model_dump() for name, transform in sorted(writer.transforms.items())},
+        history_length=recipe.history.length,
+        has_repeats=recipe.repeat is not None,
+        predefined_scenarios=writer.predefined_scenarios,
+        true_scenarios=writer.true_scenarios,
+        user_column=tables.user_column,
+        item_column=tables.item_column,
+        checksums={name: checksum(folder / name) for name in files},
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,227 @@
+"""The relational half of preparation: from a source's tables to ordered users, items, events, requests, candidates."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+
+from musenet.data.columns import Columns, resolve_columns
+from musenet.data.engine import Engine
+from musenet.data.entities import number_entities
+from musenet.data.histories import COUNT as EVENTS_BEFORE
+from musenet.data.histories import IN_HISTORY, IN_REPEATS, LAST, Before, collect_events, history_lengths, raw_events
+from musenet.data.negatives import NegativeOptions, sample_negatives
+from musenet.data.recipe import Recipe
+from musenet.data.repeats import AGAIN, candidate_repeats, request_repeats, with_comparable_keys
+from musenet.data.requests import (
+    IMPRESSIONS,
+    ITEM_ROW,
+    PERIOD,
+    REQUEST_ROW,
+    USER_ROW,
+    CleanImpressions,
+    clean_impressions,
+    group_requests,
+    number_rows,
+    request_key,
+)
+from musenet.data.split import Cuts, check_periods, split_cuts
+from musenet.data.tables import ITEM, LABEL, REQUEST, TIME, USER, WEIGHT, CleaningRule, Tables
+from musenet.errors import DataError
+
+HISTORY_COUNT, REPEAT_COUNT, REPEAT_LAST, REPEATS_BEFORE = "_history_count", "_repeat_count", "_repeat_last", "_repeats"
+SHOWN_WEIGHT = "_shown"
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Everything that is encoded, stored in the engine; see `order` for the order of the rows."""
+
+    users: ir.Table
+    items: ir.Table
+    events: ir.Table
+    requests: ir.Table
+    candidates: ir.Table
+    cuts: Cuts
+    columns: Columns
+    protocol: str
+    rules: list[CleaningRule]
+    duplicates: ir.Table | None
+    rows: dict[str, int] = field(default_factory=dict)
+    """Impressions and events as the source gave them."""
+
+    @property
+    def stored_events(self) -> ir.Table:
+        """The events that histories hold."""
+        return self.events.filter(self.events[IN_HISTORY])
+
+
+def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callable[[str], None]) -> Relations:
+    """Group, split, sample, number, and count what came before.
+
+    Raises:
+        DataError: whatever the log and the recipe disagree on, in one sentence.
+    """
+    columns = resolve_columns(tables, recipe)
+    say("grouping impressions into requests")
+    clean = clean_impressions(engine, tables, _needed(tables, columns))
+    groups = group_requests(engine, clean.kept, columns.context, tables.timezone)
+    cuts = split_cuts(engine, recipe.split, groups, tables.timezone)
+    say("numbering users, items and requests")
+    found = raw_events(tables, clean.kept)
+    users = number_entities(engine, USER, USER_ROW, clean.kept, tables.users, columns.user, [found])
+    items = number_entities(engine, ITEM, ITEM_ROW, clean.kept, tables.items, columns.item)
+    requests, left_out = _number_requests(engine, groups, users, cuts)
+    shown = _shown(clean, requests, items, columns, tables)
+    protocol = tables.protocol
+    if isinstance(recipe.negatives, NegativeOptions):
+        say("sampling negatives")
+        shown, requests, protocol = _with_negatives(
+            engine, recipe.negatives, recipe.seed, tables, columns, clean.kept, shown, requests, items, cuts, protocol
+        )
+    candidates = engine.store("candidates", _describe(shown, requests, items, columns))
+    check_periods(engine, candidates, groups, cuts, tables.timezone)
+    say("collecting events")
+    kinds = (recipe.history.kinds, recipe.repeat.kinds if recipe.repeat else [])
+    events, event_rules = collect_events(engine, found, users, items, columns.event, kinds)
+    relations = Relations(
+        users=users,
+        items=items,
+        events=events,
+        requests=requests,
+        candidates=candidates,
+        cuts=cuts,
+        columns=columns,
+        protocol=protocol,
+        rules=[*clean.rules, *left_out, *event_rules],
+        duplicates=clean.duplicates,
+        rows={"impressions": engine.count(tables.impressions), "events": engine.count(found)},
+    )
+    say("counting what came before each request")
+    return _with_past(engine, relations, recipe)
+
+
+def _needed(tables: Tables, columns: Columns) -> list[str]:
+    """Columns of the impressions in use; a log without events describes its own positives with them."""
+    own = [name for name, origin in columns.event.items() if origin == "events" and name not in (USER, ITEM)]
+    return list(dict.fromkeys([*columns.impressions, *(own if tables.events is None else [])]))
+
+
+def _number_requests(
+    engine: Engine, groups: ir.Table, users: ir.Table, cuts: Cuts
+) -> tuple[ir.Table, list[CleaningRule]]:
+    timed = groups.mutate(**{PERIOD: cuts.period_of(groups[TIME])})
+    left_out = engine.read(timed.aggregate(rows=timed[IMPRESSIONS].sum(where=timed[PERIOD].isnull())))["rows"][
+        0
+    ].as_py()
+    rule = CleaningRule("impressions", "before train_from or after test_until", int(left_out or 0), dropped=True)
+    kept = timed.filter(timed[PERIOD].notnull())
+    kept = join(kept, users.select(USER, USER_ROW), [USER])
+    order = [PERIOD, TIME, USER, *([REQUEST] if REQUEST in kept.columns else [])]
+    return engine.store("requests", number_rows(kept, REQUEST_ROW, order)), [rule] if rule.rows else []
+
+
+def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: str = "inner") -> ir.Table:
+    """A join on equal columns that keeps the left ones alone."""
+    joined = left.join(right, list(on), how=how, lname="", rname="{name}_of_right")
+    return joined.drop(*(name for name in joined.columns if name.endswith("_of_right")))
+
+
+def _shown(clean: CleanImpressions, requests: ir.Table, items: ir.Table, columns: Columns, tables: Tables) -> ir.Table:
+    """`_request_row`, `_item_row`, `_label`, maybe `_weight`, and the impressions' columns that candidates need."""
+    key = request_key(clean.kept)
+    keys = [name for name, origin in columns.key.items() if origin == "impressions" and name != ITEM]
+    wanted = list(dict.fromkeys([*columns.candidate, *keys]))
+    weight = [WEIGHT] if WEIGHT in tables.impressions.columns else []
+    impressions = clean.kept.select(*dict.fromkeys([*key, ITEM, LABEL, *weight, *wanted]))
+    rowed = join(impressions, requests.select(*key, REQUEST_ROW), key)
+    rowed = join(rowed, items.select(ITEM, ITEM_ROW), [ITEM])
+    return rowed.select(REQUEST_ROW, ITEM_ROW, LABEL, *weight, *wanted)
+
+
+def _describe(shown: ir.Table, requests: ir.Table, items: ir.Table, columns: Columns) -> ir.Table:
+    """Candidates with their request's user, time and period, and their repeat key."""
+    rowed = join(shown, requests.select(REQUEST_ROW, USER_ROW, TIME, PERIOD), [REQUEST_ROW])
+    keys = [
+        name
+        for name, origin in columns.key.items()
+        if (origin == "items" or name == ITEM) and name not in shown.columns
+    ]
+    return join(rowed, items.select(ITEM_ROW, *keys), [ITEM_ROW]) if keys else rowed
+
+
+def _with_negatives(  # noqa: PLR0913 - one call
+    engine: Engine,
+    options: NegativeOptions,
+    seed: int,
+    tables: Tables,
+    columns: Columns,
+    impressions: ir.Table,
+    shown: ir.Table,
+    requests: ir.Table,
+    items: ir.Table,
+    cuts: Cuts,
+    protocol: str,
+) -> tuple[ir.Table, ir.Table, str]:
+    unknown = [name for name in shown.columns if name not in (REQUEST_ROW, ITEM_ROW, LABEL, WEIGHT)]
+    if unknown:
+        raise DataError(
+            f"column '{unknown[0]}' of the impressions is unknown for sampled negatives: leave it out of "
+            "features.candidate and repeat.key, or give it as an attribute of the items"
+        )
+    negative = engine.count(impressions.filter(impressions[LABEL] == 0))
+    if negative:
+        raise DataError(f"negatives are for logs of positives alone, but {negative} labels are 0: set negatives: none")
+    positives = engine.read(
+        join(shown, requests.select(REQUEST_ROW, PERIOD), [REQUEST_ROW]).select(REQUEST_ROW, ITEM_ROW, PERIOD)
+    )
+    request, item, period = (positives[name].to_numpy().astype(np.int64) for name in (REQUEST_ROW, ITEM_ROW, PERIOD))
+    size = engine.count(items) + 1
+    if options.source == "popular":
+        weight = np.bincount(item[period == 0], minlength=size)
+    else:
+        seen = impressions.filter(impressions[TIME] < cuts.valid_from).select(ITEM)
+        seen = seen if tables.items is None else seen.union(tables.items.select(ITEM))
+        rows = engine.read(items.semi_join(seen, ITEM).select(ITEM_ROW))[ITEM_ROW].to_numpy()
+        weight = np.bincount(rows, minlength=size)
+    drawn = sample_negatives(engine.count(requests), request, item, weight, options.per_request, seed)
+    rows = pa.table({REQUEST_ROW: drawn[0], ITEM_ROW: drawn[1], LABEL: np.zeros(len(drawn[0]), dtype=np.int8)})
+    negatives = engine.store("negatives", ibis.memtable(rows))
+    if WEIGHT in shown.columns:
+        negatives = negatives.mutate(**{WEIGHT: ibis.literal(1.0, "float64")})
+    both = shown.mutate(**{LABEL: shown[LABEL].cast("int8")}).union(negatives.select(*shown.columns))
+    enlarged = requests.mutate(**{IMPRESSIONS: requests[IMPRESSIONS] + options.per_request})
+    how = (
+        "in proportion to their popularity in training" if options.source == "popular" else "evenly from the catalogue"
+    )
+    return both, enlarged, f"{protocol}; {options.per_request} negatives per request, sampled {how}"
+
+
+def _with_past(engine: Engine, relations: Relations, recipe: Recipe) -> Relations:
+    """Length of the history and repeat statistics beside each request and candidate."""
+    delay = recipe.history.delay
+    lengths = history_lengths(relations.stored_events, relations.requests, Before.of(delay))
+    lengths = lengths.select(REQUEST_ROW, **{HISTORY_COUNT: lengths[EVENTS_BEFORE]})
+    requests = join(relations.requests, lengths, [REQUEST_ROW], "left")
+    candidates = relations.candidates
+    if recipe.repeat:
+        key = list(relations.columns.key)
+        counting = relations.events.filter(relations.events[IN_REPEATS])
+        events, keyed = with_comparable_keys(counting, candidates, key)
+        span = Before.of(delay, recipe.repeat.window)
+        repeats = candidate_repeats(events, keyed, key, span)
+        repeats = repeats.select(
+            REQUEST_ROW, ITEM_ROW, **{REPEAT_COUNT: repeats[EVENTS_BEFORE], REPEAT_LAST: repeats[LAST]}
+        )
+        candidates = join(candidates, engine.store("repeats", repeats), [REQUEST_ROW, ITEM_ROW], "left")
+        again = request_repeats(events, relations.requests, key, span)
+        again = again.select(REQUEST_ROW, **{REPEATS_BEFORE: again[EVENTS_BEFORE], AGAIN: again[AGAIN]})
+        requests = join(requests, again, [REQUEST_ROW], "left")
+    return replace(
+        relations,
+        requests=engine.store("requests_with_past", requests),
+        candidates=engine.store("candidates_with_past", candidates),
+    )

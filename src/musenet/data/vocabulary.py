@@ -1,0 +1,124 @@
+"""Vocabularies: which values of the training period have a code of their own, and which."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from musenet.data.dataset import FIRST_VALUE, MISSING, PADDING, UNSEEN
+from musenet.data.engine import Engine
+from musenet.data.plain import common_type
+
+Codes = NDArray[np.int32]
+VALUE, OCCURRENCES = "value", "count"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The values that have codes of their own, by count in training, then value."""
+
+    name: str
+    values: pa.Array
+    counts: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Number of codes, padding left out: unseen, missing and the values."""
+        return len(self.values) + FIRST_VALUE - 1
+
+    def encode(self, column: pa.Array | pa.ChunkedArray) -> Codes:
+        """(rows) codes: 2 where NULL, 1 where the value has no code of its own."""
+        flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        found = pc.index_in(flat.cast(self.values.type), value_set=self.values)
+        codes = pc.fill_null(found, UNSEEN - FIRST_VALUE).to_numpy(zero_copy_only=False).astype(np.int32) + FIRST_VALUE
+        if flat.null_count:
+            codes[flat.is_null().to_numpy(zero_copy_only=False)] = MISSING
+        return np.asarray(codes, dtype=np.int32)
+
+    def encode_lists(self, column: pa.Array | pa.ChunkedArray, width: int) -> Codes:
+        """(rows, width) codes of the first distinct values of each list, padded; (2, 0, …) where it holds none."""
+        flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        values = pc.list_flatten(flat)
+        rows = pc.list_parent_indices(flat).to_numpy(zero_copy_only=False).astype(np.int64)
+        if values.null_count:
+            there = values.is_valid()
+            rows, values = rows[there.to_numpy(zero_copy_only=False)], values.filter(there)
+        distinct = values.dictionary_encode()
+        pairs = rows * max(len(distinct.dictionary), 1) + distinct.indices.to_numpy(zero_copy_only=False)
+        kept = np.sort(np.unique(pairs, return_index=True)[1])
+        rows, codes = rows[kept], self.encode(values)[kept]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+        matrix = np.full((len(flat), width), PADDING, dtype=np.int32)
+        matrix[:, 0] = MISSING
+        fits = place < width
+        matrix[rows[fits], place[fits]] = codes[fits]
+        return matrix
+
+    def write(self, folder: Path) -> None:
+        """Write `<name>.parquet`: the text of each value from code 3 on, with its count in training."""
+        table = pa.table({VALUE: text_of(self.values), OCCURRENCES: pa.array(self.counts, pa.int64())})
+        pq.write_table(table, folder / f"{self.name}.parquet")
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """A column that a vocabulary is fitted on: its value in each row, and how often the row counts."""
+
+    table: ir.Table
+    column: str
+    weight: str | None
+    """Column of `table`; every row counts once, if None."""
+
+    def counted(self, kind: object) -> ir.Table:
+        """Values, NULL left out, with their counts."""
+        value = self.table[self.column]
+        weight = ibis.literal(1, "int64") if self.weight is None else self.table[self.weight].cast("int64")
+        rows = self.table.select(**{VALUE: value, OCCURRENCES: weight})
+        if value.type().is_array():
+            # A value counts once in a row, however often its list repeats it.
+            rows = rows.mutate(**{VALUE: rows[VALUE].unique()})
+            rows = rows.select(rows[VALUE].unnest().name(VALUE), OCCURRENCES)
+        rows = rows.filter(rows[VALUE].notnull()).mutate(**{VALUE: rows[VALUE].cast(kind)})
+        return rows.group_by(VALUE).aggregate(**{OCCURRENCES: rows[OCCURRENCES].sum().cast("int64")})
+
+
+def fit_vocabulary(engine: Engine, name: str, columns: Sequence[Occurrences], min_count: int) -> Vocabulary:
+    """The values that occur at least `min_count` times in training, in these columns together.
+
+    Raises:
+        DataError: if one of the columns is text and another a number.
+    """
+    types = []
+    for source in columns:
+        kind = source.table[source.column].type()
+        types.append((kind.value_type if kind.is_array() else kind)(nullable=True))
+    kind = common_type(types, f"vocabulary '{name}'")
+    counted = [source.counted(kind) for source in columns]
+    together = counted[0]
+    for table in counted[1:]:
+        together = together.union(table)
+    if len(counted) > 1:
+        together = together.group_by(VALUE).aggregate(**{OCCURRENCES: together[OCCURRENCES].sum().cast("int64")})
+    frequent = together.filter(together[OCCURRENCES] >= min_count)
+    found = engine.read(frequent.order_by([frequent[OCCURRENCES].desc(), frequent[VALUE].asc()]))
+    counts = found[OCCURRENCES].to_numpy().astype(np.int64)
+    return Vocabulary(name, found[VALUE].combine_chunks(), counts)
+
+
+def text_of(values: pa.Array) -> pa.Array:
+    """The one text form of a plain value: 3 and 3.0 are `3`, true is `true`."""
+    if pa.types.is_floating(values.type):
+        whole = pc.equal(values, pc.trunc(values))
+        small = pc.less(pc.abs(values), 2.0**53)
+        integral = pc.fill_null(pc.and_(whole, small), False)
+        integers = pc.if_else(integral, values, 0.0).cast(pa.int64()).cast(pa.string())
+        return pc.if_else(integral, integers, values.cast(pa.string()))
+    return values.cast(pa.string())
