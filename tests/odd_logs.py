@@ -26,7 +26,7 @@ def write_three_files(folder: Path, seed: int = 1) -> list[Path]:
     views: list[dict[str, object]] = []
     actions: list[dict[str, object]] = []
     for request in range(REQUESTS):
-        device = str(random.choice(["phone", "desktop", "tablet"]))
+        device = random.choice(["phone", "desktop", "tablet"]) if random.random() > 0.05 else None
         for place, item in enumerate(random.choice(ITEMS, SHOWN, replace=False)):
             taken = bool(random.random() < 1 / (1 + np.exp(2.0 - quality[item])))
             price = "n/k €" if random.random() < 0.01 else f"{random.lognormal(3, 1):.2f}"
@@ -37,7 +37,7 @@ def write_three_files(folder: Path, seed: int = 1) -> list[Path]:
                     "served_ms": int(time[request]),
                     "taken": int(taken),
                     "page_view": f"p{request}",
-                    "device": None if random.random() < 0.05 else device,
+                    "device": device,
                     "shelf_price": price,
                     "slot": place + 1,
                 }
