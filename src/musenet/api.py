@@ -20,6 +20,9 @@ from pydantic import ValidationError
 from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
 from musenet.data.dataset import Dataset, Split
 from musenet.data.prepare import prepare as prepare_dataset
+from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
+from musenet.data.sources.own_files import OwnFiles, OwnFilesOptions
+from musenet.data.tables import Source
 from musenet.errors import ConfigError, RunError
 from musenet.evaluation.compare import Comparison, group_by_model
 from musenet.evaluation.compare import compare_runs as _compare_runs
@@ -52,7 +55,8 @@ def load(experiment: AnyExperiment, overrides: Sequence[str] = ()) -> Experiment
             return experiment
         content = experiment.model_dump(mode="json", by_alias=True)
         return validate_experiment(apply_overrides(content, list(overrides)), experiment.name)
-    return load_experiment(Path(experiment), list(overrides))
+    path = Path(experiment)
+    return _with_whole_paths(load_experiment(path, list(overrides)), path.resolve().parent)
 
 
 def prepare(
@@ -74,7 +78,8 @@ def prepare(
         UserError: if the configuration or the log cannot be used.
     """
     resolved = load(experiment, overrides)
-    return prepare_dataset(resolved.source(), resolved.recipe, _dataset_folder(resolved, out), progress=listener.say)
+    folder = Path("datasets") / resolved.name if out is None else Path(out)
+    return prepare_dataset(_source(resolved), resolved.recipe, folder, progress=listener.say).dataset
 
 
 def train(
@@ -280,8 +285,24 @@ def demo(
     return Demo(comparison, _describe_scenarios(run), page)
 
 
-def _dataset_folder(experiment: Experiment, out: AnyPath | None) -> Path:
-    return Path("datasets") / experiment.name if out is None else Path(out)
+def _source(experiment: Experiment) -> Source:
+    """Where the experiment's log comes from; relative paths start from the current folder."""
+    if isinstance(experiment.data, CompleteJourneyOptions):
+        return CompleteJourney(experiment.data, experiment.recipe)
+    return OwnFiles(experiment.data, experiment.recipe, Path())
+
+
+def _with_whole_paths(experiment: Experiment, base: Path) -> Experiment:
+    """The same experiment, its relative paths starting from its YAML's folder: the resolved one lies elsewhere."""
+    if isinstance(experiment.data, CompleteJourneyOptions):
+        return experiment
+    content = experiment.data.model_dump(exclude_unset=True)
+    for part in content.values():
+        if isinstance(part, dict) and "path" in part:
+            paths = [part["path"]] if isinstance(part["path"], str) else part["path"]
+            whole = [str(base / Path(path).expanduser()) for path in paths]
+            part["path"] = whole[0] if isinstance(part["path"], str) else whole
+    return experiment.model_copy(update={"data": OwnFilesOptions.model_validate(content)})
 
 
 def _run_path(experiment: Experiment, out: AnyPath | None) -> Path:

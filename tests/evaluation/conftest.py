@@ -65,8 +65,8 @@ def write_dataset(folder: Path, fingerprint: str = "tiny") -> Dataset:
         np.save(folder / f"{name}.npy", column)
     requests = PERIODS["test"][1]
     (folder / "keys").mkdir()
-    keys = {"search_id": [f"s{row}" for row in range(requests)], "user_id": [f"u{u}" for u in columns["requests/user"]]}
-    pq.write_table(pa.table(keys | {"time": columns["requests/time"]}), folder / "keys" / "requests.parquet")
+    keys = {"_request": [f"s{row}" for row in range(requests)], "_user": [f"u{u}" for u in columns["requests/user"]]}
+    pq.write_table(pa.table(keys | {"_time": columns["requests/time"]}), folder / "keys" / "requests.parquet")
     vocabularies = {"user_id": USERS, "item_id": ITEMS, "city": 3, "device": 2}
     (folder / "vocabularies").mkdir()
     for name, size in vocabularies.items():

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -35,7 +36,11 @@ def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: RunFolder, ending
     assert write_scenarios(run, out) == 100
     table = pq.read_table(out) if ending == "parquet" else pyarrow.csv.read_csv(out)
     keys = pq.read_table(run.dataset.folder / "keys" / "requests.parquet")
-    assert table.select(keys.column_names).to_pylist() == keys.to_pylist()
+    assert (table["request"].to_pylist(), table["user_id"].to_pylist()) == (
+        keys["_request"].to_pylist(),
+        keys["_user"].to_pylist(),
+    )
+    assert table["time"].cast(pa.timestamp("us", "UTC")).cast("int64").to_pylist() == keys["_time"].to_pylist()
     assert table["split"].to_pylist() == ["train"] * 60 + ["valid"] * 15 + ["test"] * 25
     # The true scenario is what this run assigns.
     truth = np.asarray(run.dataset.column("requests/true_scenario"))

@@ -97,7 +97,7 @@ def describe_scenarios(
     for column in _columns(run.dataset, predictions):
         if column.field.kind == "dense":
             for k, difference in enumerate(_standardised_differences(column.values, column.weight)):
-                numbers[k].append(NumericContrast(column.field.name, column.of, float(difference)))
+                numbers[k].append(NumericContrast(_label(column.field), column.of, float(difference)))
         else:
             for k, found in enumerate(_lifts(run.dataset, column)):
                 values[k].extend(found)
@@ -204,7 +204,7 @@ def _lifts(dataset: Dataset, column: _Column) -> list[list[ValueContrast]]:
         found.append(
             [
                 ValueContrast(
-                    column.field.name,
+                    _label(column.field),
                     column.of,
                     names[int(code)],
                     float(share[code]),
@@ -231,6 +231,13 @@ def value_names(dataset: Dataset, field: Field) -> dict[int, str]:
 def _largest(numbers: list[NumericContrast], shown: int) -> list[NumericContrast]:
     clear = [number for number in numbers if abs(number.difference) >= SMALLEST_DIFFERENCE]
     return sorted(clear, key=lambda number: -abs(number.difference))[:shown]
+
+
+def _label(field: Field) -> str:
+    """The log's own name of the column; a number's missing values have a field of their own."""
+    if field.column is None or field.name.endswith(".missing"):
+        return field.name
+    return field.column
 
 
 def _name(field: str, of: str) -> str:

@@ -9,6 +9,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from musenet.data.dataset import Dataset, Split
+from musenet.data.sources.own_files import OwnFilesOptions
+from musenet.data.tables import REQUEST, TIME, USER
 from musenet.errors import DatasetError, RunError
 from musenet.evaluation.predictions import Predictions, predict, predictions_of, scoring_device
 from musenet.files import replacing
@@ -20,7 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 def write_scenarios(run: RunFolder, out: Path, splits: Sequence[Split] = SPLITS) -> int:
     """Write the scenario of every request as Parquet or CSV, by the file's ending; the number of rows.
 
-    Columns: the log's own user, time and request id; `split`; `scenario`, the most probable, with its `confidence`;
+    Columns: the log's own user and request id; `time` (UTC); `split`; `scenario`, the most probable; its `confidence`;
     `probability_<k>`; `repeat_probability_<k>` where the model has one.
 
     Raises:
@@ -39,20 +41,26 @@ def write_scenarios(run: RunFolder, out: Path, splits: Sequence[Split] = SPLITS)
 
 def scenario_table(run: RunFolder, splits: Sequence[Split] = SPLITS) -> pa.Table:
     """The table that `write_scenarios` writes, in order of the dataset's requests."""
-    keys = request_keys(run.dataset)
+    keys = request_keys(run)
     parts = [_of_split(_predictions(run, split), split, keys) for split in splits if _requests(run.dataset, split)]
     if not parts:
         raise RunError(f"{run.dataset.folder} holds no requests of {', '.join(splits)}")
     return pa.concat_tables(parts)
 
 
-def request_keys(dataset: Dataset) -> pa.Table:
-    """The log's own ids and time of every request, row by row."""
-    file = dataset.folder / "keys" / "requests.parquet"
+def request_keys(run: RunFolder) -> pa.Table:
+    """User and request id of every request under the log's own names and types, and its `time` (UTC), row by row."""
+    file = run.dataset.folder / "keys" / "requests.parquet"
     try:
-        return pq.read_table(file, partitioning=None)
+        table = pq.read_table(file, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{file} cannot be read ({error}): prepare the dataset again") from error
+    data = run.experiment.data
+    request = data.impressions.request if isinstance(data, OwnFilesOptions) else None
+    names = {USER: run.dataset.manifest.user_column, REQUEST: request or "request", TIME: "time"}
+    time = table[TIME].cast(pa.timestamp("us", "UTC"))
+    table = table.set_column(table.column_names.index(TIME), TIME, time)
+    return table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def with_scenarios(predictions: Predictions, run: RunFolder) -> Predictions:
