@@ -1,0 +1,18 @@
+"""Puts tests/ on the import path, and lends the planted dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from musenet.data.dataset import Dataset
+from planted import write_planted
+
+
+@pytest.fixture(scope="session")
+def planted_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_planted(tmp_path_factory.mktemp("planted") / "dataset")
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    return tmp_path / "run"
