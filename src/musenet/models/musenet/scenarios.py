@@ -91,16 +91,17 @@ class Prototypes(nn.Module):
     def move(self, position: Tensor, weight: Tensor, rate: float) -> None:
         """Eq 14: c_k <- (1 - alpha) c_k + alpha (sum_i w_ki f(x_i)) / (sum_i w_ki).
 
-        The paper writes x_i; prototypes live in the metric space, so it is f_omega(x_i) that is averaged.
+        The paper writes x_i; prototypes live in the metric space, so it is f_omega(x_i) that is averaged. Where no
+        sample has any weight, the mean is undefined and the prototype stays.
 
         Args:
             position: (R, M) f_omega(x_i).
             weight: (R, K) the assignment, or the posterior given the labels.
             rate: alpha.
         """
-        total = weight.sum(0).clamp_min(1e-12)  # (K,)
-        mean = (weight.T @ position) / total[:, None]  # (K, M)
-        self.centres.lerp_(mean, rate)
+        total = weight.sum(0)[:, None]  # (K, 1)
+        mean = (weight.T @ position) / total.clamp_min(1e-12)  # (K, M)
+        self.centres.lerp_(torch.where(total > 1e-12, mean, self.centres), rate)
 
     @torch.no_grad()
     def fit_scale(self, position: Tensor, expansion: float = 1.5) -> None:
