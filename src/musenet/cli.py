@@ -17,6 +17,8 @@ from musenet.errors import UserError
 from musenet.files import plain, write_text
 from musenet.progress import Reporter
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="musenet",
     help="Learn the hidden scenarios in a recommendation log, and predict clicks with them.",
@@ -272,12 +274,14 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was written is kept: the same command goes on (`train` with --resume)", 130)
+        status = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         return 1
     except Exception as error:
         return _explain(error)
+    if status == INTERRUPTED:  # some versions of typer turn the interruption into this status themselves
+        return _fail("interrupted; what was written is kept: the same command goes on (`train` with --resume)", status)
     return status if isinstance(status, int) else 0
 
 

@@ -1,0 +1,291 @@
+"""The command line as a user meets it: what it prints, what it says of mistakes, how it ends."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from musenet import api, cli
+from musenet.data.dataset import Dataset
+from musenet.errors import UserError
+
+DAY = 86_400
+USERS, ITEMS, REQUESTS, CANDIDATES = 12, 15, 120, 3
+
+Columns = dict[str, Any]
+CONFIG: dict[str, Any] = {
+    "name": "shop",
+    "data": {
+        "source": "own_files",
+        "impressions": {
+            "path": "impressions.parquet",
+            "user": "user",
+            "item": "item",
+            "time": "shown_at",
+            "label": "clicked",
+            "request": "page",
+        },
+    },
+    "features": {"context": ["device"], "candidate": [{"price": {"numeric": "standardise"}}]},
+    "history": {"columns": ["item"], "length": 5},
+    "repeat": {"key": ["item"]},
+    "split": {"parts": 6},
+    "model": {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2},
+    "training": {"epochs": 1, "batch_size": 128, "validations_per_epoch": 1, "threads": 1},
+    "compare": {"models": {"base": {"name": "base_model", "hidden": [4]}, "musenet": {"name": "musenet"}}, "seeds": 1},
+}
+
+
+def columns() -> Columns:
+    """A log of pages with three items each, one page every six hours."""
+    random = np.random.default_rng(0)
+    page = np.repeat(np.arange(REQUESTS), CANDIDATES)
+    item = np.concatenate([random.permutation(ITEMS)[:CANDIDATES] for _ in range(REQUESTS)])
+    return {
+        "user": [f"u{user}" for user in random.integers(0, USERS, REQUESTS)[page]],
+        "item": [f"i{number}" for number in item],
+        "shown_at": 1_700_000_000 + page * DAY // 4,
+        "clicked": (random.random(len(page)) < 0.3).astype(np.int8),
+        "page": page,
+        "device": np.array(["phone", "desktop"])[random.integers(0, 2, REQUESTS)][page],
+        "price": random.normal(10, 2, len(page)),
+        "truth": random.integers(0, 2, REQUESTS)[page],
+    }
+
+
+def write_log(folder: Path, config: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """A log and its configuration; a change to None leaves a column out."""
+    table = {name: column for name, column in (columns() | changes).items() if column is not None}
+    pq.write_table(pa.table(table), folder / "impressions.parquet")
+    path = folder / "shop.yaml"
+    path.write_text(yaml.safe_dump(CONFIG | (config or {}), sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the small log, trained once."""
+    folder = tmp_path_factory.mktemp("trained")
+    api.train(write_log(folder), folder / "run", dataset=folder / "dataset")
+    return folder / "run"
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence with which a command refuses; nothing goes to standard output, no traceback anywhere."""
+    status = cli.run(arguments)
+    printed = capsys.readouterr()
+    complaint = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert (status, len(complaint), printed.out) == (2, 1, ""), printed.err
+    assert printed.err.rstrip().endswith(complaint[0])
+    assert "Traceback" not in printed.err
+    return complaint[0]
+
+
+def without(name: str) -> dict[str, Any]:
+    impressions = {key: value for key, value in CONFIG["data"]["impressions"].items() if key != name}
+    return {"data": {"source": "own_files", "impressions": impressions}}
+
+
+# What is wrong with the configuration → what the sentence must say.
+MISTAKES_IN_VALUES = {
+    "misspelt key": (["--set", "traning.epochs=2"], "did you mean 'training'"),
+    "misspelt key below": (["--set", "training.epoch=2"], "did you mean 'epochs'"),
+    "wrong type": (["--set", "training.epochs=many"], "training.epochs"),
+    "--set without a value": (["--set", "training.epochs"], "key.path=value"),
+    "--set below a value": (["--set", "seed.value=1"], "seed"),
+    "unknown model": (["--set", "model.name=musnet"], "musnet"),
+    "no scenarios": (["--set", "model.scenarios=0"], "model.scenarios"),
+    "unknown feature type": (["--set", "features.context=[{device: {numeric: logarithm}}]"], "features.context"),
+    "unknown feature": (["--set", "features.context=[devise]"], "did you mean 'device'"),
+    "missing column": (["--set", "data.impressions.label=click"], "click"),
+    "wrong path": (["--set", "data.impressions.path=impression.parquet"], "impression.parquet"),
+    "split leaves nothing": (["--set", "split={test: 400 days, valid: 1 day}"], "split"),
+    "split is no duration": (["--set", "split={test: a week, valid: 1 day}"], "not a duration"),
+    "predefined scenario is no column": (["--set", "predefined_scenario=[season]"], "season"),
+    "true scenario is a feature": (["--set", "true_scenario=device"], "never a feature"),
+    "no true scenario": (["--set", "model.assignment=true"], "true_scenario"),
+    "no predefined scenario": (["--set", "model.assignment=predefined"], "predefined_scenario"),
+    "history column is missing": (["--set", "history.columns=[itm]"], "itm"),
+    "repeat key is missing": (["--set", "repeat.key=[brand]"], "brand"),
+    "context differs inside requests": (["--set", "features.context=[device, truth, price]"], "price"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES_IN_VALUES)
+def test_a_mistake_in_the_configuration_is_one_sentence(
+    mistake: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, sentence = MISTAKES_IN_VALUES[mistake]
+    if mistake == "context differs inside requests":
+        changes = [*changes, "--set", "features.candidate=[]"]
+    assert sentence in refused(["train", str(write_log(here)), *changes], capsys)
+
+
+# What is wrong with the log → what the sentence must say.
+MISTAKES_IN_LOGS: dict[str, tuple[Callable[[], Columns], dict[str, Any], str]] = {
+    "labels 0, 1, 2": (lambda: {"clicked": np.arange(REQUESTS * CANDIDATES) % 3}, {}, "clicked"),
+    "text in every label": (lambda: {"clicked": ["yes"] * (REQUESTS * CANDIDATES)}, {}, "clicked"),
+    "text in every number": (lambda: {"price": ["cheap"] * (REQUESTS * CANDIDATES)}, {}, "price"),
+    "empty table": (lambda: {name: np.array([], np.int64) for name in columns()}, {}, "impressions"),
+    "a test period without positives": (
+        lambda: {"clicked": columns()["clicked"] * (columns()["page"] < REQUESTS * 4 // 6)},
+        {},
+        "positive",
+    ),
+    "several users in a request": (
+        lambda: {"user": [f"u{row % 5}" for row in range(REQUESTS * CANDIDATES)]},
+        {},
+        "user",
+    ),
+    "positives alone": (lambda: {"clicked": None}, without("label"), "negatives"),
+    "nothing was clicked": (lambda: {"clicked": np.zeros(REQUESTS * CANDIDATES, np.int8)}, {}, "positive"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES_IN_LOGS)
+def test_a_mistake_in_the_log_is_one_sentence(mistake: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes, config, sentence = MISTAKES_IN_LOGS[mistake]
+    assert sentence in refused(["prepare", str(write_log(here, config, **changes()))], capsys)
+
+
+def test_a_mistake_in_a_path_is_one_sentence(here: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_log(here)
+    assert "there is no file nowhere.yaml" in refused(["train", "nowhere.yaml"], capsys)
+    assert "does not exist" in refused(["evaluate", "nowhere"], capsys)
+    assert "holds no run" in refused(["evaluate", str(here)], capsys)
+    assert "never overwritten" in refused(["init", "impressions.parquet", "--out", str(config)], capsys)
+    assert "no run" in refused(["compare", str(trained), "nowhere"], capsys)
+    assert ".parquet or .csv" in refused(["scenarios", str(trained), "--out", "s.xlsx"], capsys)
+    (here / "broken.yaml").write_text("name: [")
+    assert "not valid YAML" in refused(["prepare", "broken.yaml"], capsys)
+    (here / "list.yaml").write_text("- name")
+    assert "must hold keys" in refused(["prepare", "list.yaml"], capsys)
+    assert "impressions" in refused(["simulate", "hotels", "--out", "hotels", "--impressions", "5"], capsys)
+
+
+def test_a_mistake_in_the_command_line_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "evaluate" in refused(["evaluat", "run"], capsys)
+    assert "--resume" in refused(["train", "shop.yaml", "--resum"], capsys)
+    assert "--split" in refused(["evaluate", "run", "--split", "future"], capsys)
+    assert "RUN" in refused(["evaluate"], capsys)
+
+
+def test_a_damaged_manifest_is_made_anew_by_train_and_refused_by_evaluate(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_log(here)
+    assert cli.run(["train", str(config)]) == 0
+    manifest = Path("datasets/shop/manifest.json")
+    manifest.write_text(manifest.read_text()[:100])
+    for file in Path("runs/shop/predictions").glob("*"):
+        file.unlink()
+    capsys.readouterr()
+    assert "prepare the dataset again" in refused(["evaluate", "runs/shop"], capsys)
+    assert cli.run(["prepare", str(config)]) == 0
+    assert cli.run(["evaluate", "runs/shop"]) == 0
+
+
+def test_every_command_ends_with_one_json_object(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_log(here, {"true_scenario": "truth"}))
+
+    def answer(*arguments: str) -> dict[str, Any]:
+        assert cli.run([*arguments, "--json"]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.count("\n") == 1
+        found: dict[str, Any] = json.loads(printed.out)
+        return found
+
+    prepared = answer("prepare", config)
+    assert (prepared["requests"], prepared["candidates"]) == (REQUESTS, REQUESTS * CANDIDATES)
+    trained = answer("train", config)
+    assert {"run", "best", "seconds", "samples_per_second", "stopped"} <= set(trained)
+    assert set(trained["best"]) == {"step", "epoch", "auc", "logloss"}
+    assert answer("train", config, "--resume") == trained
+    evaluated = answer("evaluate", trained["run"], "--out", "evaluation.json")
+    assert evaluated == json.loads(Path("evaluation.json").read_text())
+    assert evaluated["protocol"].count("\n") == 0
+    handed_out = answer("scenarios", trained["run"], "--out", "scenarios.parquet")
+    assert (handed_out["rows"], len(handed_out["scenarios"])) == (REQUESTS, 2)
+    compared = answer("compare", config, "--out", "compared", "--models", "base,musenet", "--seeds", "1")
+    assert [row["name"] for row in compared["models"]] == ["base", "musenet"]
+    again = answer("compare", "compared/base/seed-1", "compared/musenet/seed-1")
+    assert again["models"][1]["auc"] == compared["models"][1]["auc"]
+    written = answer("init", "impressions.parquet", "--out", "guessed.yaml")
+    assert Path(written["config"]).is_file()
+
+
+def test_people_read_tables(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.run(["evaluate", str(trained)]) == 0
+    printed = capsys.readouterr().out
+    assert "AUC" in printed
+    assert "as logged" in printed
+    assert cli.run(["scenarios", str(trained), "--out", str(tmp_path / "s.csv")]) == 0
+    assert "scenario 1" in capsys.readouterr().out
+    assert cli.run(["compare", str(trained)]) == 0
+    assert "read once" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_schema_names_every_part_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["config-schema"]) == 0
+    assert set(CONFIG) <= set(json.loads(capsys.readouterr().out)["properties"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (UserError("mend this"), 2, "mend this"),
+        (KeyboardInterrupt(), 130, "--resume"),
+        (OSError(28, "No space left on device", "/data/x"), 1, "the disk is full"),
+        (RuntimeError("PytorchStreamWriter failed: No space left on device"), 1, "the disk is full"),
+        (KeyError("surprise"), 1, "the traceback is saved in"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_sentence(
+    error: BaseException,
+    status: int,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def fail(*_: object, **__: object) -> Dataset:
+        raise error
+
+    monkeypatch.setattr(api, "prepare", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cli.run(["prepare", "x.yaml"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+    saved = list(tmp_path.glob("musenet-error-*.txt"))
+    assert len(saved) == ("traceback" in sentence)
+    assert all(str(file) in line and "KeyError" in file.read_text() for file in saved)
+
+
+def test_the_command_answers_for_help_without_loading_torch() -> None:
+    script = "import sys; from musenet import cli; s = cli.run(['--help']); sys.exit(s or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"train", "compare", "scenarios"} <= set(re.findall(r"\w+", done.stdout))
+
+
+def test_the_entry_point_ends_with_the_status(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "musenet.cli", "evaluate", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
