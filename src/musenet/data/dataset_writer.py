@@ -1,6 +1,6 @@
 """The second half of preparation: from ordered relations to the files of a dataset."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ from musenet.data.repeats import AGAIN
 from musenet.data.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
 from musenet.data.split import PERIOD_NAMES
 from musenet.data.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT, Tables
-from musenet.data.vocabulary import Occurrences, Vocabulary, fit_vocabulary
+from musenet.data.vocabulary import Occurrences, Vocabulary, fit_vocabulary, never_trained
+from musenet.errors import DataError
+
+UNREPEATABLE_SHARE, UNREPEATABLE_ROWS = 0.95, 20
 
 
 class DatasetWriter:
@@ -63,9 +66,12 @@ class DatasetWriter:
         self._planned = plan_fields(recipe, tables)
         self._relations = relations = split_texts(relations, self._planned)
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._training: dict[str, list[Occurrences]] = {}
         self._fields: dict[tuple[str, str], list[Field]] = {}
         self.sizes: dict[str, int] = {}
         self.transforms: dict[str, NumericTransform] = {}
+        self.missing: dict[tuple[str, str], float] = {}
+        """Share of the impressions that lack a numeric feature, by side and name of the field."""
         self.predefined_scenarios: list[str] | None = None
         self.true_scenarios: int | None = None
         # Counted once; the rows of users and items begin with the unseen one.
@@ -83,16 +89,21 @@ class DatasetWriter:
         """All fields written so far, in the planned order."""
         return [field for entry in self._planned for field in self._fields.get((entry.side, entry.name), [])]
 
+    def checked_fields(self) -> Iterator[tuple[PlannedField, Field]]:
+        """The first field of every column: its codes or buckets where it has them."""
+        return ((entry, self._fields[entry.side, entry.name][0]) for entry in self._planned)
+
     def fit_vocabularies(self) -> None:
         """Count every categorical value in training and write the vocabularies."""
         (self._folder / "vocabularies").mkdir()
-        sources = self._training_tables()
+        sources = self._weighted_tables("training", lambda period: period == 0)
         by_vocabulary: dict[str, list[PlannedField]] = {}
         for entry in self._planned:
             if not entry.numeric:
                 by_vocabulary.setdefault(entry.vocabulary, []).append(entry)
         for name, entries in by_vocabulary.items():
             columns = [Occurrences(sources[entry.side][0], entry.column, sources[entry.side][1]) for entry in entries]
+            self._training[name] = columns
             listed = [entry for entry in entries if entry.side != "history"] or entries
             min_count = min(getattr(entry.feature.options, "min_count", 2) for entry in listed)
             vocabulary = fit_vocabulary(self._engine, name, columns, min_count)
@@ -100,15 +111,50 @@ class DatasetWriter:
             self._vocabularies[name] = vocabulary
             self.sizes[name] = vocabulary.size
 
+    def refuse_unrepeatable(self, unseen: Mapping[tuple[str, str], float]) -> None:
+        """Refuse categories that cannot recur after training, such as a week number or a session id.
+
+        A category is refused if at least 95 % of the validation and test impressions that have a value (at least 20)
+        have one that training never had. The ids of users and items, positions and numbers are exempt: what is unseen
+        of them is what serving meets, too.
+
+        Args:
+            unseen: share without a code of their own, by side and name of the field; only what is high is looked into.
+
+        Raises:
+            DataError: naming the column.
+        """
+        suspects = [
+            entry
+            for entry in self._planned
+            if unseen.get((entry.side, entry.name), 0.0) >= UNREPEATABLE_SHARE
+            and not (entry.is_id or entry.numeric or entry.side == "history" or entry.feature.type == "position")
+        ]
+        later = self._weighted_tables("later", lambda period: period > 0) if suspects else {}
+        for entry in suspects:
+            table, weight = later[entry.side]
+            occurrences = Occurrences(table, entry.column, weight)
+            fresh, total, trained = never_trained(self._engine, self._training[entry.vocabulary], occurrences)
+            if total >= UNREPEATABLE_ROWS and trained and fresh >= UNREPEATABLE_SHARE * total:
+                raise DataError(
+                    f"features.{entry.side}: '{entry.source}' cannot be a category: {fresh / total:.0%} of its values "
+                    f"in the validation and test periods never occur in training (it has {trained} there), as with a "
+                    "week number or a session id; leave it out, make it numeric, or use what recurs (hour, weekday)"
+                )
+
     def encode(self) -> None:
         """Write every column of the five relations."""
         self._encode_requests()
         self._encode_candidates()
-        size = np.bincount(self._column("candidates/item")[: self.splits["train"].impressions], minlength=self.items)
-        counts = np.diff(self._column("requests/candidate_offset"))[: self.splits["train"].end]
-        users = self._column("requests/user")[: self.splits["train"].end]
-        self._encode_entities("user", self.users, np.bincount(users, weights=counts, minlength=self.users))
-        self._encode_entities("item", self.items, size.astype(np.float64))
+        shown = self._column("candidates/item")
+        sizes, users = np.diff(self._column("requests/candidate_offset")), self._column("requests/user")
+        for side, rows, entity, weight in (("user", self.users, users, sizes), ("item", self.items, shown, None)):
+            end = self.splits["train"].end if side == "user" else self.splits["train"].impressions
+            counts = (
+                _counts(entity, weight, rows),
+                _counts(entity[:end], None if weight is None else weight[:end], rows),
+            )
+            self._encode_entities(side, rows, *counts)
         self._encode_events()
 
     def write_truth(self) -> None:
@@ -179,17 +225,24 @@ class DatasetWriter:
             "history": relations.stored_events,
         }
 
-    def _training_tables(self) -> dict[str, tuple[ir.Table, str | None]]:
-        """Each side's relation as training sees it, and the column that says how often a row counts."""
+    def _weighted_tables(
+        self, name: str, chosen: Callable[[ir.Value], ir.BooleanValue]
+    ) -> dict[str, tuple[ir.Table, str | None]]:
+        """Each side's relation as the impressions of some periods see it, and the column that counts a row.
+
+        Events are always those before the end of training.
+        """
         relations = self._relations
-        requests = relations.requests.filter(relations.requests[PERIOD] == 0)
-        candidates = relations.candidates.filter(relations.candidates[PERIOD] == 0)
+        requests = relations.requests.filter(chosen(relations.requests[PERIOD]))
+        candidates = relations.candidates.filter(chosen(relations.candidates[PERIOD]))
         of_users = requests.group_by(USER_ROW).aggregate(**{SHOWN_WEIGHT: requests[IMPRESSIONS].sum()})
         of_items = candidates.group_by(ITEM_ROW).aggregate(**{SHOWN_WEIGHT: candidates.count()})
+        users = self._engine.store(f"{name}_users", join(relations.users, of_users, [USER_ROW]))
+        items = self._engine.store(f"{name}_items", join(relations.items, of_items, [ITEM_ROW]))
         stored = relations.stored_events
         return {
-            "user": (self._engine.store("training_users", join(relations.users, of_users, [USER_ROW])), SHOWN_WEIGHT),
-            "item": (self._engine.store("training_items", join(relations.items, of_items, [ITEM_ROW])), SHOWN_WEIGHT),
+            "user": (users, SHOWN_WEIGHT),
+            "item": (items, SHOWN_WEIGHT),
             "context": (requests, IMPRESSIONS),
             "candidate": (candidates, None),
             "history": (stored.filter(stored[TIME] < relations.cuts.valid_from), None),
@@ -215,9 +268,13 @@ class DatasetWriter:
             else:
                 self._fields[entry.side, entry.name] = [category_field(entry)]
 
-    def _finish(self, numeric: Iterator[tuple[PlannedField, FloatArray]], weight: FloatArray) -> None:
+    def _finish(
+        self, numeric: Iterable[tuple[PlannedField, FloatArray]], shown: FloatArray, weight: FloatArray
+    ) -> None:
+        """Fit and write numeric fields; `shown` counts each row's impressions, `weight` those of training."""
         for entry, values in numeric:
             assert entry.numeric is not None
+            self.missing[entry.side, entry.name] = float(np.sum(shown[~np.isfinite(values)]) / np.sum(shown))
             transform = fit_numeric(values, weight, entry.numeric)
             self.transforms[entry.name] = transform
             folder = self._folder / FOLDERS[entry.side]
@@ -242,8 +299,8 @@ class DatasetWriter:
         sizes = self._column("requests/candidate_offset")
         offset = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
         write_column(folder, "candidate_offset", offset)
-        weight = np.where(np.arange(self.requests) < self.splits["train"].end, np.diff(offset), 0)
-        self._finish(iter(numeric), weight.astype(np.float64))
+        shown = np.diff(offset).astype(np.float64)
+        self._finish(numeric, shown, np.where(np.arange(self.requests) < self.splits["train"].end, shown, 0.0))
         if self._recipe.repeat:
             events = self._column("requests/repeat_events")
             again = self._column("requests/repeat_fraction")
@@ -265,15 +322,16 @@ class DatasetWriter:
         ordered = relation.order_by([REQUEST_ROW, ITEM_ROW])
         numeric = self._encode("candidate", ordered, self.candidates, plain)
         training = np.arange(self.candidates) < self.splits["train"].impressions
-        self._finish(numeric, training.astype(np.float64))
+        self._finish(numeric, np.ones(self.candidates), training.astype(np.float64))
         if recipe.repeat:
             write_column(folder, "repeat_indicator", (self._column("candidates/repeat_count") > 0).astype(np.int8))
             recency = self._column("candidates/repeat_recency") / MICROSECONDS
             write_column(folder, "repeat_recency", recency.astype(np.float32))
 
-    def _encode_entities(self, side: str, rows: int, weight: FloatArray) -> None:
-        table, row = (self._relations.users, USER_ROW) if side == "user" else (self._relations.items, ITEM_ROW)
-        self._finish(self._encode(side, table.order_by(row), rows, {}, first=1), weight)
+    def _encode_entities(self, side: str, rows: int, shown: FloatArray, weight: FloatArray) -> None:
+        relations = self._relations
+        table, row = (relations.users, USER_ROW) if side == "user" else (relations.items, ITEM_ROW)
+        self._finish(self._encode(side, table.order_by(row), rows, {}, first=1), shown, weight)
 
     def _encode_events(self) -> None:
         folder = self._folder / "events"
@@ -297,3 +355,7 @@ class DatasetWriter:
         begin = offset[self._column("requests/user")]
         ends = begin + self._column("requests/history_end")
         write_column(self._folder / "requests", "history_end", ends)
+
+
+def _counts(rows: NDArray[Any], weight: NDArray[Any] | None, size: int) -> FloatArray:
+    return np.bincount(rows, weights=weight, minlength=size).astype(np.float64)

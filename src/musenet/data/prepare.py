@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musenet import __version__
+from musenet.data.accounts import count_rows, log_warnings, write_rejected
+from musenet.data.checks import Checks, leak_warnings, period_warnings, read_checks
 from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
 from musenet.data.dataset_writer import DatasetWriter
-from musenet.data.engine import disk_full_explained, open_engine
+from musenet.data.engine import Engine, disk_full_explained, open_engine
+from musenet.data.inspection import Inspector, own_events
 from musenet.data.recipe import Recipe
 from musenet.data.relations import Relations, build_relations
+from musenet.data.split import PERIOD_NAMES
 from musenet.data.tables import Source, Tables
 from musenet.data.workspace import install, result_folder, same_dataset, workspace
 
@@ -21,6 +25,8 @@ class PreparedReport:
     """What `prepare` made, or found made already."""
 
     dataset: Dataset
+    checks: Checks
+    """To be shown with `musenet.data.checks.render`."""
     reused: bool
     """The same recipe and source had been prepared before: nothing was written."""
 
@@ -55,7 +61,7 @@ def prepare(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[st
         dataset = same_dataset(out, identity)
         if dataset is not None:
             progress(f"{out} holds this dataset already")
-            return PreparedReport(dataset, reused=True)
+            return PreparedReport(dataset, read_checks(out), reused=True)
         with open_engine(work) as engine:
             progress("reading the log")
             tables = source.tables(engine.connection)
@@ -67,16 +73,57 @@ def prepare(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[st
             writer.encode()
             writer.write_truth()
             writer.write_keys()
+            progress("checking the dataset")
+            checks = _check(engine, relations, tables, recipe, writer, result_folder(work))
             _write_manifest(result_folder(work), writer, relations, tables, recipe, identity)
         progress("putting the dataset into its place")
         install(work, out)
-    return PreparedReport(Dataset(out), reused=False)
+    return PreparedReport(Dataset(out), checks, reused=False)
 
 
 def fingerprint(source: Source, recipe: Recipe) -> str:
     """Equal for equal recipes, sources, versions and formats."""
     content = json.dumps([FORMAT, __version__, source.fingerprint(), recipe.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _check(
+    engine: Engine, relations: Relations, tables: Tables, recipe: Recipe, writer: DatasetWriter, folder: Path
+) -> Checks:
+    """Inspect the dataset, refuse what cannot recur, write `checks.json` and `rejected.parquet`."""
+    inspector = Inspector(folder, writer.splits, recipe.repeat is not None)
+    features, unseen = [], {}
+    for entry, field in writer.checked_fields():
+        if entry.side == "history":
+            found = inspector.history(field, relations.cuts.valid_from)
+        else:
+            found = inspector.feature(field, writer.missing.get((entry.side, entry.name)))
+        features.append(found)
+        unseen[entry.side, entry.name] = found.unseen or 0.0
+    writer.refuse_unrepeatable(unseen)
+    periods = [inspector.period(split) for split in PERIOD_NAMES]
+    repeat_auc = inspector.repeat_auc()
+    own = None
+    if tables.events is not None:
+        own = own_events(engine, relations.stored_events, relations.candidates, relations.items, recipe.history.delay)
+    warnings = [
+        *leak_warnings(features, repeat_auc, own),
+        *log_warnings(engine, relations),
+        *period_warnings(periods),
+    ]
+    checks = Checks(
+        protocol=relations.protocol,
+        timezone=tables.timezone,
+        rows=count_rows(relations, tables, writer),
+        periods=periods,
+        features=features,
+        repeat_auc=repeat_auc,
+        own_events=own,
+        warnings=warnings,
+    )
+    checks.write(folder)
+    write_rejected(engine, tables, relations, folder)
+    return checks
 
 
 def _write_manifest(

@@ -51,7 +51,7 @@ class Relations:
     rules: list[CleaningRule]
     duplicates: ir.Table | None
     rows: dict[str, int] = field(default_factory=dict)
-    """Impressions and events as the source gave them."""
+    """Impressions and events as the source gave them, and events kept."""
 
     @property
     def stored_events(self) -> ir.Table:
@@ -98,7 +98,11 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
         protocol=protocol,
         rules=[*clean.rules, *left_out, *event_rules],
         duplicates=clean.duplicates,
-        rows={"impressions": engine.count(tables.impressions), "events": engine.count(found)},
+        rows={
+            "impressions": engine.count(tables.impressions),
+            "events": engine.count(found),
+            "kept_events": engine.count(events),
+        },
     )
     say("counting what came before each request")
     return _with_past(engine, relations, recipe)

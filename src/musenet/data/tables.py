@@ -4,12 +4,12 @@ A source renames and cleans. It never joins histories, splits, encodes, or drops
 
 Role columns carry a leading underscore, so that a log's own columns keep their own names:
 
-| relation    | role columns                                                     | other columns                        |
-|-------------|------------------------------------------------------------------|--------------------------------------|
-| impressions | `_user`, `_item`, `_time`, `_label`, maybe `_request`, `_weight` | context and candidate features       |
-| events      | `_user`, `_time`, maybe `_item`, `_kind`                         | attributes of what was acted upon    |
-| users       | `_user`, once each                                               | user features                        |
-| items       | `_item`, once each                                               | item features                        |
+| relation    | role columns                                                     | other columns                       |
+|-------------|------------------------------------------------------------------|-------------------------------------|
+| impressions | `_user`, `_item`, `_time`, `_label`, maybe `_request`, `_weight` | context and candidate features      |
+| events      | `_user`, `_time`, maybe `_item`, `_kind`                         | attributes of what was acted upon   |
+| users       | `_user`, once each                                               | user features                       |
+| items       | `_item`, once each                                               | item features                       |
 
 `_user` and `_item` keep the log's type (integer or string; the same in all relations), `_time` is int64 microseconds
 since 1970 in UTC, `_label` is int8 0 or 1, `_weight` is float64.

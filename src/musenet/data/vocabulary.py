@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
@@ -77,7 +78,13 @@ class Occurrences:
     weight: str | None
     """Column of `table`; every row counts once, if None."""
 
-    def counted(self, kind: object) -> ir.Table:
+    @property
+    def value_type(self) -> dt.DataType:
+        """Type of a value; of those in its lists, if it holds lists."""
+        kind = self.table[self.column].type()
+        return (kind.value_type if kind.is_array() else kind)(nullable=True)
+
+    def counted(self, kind: dt.DataType) -> ir.Table:
         """Values, NULL left out, with their counts."""
         value = self.table[self.column]
         weight = ibis.literal(1, "int64") if self.weight is None else self.table[self.weight].cast("int64")
@@ -90,17 +97,30 @@ class Occurrences:
         return rows.group_by(VALUE).aggregate(**{OCCURRENCES: rows[OCCURRENCES].sum().cast("int64")})
 
 
+def never_trained(engine: Engine, training: Sequence[Occurrences], later: Occurrences) -> tuple[int, int, int]:
+    """How many of a later column's occurrences have a value that training never had, rare ones included.
+
+    Returns:
+        Occurrences with such a value, occurrences with any value, number of distinct values in training.
+    """
+    kind = later.value_type
+    counted = [source.counted(kind).select(VALUE) for source in training]
+    seen = counted[0].distinct()
+    for table in counted[1:]:
+        seen = seen.union(table, distinct=True)
+    asked = later.counted(kind)
+    new = asked.anti_join(seen, VALUE)
+    total, fresh = (engine.row(table.aggregate(rows=table[OCCURRENCES].sum()))["rows"] for table in (asked, new))
+    return int(str(fresh or 0)), int(str(total or 0)), engine.count(seen)
+
+
 def fit_vocabulary(engine: Engine, name: str, columns: Sequence[Occurrences], min_count: int) -> Vocabulary:
     """The values that occur at least `min_count` times in training, in these columns together.
 
     Raises:
         DataError: if one of the columns is text and another a number.
     """
-    types = []
-    for source in columns:
-        kind = source.table[source.column].type()
-        types.append((kind.value_type if kind.is_array() else kind)(nullable=True))
-    kind = common_type(types, f"vocabulary '{name}'")
+    kind = common_type([source.value_type for source in columns], f"vocabulary '{name}'")
     counted = [source.counted(kind) for source in columns]
     together = counted[0]
     for table in counted[1:]:
