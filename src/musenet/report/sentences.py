@@ -1,0 +1,287 @@
+"""The report's sentences, each made from data."""
+
+import math
+from collections.abc import Sequence
+
+from musenet.evaluation.intervals import Difference, Interval
+from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast
+from musenet.report.comparison import ComparisonFacts, ModelRow, Verdict
+from musenet.report.contents import Contents, ScenarioFacts
+from musenet.report.differences import EARLIER_EVENTS, Trait, contrasts
+
+MISSING = "–"
+SPACE = "\u00a0"
+MINUS = "\u2212"
+
+SOFT_BELOW = 0.8
+MELTED_BELOW = 1.1
+"""Times 1/K, as in the model's own signs of health."""
+ONE_TAKES_ALL_BELOW = 0.2
+"""Times log K, as in the model's own signs of health."""
+DEAD_BELOW = 0.2
+"""Times 1/K: under 5 % of the requests with four scenarios."""
+UNSTEADY_BELOW = 0.5
+CLEAR_TRAITS = 3
+
+_GIVEN = {
+    "uniform": "every request is given to all scenarios alike (a control: an ensemble)",
+    "permuted": "requests are given one another's scenarios when scored (a control)",
+    "predefined": "scenarios come from columns of the log and were not learned (a control)",
+    "true": "scenarios are the log's true ones, which no real log has (a diagnostic)",
+}
+
+
+def percent(value: float | None, digits: int | None = None) -> str:
+    """As people read it: `31 %`, below ten with one decimal.
+
+    >>> percent(0.312), percent(0.0612), percent(None)
+    ('31\\xa0%', '6.1\\xa0%', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if digits is None:
+        digits = 1 if 0 < abs(value) < 0.0995 else 0
+    return signs(f"{100 * value:.{digits}f}{SPACE}%")
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """With thousands set apart: `1,234`."""
+    return MISSING if value is None or not math.isfinite(value) else signs(f"{value:,.{digits}f}")
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """With its sign: `+0.0123`."""
+    return MISSING if value is None or not math.isfinite(value) else signs(f"{value:+.{digits}f}")
+
+
+def signs(text: str) -> str:
+    """A minus sign in place of the hyphen."""
+    return text.replace("-", MINUS)
+
+
+def between(low: float, high: float, digits: int = 4) -> str:
+    """An interval of signed numbers: `+0.001 to +0.002`."""
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def listing(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def trait_name(trait: Trait | NumericContrast | ValueContrast) -> str:
+    """A trait in short: `days ahead`, `device = phone`, `clicked: stars = 5`."""
+    value = getattr(trait, "value", None)
+    name = _plain(trait.field) + ("" if value is None else f" = {value}")
+    return name if trait.of == "requests" else f"clicked: {name}"
+
+
+def log_sentence(contents: Contents) -> str:
+    """What the log is, in one sentence."""
+    whole = contents.log.whole
+    repeats = "" if math.isnan(whole.repeat_share) else f", and {percent(whole.repeat_share)} of those clicks repeat"
+    return (
+        f"From {whole.first} to {whole.last}, {number(whole.users)} users were shown {number(whole.impressions)} items "
+        f"in {number(whole.requests)} requests; {percent(whole.click_rate)} were clicked{repeats}"
+        f"{' something the user had before' if repeats else ''}."
+    )
+
+
+def verdict_title(verdict: Verdict) -> str:
+    """The headline's few words."""
+    return {
+        "gain": "Scenarios paid",
+        "no gain": "No gain from scenarios",
+        "loss": "Scenarios lost",
+        "unknown": "Whether scenarios paid is not known",
+    }[verdict.outcome]
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """Whether scenarios paid, in one sentence that claims no more than the interval does."""
+    subject, rival, difference = verdict.subject, verdict.rival, verdict.difference
+    if subject is None:
+        return (
+            "This page shows one run alone; whether its scenarios are worth anything only a comparison with models "
+            "without them can tell (musenet compare)."
+        )
+    if rival is None:
+        return f"The comparison holds no model without learned scenarios to set {subject.name} against."
+    pair = f"{subject.name} against {_the(rival)}"
+    if difference is None or verdict.outcome == "unknown":
+        gap = signed(subject.auc.value - rival.auc.value)
+        return f"{pair}: {gap} AUC, but without a paired interval nothing can be claimed from it."
+    figures = f"{signed(difference.value)} AUC, 95{SPACE}% interval {between(difference.low, difference.high)}"
+    if verdict.also_level_with is not None:
+        return (
+            f"{pair}: {figures}; but against {verdict.also_level_with} the interval holds zero or lies below it, and "
+            "a gain counts only against every control."
+        )
+    ending = {
+        "gain": "the whole interval lies above zero",
+        "no gain": "the interval holds zero, so no gain can be claimed",
+        "loss": "the whole interval lies below zero",
+    }[verdict.outcome]
+    return f"{pair}: {figures}; {ending}."
+
+
+def verdict_caution(comparison: ComparisonFacts | None, verdict: Verdict) -> str | None:
+    """What a gain does not show yet."""
+    if comparison is None or verdict.outcome != "gain":
+        return None
+    if not any(row.role == "control" for row in comparison.rows):
+        return (
+            "The table holds no control (one scenario of the same size, uniform or permuted assignment): the gain may "
+            "come from size or form rather than from scenarios."
+        )
+    return (
+        None if comparison.seeds > 1 else "One seed alone: the interval does not hold what another seed would change."
+    )
+
+
+def scenario_sentence(portrait: Portrait, scenarios: ScenarioFacts) -> str:
+    """One scenario: its size, what sets it apart, how people repeat in it."""
+    found = contrasts(portrait)
+    situation = [clause(contrast) for contrast in found if contrast.of == "requests"][:CLEAR_TRAITS]
+    choice = [clause(contrast) for contrast in found if contrast.of == "clicked"][:2]
+    parts = []
+    if situation:
+        parts.append(f"it stands out by {listing(situation)}")
+    if choice:
+        parts.append(f"what is clicked stands out by {listing(choice)}")
+    if not parts:
+        parts.append("no feature sets it clearly apart")
+    parts += _repeat_clauses(portrait, scenarios)
+    return f"Scenario {portrait.scenario} holds {percent(portrait.share)} of the requests: {'; '.join(parts)}."
+
+
+def clause(contrast: NumericContrast | ValueContrast) -> str:
+    """A contrast in words: `higher days ahead (+0.9 sd)`, `same day = 1 (84 % of requests, 31 % overall)`."""
+    name = _plain(contrast.field)
+    if isinstance(contrast, ValueContrast):
+        whole = "requests" if contrast.of == "requests" else "clicks"
+        return (
+            f"{name} = {contrast.value} ({percent(contrast.share)} of its {whole}, {percent(contrast.overall)} overall)"
+        )
+    direction = "higher" if contrast.difference > 0 else "lower"
+    if contrast.field == EARLIER_EVENTS:
+        direction = "more" if contrast.difference > 0 else "fewer"
+    return f"{direction} {name} ({signed(contrast.difference, 1)}{SPACE}sd)"
+
+
+def repeat_rank(portrait: Portrait, portraits: Sequence[Portrait]) -> str:
+    """Where its repeat share stands, said only where intervals of neighbours do not overlap."""
+    own = portrait.repeat_share_of_positives
+    others = [other.repeat_share_of_positives for other in portraits if other is not portrait]
+    if others and all(own.low > other.high for other in others):
+        return ", the most of all"
+    if others and all(own.high < other.low for other in others):
+        return ", the least of all"
+    return ""
+
+
+def warnings(contents: Contents) -> list[str]:
+    """What a reader must know before believing the scenarios, in plain words."""
+    scenarios = contents.scenarios
+    if scenarios is None:
+        return []
+    if scenarios.assignment in _GIVEN:
+        return [f"These scenarios were not found by the model: {_GIVEN[scenarios.assignment]}."]
+    found = [*_confidence_warnings(scenarios), *_use_warnings(scenarios)]
+    if scenarios.agreement is not None and scenarios.agreement < UNSTEADY_BELOW:
+        found.append(
+            f"The scenarios are unsteady: trained again with another seed, the requests are grouped differently "
+            f"(agreement {number(scenarios.agreement, 2)}, where 1 is the same and 0 is chance)."
+        )
+    return found
+
+
+def recovery_sentence(scenarios: ScenarioFacts) -> str | None:
+    """How near the scenarios are to the true ones, where the log tells."""
+    if scenarios.recovery is None:
+        return None
+    return (
+        f"This log knows its true scenarios: those found agree with them by an adjusted Rand index of "
+        f"{number(scenarios.recovery['ari'], 2)} (1 is the same grouping, 0 is chance)."
+    )
+
+
+def auc_sentence(auc: Interval) -> str:
+    """What an AUC means."""
+    return (
+        f"Of 100 pairs of a clicked and an unclicked item, the model ranks the clicked one higher in about "
+        f"{number(100 * auc.value, 0)}."
+    )
+
+
+def calibration_sentence(ratio: Interval) -> str:
+    """Whether the model predicts too many or too few clicks, on the whole."""
+    if not all(map(math.isfinite, (ratio.value, ratio.low, ratio.high))):
+        return "How predicted and observed clicks compare could not be measured."
+    distance = percent(abs(ratio.value - 1), 1)
+    bounds = (
+        f"predicted over observed {number(ratio.value, 3)}, interval {number(ratio.low, 3)} to {number(ratio.high, 3)}"
+    )
+    if ratio.low <= 1 <= ratio.high:
+        return f"On the whole the model predicts about as many clicks as there were ({bounds})."
+    return f"On the whole the model predicts {distance} too {'many' if ratio.value > 1 else 'few'} clicks ({bounds})."
+
+
+def difference_text(difference: Difference | None) -> str:
+    """`+0.0012 (+0.0001 to +0.0023)`."""
+    if difference is None:
+        return MISSING
+    return f"{signed(difference.value)} ({between(difference.low, difference.high)})"
+
+
+def _the(rival: ModelRow) -> str:
+    return f"the best {'control' if rival.role == 'control' else 'other model'}, {rival.name}"
+
+
+def _plain(field: str) -> str:
+    return "earlier events" if field == EARLIER_EVENTS else field.replace("_", " ")
+
+
+def _repeat_clauses(portrait: Portrait, scenarios: ScenarioFacts) -> list[str]:
+    share = portrait.repeat_share_of_positives.value
+    if not math.isfinite(share):
+        return []
+    parts = [f"{percent(share)} of its clicks are repeats{repeat_rank(portrait, scenarios.portraits)}"]
+    rates = (portrait.click_rate_on_repeats.value, portrait.click_rate_on_new.value)
+    if all(map(math.isfinite, rates)):
+        parts.append(f"{percent(rates[0])} of known items shown are clicked, {percent(rates[1])} of new ones")
+    if portrait.repeat_probability is not None:
+        parts.append(f"the model's repeat intention is {percent(portrait.repeat_probability)}")
+    return parts
+
+
+def _confidence_warnings(scenarios: ScenarioFacts) -> list[str]:
+    count, confidence = len(scenarios.portraits), scenarios.mean_max_probability
+    if confidence < MELTED_BELOW / count:
+        return [
+            f"The scenarios have melted: every request belongs to all {count} about equally (the most probable one has "
+            f"{percent(confidence)} on average, {percent(1 / count)} would be no knowledge at all). What follows "
+            "describes noise."
+        ]
+    if confidence < SOFT_BELOW:
+        return [
+            f"The scenarios are soft: on average the most probable one holds only {percent(confidence)} of a request, "
+            "so most requests belong to several scenarios, and the differences below are those of blends."
+        ]
+    return []
+
+
+def _use_warnings(scenarios: ScenarioFacts) -> list[str]:
+    count = len(scenarios.portraits)
+    found = []
+    if scenarios.entropy < ONE_TAKES_ALL_BELOW * math.log(count):
+        largest = max(scenarios.portraits, key=lambda portrait: portrait.share)
+        found.append(f"Scenario {largest.scenario} takes nearly everything: {percent(largest.share)} of the requests.")
+    dead = [portrait for portrait in scenarios.portraits if portrait.share < DEAD_BELOW / count]
+    if dead:
+        which = listing([f"{portrait.scenario} ({percent(portrait.share)})" for portrait in dead])
+        found.append(
+            f"Scenario{'s' if len(dead) > 1 else ''} {which} {'are' if len(dead) > 1 else 'is'} dead: so few requests "
+            "belong there that its figures mean little."
+        )
+    return found
