@@ -1,3 +1,43 @@
-"""Learn the hidden scenarios in a recommendation log, and predict clicks with them."""
+"""Learn the hidden scenarios in a recommendation log, and predict clicks with them.
+
+The calls of `musenet.api` are here too: `musenet.train("configs/hotels.yaml")`. They are loaded when first used, so
+that the command line answers for help without waiting for torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from musenet.api import (
+        compare,
+        compare_runs,
+        describe_scenarios,
+        evaluate,
+        load,
+        prepare,
+        scenarios,
+        simulate_hotels,
+        train,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "compare",
+    "compare_runs",
+    "describe_scenarios",
+    "evaluate",
+    "load",
+    "prepare",
+    "scenarios",
+    "simulate_hotels",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'musenet' has no attribute '{name}'")
+    from musenet import api
+
+    return getattr(api, name)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
 from musenet.data.dataset import Dataset, Split
+from musenet.data.prepare import PreparedReport
 from musenet.data.prepare import prepare as prepare_dataset
 from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
 from musenet.data.sources.own_files import OwnFiles, OwnFilesOptions
@@ -65,21 +66,21 @@ def prepare(
     *,
     overrides: Sequence[str] = (),
     listener: Listener = SILENT,
-) -> Dataset:
-    """Turn the experiment's log into a dataset, unless the same one is there already.
+) -> PreparedReport:
+    """Turn the experiment's log into a dataset, unless the same one is there already, and check it.
 
     Args:
         experiment: what to prepare.
         out: the dataset's folder; `datasets/<name>` if None.
         overrides: `key.path=value`, as `--set`.
-        listener: told of every step, and of the checks at the end.
+        listener: told of every step.
 
     Raises:
         UserError: if the configuration or the log cannot be used.
     """
     resolved = load(experiment, overrides)
     folder = Path("datasets") / resolved.name if out is None else Path(out)
-    return prepare_dataset(_source(resolved), resolved.recipe, folder, progress=listener.say).dataset
+    return prepare_dataset(_source(resolved), resolved.recipe, folder, progress=listener.say)
 
 
 def train(
@@ -106,7 +107,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written.
     """
     resolved = load(experiment, overrides)
-    prepared = prepare(resolved, dataset, listener=listener)
+    prepared = _prepared(resolved, dataset, listener)
     return train_run(resolved, prepared, _run_path(resolved, out), resume=resume, log=listener.training(resolved.name))
 
 
@@ -147,7 +148,7 @@ def compare(
     resolved = load(experiment, overrides)
     chosen = _chosen_models(resolved, models)
     folder = _run_path(resolved, out)
-    prepared = prepare(resolved, dataset, listener=listener)
+    prepared = _prepared(resolved, dataset, listener)
     planned = {
         label: [_planned(resolved, label, seed, folder) for seed in range(seeds or resolved.compare.seeds)]
         for label in chosen
@@ -202,12 +203,21 @@ def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
     return Path(out)
 
 
-def report(run: AnyPath, out: AnyPath | None = None) -> Path:
-    """Write the page that shows a run; `report.html` in its folder if `out` is None. Needs the extra `report`."""
+def report(run: AnyPath, out: AnyPath | None = None, *, comparison: AnyPath | None = None) -> Path:
+    """Write the page that shows a run; needs the extra `report`.
+
+    Args:
+        run: a trained run.
+        out: the page; `report.html` in the run's folder if None.
+        comparison: the JSON of a comparison to judge the run by; the one that the run belongs to if None.
+
+    Raises:
+        RunError: if the folder holds no trained run.
+    """
     from musenet.report.page import write_report
 
     page = Path(run) / "report.html" if out is None else Path(out)
-    write_report([RunFolder.open(Path(run))], page)
+    write_report(RunFolder.open(Path(run)), page, None if comparison is None else Path(comparison))
     return page
 
 
@@ -278,11 +288,17 @@ def demo(
     if not soft:
         raise ConfigError(f"{experiment.name}: compare.models holds no musenet with soft scenarios to describe")
     run = RunFolder.open(Path(soft[0].runs[0]))
-    page = folder / "report.html"
-    from musenet.report.page import write_report
-
-    write_report([run], page, comparison)
+    page = report(run.path, folder / "report.html", comparison=folder / "comparison.json")
     return Demo(comparison, _describe_scenarios(run), page)
+
+
+def _prepared(experiment: Experiment, folder: AnyPath | None, listener: Listener) -> Dataset:
+    """The experiment's dataset; what looks wrong with a new one is told."""
+    report = prepare(experiment, folder, listener=listener)
+    if not report.reused:
+        for warning in report.checks.warnings:
+            listener.say(f"warning: {warning}")
+    return report.dataset
 
 
 def _source(experiment: Experiment) -> Source:

@@ -68,15 +68,27 @@ def init(
 def prepare(config: Config, out: Out = None, changes: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Turn a log into a dataset that leaks nothing from the future, and check it."""
     from musenet import api
+    from musenet.data.checks import render
 
     with Reporter() as reporter:
-        dataset = api.prepare(config, out, overrides=changes, listener=reporter)
-    manifest = dataset.manifest
+        prepared = api.prepare(config, out, overrides=changes, listener=reporter)
+    manifest = prepared.dataset.manifest
     counts = {name: getattr(manifest, name) for name in ("users", "items", "events", "requests", "candidates")}
-    splits = {name: period.model_dump() for name, period in manifest.splits.items()}
-    content = {"dataset": dataset.folder, "fingerprint": manifest.fingerprint, **counts, "splits": splits}
-    numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    _finish(as_json, content, f"{dataset.folder}: {numbers}")
+    content = {
+        "dataset": prepared.folder,
+        "fingerprint": manifest.fingerprint,
+        "reused": prepared.reused,
+        **counts,
+        "splits": {name: period.model_dump() for name, period in manifest.splits.items()},
+        "warnings": prepared.checks.warnings,
+    }
+
+    def show(console: Console) -> None:
+        render(prepared.checks, console)
+        numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        console.print(f"{prepared.folder}: {numbers}", markup=False, soft_wrap=True)
+
+    _finish(as_json, content, show)
 
 
 @app.command()

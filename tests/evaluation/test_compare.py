@@ -38,7 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "prepare", lambda *_, **__: tiny_dataset)
+    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
     return paths
 
 
