@@ -135,7 +135,7 @@ def period_warnings(periods: Iterable[PeriodCheck]) -> Iterator[str]:
                 "check the events' users, times and kinds"
             )
         if period.repeat_share == 0:
-            yield f"no candidate of the {period.split} period repeats an earlier event: check repeat.key and repeat.kinds"
+            yield f"no candidate of the {period.split} period repeats an event: check repeat.key and repeat.kinds"
 
 
 def render(checks: Checks, console: Console) -> None:

@@ -57,41 +57,49 @@ def resolve_columns(tables: Tables, recipe: Recipe) -> Columns:
     context: list[str] = []
     candidate: list[str] = []
     for feature in recipe.features.resolved():
-        if not finder.is_id(feature.name, feature.side):
-            where = f"features.{feature.side}"
-            if feature.side == "user":
-                user[feature.name] = finder.find(feature.name, where, "users", "impressions")
-            elif feature.side == "item":
-                item[feature.name] = finder.find(feature.name, where, "items", "impressions")
-            else:
-                finder.find(feature.name, where, "impressions")
-                (context if feature.side == "context" else candidate).append(feature.name)
+        where = f"features.{feature.side}"
+        if finder.is_id(feature.name, feature.side):
+            continue
+        if feature.side == "user":
+            user[feature.name] = finder.find(feature.name, where, "users", "impressions")
+        elif feature.side == "item":
+            item[feature.name] = finder.find(feature.name, where, "items", "impressions")
+        else:
+            finder.find(feature.name, where, "impressions")
+            (context if feature.side == "context" else candidate).append(feature.name)
     for name in recipe.predefined_scenario:
         if finder.find(name, "predefined_scenario", "impressions", "users") == "users":
             user[name] = "users"
         else:
             context.append(name)
-    if recipe.true_scenario:
-        finder.find(recipe.true_scenario, "true_scenario", "impressions")
-        context.append(recipe.true_scenario)
-    if recipe.true_probability:
-        finder.find(recipe.true_probability, "true_probability", "impressions")
-        candidate.append(recipe.true_probability)
+    for name, where, columns in (
+        (recipe.true_scenario, "true_scenario", context),
+        (recipe.true_probability, "true_probability", candidate),
+    ):
+        if name:
+            finder.find(name, where, "impressions")
+            columns.append(name)
+    event, key = _past_columns(finder, recipe)
+    for name in [name for side in (event, key) for name, origin in side.items() if origin == "items"]:
+        item.setdefault(name, "items")
+    return Columns(user, item, list(dict.fromkeys(context)), list(dict.fromkeys(candidate)), event, key)
+
+
+def _past_columns(finder: "_Finder", recipe: Recipe) -> tuple[dict[str, Relation], dict[str, Relation]]:
+    """Attributes of events, and the repeat key as candidates have it."""
     key_names = recipe.repeat.key if recipe.repeat else []
     event = {
-        role_name(tables, name): finder.find_event(name, where)
+        role_name(finder.tables, name): finder.find_event(name, where)
         for where, names in (("history.columns", recipe.history.columns), ("repeat.key", key_names))
         for name in names
     }
     key: dict[str, Relation] = {}
     for name in key_names:
         # What events look up from items, candidates do too: only so are the two comparable.
-        from_items = event[role_name(tables, name)] == "items"
+        from_items = event[role_name(finder.tables, name)] == "items"
         origins: tuple[Relation, ...] = ("items",) if from_items else ("impressions", "items")
-        key[role_name(tables, name)] = finder.find(name, "repeat.key", *origins)
-    for name in [name for side in (event, key) for name, origin in side.items() if origin == "items"]:
-        item.setdefault(name, "items")
-    return Columns(user, item, list(dict.fromkeys(context)), list(dict.fromkeys(candidate)), event, key)
+        key[role_name(finder.tables, name)] = finder.find(name, "repeat.key", *origins)
+    return event, key
 
 
 class _Finder:

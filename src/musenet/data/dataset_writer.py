@@ -1,6 +1,6 @@
 """The second half of preparation: from ordered relations to the files of a dataset."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,66 +9,63 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from musenet.data.columns import role_name
 from musenet.data.dataset import Field, Period, Split
 from musenet.data.encoding import (
     PlainColumn,
     bucketed_field,
     category_field,
-    check_numeric,
     combination_codes,
     encode_relation,
     finish_numeric,
     sort_ties,
-    split_texts,
     write_buckets,
     write_column,
 )
 from musenet.data.engine import Engine
 from musenet.data.features import FloatArray, NumericTransform, fit_numeric
-from musenet.data.fields import FOLDERS, PlannedField, plan_fields
-from musenet.data.recipe import Recipe
+from musenet.data.fields import FOLDERS, PlannedField
 from musenet.data.relations import (
     HISTORY_COUNT,
     REPEAT_COUNT,
     REPEAT_LAST,
     REPEATS_BEFORE,
-    SHOWN_WEIGHT,
     Relations,
     join,
 )
 from musenet.data.repeats import AGAIN
 from musenet.data.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
 from musenet.data.split import PERIOD_NAMES
-from musenet.data.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT, Tables
-from musenet.data.vocabulary import Occurrences, Vocabulary, fit_vocabulary, never_trained
-from musenet.errors import DataError
-
-UNREPEATABLE_SHARE, UNREPEATABLE_ROWS = 0.95, 20
+from musenet.data.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
+from musenet.data.vocabulary import Vocabulary
 
 
 class DatasetWriter:
-    """Fits on the training period and encodes; the methods are called in the order in which they stand.
+    """Encodes what was fitted on the training period; the methods are called in the order in which they stand.
 
     Args:
         engine: where the relations lie.
         relations: what is encoded.
-        tables: names of the ids.
-        recipe: what is wanted.
+        planned: the fields.
+        vocabularies: by name.
         folder: the new dataset's.
     """
 
-    def __init__(self, engine: Engine, relations: Relations, tables: Tables, recipe: Recipe, folder: Path) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        relations: Relations,
+        planned: Sequence[PlannedField],
+        vocabularies: Mapping[str, Vocabulary],
+        folder: Path,
+    ) -> None:
         self._engine = engine
-        self._tables = tables
-        self._recipe = recipe
         self._folder = folder
-        self._planned = plan_fields(recipe, tables)
-        self._relations = relations = split_texts(relations, self._planned)
-        self._vocabularies: dict[str, Vocabulary] = {}
-        self._training: dict[str, list[Occurrences]] = {}
+        self._planned = planned
+        self._relations = relations
+        self._vocabularies = vocabularies
         self._fields: dict[tuple[str, str], list[Field]] = {}
-        self.sizes: dict[str, int] = {}
+        self.sizes = {name: vocabulary.size for name, vocabulary in vocabularies.items()}
+        """Number of codes of each vocabulary."""
         self.transforms: dict[str, NumericTransform] = {}
         self.missing: dict[tuple[str, str], float] = {}
         """Share of the impressions that lack a numeric feature, by side and name of the field."""
@@ -81,8 +78,10 @@ class DatasetWriter:
         self.requests = engine.count(relations.requests)
         self.candidates = engine.count(relations.candidates)
         self.splits = self._count_splits()
-        for side, table in self._tables_by_side().items():
-            check_numeric(table, [entry for entry in self._planned if entry.side == side])
+        self.has_repeats = REPEAT_COUNT in relations.candidates.columns
+        (folder / "vocabularies").mkdir()
+        for vocabulary in vocabularies.values():
+            vocabulary.write(folder / "vocabularies")
 
     @property
     def fields(self) -> list[Field]:
@@ -93,59 +92,10 @@ class DatasetWriter:
         """The first field of every column: its codes or buckets where it has them."""
         return ((entry, self._fields[entry.side, entry.name][0]) for entry in self._planned)
 
-    def fit_vocabularies(self) -> None:
-        """Count every categorical value in training and write the vocabularies."""
-        (self._folder / "vocabularies").mkdir()
-        sources = self._weighted_tables("training", lambda period: period == 0)
-        by_vocabulary: dict[str, list[PlannedField]] = {}
-        for entry in self._planned:
-            if not entry.numeric:
-                by_vocabulary.setdefault(entry.vocabulary, []).append(entry)
-        for name, entries in by_vocabulary.items():
-            columns = [Occurrences(sources[entry.side][0], entry.column, sources[entry.side][1]) for entry in entries]
-            self._training[name] = columns
-            listed = [entry for entry in entries if entry.side != "history"] or entries
-            min_count = min(getattr(entry.feature.options, "min_count", 2) for entry in listed)
-            vocabulary = fit_vocabulary(self._engine, name, columns, min_count)
-            vocabulary.write(self._folder / "vocabularies")
-            self._vocabularies[name] = vocabulary
-            self.sizes[name] = vocabulary.size
-
-    def refuse_unrepeatable(self, unseen: Mapping[tuple[str, str], float]) -> None:
-        """Refuse categories that cannot recur after training, such as a week number or a session id.
-
-        A category is refused if at least 95 % of the validation and test impressions that have a value (at least 20)
-        have one that training never had. The ids of users and items, positions and numbers are exempt: what is unseen
-        of them is what serving meets, too.
-
-        Args:
-            unseen: share without a code of their own, by side and name of the field; only what is high is looked into.
-
-        Raises:
-            DataError: naming the column.
-        """
-        suspects = [
-            entry
-            for entry in self._planned
-            if unseen.get((entry.side, entry.name), 0.0) >= UNREPEATABLE_SHARE
-            and not (entry.is_id or entry.numeric or entry.side == "history" or entry.feature.type == "position")
-        ]
-        later = self._weighted_tables("later", lambda period: period > 0) if suspects else {}
-        for entry in suspects:
-            table, weight = later[entry.side]
-            occurrences = Occurrences(table, entry.column, weight)
-            fresh, total, trained = never_trained(self._engine, self._training[entry.vocabulary], occurrences)
-            if total >= UNREPEATABLE_ROWS and trained and fresh >= UNREPEATABLE_SHARE * total:
-                raise DataError(
-                    f"features.{entry.side}: '{entry.source}' cannot be a category: {fresh / total:.0%} of its values "
-                    f"in the validation and test periods never occur in training (it has {trained} there), as with a "
-                    "week number or a session id; leave it out, make it numeric, or use what recurs (hour, weekday)"
-                )
-
-    def encode(self) -> None:
+    def encode(self, true_probability: str | None) -> None:
         """Write every column of the five relations."""
         self._encode_requests()
-        self._encode_candidates()
+        self._encode_candidates(true_probability)
         shown = self._column("candidates/item")
         sizes, users = np.diff(self._column("requests/candidate_offset")), self._column("requests/user")
         for side, rows, entity, weight in (("user", self.users, users, sizes), ("item", self.items, shown, None)):
@@ -157,22 +107,21 @@ class DatasetWriter:
             self._encode_entities(side, rows, *counts)
         self._encode_events()
 
-    def write_truth(self) -> None:
-        """Write predefined and true scenarios."""
-        requests, recipe = self._relations.requests, self._recipe
-        if recipe.predefined_scenario:
-            names = [role_name(self._tables, name) for name in recipe.predefined_scenario]
-            known = [name for name in names if name not in requests.columns]
+    def write_truth(self, predefined: Sequence[str], true_scenario: str | None) -> None:
+        """Write predefined and true scenarios, given as columns of requests or users."""
+        requests, folder = self._relations.requests, self._folder / "requests"
+        if predefined:
+            known = [name for name in predefined if name not in requests.columns]
             table = join(requests, self._relations.users.select(USER_ROW, *known), [USER_ROW]) if known else requests
-            codes, labels, _ = combination_codes(self._engine, table.order_by(REQUEST_ROW), names)
-            write_column(self._folder / "requests", "predefined_scenario", codes)
+            codes, labels, _ = combination_codes(self._engine, table.order_by(REQUEST_ROW), predefined)
+            write_column(folder, "predefined_scenario", codes)
             self.predefined_scenarios = labels
-        if recipe.true_scenario:
+        if true_scenario:
             ordered = requests.order_by(REQUEST_ROW)
-            codes, labels, unknown = combination_codes(self._engine, ordered, [recipe.true_scenario])
+            codes, labels, unknown = combination_codes(self._engine, ordered, [true_scenario])
             if unknown >= 0:
                 codes[codes == unknown] = -1  # NULL sorts last
-            write_column(self._folder / "requests", "true_scenario", codes)
+            write_column(folder, "true_scenario", codes)
             self.true_scenarios = len(labels) - (unknown >= 0)
 
     def write_keys(self) -> None:
@@ -214,39 +163,6 @@ class DatasetWriter:
             )
             begin = end
         return splits
-
-    def _tables_by_side(self) -> dict[str, ir.Table]:
-        relations = self._relations
-        return {
-            "user": relations.users,
-            "item": relations.items,
-            "context": relations.requests,
-            "candidate": relations.candidates,
-            "history": relations.stored_events,
-        }
-
-    def _weighted_tables(
-        self, name: str, chosen: Callable[[ir.Value], ir.BooleanValue]
-    ) -> dict[str, tuple[ir.Table, str | None]]:
-        """Each side's relation as the impressions of some periods see it, and the column that counts a row.
-
-        Events are always those before the end of training.
-        """
-        relations = self._relations
-        requests = relations.requests.filter(chosen(relations.requests[PERIOD]))
-        candidates = relations.candidates.filter(chosen(relations.candidates[PERIOD]))
-        of_users = requests.group_by(USER_ROW).aggregate(**{SHOWN_WEIGHT: requests[IMPRESSIONS].sum()})
-        of_items = candidates.group_by(ITEM_ROW).aggregate(**{SHOWN_WEIGHT: candidates.count()})
-        users = self._engine.store(f"{name}_users", join(relations.users, of_users, [USER_ROW]))
-        items = self._engine.store(f"{name}_items", join(relations.items, of_items, [ITEM_ROW]))
-        stored = relations.stored_events
-        return {
-            "user": (users, SHOWN_WEIGHT),
-            "item": (items, SHOWN_WEIGHT),
-            "context": (requests, IMPRESSIONS),
-            "candidate": (candidates, None),
-            "history": (stored.filter(stored[TIME] < relations.cuts.valid_from), None),
-        }
 
     def _of(self, side: str) -> list[PlannedField]:
         return [entry for entry in self._planned if entry.side == side]
@@ -291,7 +207,7 @@ class DatasetWriter:
             "history_end": PlainColumn(HISTORY_COUNT, np.int64),
             "candidate_offset": PlainColumn(IMPRESSIONS, np.int64),
         }
-        if self._recipe.repeat:
+        if self.has_repeats:
             plain["repeat_fraction"] = PlainColumn(AGAIN, np.float32)
             plain["repeat_events"] = PlainColumn(REPEATS_BEFORE, np.int64)
         ordered = self._relations.requests.order_by(REQUEST_ROW)
@@ -301,21 +217,21 @@ class DatasetWriter:
         write_column(folder, "candidate_offset", offset)
         shown = np.diff(offset).astype(np.float64)
         self._finish(numeric, shown, np.where(np.arange(self.requests) < self.splits["train"].end, shown, 0.0))
-        if self._recipe.repeat:
+        if self.has_repeats:
             events = self._column("requests/repeat_events")
             again = self._column("requests/repeat_fraction")
             fraction = np.where(events > 0, again / np.maximum(events, 1), np.nan).astype(np.float32)
             write_column(folder, "repeat_fraction", fraction)
             (folder / "repeat_events.npy").unlink()
 
-    def _encode_candidates(self) -> None:
-        relation, recipe, folder = self._relations.candidates, self._recipe, self._folder / "candidates"
+    def _encode_candidates(self, true_probability: str | None) -> None:
+        relation, folder = self._relations.candidates, self._folder / "candidates"
         plain = {"item": PlainColumn(ITEM_ROW, np.int32), "label": PlainColumn(LABEL, np.int8)}
         if WEIGHT in relation.columns:
             plain["weight"] = PlainColumn(WEIGHT, np.float32)
-        if recipe.true_probability:
-            plain["true_probability"] = PlainColumn(recipe.true_probability, np.float32, np.nan)
-        if recipe.repeat:
+        if true_probability:
+            plain["true_probability"] = PlainColumn(true_probability, np.float32, np.nan)
+        if self.has_repeats:
             relation = relation.mutate(_ago=relation[TIME] - relation[REPEAT_LAST])
             plain["repeat_count"] = PlainColumn(REPEAT_COUNT, np.int32)
             plain["repeat_recency"] = PlainColumn("_ago", np.float64, np.nan)
@@ -323,7 +239,7 @@ class DatasetWriter:
         numeric = self._encode("candidate", ordered, self.candidates, plain)
         training = np.arange(self.candidates) < self.splits["train"].impressions
         self._finish(numeric, np.ones(self.candidates), training.astype(np.float64))
-        if recipe.repeat:
+        if self.has_repeats:
             write_column(folder, "repeat_indicator", (self._column("candidates/repeat_count") > 0).astype(np.int8))
             recency = self._column("candidates/repeat_recency") / MICROSECONDS
             write_column(folder, "repeat_recency", recency.astype(np.float32))

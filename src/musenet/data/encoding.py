@@ -110,23 +110,26 @@ def numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
     return np.asarray(flat.to_numpy(zero_copy_only=False))
 
 
-def check_numeric(table: ir.Table, planned: Iterable[PlannedField]) -> None:
-    """Refuse text under `numeric`, before anything is computed.
+def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:
+    """Refuse text under `numeric`, and lists under anything but `multi_valued`, before anything is computed.
 
     Raises:
         DataError: naming the column.
     """
     for entry in planned:
-        kind = table[entry.column].type()
+        kind = getattr(relations, relation_of(entry))[entry.column].type()
+        where = f"features.{entry.feature.side}: column '{entry.source}'"
         if entry.numeric and not (kind.is_numeric() or kind.is_boolean()):
-            raise DataError(f"features.{entry.feature.side}: column '{entry.source}' is numeric, but holds {kind}s")
-        if entry.list_length is not None and not kind.is_array():
-            raise DataError(
-                f"features.{entry.feature.side}: column '{entry.source}' is multi_valued, but holds neither lists "
-                f"nor text: it holds {kind}s"
-            )
+            raise DataError(f"{where} is numeric, but holds {kind}s")
+        if entry.list_length is not None and not (kind.is_array() or kind.is_string()):
+            raise DataError(f"{where} is multi_valued, but holds neither lists nor text: it holds {kind}s")
         if kind.is_array() and entry.list_length is None:
-            raise DataError(f"features: column '{entry.source}' holds lists: say {{{entry.source}: multi_valued}}")
+            raise DataError(f"{where} holds lists: say {{{entry.source}: multi_valued}}")
+
+
+def relation_of(entry: PlannedField) -> str:
+    """Name of the relation that holds the field's column."""
+    return {"history": "events", "context": "requests"}.get(entry.side, f"{entry.side}s")
 
 
 def split_texts(relations: Relations, planned: Iterable[PlannedField]) -> Relations:
@@ -135,7 +138,7 @@ def split_texts(relations: Relations, planned: Iterable[PlannedField]) -> Relati
         options = entry.feature.options
         if not isinstance(options, MultiValuedOptions):
             continue
-        name = {"history": "events", "context": "requests"}.get(entry.side, f"{entry.side}s")
+        name = relation_of(entry)
         table: ir.Table = getattr(relations, name)
         column = table[entry.column]
         if column.type().is_string():

@@ -10,7 +10,7 @@ from pydantic import Field
 from musenet.data.engine import Engine
 from musenet.data.plain import plain
 from musenet.data.requests import REQUEST_ROW, USER_ROW
-from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, TIME, USER, CleaningRule, Tables
+from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, ROLES, TIME, USER, CleaningRule, Tables
 from musenet.errors import DataError
 from musenet.options import Options, Seconds
 
@@ -25,7 +25,7 @@ class HistoryOptions(Options):
 
 
 COUNT, LAST = "_count", "_last"
-IN_HISTORY, IN_REPEATS = "_in_history", "_in_repeats"
+IN_HISTORY, IN_REPEATS, INCOMPLETE = "_in_history", "_in_repeats", "_incomplete"
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,17 @@ class Before:
         return cls(round(delay * MICROSECONDS), None if window is None else round(window * MICROSECONDS))
 
 
-def raw_events(tables: Tables, impressions: ir.Table) -> ir.Table:
-    """The log's events; its own positives, of no kind, where it has none."""
-    if tables.events is not None:
-        return tables.events
-    return impressions.filter(impressions[LABEL] == 1)
+def raw_events(engine: Engine, tables: Tables, impressions: ir.Table, attributes: Mapping[str, str]) -> ir.Table:
+    """The log's events with the columns in use; its own positives, of no kind, where it has none."""
+    events = impressions.filter(impressions[LABEL] == 1) if tables.events is None else tables.events
+    own = [name for name, origin in attributes.items() if origin == "events" and name not in ROLES]
+    roles = [name for name in (USER, TIME, KIND, ITEM) if name in events.columns]
+    return engine.store("found_events", events.select(*roles, **{name: plain(events[name], name) for name in own}))
 
 
 def collect_events(
     engine: Engine,
-    events: ir.Table,
+    found: ir.Table,
     users: ir.Table,
     items: ir.Table,
     attributes: Mapping[str, str],
@@ -62,7 +63,7 @@ def collect_events(
 
     Args:
         engine: where the result is stored.
-        events: as `raw_events` gives them.
+        found: as `raw_events` gives them.
         users: user ids and rows.
         items: item ids, rows and attributes.
         attributes: the columns wanted, each from `events` or `items`.
@@ -75,21 +76,20 @@ def collect_events(
     Raises:
         DataError: if a kind is asked for that no event has.
     """
-    _check_kinds(engine, events, kinds)
-    own = [name for name, origin in attributes.items() if origin == "events" and name != ITEM]
-    roles = [name for name in (USER, TIME, KIND, ITEM) if name in events.columns]
-    chosen = events.select(*roles, **{name: plain(events[name], name) for name in own})
+    _check_kinds(engine, found, kinds)
     flags = {
-        name: chosen[KIND].isin(list(listed)).fill_null(False) if listed else ibis.literal(listed is None)
+        name: found[KIND].isin(list(listed)).fill_null(False) if listed else ibis.literal(listed is None)
         for name, listed in zip((IN_HISTORY, IN_REPEATS), kinds, strict=True)
     }
-    chosen = chosen.mutate(**flags)
-    incomplete = chosen[USER].isnull() | chosen[TIME].isnull()
-    counted = chosen.filter((chosen[IN_HISTORY] | chosen[IN_REPEATS]) & ~incomplete)
-    found = engine.row(
-        events.aggregate(rows=events.count(), incomplete=(events[USER].isnull() | events[TIME].isnull()).sum())
+    flagged = found.mutate(**flags, **{INCOMPLETE: found[USER].isnull() | found[TIME].isnull()})
+    counts = flagged[IN_HISTORY] | flagged[IN_REPEATS]
+    totals = engine.row(
+        flagged.aggregate(
+            incomplete=flagged[INCOMPLETE].sum(), other=(~flagged[INCOMPLETE] & ~counts).sum(), rows=flagged.count()
+        )
     )
-    rows = engine.count(counted)
+    incomplete, other, rows = (int(str(totals[name] or 0)) for name in ("incomplete", "other", "rows"))
+    counted = flagged.filter(counts & ~flagged[INCOMPLETE]).drop(INCOMPLETE)
     distinct = counted.distinct()
     looked_up = [name for name, origin in attributes.items() if origin == "items"]
     if looked_up:
@@ -98,11 +98,10 @@ def collect_events(
     rowed = distinct.inner_join(users.select(USER, USER_ROW), USER)
     rowed = rowed.drop(USER, *(name for name in rowed.columns if name == f"{USER}_right"))
     stored = engine.store("events", rowed)
-    lost = int(str(found["incomplete"] or 0))
     rules = [
-        CleaningRule("events", "without user or time", lost, dropped=True),
-        CleaningRule("events", "of kinds that do not count", int(str(found["rows"])) - lost - rows, dropped=True),
-        CleaningRule("events", "exact duplicates", rows - engine.count(stored), dropped=True),
+        CleaningRule("events", "without user or time", incomplete, dropped=True),
+        CleaningRule("events", "of kinds that do not count", other, dropped=True),
+        CleaningRule("events", "exact duplicates", rows - incomplete - other - engine.count(stored), dropped=True),
     ]
     return stored, [rule for rule in rules if rule.rows]
 

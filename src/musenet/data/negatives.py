@@ -25,6 +25,12 @@ class NegativeOptions(Options):
         "popular", alias="from", description="in proportion to training popularity, or evenly from all items"
     )
 
+    @property
+    def protocol(self) -> str:
+        """How negatives came about, to be printed beside every metric."""
+        how = "in proportion to popularity in training" if self.source == "popular" else "evenly from the catalogue"
+        return f"{self.per_request} negatives per request, sampled {how}"
+
 
 def sample_negatives(
     requests: int, taken_request: IntArray, taken_item: IntArray, weight: NDArray[Any], per_request: int, seed: int

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from musenet import __version__
 from musenet.data.accounts import count_rows, log_warnings, write_rejected
-from musenet.data.checks import Checks, leak_warnings, period_warnings, read_checks
+from musenet.data.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
+from musenet.data.columns import role_name
 from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
 from musenet.data.dataset_writer import DatasetWriter
+from musenet.data.encoding import check_types, split_texts
 from musenet.data.engine import Engine, disk_full_explained, open_engine
+from musenet.data.fields import PlannedField, plan_fields
+from musenet.data.fitting import Training
 from musenet.data.inspection import Inspector, own_events
 from musenet.data.recipe import Recipe
 from musenet.data.relations import Relations, build_relations
@@ -66,16 +70,20 @@ def prepare(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[st
             progress("reading the log")
             tables = source.tables(engine.connection)
             relations = build_relations(engine, tables, recipe, progress)
-            writer = DatasetWriter(engine, relations, tables, recipe, result_folder(work))
+            planned = plan_fields(recipe, tables)
+            check_types(relations, planned)
+            relations = split_texts(relations, planned)
             progress("fitting vocabularies on the training period")
-            writer.fit_vocabularies()
+            training = Training(engine, relations, planned)
+            folder = result_folder(work)
+            writer = DatasetWriter(engine, relations, planned, training.vocabularies(), folder)
             progress("encoding")
-            writer.encode()
-            writer.write_truth()
+            writer.encode(recipe.true_probability)
+            writer.write_truth([role_name(tables, name) for name in recipe.predefined_scenario], recipe.true_scenario)
             writer.write_keys()
             progress("checking the dataset")
-            checks = _check(engine, relations, tables, recipe, writer, result_folder(work))
-            _write_manifest(result_folder(work), writer, relations, tables, recipe, identity)
+            checks = _check(engine, relations, tables, recipe, training, writer, folder)
+            _write_manifest(folder, writer, relations, tables, recipe, identity)
         progress("putting the dataset into its place")
         install(work, out)
     return PreparedReport(Dataset(out), checks, reused=False)
@@ -88,19 +96,26 @@ def fingerprint(source: Source, recipe: Recipe) -> str:
 
 
 def _check(
-    engine: Engine, relations: Relations, tables: Tables, recipe: Recipe, writer: DatasetWriter, folder: Path
+    engine: Engine,
+    relations: Relations,
+    tables: Tables,
+    recipe: Recipe,
+    training: Training,
+    writer: DatasetWriter,
+    folder: Path,
 ) -> Checks:
     """Inspect the dataset, refuse what cannot recur, write `checks.json` and `rejected.parquet`."""
     inspector = Inspector(folder, writer.splits, recipe.repeat is not None)
-    features, unseen = [], {}
+    features: list[FeatureCheck] = []
+    unseen: dict[PlannedField, float] = {}
     for entry, field in writer.checked_fields():
         if entry.side == "history":
             found = inspector.history(field, relations.cuts.valid_from)
         else:
             found = inspector.feature(field, writer.missing.get((entry.side, entry.name)))
         features.append(found)
-        unseen[entry.side, entry.name] = found.unseen or 0.0
-    writer.refuse_unrepeatable(unseen)
+        unseen[entry] = found.unseen or 0.0
+    training.refuse_unrepeatable(unseen)
     periods = [inspector.period(split) for split in PERIOD_NAMES]
     repeat_auc = inspector.repeat_auc()
     own = None

@@ -7,6 +7,7 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from musenet.data.columns import Columns, resolve_columns
 from musenet.data.engine import Engine
@@ -22,7 +23,6 @@ from musenet.data.requests import (
     PERIOD,
     REQUEST_ROW,
     USER_ROW,
-    CleanImpressions,
     clean_impressions,
     group_requests,
     number_rows,
@@ -33,7 +33,7 @@ from musenet.data.tables import ITEM, LABEL, REQUEST, TIME, USER, WEIGHT, Cleani
 from musenet.errors import DataError
 
 HISTORY_COUNT, REPEAT_COUNT, REPEAT_LAST, REPEATS_BEFORE = "_history_count", "_repeat_count", "_repeat_last", "_repeats"
-SHOWN_WEIGHT = "_shown"
+SHOWN_WEIGHT, KEY = "_shown", "_key_"
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,18 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     groups = group_requests(engine, clean.kept, columns.context, tables.timezone)
     cuts = split_cuts(engine, recipe.split, groups, tables.timezone)
     say("numbering users, items and requests")
-    found = raw_events(tables, clean.kept)
+    found = raw_events(engine, tables, clean.kept, columns.event)
     users = number_entities(engine, USER, USER_ROW, clean.kept, tables.users, columns.user, [found])
     items = number_entities(engine, ITEM, ITEM_ROW, clean.kept, tables.items, columns.item)
     requests, left_out = _number_requests(engine, groups, users, cuts)
-    shown = _shown(clean, requests, items, columns, tables)
+    shown = _shown(clean.kept, requests, items, columns)
     protocol = tables.protocol
     if isinstance(recipe.negatives, NegativeOptions):
         say("sampling negatives")
-        shown, requests, protocol = _with_negatives(
-            engine, recipe.negatives, recipe.seed, tables, columns, clean.kept, shown, requests, items, cuts, protocol
-        )
+        readiness = _readiness(engine, recipe.negatives, tables, cuts, clean.kept, shown, requests, items)
+        shown = _with_negatives(engine, recipe.negatives, recipe.seed, shown, requests, readiness)
+        requests = requests.mutate(**{IMPRESSIONS: requests[IMPRESSIONS] + recipe.negatives.per_request})
+        protocol = f"{protocol}; {recipe.negatives.protocol}"
     candidates = engine.store("candidates", _describe(shown, requests, items, columns))
     check_periods(engine, candidates, groups, cuts, tables.timezone)
     say("collecting events")
@@ -98,11 +99,7 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
         protocol=protocol,
         rules=[*clean.rules, *left_out, *event_rules],
         duplicates=clean.duplicates,
-        rows={
-            "impressions": engine.count(tables.impressions),
-            "events": engine.count(found),
-            "kept_events": engine.count(events),
-        },
+        rows={"impressions": clean.rows, "events": engine.count(found), "kept_events": engine.count(events)},
     )
     say("counting what came before each request")
     return _with_past(engine, relations, recipe)
@@ -118,12 +115,9 @@ def _number_requests(
     engine: Engine, groups: ir.Table, users: ir.Table, cuts: Cuts
 ) -> tuple[ir.Table, list[CleaningRule]]:
     timed = groups.mutate(**{PERIOD: cuts.period_of(groups[TIME])})
-    left_out = engine.read(timed.aggregate(rows=timed[IMPRESSIONS].sum(where=timed[PERIOD].isnull())))["rows"][
-        0
-    ].as_py()
-    rule = CleaningRule("impressions", "before train_from or after test_until", int(left_out or 0), dropped=True)
-    kept = timed.filter(timed[PERIOD].notnull())
-    kept = join(kept, users.select(USER, USER_ROW), [USER])
+    outside = engine.row(timed.aggregate(rows=timed[IMPRESSIONS].sum(where=timed[PERIOD].isnull())))["rows"]
+    rule = CleaningRule("impressions", "before train_from or after test_until", int(str(outside or 0)), dropped=True)
+    kept = join(timed.filter(timed[PERIOD].notnull()), users.select(USER, USER_ROW), [USER])
     order = [PERIOD, TIME, USER, *([REQUEST] if REQUEST in kept.columns else [])]
     return engine.store("requests", number_rows(kept, REQUEST_ROW, order)), [rule] if rule.rows else []
 
@@ -134,14 +128,14 @@ def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: str = "inner")
     return joined.drop(*(name for name in joined.columns if name.endswith("_of_right")))
 
 
-def _shown(clean: CleanImpressions, requests: ir.Table, items: ir.Table, columns: Columns, tables: Tables) -> ir.Table:
+def _shown(impressions: ir.Table, requests: ir.Table, items: ir.Table, columns: Columns) -> ir.Table:
     """`_request_row`, `_item_row`, `_label`, maybe `_weight`, and the impressions' columns that candidates need."""
-    key = request_key(clean.kept)
+    key = request_key(impressions)
     keys = [name for name, origin in columns.key.items() if origin == "impressions" and name != ITEM]
     wanted = list(dict.fromkeys([*columns.candidate, *keys]))
-    weight = [WEIGHT] if WEIGHT in tables.impressions.columns else []
-    impressions = clean.kept.select(*dict.fromkeys([*key, ITEM, LABEL, *weight, *wanted]))
-    rowed = join(impressions, requests.select(*key, REQUEST_ROW), key)
+    weight = [WEIGHT] if WEIGHT in impressions.columns else []
+    selected = impressions.select(*dict.fromkeys([*key, ITEM, LABEL, *weight, *wanted]))
+    rowed = join(selected, requests.select(*key, REQUEST_ROW), key)
     rowed = join(rowed, items.select(ITEM, ITEM_ROW), [ITEM])
     return rowed.select(REQUEST_ROW, ITEM_ROW, LABEL, *weight, *wanted)
 
@@ -149,59 +143,72 @@ def _shown(clean: CleanImpressions, requests: ir.Table, items: ir.Table, columns
 def _describe(shown: ir.Table, requests: ir.Table, items: ir.Table, columns: Columns) -> ir.Table:
     """Candidates with their request's user, time and period, and their repeat key."""
     rowed = join(shown, requests.select(REQUEST_ROW, USER_ROW, TIME, PERIOD), [REQUEST_ROW])
-    keys = [
-        name
-        for name, origin in columns.key.items()
-        if (origin == "items" or name == ITEM) and name not in shown.columns
-    ]
-    return join(rowed, items.select(ITEM_ROW, *keys), [ITEM_ROW]) if keys else rowed
+    keys = [name for name, origin in columns.key.items() if origin == "items" or name == ITEM]
+    if not keys:
+        return rowed
+    # Where the impressions have a column of that name too, it is a feature, and the key is the item's.
+    keyed = items.select(ITEM_ROW, **{KEY + name: items[name] for name in keys})
+    return join(rowed, keyed, [ITEM_ROW])
 
 
-def _with_negatives(  # noqa: PLR0913 - one call
+def _key_columns(candidates: ir.Table, columns: Columns) -> ir.Table:
+    """Candidates with nothing but their place and their repeat key, under the key's own names."""
+    keys = {name: candidates[KEY + name if KEY + name in candidates.columns else name] for name in columns.key}
+    return candidates.select(REQUEST_ROW, ITEM_ROW, USER_ROW, TIME, **keys)
+
+
+def _readiness(
     engine: Engine,
     options: NegativeOptions,
-    seed: int,
     tables: Tables,
-    columns: Columns,
+    cuts: Cuts,
     impressions: ir.Table,
     shown: ir.Table,
     requests: ir.Table,
     items: ir.Table,
-    cuts: Cuts,
-    protocol: str,
-) -> tuple[ir.Table, ir.Table, str]:
+) -> NDArray[np.int64]:
+    """(items + 1) how readily each item is drawn: its positives in training, or 1 for what was known by then."""
+    size = engine.count(items) + 1
+    if options.source == "popular":
+        training = join(shown, requests.filter(requests[PERIOD] == 0).select(REQUEST_ROW), [REQUEST_ROW])
+        rows = training.select(ITEM_ROW)
+    else:
+        seen = impressions.filter(impressions[TIME] < cuts.valid_from).select(ITEM)
+        seen = seen if tables.items is None else seen.union(tables.items.select(ITEM))
+        rows = items.semi_join(seen, ITEM).select(ITEM_ROW)
+    return np.bincount(engine.read(rows)[ITEM_ROW].to_numpy(), minlength=size)
+
+
+def _with_negatives(
+    engine: Engine,
+    options: NegativeOptions,
+    seed: int,
+    shown: ir.Table,
+    requests: ir.Table,
+    readiness: NDArray[np.int64],
+) -> ir.Table:
+    """What was shown, and the sampled negatives of every request.
+
+    Raises:
+        DataError: if the log has negatives, or impressions have columns that a sampled item cannot have.
+    """
     unknown = [name for name in shown.columns if name not in (REQUEST_ROW, ITEM_ROW, LABEL, WEIGHT)]
     if unknown:
         raise DataError(
             f"column '{unknown[0]}' of the impressions is unknown for sampled negatives: leave it out of "
             "features.candidate and repeat.key, or give it as an attribute of the items"
         )
-    negative = engine.count(impressions.filter(impressions[LABEL] == 0))
+    negative = engine.count(shown.filter(shown[LABEL] == 0))
     if negative:
         raise DataError(f"negatives are for logs of positives alone, but {negative} labels are 0: set negatives: none")
-    positives = engine.read(
-        join(shown, requests.select(REQUEST_ROW, PERIOD), [REQUEST_ROW]).select(REQUEST_ROW, ITEM_ROW, PERIOD)
-    )
-    request, item, period = (positives[name].to_numpy().astype(np.int64) for name in (REQUEST_ROW, ITEM_ROW, PERIOD))
-    size = engine.count(items) + 1
-    if options.source == "popular":
-        weight = np.bincount(item[period == 0], minlength=size)
-    else:
-        seen = impressions.filter(impressions[TIME] < cuts.valid_from).select(ITEM)
-        seen = seen if tables.items is None else seen.union(tables.items.select(ITEM))
-        rows = engine.read(items.semi_join(seen, ITEM).select(ITEM_ROW))[ITEM_ROW].to_numpy()
-        weight = np.bincount(rows, minlength=size)
-    drawn = sample_negatives(engine.count(requests), request, item, weight, options.per_request, seed)
+    taken = engine.read(shown.select(REQUEST_ROW, ITEM_ROW))
+    request, item = (taken[name].to_numpy().astype(np.int64) for name in (REQUEST_ROW, ITEM_ROW))
+    drawn = sample_negatives(engine.count(requests), request, item, readiness, options.per_request, seed)
     rows = pa.table({REQUEST_ROW: drawn[0], ITEM_ROW: drawn[1], LABEL: np.zeros(len(drawn[0]), dtype=np.int8)})
     negatives = engine.store("negatives", ibis.memtable(rows))
     if WEIGHT in shown.columns:
         negatives = negatives.mutate(**{WEIGHT: ibis.literal(1.0, "float64")})
-    both = shown.mutate(**{LABEL: shown[LABEL].cast("int8")}).union(negatives.select(*shown.columns))
-    enlarged = requests.mutate(**{IMPRESSIONS: requests[IMPRESSIONS] + options.per_request})
-    how = (
-        "in proportion to their popularity in training" if options.source == "popular" else "evenly from the catalogue"
-    )
-    return both, enlarged, f"{protocol}; {options.per_request} negatives per request, sampled {how}"
+    return shown.mutate(**{LABEL: shown[LABEL].cast("int8")}).union(negatives.select(*shown.columns))
 
 
 def _with_past(engine: Engine, relations: Relations, recipe: Recipe) -> Relations:
@@ -214,7 +221,7 @@ def _with_past(engine: Engine, relations: Relations, recipe: Recipe) -> Relation
     if recipe.repeat:
         key = list(relations.columns.key)
         counting = relations.events.filter(relations.events[IN_REPEATS])
-        events, keyed = with_comparable_keys(counting, candidates, key)
+        events, keyed = with_comparable_keys(counting, _key_columns(candidates, relations.columns), key)
         span = Before.of(delay, recipe.repeat.window)
         repeats = candidate_repeats(events, keyed, key, span)
         repeats = repeats.select(

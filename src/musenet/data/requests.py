@@ -25,6 +25,8 @@ class CleanImpressions:
     kept: ir.Table
     duplicates: ir.Table | None
     rules: list[CleaningRule]
+    rows: int
+    """Before duplicates were refused."""
 
 
 def request_key(impressions: ir.Table) -> list[str]:
@@ -43,12 +45,12 @@ def clean_impressions(engine: Engine, tables: Tables, columns: Sequence[str]) ->
     selected = {name: source[name] for name in roles}
     selected |= {name: plain(source[name], name) for name in columns}
     impressions = engine.store("impressions", source.select(**selected))
-    _check_roles(engine, impressions, roles)
+    rows = _check_roles(engine, impressions, roles)
     key = [*request_key(impressions), ITEM]
     repeated = impressions.group_by(key).aggregate(rows=impressions.count()).filter(ibis._.rows > 1)
     total = engine.row(repeated.aggregate(groups=repeated.count(), rows=repeated.rows.sum()))
     if not total["groups"]:
-        return CleanImpressions(impressions, None, [])
+        return CleanImpressions(impressions, None, [], rows)
     order = [
         impressions[LABEL].desc(),
         *(impressions[name] for name in impressions.columns if name not in (*key, LABEL)),
@@ -61,10 +63,11 @@ def clean_impressions(engine: Engine, tables: Tables, columns: Sequence[str]) ->
         numbered.filter(numbered[DUPLICATE] == 0).drop(DUPLICATE),
         numbered.filter(numbered[DUPLICATE] > 0).drop(DUPLICATE),
         [rule],
+        rows,
     )
 
 
-def _check_roles(engine: Engine, impressions: ir.Table, roles: Sequence[str]) -> None:
+def _check_roles(engine: Engine, impressions: ir.Table, roles: Sequence[str]) -> int:
     missing = {name: impressions[name].isnull().sum() for name in roles}
     label = impressions[LABEL]
     found = engine.row(impressions.aggregate(rows=impressions.count(), other=(~label.isin([0, 1])).sum(), **missing))
@@ -79,6 +82,7 @@ def _check_roles(engine: Engine, impressions: ir.Table, roles: Sequence[str]) ->
         wrong = engine.count(impressions.filter(~(impressions[WEIGHT] >= 0) | impressions[WEIGHT].isinf()))
         if wrong:
             raise DataError(f"{wrong} impressions have a weight that is negative or not finite: mend the weights")
+    return int(str(found["rows"]))
 
 
 def group_requests(engine: Engine, impressions: ir.Table, context: Sequence[str], timezone: str) -> ir.Table:
