@@ -1,0 +1,255 @@
+"""What every model promises, whatever its options: one suite over all of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from musenet.data.batches import Batch, BatchBuilder, schema_of
+from musenet.data.dataset import Dataset
+from musenet.metrics import auc
+from musenet.models.interface import ClickModel
+from musenet.models.musenet.model import Musenet
+from musenet.models.registry import MODELS, AnyModelOptions, build_model
+from musenet.run_folder import RunFolder, load_model
+from musenet.training.optimizers import Optimizers
+from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": SMALL_BASE,
+    "base-without-repeats": SMALL_BASE | {"repeat_features": False},
+    "soft": SMALL_MUSENET,
+    "hard": SMALL_MUSENET | {"assignment": "hard"},
+    "gate": SMALL_MUSENET | {"assignment": "gate"},
+    "uniform": SMALL_MUSENET | {"assignment": "uniform"},
+    "permuted": SMALL_MUSENET | {"assignment": "permuted"},
+    "predefined": SMALL_MUSENET | {"assignment": "predefined"},
+    "true": SMALL_MUSENET | {"assignment": "true"},
+    "paper-soft": SMALL_MUSENET | {"objective": "paper"},
+    "paper-hard": SMALL_MUSENET | {"objective": "paper", "assignment": "hard"},
+    "score": SMALL_MUSENET | {"form": "score"},
+    "probability": SMALL_MUSENET | {"form": "probability"},
+    "plain": SMALL_MUSENET | {"form": "plain"},
+    "one-scenario": SMALL_MUSENET | {"scenarios": 1},
+    "wide": SMALL_MUSENET | {"scenarios": 1, "parameters_of": 3},
+    "scale-auto": SMALL_MUSENET | {"scale": "auto"},
+    "prototypes-by-gradient": SMALL_MUSENET | {"prototypes": "gradient"},
+    "bound": SMALL_MUSENET | {"likelihood": "bound"},
+    "late-confidence": SMALL_MUSENET | {"confidence": 0.02},
+    "without-ids": SMALL_MUSENET | {"ids": []},
+}
+LOOKS_AT_NEIGHBOURS = {"permuted"}
+every_variant = pytest.mark.parametrize("variant", list(VARIANTS))
+
+
+def new_model(variant: str, dataset: Dataset) -> ClickModel:
+    torch.manual_seed(1)
+    options = TypeAdapter(AnyModelOptions).validate_python(VARIANTS[variant])  # type: ignore[var-annotated]
+    return build_model(options, schema_of(dataset))
+
+
+def batch_of(dataset: Dataset, requests: Any) -> Batch:
+    return BatchBuilder(dataset).build(np.asarray(requests, dtype=np.int64))
+
+
+def training_batch(dataset: Dataset) -> Batch:
+    return batch_of(dataset, np.arange(REQUESTS["train"]))
+
+
+def logits(model: ClickModel, batch: Batch) -> Tensor:
+    model.eval()
+    model.progress = 1.0
+    with torch.inference_mode():
+        return model(batch).logit
+
+
+def train_on(model: ClickModel, batch: Batch, steps: int, rate: float = 0.03) -> None:
+    optimizers = Optimizers(model, rate, rate)
+    model.train()
+    for step in range(steps):
+        model.progress = step / steps
+        optimizers.zero_grad()
+        prediction = model(batch)
+        torch.stack([term.weight * term.value for term in model.losses(prediction, batch).values()]).sum().backward()
+        optimizers.step()
+        model.after_step(prediction, batch)
+
+
+def backward(model: ClickModel, batch: Batch, progress: float = 1.0) -> None:
+    model.train()
+    model.progress = progress
+    terms = model.losses(model(batch), batch).values()
+    torch.stack([term.weight * term.value for term in terms]).sum().backward()
+
+
+def test_every_registered_model_is_among_the_variants():
+    assert {options["name"] for options in VARIANTS.values()} == set(MODELS)
+
+
+@every_variant
+def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
+    model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
+    before = auc(batch.label.numpy(), logits(model, batch).numpy())
+    train_on(model, batch, steps=150)
+    after = auc(batch.label.numpy(), logits(model, batch).numpy())
+    assert before < 0.8
+    assert after > (0.9 if variant in LOOKS_AT_NEIGHBOURS else 0.99)
+
+
+@every_variant
+def test_a_batch_of_one_request_with_one_candidate_trains_and_scores(variant: str, planted_dataset: Dataset):
+    sizes = np.diff(planted_dataset.column("requests/candidate_offset"))
+    batch = batch_of(planted_dataset, np.flatnonzero(sizes == 1)[:1])
+    assert (batch.requests, batch.candidates) == (1, 1)
+    model = new_model(variant, planted_dataset)
+    before = logits(model, batch)
+    train_on(model, batch, steps=3)
+    after = logits(model, batch)
+    assert torch.isfinite(after).all()
+    assert after != before
+
+
+@every_variant
+def test_users_without_history_bring_no_nan(variant: str, planted_dataset: Dataset):
+    empty = np.flatnonzero(np.isnan(planted_dataset.column("requests/repeat_fraction")))[:4]
+    batch = batch_of(planted_dataset, empty)
+    assert len(batch.history_codes) == 0
+    model = new_model(variant, planted_dataset)
+    train_on(model, batch, steps=3)
+    assert torch.isfinite(logits(model, batch)).all()
+    assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
+
+
+@every_variant
+def test_padding_of_multi_valued_fields_changes_nothing(variant: str, planted_dataset: Dataset, tmp_path: Path):
+    wider_dataset = write_planted(tmp_path / "wider", width=6)
+    model, wider = new_model(variant, planted_dataset), new_model(variant, wider_dataset)
+    wider.load_state_dict(model.state_dict())
+    batch, padded = training_batch(planted_dataset), training_batch(wider_dataset)
+    assert padded.candidate_codes.shape[1] == batch.candidate_codes.shape[1] + 3
+    torch.testing.assert_close(logits(wider, padded), logits(model, batch), atol=1e-6, rtol=0)
+
+
+@every_variant
+def test_layout_of_the_batch_changes_nothing(variant: str, planted_dataset: Dataset):
+    """Rows that nothing uses, and the order of the distinct rows."""
+    model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
+    size = len(batch.rows)
+    place = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(size - 1)])
+    other = replace(
+        batch,
+        rows=torch.cat([batch.rows[place.argsort()], batch.rows[1:4]]),
+        request_codes=place[batch.request_codes],
+        candidate_codes=place[batch.candidate_codes],
+        history_codes=place[batch.history_codes],
+    )
+    torch.testing.assert_close(logits(model, other), logits(model, batch), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in LOOKS_AT_NEIGHBOURS])
+def test_a_requests_answer_does_not_depend_on_its_neighbours(variant: str, planted_dataset: Dataset):
+    model = new_model(variant, planted_dataset)
+    train_on(model, training_batch(planted_dataset), steps=3)
+    requests = np.array([70, 63, 75, 99, 61])
+    together = batch_of(planted_dataset, requests)
+    answers = logits(model, together)
+    for place, request in enumerate(requests):
+        alone = logits(model, batch_of(planted_dataset, [request]))
+        torch.testing.assert_close(answers[together.request == place], alone, atol=1e-6, rtol=0)
+
+
+def test_permuted_assignments_come_from_neighbours(planted_dataset: Dataset):
+    permuted, soft = (new_model(variant, planted_dataset).eval() for variant in ("permuted", "soft"))
+    batch = batch_of(planted_dataset, [70, 63, 75])
+    own, given = soft(batch).log_assignment, permuted(batch).log_assignment
+    torch.testing.assert_close(given, own[[2, 0, 1]])
+    torch.testing.assert_close(permuted.train()(batch).log_assignment, soft.train()(batch).log_assignment)
+
+
+@every_variant
+def test_saved_and_loaded_it_gives_identical_logits(variant: str, planted_dataset: Dataset, run_path: Path):
+    model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
+    train_on(model, batch, steps=3)
+    RunFolder.create(run_path, planted_experiment(VARIANTS[variant]), planted_dataset).save_model(model.state_dict())
+    loaded, _, experiment = load_model(RunFolder.open(run_path))
+    assert experiment.model.model_dump(include=set(VARIANTS[variant])) == _in_full(VARIANTS[variant])
+    assert torch.equal(logits(loaded, batch), logits(model, batch))
+
+
+def _in_full(options: dict[str, Any]) -> dict[str, Any]:
+    if "metric_space" not in options:
+        return options
+    return options | {"metric_space": {"inputs": ["profile", "context", "history"], **options["metric_space"]}}
+
+
+@every_variant
+@pytest.mark.parametrize("progress", [0.1, 1.0])
+def test_gradients_flow_to_everything_that_learns(variant: str, progress: float, planted_dataset: Dataset):
+    model = new_model(variant, planted_dataset)
+    backward(model, training_batch(planted_dataset), progress)
+    learning = {id(p): p for group in model.parameter_groups() for p in group.parameters}
+    names = {name for name, p in model.named_parameters() if id(p) in learning}
+    idle = [name for name in names if not bool((learning_gradient(model, name) != 0).any())]
+    assert idle == []
+    by_eq_14 = {"assigner.centres"} if VARIANTS[variant].get("prototypes") != "gradient" else set()
+    assert set(dict(model.named_parameters())) - names <= {"table.weight"} | by_eq_14
+    assert model.table.values is not None
+    assert model.table.values.grad is not None
+    assert bool((model.table.values.grad[1:] != 0).any(1).float().mean() > 0.3)
+
+
+def learning_gradient(model: ClickModel, name: str) -> Tensor:
+    gradient = model.get_parameter(name).grad
+    return torch.zeros(1) if gradient is None else gradient
+
+
+@every_variant
+def test_every_dense_parameter_is_in_one_group(variant: str, planted_dataset: Dataset):
+    model = new_model(variant, planted_dataset)
+    grouped = [id(p) for group in model.parameter_groups() for p in group.parameters]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert id(model.table.weight) not in grouped
+
+
+@pytest.mark.parametrize("variant", ["soft", "hard", "paper-soft", "paper-hard", "scale-auto"])
+def test_state_dict_holds_prototypes_and_scale(variant: str, planted_dataset: Dataset):
+    model = new_model(variant, planted_dataset)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    train_on(model, training_batch(planted_dataset), steps=2)
+    state = model.state_dict()
+    assert state["assigner.centres"].shape == (3, 4)
+    assert not torch.equal(state["assigner.centres"], start["assigner.centres"])
+    assert bool(state["assigner.scale"] > 0)
+    assert (state["assigner.scale"] != start["assigner.scale"]) == (variant == "scale-auto")
+
+
+@every_variant
+def test_predictions_are_consistent(variant: str, planted_dataset: Dataset):
+    model, batch = new_model(variant, planted_dataset).eval(), training_batch(planted_dataset)
+    prediction = model(batch)
+    assert prediction.logit.shape == (batch.candidates,)
+    if not isinstance(model, Musenet):
+        return
+    samples = batch.candidates if VARIANTS[variant].get("objective") == "paper" else batch.requests
+    assert prediction.log_assignment.shape == (samples, model.scenarios)
+    torch.testing.assert_close(prediction.log_assignment.exp().sum(1), torch.ones(samples))
+    assert prediction.scenario_logit.shape == (batch.candidates, model.scenarios)
+    if VARIANTS[variant].get("form") == "plain":
+        assert prediction.repeat_probability is None
+    else:
+        assert prediction.repeat_probability.shape == (batch.requests, model.scenarios)
+        assert bool(((prediction.repeat_probability > 0) & (prediction.repeat_probability < 1)).all())
+
+
+def test_repeat_features_are_seen_only_if_asked(planted_dataset: Dataset):
+    batch = training_batch(planted_dataset)
+    changed = replace(batch, repeat_features=batch.repeat_features + 1)
+    sees, blind = (new_model(variant, planted_dataset) for variant in ("base", "base-without-repeats"))
+    assert not torch.allclose(logits(sees, changed), logits(sees, batch))
+    assert torch.equal(logits(blind, changed), logits(blind, batch))
