@@ -102,7 +102,7 @@ def _reason_to_leave(connection: ibis.BaseBackend, roles: Roles, column: ColumnP
         return "named like something known only after the answer; add it if it is known before"
     if column.kind in ("other", "list", "time") or not column.filled:
         return ""
-    if "label" in roles.columns and column.values > 1:
+    if "label" in roles.columns:
         auc = auc_alone(connection, roles, column)
         if auc > TELLS_ALL:
             return f"tells the label all alone (AUC {auc:.3f}): known only after the answer?"
@@ -165,12 +165,13 @@ def _side(connection: ibis.BaseBackend, roles: Roles, name: str, key: list[str],
     table: TableProfile = roles.table
     if is_constant(connection, table, [roles.columns["user"]], name):
         return "user", ""
+    # What a request and its items share, such as the city searched for, belongs to the request.
+    if not alone and is_constant(connection, table, key, name):
+        return "context", ""
     if is_constant(connection, table, [roles.columns["item"]], name):
         return "item", ""
     if alone:
         return "context", "requests of one item cannot tell: under candidate, if it belongs to the item shown"
-    if is_constant(connection, table, key, name):
-        return "context", ""
     if is_constant(connection, table, key, name, missing_differs=False):
         return "candidate", "differs inside requests only where it is missing: fill it in, and it is context"
     return "candidate", ""

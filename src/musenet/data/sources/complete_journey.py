@@ -85,12 +85,12 @@ class CompleteJourney:
             _read(connection, name) for name in ("transactions", "products", "demographics", "promotions")
         )
         lines, cleaning = self._clean_lines(connection, transactions, products)
+        baskets = _baskets(connection, lines)
         no_products = products.filter(products.department.isin(NO_PRODUCTS)).select("product_id")
         promotions = Promotions(promoted, no_products.to_pyarrow()["product_id"].to_numpy())
         cleaning.append(
             CleaningRule("promotions", "product repeated in a store's week: merged", promotions.surplus, True)
         )
-        baskets = _baskets(connection, lines)
         requests, candidates = self._draw(promotions, lines, baskets, cleaning)
         return Tables(
             impressions=connection.create_table(

@@ -22,6 +22,8 @@ class Sieve:
     file: LogFile
     columns: dict[str, ir.Value] = field(default_factory=dict)
     reasons: list[tuple[str, ir.BooleanValue]] = field(default_factory=list)
+    expected: set[str] = field(default_factory=set)
+    """Reasons that belong to the log rather than to a mistake: any number of rows may be refused for them."""
 
     def role(self, role: str, column: ir.Value, name: str) -> None:
         """Keep a column that no row may lack."""
@@ -96,7 +98,7 @@ def sift(connection: ibis.BaseBackend, name: str, sieve: Sieve, *, distinct: boo
     rows = connection.to_pyarrow(kept.count()).as_py()
     counts = refused.group_by("reason").agg(rows=refused.count(), example=refused.row.min())
     found = connection.to_pyarrow(counts.order_by(counts.rows.desc(), "reason")).to_pylist()
-    _check_share(sieve.file, rows, found)
+    _check_share(sieve, rows, found)
     rules = [CleaningRule(name, count["reason"], count["rows"], True) for count in found]
     if distinct:
         kept = _store(connection, name, kept.distinct())
@@ -135,12 +137,15 @@ def _as_json(table: ir.Table) -> ir.Value:
     return ibis.udf.scalar.builtin(to_json, signature=((row.type(),), "string"))(row)
 
 
-def _check_share(file: LogFile, kept: int, refused: list[dict[str, object]]) -> None:
-    total = sum(int(str(count["rows"])) for count in refused)
-    if total > REFUSED_AT_MOST * (kept + total):
-        most = refused[0]
-        example = str(most["example"])
-        raise DataError(
-            f"{file.name}: {total} of {kept + total} rows would be refused ({file.key}), {most['rows']} of them "
-            f"because {most['reason']}, for example {example[:200]}: mend the file or the configuration"
-        )
+def _check_share(sieve: Sieve, kept: int, counts: list[dict[str, object]]) -> None:
+    refused = {str(count["reason"]): int(str(count["rows"])) for count in counts}
+    total = sum(refused.values())
+    mistaken = sum(rows for reason, rows in refused.items() if reason not in sieve.expected)
+    if kept and mistaken <= REFUSED_AT_MOST * (kept + total):
+        return
+    most = next((count for count in counts if kept == 0 or count["reason"] not in sieve.expected), counts[0])
+    raise DataError(
+        f"{sieve.file.name}: {mistaken if kept else total} of {kept + total} rows would be refused ({sieve.file.key}), "
+        f"{most['rows']} of them because {most['reason']}, for example {str(most['example'])[:200]}: "
+        "mend the file or the configuration"
+    )

@@ -68,12 +68,9 @@ def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path]) -> Log
     names = [str(path) for path in paths]
     with reading(names[0] if len(names) == 1 else f"one of {', '.join(names)}"):
         if _ending(paths[0]) in PARQUET:
-            table = connection.read_parquet(names)
+            table = _with_clean_names(connection.read_parquet(names), names[0])
         else:
-            options = {"all_varchar": True, "header": True, "delim": _delimiter(paths[0]), "quote": '"', "escape": '"'}
-            text = connection.read_csv(names, **options)
-            table = connection.create_table(ibis.util.gen_name("text"), text)
-        table = _with_clean_names(table, names[0])
+            table = connection.create_table(ibis.util.gen_name("text"), _text_of(connection, paths))
         rows = connection.to_pyarrow(table.count()).as_py()
     if not rows:
         raise DataError(f"{key}.path: {names[0]} holds no rows: check which file was meant")
@@ -103,20 +100,50 @@ def _ending(path: Path) -> str:
     return Path(name).suffix
 
 
-def _delimiter(path: Path) -> str:
-    """The separator of a CSV, from its first line: guessing from more would mistake one broken row for the rule."""
+def _text_of(connection: ibis.BaseBackend, paths: list[Path]) -> ir.Table:
+    """The rows of CSV files, all columns as text.
+
+    The layout is told to the engine: its guess would take one broken row for the rule and skip what precedes it.
+    """
+    delimiter, header = _header(paths[0])
+    for path in paths[1:]:
+        if _header(path) != (delimiter, header):
+            raise DataError(f"{path} has other columns, or another order of them, than {paths[0]}: make them alike")
+    columns = dict.fromkeys(_clean_names(header, str(paths[0])).values(), "VARCHAR")
+    return connection.read_csv(
+        [str(path) for path in paths],
+        auto_detect=False,
+        columns=columns,
+        delim=delimiter,
+        header=True,
+        quote='"',
+        escape='"',
+        nullstr="",
+    )
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """The separator and the column names in a CSV's first line."""
     with (
         gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file
     ):
-        header = file.readline()
-    if not header.strip():
+        line = file.readline()
+    if not line.strip():
         raise DataError(f"{path} holds no rows, nor names of columns: check which file was meant")
-    return max(",;\t|", key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
+    names = {sign: next(csv.reader([line], delimiter=sign)) for sign in ",;\t|"}
+    delimiter = max(names, key=lambda sign: len(names[sign]))
+    return delimiter, names[delimiter]
+
+
+def _clean_names(names: Sequence[str], path: str) -> dict[str, str]:
+    """Column names without the byte order mark and the spaces that spreadsheets leave around them."""
+    clean = {name: name.strip("\ufeff \t\r\n") for name in names}
+    if len(set(clean.values())) < len(names):
+        raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
+    if "" in clean.values():
+        raise DataError(f"{path} has a column without a name: give each column one")
+    return clean
 
 
 def _with_clean_names(table: ir.Table, path: str) -> ir.Table:
-    """Column names without the byte order mark and the spaces that spreadsheets leave around them."""
-    names = {name: name.strip("\ufeff \t") for name in table.columns}
-    if len(set(names.values())) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(table.columns)}")
-    return table.rename({clean: name for name, clean in names.items() if clean != name})
+    return table.rename({clean: name for name, clean in _clean_names(table.columns, path).items() if clean != name})

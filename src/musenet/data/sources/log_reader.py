@@ -84,6 +84,7 @@ class LogReader:
                 silent = [file.table[name].isnull() for name in needs]
                 reason = f"{part.item} is missing" + (", and every column of the history" if silent else "")
                 sieve.reasons.append((reason, ibis.and_(no_item, *silent)))
+                sieve.expected.add(reason)
             elif not needs:
                 raise DataError(
                     f"{file.name}: events need data.events.item, or columns of their own in history.columns"
