@@ -190,7 +190,7 @@ def test_a_csv_with_a_byte_order_mark_spaces_semicolons_and_gzip(tmp_path: Path)
 
 
 def test_quotes_line_ends_and_empty_cells_of_a_csv(tmp_path: Path) -> None:
-    content = 'user,item,time,label,name\r\nu,"1",1700000000,1,"a, ""b"""\r\nu,2,1700000001,0,\r\n'
+    content = ',user,item,time,label,name\r\n0,u,"1",1700000000,1,"a, ""b"""\r\n1,u,2,1700000001,0,\r\n'
     (tmp_path / "log.csv").write_bytes(content.encode())
     recipe = recipe_of(features={"candidate": ["name"]})
     tables = read(tmp_path, "log.csv", recipe)

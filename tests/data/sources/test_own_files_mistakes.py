@@ -113,10 +113,6 @@ MISTAKES: dict[str, tuple[Callable[[Path], Tables], str]] = {
         "log.csv cannot be read at line 3",
     ),
     "unlike parts": (_unlike_parts, "b.csv has other columns, or another order of them, than .*a.csv"),
-    "nameless column": (
-        lambda folder: _csv(folder, b",user,item,time,label\n0,a,1,1700000000,1\n"),
-        "a column without a name",
-    ),
     "two columns of one name": (
         lambda folder: _csv(folder, b"user,item, item,time,label\na,1,1,1700000000,1\n"),
         "two columns of one name",

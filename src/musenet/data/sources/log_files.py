@@ -137,11 +137,10 @@ def _header(path: Path) -> tuple[str, list[str]]:
 
 def _clean_names(names: Sequence[str], path: str) -> dict[str, str]:
     """Column names without the byte order mark and the spaces that spreadsheets leave around them."""
-    clean = {name: name.strip("\ufeff \t\r\n") for name in names}
+    # Table tools write their row numbers as a column without a name.
+    clean = {name: name.strip("\ufeff \t\r\n") or f"unnamed_{place}" for place, name in enumerate(names)}
     if len(set(clean.values())) < len(names):
         raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
-    if "" in clean.values():
-        raise DataError(f"{path} has a column without a name: give each column one")
     return clean
 
 
