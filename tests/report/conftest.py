@@ -143,9 +143,9 @@ def _predictions(dataset: Dataset, assignment: np.ndarray | None, random: np.ran
         repeat_indicator=repeat,
         requests=requests,
         assignment=assignment,
-        repeat_probability=None if assignment is None else np.tile([0.3, 0.5, 0.6, 0.8], (len(requests), 1))[
-            :, : assignment.shape[1]
-        ],
+        repeat_probability=None
+        if assignment is None
+        else np.tile([0.3, 0.5, 0.6, 0.8], (len(requests), 1))[:, : assignment.shape[1]],
         true_scenario=None,
     )
 
@@ -158,7 +158,9 @@ def _metrics_lines() -> list[dict[str, Any]]:
         health = {"mean_max_probability": 0.3 + 0.05 * place, "entropy_of_use": 1.2}
         health |= {f"share_{k}": 0.25 + (k - 1.5) * 0.01 * place for k in range(SCENARIOS)}
         valid = {"auc": 0.8 - 0.1 / place, "logloss": 0.2}
-        lines.append({"step": 100 * place, "planned": 800, "epoch": 0, "valid": valid, "health": health, "warnings": []})
+        lines.append(
+            {"step": 100 * place, "planned": 800, "epoch": 0, "valid": valid, "health": health, "warnings": []}
+        )
     return lines
 
 

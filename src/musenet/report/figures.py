@@ -37,7 +37,9 @@ ROLE_NAMES: dict[Role, str] = {
 GRID = "rgba(128,128,128,0.22)"
 LINE = "rgba(128,128,128,0.75)"
 LABEL_LENGTH = 44
-ROW = 42
+ROW = 50
+ONE_DOT = -0.08
+"""Where in its row a single dot stands, below the label."""
 
 
 def plain_text(text: str, length: int = LABEL_LENGTH) -> str:
@@ -56,7 +58,7 @@ def figure_auc(rows: Sequence[ModelRow]) -> go.Figure:
             intervals = [ordered[place].auc for place in places]
             texts = [f"{ordered[place].name}: {_bounds(ordered[place].auc)}" for place in places]
             mark = (ROLE_COLOURS[role], SYMBOLS[list(ROLE_NAMES).index(role)])
-            figure.add_trace(_dots(name, intervals, [float(place) for place in places], texts, mark))
+            figure.add_trace(_dots(name, intervals, [place + ONE_DOT for place in places], texts, mark))
     _label_rows(figure, [row.name for row in ordered])
     figure.update_xaxes(title_text="AUC on the test period", tickformat=".3f", nticks=6)
     return _finished(figure, height=110 + ROW * len(ordered), legend=True)
@@ -66,7 +68,7 @@ def figure_repeat_intention(portraits: Sequence[Portrait]) -> go.Figure:
     """The model's repeat intention p_r beside the repeat share of the clicks, per scenario."""
     intentions = [_unsure(portrait.repeat_probability) for portrait in portraits]
     panels = {
-        "Repeat intention p_r (the model's)": intentions,
+        "Repeat intention p_r (model)": intentions,
         "Repeats among clicks (observed)": [portrait.repeat_share_of_positives for portrait in portraits],
     }
     return _scenario_panels(panels)
@@ -87,7 +89,7 @@ def figure_differences(differences: Sequence[TraitDifference]) -> go.Figure:
     rows = list(reversed(differences))
     count = len(rows[0].scenarios) if rows else 0
     for k in range(count):
-        shift = 0.1 - 0.5 * (k / max(1, count - 1))
+        shift = 0.08 - 0.44 * (k / max(1, count - 1))
         intervals = [row.scenarios[k] for row in rows]
         texts = [f"Scenario {k}, {trait_name(row.trait)}: {_signed_bounds(row.scenarios[k])} sd" for row in rows]
         heights = [place + shift for place in range(len(rows))]
@@ -95,7 +97,7 @@ def figure_differences(differences: Sequence[TraitDifference]) -> go.Figure:
     _label_rows(figure, [trait_name(row.trait) for row in rows])
     figure.add_vline(x=0, line={"color": LINE, "width": 1})
     figure.update_xaxes(title_text="standard deviations from the whole log")
-    return _finished(figure, height=130 + (30 + 7 * count) * len(rows), legend=True)
+    return _finished(figure, height=130 + (32 + 8 * count) * len(rows), legend=True)
 
 
 def figure_shares(scenarios: ScenarioFacts) -> go.Figure:
@@ -108,13 +110,14 @@ def figure_shares(scenarios: ScenarioFacts) -> go.Figure:
             orientation="h",
             marker={"color": [mark_of(portrait.scenario)[0] for portrait in portraits]},
             text=[percent(portrait.share) for portrait in portraits],
-            textposition="auto",
+            textposition="outside",
             hoverinfo="skip",
             cliponaxis=False,
         )
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(tickformat=".0%", title_text="share of the requests", rangemode="tozero", nticks=5)
+    end = 1.2 * max(portrait.share for portrait in portraits)
+    figure.update_xaxes(tickformat=".0%", title_text="share of the requests", range=[0, end], nticks=5)
     return _finished(figure, height=max(260, 90 + 34 * len(portraits)))
 
 
@@ -138,7 +141,7 @@ def figure_confidence(scenarios: ScenarioFacts) -> go.Figure:
     floor = 1 / len(scenarios.portraits)
     figure.add_vline(x=floor, line={"color": LINE, "width": 1.5, "dash": "dot"})
     figure.add_annotation(
-        x=floor, y=1, yref="paper", text="no knowledge", showarrow=False, xanchor="left", yanchor="top", xshift=4
+        x=floor, y=1, yref="paper", text="no knowledge", showarrow=False, xanchor="center", yanchor="bottom"
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="probability of the likeliest scenario", nticks=6)
     figure.update_yaxes(tickformat=".0%", title_text="share of the requests", nticks=5)
@@ -208,7 +211,7 @@ def figure_health(curves: Curves, scenarios: int) -> go.Figure:
     if points := curves.health.get("mean_max_probability"):
         melted = [(step, 1 / scenarios) for step, _ in points]
         lines = [("confidence", points, PALETTE[0], "solid"), ("melted", melted, LINE, "dot")]
-        panels["mean probability of the likeliest scenario"] = lines
+        panels["mean largest probability"] = lines
     shares = [(k, curves.health.get(f"share_{k}")) for k in range(scenarios)]
     if any(points for _, points in shares):
         panels["share of each scenario"] = [
@@ -277,10 +280,10 @@ def _label_rows(figure: go.Figure, labels: Sequence[str]) -> None:
     """Label row i, at height i, above its dots; a fine line sets it apart from the row above."""
     for place, label in enumerate(labels):
         figure.add_annotation(
-            text=plain_text(label), x=0, xref="paper", xanchor="left", y=place + 0.34, yanchor="middle", showarrow=False
+            text=plain_text(label), x=0, xref="paper", xanchor="left", y=place + 0.36, yanchor="middle", showarrow=False
         )
-        figure.add_hline(y=place + 0.53, line={"color": GRID, "width": 1})
-    figure.update_yaxes(range=[-0.6, len(labels) - 0.4], showticklabels=False, showgrid=False)
+        figure.add_hline(y=place + 0.56, line={"color": GRID, "width": 1})
+    figure.update_yaxes(range=[-0.5, len(labels) - 0.42], showticklabels=False, showgrid=False)
 
 
 def _dots(
@@ -329,7 +332,7 @@ def _finished(figure: go.Figure, height: int, *, legend: bool = False) -> go.Fig
     figure.update_layout(
         template="none",
         height=height,
-        margin={"l": 10, "r": 14, "t": 34, "b": 10},
+        margin={"l": 10, "r": 14, "t": 34, "b": 18},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
@@ -341,6 +344,7 @@ def _finished(figure: go.Figure, height: int, *, legend: bool = False) -> go.Fig
         bargap=0.25,
     )
     axis = {"gridcolor": GRID, "zeroline": False, "fixedrange": True, "automargin": True, "linecolor": GRID}
+    axis |= {"title_font_size": 13, "title_standoff": 8}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     figure.update_annotations(font={"size": 12.5})

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from musenet.evaluation.intervals import Difference, Interval
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast
 from musenet.report.comparison import ComparisonFacts, ModelRow, Verdict
-from musenet.report.contents import Contents, ScenarioFacts
+from musenet.report.contents import Contents, Curves, ScenarioFacts
 from musenet.report.differences import EARLIER_EVENTS, Trait, contrasts
 
 MISSING = "–"
@@ -76,6 +76,16 @@ def trait_name(trait: Trait | NumericContrast | ValueContrast) -> str:
     return name if trait.of == "requests" else f"clicked: {name}"
 
 
+def sentence(text: str) -> str:
+    """Begun with a capital and ended with one full stop.
+
+    >>> sentence("negatives are items shown and not clicked")
+    'Negatives are items shown and not clicked.'
+    """
+    text = text.strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def log_sentence(contents: Contents) -> str:
     """What the log is, in one sentence."""
     whole = contents.log.whole
@@ -106,15 +116,15 @@ def verdict_sentence(verdict: Verdict) -> str:
             "without them can tell (musenet compare)."
         )
     if rival is None:
-        return f"The comparison holds no model without learned scenarios to set {subject.name} against."
-    pair = f"{subject.name} against {_the(rival)}"
+        return f"The comparison holds no model without learned scenarios to set “{subject.name}” against."
+    pair = f"“{subject.name}” against {_the(rival)}"
     if difference is None or verdict.outcome == "unknown":
         gap = signed(subject.auc.value - rival.auc.value)
         return f"{pair}: {gap} AUC, but without a paired interval nothing can be claimed from it."
     figures = f"{signed(difference.value)} AUC, 95{SPACE}% interval {between(difference.low, difference.high)}"
     if verdict.also_level_with is not None:
         return (
-            f"{pair}: {figures}; but against {verdict.also_level_with} the interval holds zero or lies below it, and "
+            f"{pair}: {figures}; but against “{verdict.also_level_with}” the interval holds zero or lies below it, and "
             "a gain counts only against every control."
         )
     ending = {
@@ -227,15 +237,16 @@ def calibration_sentence(ratio: Interval) -> str:
     return f"On the whole the model predicts {distance} too {'many' if ratio.value > 1 else 'few'} clicks ({bounds})."
 
 
-def difference_text(difference: Difference | None) -> str:
-    """`+0.0012 (+0.0001 to +0.0023)`."""
-    if difference is None:
-        return MISSING
-    return f"{signed(difference.value)} ({between(difference.low, difference.high)})"
+def training_sentence(curves: Curves) -> str:
+    """How training ended and what was kept."""
+    ended = "after all planned steps" if curves.stopped == "planned steps" else f"early ({curves.stopped})"
+    if curves.best_step is None:
+        return f"Training ended {ended}."
+    return f"Training ended {ended}; the weights of step {number(curves.best_step)} were kept, the best on validation."
 
 
 def _the(rival: ModelRow) -> str:
-    return f"the best {'control' if rival.role == 'control' else 'other model'}, {rival.name}"
+    return f"the best {'control' if rival.role == 'control' else 'other model'}, “{rival.name}”"
 
 
 def _plain(field: str) -> str:

@@ -77,8 +77,8 @@ def comparison_table(comparison: ComparisonFacts, subject: ModelRow | None) -> T
         ],
         rows=[_model_row(row, comparison.base) for row in rows],
         note=f"Means of {comparison.seeds} seed{'s' if comparison.seeds != 1 else ''}; small print: 95{SPACE}% "
-        "intervals from a bootstrap over users and seeds, paired for differences. GAUC ranks within a request. Parameters count "
-        "the embedding table. RelaImpr is the gain in AUC above chance.",
+        "intervals, bootstrap over users and seeds, paired for differences. GAUC ranks within a request. RelaImpr is "
+        "the gain in AUC above chance. Parameters count the embedding table.",
         strong=tuple(place for place, row in enumerate(rows) if subject is not None and row.name == subject.name),
     )
 

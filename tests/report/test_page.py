@@ -1,0 +1,253 @@
+"""The page as a whole: self-contained, faithful to its numbers, safe, and honest about what it does not know."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from musenet.errors import RunError
+from musenet.report.contents import gather
+from musenet.report.page import write_report
+from musenet.run_folder import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+WriteComparison = Callable[..., Path]
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: attributes that load or link, tables by caption, visible text, headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tables: dict[str, list[list[dict[str, Any]]]] = {}
+        self.text = ""
+        self.headings: list[int] = []
+        self.tags: set[str] = set()
+        self.unnamed_plots = 0
+        self._silent = 0
+        self._rows: list[list[dict[str, Any]]] = []
+        self._caption: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset", "action")]
+        self._silent += tag in ("script", "style")
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if attributes.get("class") == "plot" and not attributes.get("aria-label"):
+            self.unnamed_plots += 1
+        if tag == "table":
+            self._rows = []
+        if tag == "caption":
+            self._caption = ""
+        if tag == "tr":
+            self._rows.append([])
+        if tag in ("td", "th"):
+            value = attributes.get("data-value")
+            self._rows[-1].append({"text": "", "value": None if value is None else float(value)})
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+        if tag == "caption" and self._caption is not None:
+            self.tables[self._caption] = self._rows
+            self._caption = None
+
+    def handle_data(self, data: str) -> None:
+        if self._silent:
+            return
+        self.text += data
+        if self._caption is not None:
+            self._caption += data
+        elif self._rows and self._rows[-1]:
+            self._rows[-1][-1]["text"] += data.strip()
+
+    def row(self, caption: str, head: str) -> list[dict[str, Any]]:
+        """The row whose first cell begins so, its cells by position."""
+        return next(row for row in self.tables[caption] if row and row[0]["text"].startswith(head))
+
+
+def page_of(run: RunFolder, comparison: Path | None = None) -> Page:
+    return Page(write_report(run, run.path / "report.html", comparison).read_text(encoding="utf-8"))
+
+
+def test_page_loads_nothing_from_outside(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run()
+    page = page_of(run, write_comparison())
+    assert page.addresses
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not page.tags & {"link", "img", "iframe", "object", "embed", "base"}
+    text = (run.path / "report.html").read_text()
+    assert "default-src 'none'" in text
+    assert "@import" not in text
+    assert not re.search(r"url\(\s*['\"]?(https?:)?//", text[: text.index("</style>")])
+
+
+def test_page_is_in_order_for_screen_readers(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    page = page_of(make_run(), write_comparison())
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert page.unnamed_plots == 0
+
+
+def test_numbers_of_the_comparison_are_those_of_the_file(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison()
+    page = page_of(make_run(), file)
+    content = json.loads(file.read_text())
+    for row in content["models"]:
+        cells = page.row("Models on the test period, best first", row["name"])
+        is_reference, is_base = row["name"] == content["reference"], row["name"] == content["base"]
+        difference = row["difference_to"]
+        assert [cell["value"] for cell in cells[1:]] == [
+            row["auc"]["mean"],
+            row["gauc"]["mean"],
+            row["logloss"]["mean"],
+            None if is_base else row["rela_impr"]["value"],
+            None if is_reference else difference["value"],
+            None if is_reference else difference["p"],
+            row["parameters"],
+            row["samples_per_second"],
+        ]
+        auc = row["auc"]
+        assert cells[1]["text"] == f"{auc['mean']:.4f}{auc['low']:.4f} to {auc['high']:.4f}"
+        if not is_reference:
+            shown = f"{difference['value']:+.4f}{difference['low']:+.4f} to {difference['high']:+.4f}"
+            assert cells[5]["text"] == shown.replace("-", "−")
+
+
+def test_numbers_of_the_scenarios_are_those_of_the_evaluation(make_run: MakeRun) -> None:
+    run = make_run()
+    page = page_of(run)
+    figures = run.read_json("evaluation/test.json")["scenarios"]
+    for k in range(figures["count"]):
+        cells = page.row("Scenarios on the test period", f"Scenario {k}")
+        expected = [
+            figures["share"][k],
+            figures["repeat_probability"][k],
+            figures["repeat_share_of_positives"][k],
+            figures["click_rate_on_repeats"][k]["value"],
+            figures["click_rate_on_new"][k]["value"],
+        ]
+        assert [cells[place]["value"] for place in (1, 3, 4, 5, 6)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_numbers_of_the_run_are_those_of_the_evaluation(make_run: MakeRun) -> None:
+    run = make_run()
+    page = page_of(run)
+    evaluation = run.read_json("evaluation/test.json")
+    for name, head in (("auc", "AUC"), ("logloss", "Logloss"), ("calibration_ratio", "Predicted over observed")):
+        cells = page.row("This run on the test period", head)
+        assert cells[1]["value"] == evaluation[name]["value"]
+
+
+def test_periods_are_counted_from_the_dataset(make_run: MakeRun) -> None:
+    run = make_run()
+    page = page_of(run)
+    label = np.asarray(run.dataset.column("candidates/label"))
+    repeat = np.asarray(run.dataset.column("candidates/repeat_indicator")) > 0
+    for split, head in (("train", "Training"), ("valid", "Validation"), ("test", "Test")):
+        period = run.dataset.manifest.splits[split]  # type: ignore[index]
+        rows = slice(period.begin * 5, period.end * 5)
+        users = len(np.unique(run.dataset.column("requests/user")[period.begin : period.end]))
+        cells = page.row("Periods of the log", head)
+        clicked = label[rows] == 1
+        expected = [period.impressions, period.end - period.begin, users, clicked.mean(), repeat[rows][clicked].mean()]
+        assert [cell["value"] for cell in cells[2:]] == pytest.approx(expected)
+    assert f"{len(label):,} items in 1,800 requests" in page.text
+
+
+def test_odd_values_are_shown_and_never_run(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run()
+    file = write_comparison({"<img src=x onerror=alert(1)>": -0.01})
+    page = page_of(run, file)
+    text = (run.path / "report.html").read_text()
+    assert '<script>alert("1")</script>' in page.text
+    assert "<img src=x onerror=alert(1)>" in page.text
+    assert "negatives are <shown> and not clicked" in page.text
+    for odd in ("<script>alert", "<img src=x", "<i>c</i>", '<a href="https://example.org">', "<shown>"):
+        assert odd not in text
+
+
+def test_a_value_cannot_become_a_link_in_a_figure(make_run: MakeRun) -> None:
+    run = make_run()
+    text = write_report(run, run.path / "report.html").read_text()
+    embedded = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)
+    assert embedded is not None
+    texts = list(_texts(json.loads(embedded[1])))
+    assert any("&lt;script&gt;" in one for one in texts)
+    assert not any(re.search(r"<(?!/?b>)", one) for one in texts)
+
+
+def _texts(content: Any) -> Any:
+    if isinstance(content, dict):
+        for value in content.values():
+            yield from _texts(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value)
+    elif isinstance(content, str):
+        yield content
+
+
+def test_without_a_comparison_nothing_is_claimed(make_run: MakeRun) -> None:
+    page = page_of(make_run())
+    assert "Whether scenarios paid is not known" in page.text
+    assert "Models on the test period, best first" not in page.tables
+
+
+def test_the_comparison_beside_the_run_is_found(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run()
+    write_comparison(runs=[str(run.path)])
+    assert "Scenarios paid" in page_of(run).text
+
+
+def test_a_comparison_of_other_runs_is_not_taken(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run()
+    write_comparison(runs=["elsewhere/soft/seed-1"])
+    assert gather(run).comparison is None
+
+
+def test_a_run_without_repeats_or_metrics_has_a_page(make_run: MakeRun) -> None:
+    run = make_run()
+    run.metrics_file.unlink()
+    run.training_file.unlink()
+    contents = gather(run)
+    assert contents.curves.validation_auc == []
+    assert "Training ended" in page_of(run).text
+
+
+@pytest.mark.parametrize("scenarios", ["none", "one"])
+def test_a_model_without_scenarios_has_a_page(make_run: MakeRun, scenarios: str) -> None:
+    page = page_of(make_run(scenarios))
+    assert "there is nothing to tell apart" in page.text
+    assert "Scenarios on the test period" not in page.tables
+
+
+def test_the_evaluation_is_made_where_it_is_missing(make_run: MakeRun) -> None:
+    run = make_run("none")
+    run.evaluation_file("test").unlink()
+    assert math.isfinite(gather(run).evaluation["auc"]["value"])
+    assert run.evaluation_file("test").is_file()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"data": "x", "seeds": 1, "models": [{"name": "a"}]}'])
+def test_a_damaged_comparison_is_refused_in_one_sentence(make_run: MakeRun, tmp_path: Path, content: str) -> None:
+    run, file = make_run(), tmp_path / "broken.json"
+    file.write_text(content)
+    with pytest.raises(RunError, match=r"broken\.json is no comparison"):
+        write_report(run, tmp_path / "report.html", file)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_missing_comparison_file_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        write_report(make_run(), tmp_path / "report.html", tmp_path / "nowhere.json")
