@@ -1,0 +1,136 @@
+"""Sentences follow the data: what is claimed, what is warned of, what is left unsaid."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from musenet.evaluation.intervals import Interval
+from musenet.report import sentences
+from musenet.report.comparison import judge, read_comparison
+from musenet.report.contents import gather
+from musenet.run_folder import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+WriteComparison = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("gap", "outcome", "words"),
+    [
+        (-0.01, "gain", "+0.0100 AUC, 95\u00a0% interval +0.0080 to +0.0120; the whole interval lies above zero"),
+        (-0.001, "no gain", "interval −0.0010 to +0.0030; the interval holds zero, so no gain can be claimed"),
+        (0.001, "no gain", "−0.0010 AUC, 95\u00a0% interval −0.0030 to +0.0010; the interval holds zero"),
+        (0.01, "loss", "interval −0.0120 to −0.0080; the whole interval lies below zero"),
+    ],
+)
+def test_verdict_says_what_the_interval_says(
+    make_run: MakeRun, write_comparison: WriteComparison, gap: float, outcome: str, words: str
+) -> None:
+    comparison = read_comparison(write_comparison({"BaseModel": -0.03, "one scenario, wide": gap}))
+    verdict = judge(comparison, make_run())
+    assert verdict.outcome == outcome
+    assert "“MUSENET soft” against the best control, “one scenario, wide”" in sentences.verdict_sentence(verdict)
+    assert words in sentences.verdict_sentence(verdict)
+
+
+def test_rows_that_learn_scenarios_or_know_the_truth_are_no_rivals(
+    make_run: MakeRun, write_comparison: WriteComparison
+) -> None:
+    file = write_comparison({"true scenario": 0.05, "MUSENET hard": 0.01, "MUSENET uniform": -0.02})
+    verdict = judge(read_comparison(file), make_run())
+    assert verdict.rival is not None
+    assert verdict.rival.name == "MUSENET uniform"
+
+
+def test_a_gain_counts_only_against_every_control(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison({"one scenario": -0.01, "uniform": -0.012})
+    text = file.read_text().replace('"low": -0.014, "high": -0.01,', '"low": -0.03, "high": 0.006,')
+    file.write_text(text)
+    verdict = judge(read_comparison(file), make_run())
+    assert verdict.also_level_with == "uniform"
+    assert verdict.outcome == "no gain"
+    assert "a gain counts only against every control" in sentences.verdict_sentence(verdict)
+
+
+def test_without_a_paired_interval_nothing_is_claimed(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison({"one scenario": -0.02, "uniform": -0.01})
+    file.write_text(file.read_text().replace('"model": "MUSENET soft"', '"model": "one scenario"'))
+    verdict = judge(read_comparison(file), make_run())
+    assert verdict.outcome == "unknown"
+    assert "nothing can be claimed" in sentences.verdict_sentence(verdict)
+
+
+def test_the_run_itself_is_the_subject(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run()
+    file = write_comparison({"MUSENET other": 0.02, "uniform": -0.01}, runs=[str(run.path)])
+    subject = judge(read_comparison(file), run).subject
+    assert subject is not None
+    assert subject.name == "MUSENET soft"
+
+
+def test_roles_come_from_the_runs_configuration(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run(assignment="uniform")
+    comparison = read_comparison(write_comparison({}, runs=[str(run.path)]))
+    assert comparison.rows[0].role == "control"
+
+
+def test_a_table_without_controls_is_cautioned(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    comparison = read_comparison(write_comparison({"BaseModel": -0.03}))
+    verdict = judge(comparison, make_run())
+    assert "holds no control" in (sentences.verdict_caution(comparison, verdict) or "")
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "words"),
+    [("soft", "scenarios are soft"), ("melted", "have melted"), ("dead", "Scenario 3 (0.0\u00a0%) is dead")],
+)
+def test_warnings_appear_when_they_should(make_run: MakeRun, scenarios: str, words: str) -> None:
+    found = sentences.warnings(gather(make_run(scenarios)))
+    assert any(words in warning for warning in found), found
+
+
+def test_clear_scenarios_are_not_warned_of(make_run: MakeRun) -> None:
+    assert sentences.warnings(gather(make_run("sharp"))) == []
+
+
+def test_scenarios_that_were_given_are_called_so(make_run: MakeRun) -> None:
+    found = sentences.warnings(gather(make_run("sharp", assignment="permuted")))
+    assert len(found) == 1
+    assert "not found by the model" in found[0]
+
+
+def test_unsteady_scenarios_are_called_so(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run("sharp")
+    file = write_comparison(runs=[str(run.path)])
+    file.write_text(file.read_text().replace('"agreement": 0.8', '"agreement": 0.3'))
+    found = sentences.warnings(gather(run))
+    assert any("unsteady" in warning and "0.30" in warning for warning in found)
+
+
+def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
+    contents = gather(make_run("sharp"))
+    assert contents.scenarios is not None
+    portrait = contents.scenarios.portraits[2]
+    words = sentences.scenario_sentence(portrait, contents.scenarios)
+    assert words.startswith(f"Scenario 2 holds {sentences.percent(portrait.share)} of the requests: ")
+    assert "lower distance travelled (−1." in words
+    assert f"{sentences.percent(portrait.repeat_share_of_positives.value)} of its clicks are repeats" in words
+    assert "the model's repeat intention is 60\u00a0%" in words
+    assert words.count(". ") == 0
+
+
+def test_most_and_least_need_intervals_that_do_not_touch(make_run: MakeRun) -> None:
+    contents = gather(make_run("sharp"))
+    assert contents.scenarios is not None
+    portraits = contents.scenarios.portraits
+    ranks = [sentences.repeat_rank(portrait, portraits) for portrait in portraits]
+    assert ranks == [", the least of all", "", "", ""]
+
+
+def test_calibration_in_words() -> None:
+    assert "about as many clicks" in sentences.calibration_sentence(Interval(1.01, 0.98, 1.04))
+    assert "20.0\u00a0% too many clicks" in sentences.calibration_sentence(Interval(1.2, 1.1, 1.3))
+    assert "20.0\u00a0% too few clicks" in sentences.calibration_sentence(Interval(0.8, 0.7, 0.9))
+    assert "could not be measured" in sentences.calibration_sentence(Interval(math.nan, math.nan, math.nan))
