@@ -289,3 +289,17 @@ def test_the_entry_point_ends_with_the_status(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+def test_the_demo_compares_describes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_log(here))
+    assert cli.run(["demo", config, "--out", "demo", "--set", "compare.models.musenet.hidden=[4]"]) == 0
+    printed = capsys.readouterr().out
+    assert "ΔAUC to" in printed
+    assert "repeat intention" in printed
+    assert "demo/report.html" in printed
+    assert Path("demo/report.html").stat().st_size > 1000
+    assert cli.run(["report", "demo/musenet/seed-1", "--out", "page.html", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": "page.html"}
+    base_only = ["--set", "compare.models={base: {name: base_model}}"]
+    assert "no musenet with soft scenarios" in refused(["demo", config, "--out", "demo", *base_only], capsys)

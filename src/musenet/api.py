@@ -35,11 +35,12 @@ from musenet.evaluation.portraits import Portrait
 from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios
 from musenet.evaluation.scenarios import SPLITS, write_scenarios
 from musenet.files import write_json, write_text
+from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
 from musenet.progress import SILENT, Listener
 from musenet.run_folder import RunFolder
 from musenet.training.loop import TrainingResult
-from musenet.training.runs import PlannedRun, train_all, train_run
+from musenet.training.runs import plan_runs, train_all, train_run
 
 AnyPath = str | os.PathLike[str]
 AnyExperiment = Experiment | AnyPath
@@ -146,20 +147,16 @@ def compare(
         UserError: if the configuration, the log or a folder cannot be used.
     """
     resolved = load(experiment, overrides)
-    chosen = _chosen_models(resolved, models)
     folder = _run_path(resolved, out)
+    planned = plan_runs(resolved, folder, models, seeds)
     prepared = _prepared(resolved, dataset, listener)
-    planned = {
-        label: [_planned(resolved, label, seed, folder) for seed in range(seeds or resolved.compare.seeds)]
-        for label in chosen
-    }
     train_all([run for runs in planned.values() for run in runs], prepared, jobs, listener)
     options = resolved.compare
     return _compared(
         {label: [RunFolder.open(run.path) for run in runs] for label, runs in planned.items()},
         folder,
-        options.reference if options.reference in chosen else None,
-        options.base if options.base in chosen else None,
+        options.reference if options.reference in planned else None,
+        options.base if options.base in planned else None,
     )
 
 
@@ -277,17 +274,12 @@ def demo(
     """
     experiment = load(config, overrides)
     folder = _run_path(experiment, out)
-    comparison = compare(experiment, folder, listener=listener)
-    soft = [
-        row
-        for row in comparison.models
-        if isinstance(model := experiment.compare.models[row.name], MusenetOptions)
-        and model.scenarios > 1
-        and (model.assignment, model.objective) == ("soft", "robust")
-    ]
+    soft = [label for label, model in experiment.compare.models.items() if _learns_soft_scenarios(model)]
     if not soft:
         raise ConfigError(f"{experiment.name}: compare.models holds no musenet with soft scenarios to describe")
-    run = RunFolder.open(Path(soft[0].runs[0]))
+    comparison = compare(experiment, folder, listener=listener)
+    runs = next(row.runs for row in comparison.models if row.name == soft[0])
+    run = RunFolder.open(Path(runs[0]))
     page = report(run.path, folder / "report.html", comparison=folder / "comparison.json")
     return Demo(comparison, _describe_scenarios(run), page)
 
@@ -321,37 +313,14 @@ def _with_whole_paths(experiment: Experiment, base: Path) -> Experiment:
     return experiment.model_copy(update={"data": OwnFilesOptions.model_validate(content)})
 
 
+def _learns_soft_scenarios(model: ModelOptions) -> bool:
+    if not isinstance(model, MusenetOptions):
+        return False
+    return model.scenarios > 1 and (model.assignment, model.objective) == ("soft", "robust")
+
+
 def _run_path(experiment: Experiment, out: AnyPath | None) -> Path:
     return Path("runs") / experiment.name if out is None else Path(out)
-
-
-def _chosen_models(experiment: Experiment, models: Sequence[str] | None) -> list[str]:
-    """The labels to compare, in the order asked for."""
-    known = list(experiment.compare.models)
-    unknown = [label for label in models or () if label not in known]
-    if unknown:
-        raise ConfigError(f"compare.models has no '{unknown[0]}'; there are {', '.join(known) or 'none'}")
-    if not known:
-        raise ConfigError(f"{experiment.name}: compare.models is empty: name the models to put side by side")
-    folders = [_folder_name(label) for label in known]
-    for label, folder in zip(known, folders, strict=True):
-        if folders.count(folder) > 1:
-            raise ConfigError(
-                f"compare.models: '{label}' and another label would share the folder {folder}: rename one"
-            )
-    return list(models or known)
-
-
-def _planned(experiment: Experiment, label: str, seed: int, folder: Path) -> PlannedRun:
-    model = experiment.compare.models[label]
-    changed = experiment.model_copy(update={"model": model, "seed": experiment.seed + seed})
-    name = f"seed-{changed.seed}"
-    return PlannedRun(f"{label}, seed {changed.seed}", changed, folder / _folder_name(label) / name)
-
-
-def _folder_name(label: str) -> str:
-    """A label as a folder's name: letters, digits, points and dashes."""
-    return "-".join("".join(c if c.isalnum() or c in ".-_" else " " for c in label).split()) or "model"
 
 
 def _compared(

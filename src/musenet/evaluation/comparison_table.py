@@ -1,20 +1,23 @@
 """The comparison as people read it: on a terminal and as Markdown."""
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from musenet.evaluation.compare import Comparison, Row
 
 _MISSING = "–"
+_HOW_GOOD = ("model", "AUC", "GAUC", "logloss", "pred/obs", "valid\nAUC")
+_HOW_DIFFERENT = ("ΔAUC", "p-value", "RelaImpr")
 
 
 def columns(comparison: Comparison) -> list[str]:
     """The table's heads; how well scenarios were recovered only where it is known."""
-    heads = ["model", "AUC", "GAUC", "logloss", f"RelaImpr to {comparison.base}"]
-    heads += [f"ΔAUC to {comparison.reference}", "p", "pred/obs", "valid AUC"]
+    heads = ["model", "AUC", "GAUC", "logloss", f"RelaImpr to\n{comparison.base}"]
+    heads += [f"ΔAUC to\n{comparison.reference}", "p-value", "pred/obs", "valid\nAUC"]
     if _recovered(comparison):
         heads += ["ARI"]
-    return [*heads, "seeds agree", "parameters*", "samples/s"]
+    return [*heads, "seeds\nagree", "parameters*", "samples/s"]
 
 
 def cells(row: Row, comparison: Comparison) -> list[str]:
@@ -48,17 +51,27 @@ def footnote(comparison: Comparison) -> str:
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print the table; each row takes several lines where the terminal is narrow."""
-    table = Table(*columns(comparison), caption=footnote(comparison), caption_justify="left")
-    for row in comparison.models:
-        table.add_row(*cells(row, comparison))
-    console.print(table)
+    """Print three tables that fit 80 columns: how good the models are, how they differ, and what else they are."""
+    heads, rows = columns(comparison), [cells(row, comparison) for row in comparison.models]
+    differing = [place for place, head in enumerate(heads) if head.startswith(_HOW_DIFFERENT)]
+    good = [place for place, head in enumerate(heads) if head in _HOW_GOOD]
+    rest = [place for place in range(1, len(heads)) if place not in (*good, *differing)]
+    for places in (good, [0, *differing], [0, *rest]):
+        table = Table(box=SIMPLE, show_edge=False)
+        for place in places:
+            table.add_column(heads[place], justify="left" if place == 0 else "right", no_wrap=place > 0)
+        for row in rows:
+            # An interval stands below its value.
+            table.add_row(*(row[place] if place == 0 else row[place].replace(" (", "\n(") for place in places))
+        console.print(table)
+        console.print()
+    console.print(footnote(comparison), markup=False)
 
 
 def to_markdown(comparison: Comparison) -> str:
     """The table as Markdown, the footnote below it."""
     heads = columns(comparison)
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    lines = [[head.replace("\n", " ") for head in heads], ["---", *["---:"] * (len(heads) - 1)]]
     lines += [cells(row, comparison) for row in comparison.models]
     table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
     return f"{table}\n\n{footnote(comparison).replace('*', chr(92) + '*')}\n"

@@ -1,6 +1,5 @@
 """`evaluate`: how good a run is on a split it was not trained on, with intervals, and under which protocol."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,10 +57,11 @@ class Evaluation:
     def show(self, console: Console) -> None:
         """Print metrics and scenarios, the protocol beside them."""
         title = f"{self.split}: {self.impressions:,} impressions, {self.positives:,} clicked, of {self.users:,} users"
-        table = Table("metric", "value", "95 % interval", title=title, caption=self.protocol, title_justify="left")
+        table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
         for name, interval in self.metrics.items():
             table.add_row(_TITLES[name], f"{interval.value:.4f}", f"{interval.low:.4f} … {interval.high:.4f}")
         console.print(table)
+        console.print(f"Protocol: {self.protocol}.", markup=False)
         left_out = self.left_out_groups
         console.print(
             f"GAUC leaves out {left_out['gauc']:,} requests and {left_out['gauc_by_user']:,} users of one class."
@@ -123,12 +123,25 @@ def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
         f"{figures.count} scenarios: mean max probability {figures.mean_max_probability:.2f}, "
         f"entropy of use {figures.entropy:.2f} nat"
     )
-    columns = ("scenario", "share", "p_r", "repeats of clicks", "click rate on repeats", "click rate on new")
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for head in (
+        "scenario",
+        "share",
+        "p_r",
+        "repeats among\nclicks",
+        "click rate\non repeats",
+        "click rate\non new items",
+    ):
+        table.add_column(head, justify="right", no_wrap=True)
     for k in range(figures.count):
         p_r = "–" if figures.repeat_probability is None else f"{figures.repeat_probability[k]:.2f}"
         rates = (figures.repeat_share_of_positives, figures.click_rate_on_repeats, figures.click_rate_on_new)
-        table.add_row(str(k), f"{figures.share[k]:.1%}", p_r, *_percentages(rates, k))
+        table.add_row(
+            str(k),
+            f"{figures.share[k]:.1%}",
+            p_r,
+            *(percentage(intervals[k]).replace(" (", "\n(") for intervals in rates),
+        )
     console.print(table)
     if figures.recovery is not None:
         console.print(
@@ -141,10 +154,6 @@ def percentage(interval: Interval) -> str:
     if interval.value != interval.value:
         return "–"
     return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} … {100 * interval.high:.1f})"
-
-
-def _percentages(rates: Sequence[list[Interval]], k: int) -> list[str]:
-    return [percentage(intervals[k]) for intervals in rates]
 
 
 def _between(period: Period, timezone: str) -> str:

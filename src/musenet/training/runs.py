@@ -13,7 +13,7 @@ import torch
 
 from musenet.config import Experiment
 from musenet.data.dataset import Dataset, Split
-from musenet.errors import RunError
+from musenet.errors import ConfigError, RunError
 from musenet.evaluation.predictions import predictions_of
 from musenet.models.musenet.model import MusenetOptions
 from musenet.progress import Listener
@@ -74,6 +74,52 @@ class PlannedRun:
     name: str
     experiment: Experiment
     path: Path
+
+
+def plan_runs(
+    experiment: Experiment, folder: Path, models: Sequence[str] | None, seeds: int | None
+) -> dict[str, list[PlannedRun]]:
+    """The runs of a comparison by label: `<folder>/<label>/seed-<s>`, the s-th seed being the experiment's plus s.
+
+    Args:
+        experiment: whose `compare` part names the models.
+        folder: of the comparison.
+        models: labels to compare, in this order; all if None.
+        seeds: how many; as configured if None.
+
+    Raises:
+        ConfigError: for a label that does not exist or would share another's folder, or if there are none.
+    """
+    planned: dict[str, list[PlannedRun]] = {}
+    for label in _chosen_models(experiment, models):
+        planned[label] = []
+        for seed in range(experiment.seed, experiment.seed + (seeds or experiment.compare.seeds)):
+            changed = experiment.model_copy(update={"model": experiment.compare.models[label], "seed": seed})
+            path = folder / _folder_name(label) / f"seed-{seed}"
+            planned[label].append(PlannedRun(f"{label}, seed {seed}", changed, path))
+    return planned
+
+
+def _chosen_models(experiment: Experiment, models: Sequence[str] | None) -> list[str]:
+    """The labels to compare, in the order asked for."""
+    known = list(experiment.compare.models)
+    unknown = [label for label in models or () if label not in known]
+    if unknown:
+        raise ConfigError(f"compare.models has no '{unknown[0]}'; there are {', '.join(known) or 'none'}")
+    if not known:
+        raise ConfigError(f"{experiment.name}: compare.models is empty: name the models to put side by side")
+    folders = [_folder_name(label) for label in known]
+    for label, folder in zip(known, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise ConfigError(
+                f"compare.models: '{label}' and another label would share the folder {folder}: rename one"
+            )
+    return list(models or known)
+
+
+def _folder_name(label: str) -> str:
+    """A label as a folder's name: letters, digits, points and dashes."""
+    return "-".join("".join(c if c.isalnum() or c in ".-_" else " " for c in label).split()) or "model"
 
 
 def train_all(planned: Sequence[PlannedRun], dataset: Dataset, jobs: int, listener: Listener) -> None:
