@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from musenet.data.dataset import Dataset
 from musenet.evaluation.intervals import UserDraws
 from musenet.evaluation.portraits import describe_scenarios
 from musenet.evaluation.predictions import predictions_of
@@ -60,3 +61,13 @@ def test_telling_traits_are_few_and_the_largest_first(make_run: Callable[..., Ru
     traits = telling_traits(portraits, rows=3)
     assert len(traits) == 3
     assert {trait.field for trait in traits[:2]} == {"days_ahead", "distance_travelled"}
+
+
+def test_the_second_of_two_values_is_left_out(make_run: Callable[..., RunFolder]) -> None:
+    run = make_run()
+    column = np.asarray(run.dataset.column("requests/device")).copy()
+    np.save(run.dataset.folder / "requests" / "device.npy", np.where(column == 3, 3, 4).astype(np.int32))
+    predictions = predictions_of(run, "test")
+    traits = [Trait("device", "requests", "phone"), Trait("device", "requests", "desktop")]
+    found = trait_differences(Dataset(run.dataset.folder), predictions, traits, UserDraws(predictions.user, 20))
+    assert [row.trait for row in found] == traits[:1]

@@ -17,6 +17,7 @@ from musenet.evaluation.predictions import Floats, Predictions
 
 ROWS = 14
 PER_SCENARIO = 4
+MIRRORED_WITHIN = 0.02
 EARLIER_EVENTS = "log of earlier events"
 """The one contrast of a portrait that is no field of the dataset."""
 
@@ -66,7 +67,10 @@ def telling_traits(portraits: Sequence[Portrait], per_scenario: int = PER_SCENAR
 def trait_differences(
     dataset: Dataset, predictions: Predictions, traits: Sequence[Trait], draws: UserDraws
 ) -> list[TraitDifference]:
-    """The difference of each scenario in each trait, on the predictions' split; traits of unknown fields are left out.
+    """The difference of each scenario in each trait, on the predictions' split.
+
+    Traits of unknown fields are left out, and so is the second value of a field that has only two: it says the same
+    with the opposite sign.
 
     Args:
         dataset: that the predictions are of.
@@ -76,13 +80,15 @@ def trait_differences(
     """
     rows = {"requests": _requests(dataset, predictions), "clicked": _clicked(predictions)}
     place = {name: np.searchsorted(draws.ids, part.user) for name, part in rows.items()}
-    found = []
+    found: list[TraitDifference] = []
     for trait in traits:
         part = rows[trait.of]
         values = _values(dataset, predictions, trait)
         if values is not None and len(values) and values.std() > 0:
             intervals = standardised(values, part.weight, place[trait.of], draws)
-            found.append(TraitDifference(trait, intervals))
+            difference = TraitDifference(trait, intervals)
+            if not any(_mirrors(difference, before) for before in found):
+                found.append(difference)
     return found
 
 
@@ -113,6 +119,14 @@ def interval_of(value: float, resampled: Floats, draws: UserDraws) -> Interval:
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))
+
+
+def _mirrors(second: TraitDifference, first: TraitDifference) -> bool:
+    """Whether two values of one field differ everywhere by opposite amounts."""
+    if (second.trait.field, second.trait.of) != (first.trait.field, first.trait.of) or second.trait.value is None:
+        return False
+    sums = [a.value + b.value for a, b in zip(first.scenarios, second.scenarios, strict=True)]
+    return all(abs(total) < MIRRORED_WITHIN for total in sums)
 
 
 @dataclass(frozen=True)

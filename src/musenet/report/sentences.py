@@ -170,9 +170,8 @@ def clause(contrast: NumericContrast | ValueContrast) -> str:
     name = _plain(contrast.field)
     if isinstance(contrast, ValueContrast):
         whole = "requests" if contrast.of == "requests" else "clicks"
-        return (
-            f"{name} = {contrast.value} ({percent(contrast.share)} of its {whole}, {percent(contrast.overall)} overall)"
-        )
+        shares = f"{percent(contrast.share)} of its {whole}, {percent(contrast.overall)} overall"
+        return f"{name}{SPACE}={SPACE}{contrast.value} ({shares})"
     direction = "higher" if contrast.difference > 0 else "lower"
     if contrast.field == EARLIER_EVENTS:
         direction = "more" if contrast.difference > 0 else "fewer"

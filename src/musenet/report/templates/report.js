@@ -10,7 +10,8 @@
     }
   }
   // A page of A4 or Letter between its margins is about this wide; plotly sizes its drawings in pixels.
-  const paper = 660;
-  window.addEventListener("beforeprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: paper })));
+  const paper = { whole: 670, half: 322 };
+  const onPaper = (plot) => (plot.closest(".pair") ? paper.half : paper.whole);
+  window.addEventListener("beforeprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: onPaper(plot) })));
   window.addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
 })();
