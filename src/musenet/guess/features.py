@@ -40,9 +40,10 @@ class FeatureGuess:
 def guess_features(connection: ibis.BaseBackend, log: LogRoles) -> FeatureGuess:
     """Look at every column that plays no role."""
     guess = FeatureGuess()
-    for side, roles in (("user", log.users), ("item", log.items)):
+    entities: list[tuple[Side, Roles | None]] = [("user", log.users), ("item", log.items)]
+    for side, roles in entities:
         for column in _others(roles):
-            _add(guess, side, column, roles)  # type: ignore[arg-type]
+            _add(guess, side, column, roles)
     impressions = log.impressions
     key = [impressions.columns[role] for role in ("request", "user", "time") if role in impressions.columns]
     key = key[:1] if "request" in impressions.columns else key
@@ -51,8 +52,8 @@ def guess_features(connection: ibis.BaseBackend, log: LogRoles) -> FeatureGuess:
     for column in _others(impressions):
         if not column.name.startswith("true_"):
             reason = _reason_to_leave(connection, impressions, column)
-            side, doubt = _side(connection, impressions, column.name, key, alone=alone)
-            _add(guess, side, column, impressions, reason, doubt)
+            place, doubt = _side(connection, impressions, column.name, key, alone=alone)
+            _add(guess, place, column, impressions, reason, doubt)
     known = {column.name for roles in (log.users, log.items) for column in _others(roles)}
     for column in _others(log.events):
         if column.name not in known and column.kind in ("text", "flag") and 2 <= column.values <= _HISTORY_VALUES:

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from musenet.data.sources.log_files import LogFile
 
-ROWS_LOOKED_AT = 1_000_000
+ROWS_LOOKED_AT = 300_000
 MOSTLY = 0.9
 _EPOCHS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
 _FIRST_SECOND, _LAST_SECOND = 800_000_000, 2_500_000_000  # 1995 to 2049
@@ -69,7 +69,7 @@ class TableProfile:
 
 
 def profile_table(connection: ibis.BaseBackend, file: LogFile) -> TableProfile:
-    """Look at a table's columns; of a large one at its first million rows."""
+    """Look at a table's columns; of a large one at its first rows."""
     rows = int(connection.to_pyarrow(file.table.count()).as_py())
     table = connection.create_table(ibis.util.gen_name("looked_at"), _storable(file.table.limit(ROWS_LOOKED_AT)))
     columns = {name: _profile(connection, table, name) for name in table.columns}

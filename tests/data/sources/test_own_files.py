@@ -248,3 +248,15 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     assert source.fingerprint() == before
     write_log(tmp_path, label=[1] * 10, more=[2.5] * 10)
     assert source.fingerprint() != before
+
+
+def test_a_number_among_the_features_is_one_in_the_history(tmp_path: Path) -> None:
+    write_log(tmp_path, price=[1.5] * 10)
+    events = {"user": ["u0"] * 6, "item": [1] * 6, "time": [SECOND] * 6, "price": ["2.5"] * 5 + ["free"]}
+    write(tmp_path, "events.parquet", **events)
+    recipe = recipe_of(features={"candidate": [{"price": {"numeric": "log"}}]}, history={"columns": ["price"]})
+    part = {"path": "events.parquet", "user": "user", "item": "item", "time": "time"}
+    tables = read(tmp_path, "log.parquet", recipe, events=part)
+    assert tables.events is not None
+    assert values(tables.events, "price") == [2.5] * 5
+    assert counts(tables) == {("events", "price is not a number"): 1}

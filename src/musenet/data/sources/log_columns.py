@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from musenet.data.features import Feature
@@ -76,6 +76,7 @@ class _Planner:
     def __init__(self, files: dict[Relation, LogFile], ids: set[str]) -> None:
         self._files = files
         self._ids = ids
+        self._forms: dict[str, Form] = {}
         self.plan = Plan()
 
     def add_feature(self, feature: Feature) -> None:
@@ -96,7 +97,9 @@ class _Planner:
         places = [relation for relation in relations if relation in self._files]
         for relation in places:
             if need.name in self._files[relation].table.columns:
-                self.plan.read[relation].setdefault(need.name, need)
+                # What is a number as a feature is one in the history too.
+                form = self._forms.setdefault(need.name, need.form)
+                self.plan.read[relation].setdefault(need.name, replace(need, form=form))
                 return relation
         if "items" in relations and need.name in self.plan.shown_of_item:
             return "items"
