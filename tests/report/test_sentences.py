@@ -82,6 +82,16 @@ def test_a_table_without_controls_is_cautioned(make_run: MakeRun, write_comparis
     assert "holds no control" in (sentences.verdict_caution(comparison, verdict) or "")
 
 
+def test_controls_that_are_not_paired_are_named(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison({"one scenario": -0.01, "uniform": -0.02})
+    before, after = file.read_text().rsplit('"model": "MUSENET soft"', 1)
+    file.write_text(f'{before}"model": "BaseModel"{after}')
+    comparison = read_comparison(file)
+    verdict = judge(comparison, make_run())
+    assert verdict.not_paired_with == ("uniform",)
+    assert "not counted: “uniform”" in (sentences.verdict_caution(comparison, verdict) or "")
+
+
 @pytest.mark.parametrize(
     ("scenarios", "words"),
     [("soft", "scenarios are soft"), ("melted", "have melted"), ("dead", "Scenario 3 (0.0\u00a0%) is dead")],

@@ -63,6 +63,8 @@ class Verdict:
     difference: Difference | None = None
     also_level_with: str | None = None
     """Another base or control whose interval holds zero or lies above: no gain is claimed then."""
+    not_paired_with: tuple[str, ...] = ()
+    """Weaker base and control rows that the file does not pair with the subject."""
 
 
 def find_comparison(run: RunFolder) -> Path | None:
@@ -117,7 +119,8 @@ def judge(comparison: ComparisonFacts | None, run: RunFolder) -> Verdict:
     outcome = _outcome(difference)
     undecided = [row.name for row in rivals if row is not rival and _outcome(_difference(subject, row)) in _NOT_BEATEN]
     also = undecided[0] if outcome == "gain" and undecided else None
-    return Verdict("no gain" if also else outcome, subject, rival, difference, also)
+    unpaired = tuple(row.name for row in rivals if row is not rival and _difference(subject, row) is None)
+    return Verdict("no gain" if also else outcome, subject, rival, difference, also, unpaired)
 
 
 _NOT_BEATEN: tuple[Outcome, ...] = ("no gain", "loss")
