@@ -144,9 +144,12 @@ def verdict_caution(comparison: ComparisonFacts | None, verdict: Verdict) -> str
             "The table holds no control (one scenario of the same size, uniform or permuted assignment): the gain may "
             "come from size or form rather than from scenarios."
         )
-    return (
-        None if comparison.seeds > 1 else "One seed alone: the interval does not hold what another seed would change."
-    )
+    if verdict.not_paired_with:
+        names = listing([f"“{name}”" for name in verdict.not_paired_with])
+        return f"Not paired in this comparison, so not counted: {names}."
+    if comparison.seeds == 1:
+        return "One seed alone: the interval does not hold what another seed would change."
+    return None
 
 
 def scenario_sentence(portrait: Portrait, scenarios: ScenarioFacts) -> str:
