@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention, combine
+from plain_networks import networks_of, plain_intention
 from planted import hand_made_batch
-from reference import networks_of, plain_intention
 
 
 def log_sigmoid(z: float) -> float:

@@ -7,8 +7,8 @@ import torch
 
 from musenet.models.embedding import EmbeddingTable, FieldEmbeddings, mean_of_history
 from musenet.models.layers import ParallelMLP, TwoSidedMLP
+from plain_networks import networks_of
 from planted import hand_made_batch, planted_fields
-from reference import networks_of
 
 
 @pytest.mark.parametrize("hidden", [[5], [6, 4]])

@@ -326,3 +326,19 @@ def test_the_metric_space_learns_faster(planted_dataset: Dataset):
     space = {id(p) for p in musenet(planted_dataset).metric_space.parameters()}
     assert len(fast.parameters) == len(space)
     assert [group.rate for group in musenet(planted_dataset, objective="paper").parameter_groups()] == [1, 1]
+
+
+@pytest.mark.parametrize("assignment", ["soft", "hard"])
+@pytest.mark.parametrize("objective", ["robust", "paper"])
+def test_a_dead_scenario_brings_no_nan(objective: str, assignment: str, planted_dataset: Dataset, batch: Batch):
+    """Its share is exactly 0 in single precision."""
+    model = musenet(planted_dataset, objective=objective, assignment=assignment, scale=1.0).train()
+    assert isinstance(model.assigner, Prototypes)
+    model.assigner.centres.data[2] = 1e3
+    prediction = model(batch)
+    assert bool((prediction.log_assignment[:, 2].exp() == 0).all())
+    terms = model.losses(prediction, batch).values()
+    torch.stack([term.weight * term.value for term in terms]).sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    model.after_step(prediction, batch)
+    assert float(model.assigner.centres[2, 0]) == 1e3

@@ -1,0 +1,92 @@
+"""Lazy Adam against torch's own optimizers."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from musenet.models.embedding import EmbeddingTable
+from musenet.training.optimizers import LazyAdam
+
+ROWS, SIZE, RATE = 30, 4, 0.01
+
+
+def new_table() -> EmbeddingTable:
+    torch.manual_seed(0)
+    return EmbeddingTable(ROWS, SIZE)
+
+
+def lookups(steps: int, all_rows: bool = False) -> list[Tensor]:
+    """Distinct rows of each step, padding first."""
+    random = torch.Generator().manual_seed(1)
+    counts = [ROWS - 1 if all_rows else 3 + step % 9 for step in range(steps)]
+    return [torch.cat([torch.zeros(1).long(), 1 + torch.randperm(ROWS - 1, generator=random)[:n]]) for n in counts]
+
+
+def loss_of(values: Tensor, step: int) -> Tensor:
+    """Gradients that differ from row to row and step to step, and reach the padding row as well."""
+    return (values * torch.linspace(-1, 2, values.numel()).view_as(values) * (1 + step % 3) + values.square()).sum()
+
+
+def run_lazy(rows_of_steps: list[Tensor]) -> Tensor:
+    table = new_table()
+    optimizer = LazyAdam(table, RATE)
+    for step, rows in enumerate(rows_of_steps):
+        loss_of(table.look_up(rows), step).backward()
+        optimizer.step()
+    return table.weight.detach()
+
+
+def run_torch(optimizer_type: type[torch.optim.Optimizer], rows_of_steps: list[Tensor], sparse: bool) -> Tensor:
+    weight = nn.Parameter(new_table().weight.detach().clone())
+    optimizer = optimizer_type([weight], lr=RATE)  # type: ignore[call-arg]
+    for step, rows in enumerate(rows_of_steps):
+        optimizer.zero_grad()
+        values = nn.functional.embedding(rows, weight, sparse=sparse)
+        kept = torch.cat([values[:1].detach(), values[1:]])  # padding does not learn
+        loss_of(kept, step).backward()
+        optimizer.step()
+    return weight.detach()
+
+
+def test_lazy_adam_equals_sparse_adam():
+    rows = lookups(60)
+    expected = run_torch(torch.optim.SparseAdam, rows, sparse=True)
+    torch.testing.assert_close(run_lazy(rows), expected, atol=1e-7, rtol=0)
+
+
+def test_lazy_adam_equals_dense_adam_when_every_row_occurs_in_every_step():
+    rows = lookups(60, all_rows=True)
+    expected = run_torch(torch.optim.Adam, rows, sparse=False)
+    torch.testing.assert_close(run_lazy(rows), expected, atol=1e-6, rtol=0)
+
+
+def test_lazy_adam_differs_from_dense_adam_when_rows_are_left_out():
+    rows = lookups(60)
+    assert not torch.allclose(run_lazy(rows), run_torch(torch.optim.Adam, rows, sparse=False), atol=1e-3)
+
+
+def test_rows_that_a_step_does_not_use_stay_as_they_are():
+    table = new_table()
+    optimizer, before = LazyAdam(table, RATE), table.weight.clone()
+    rows = torch.tensor([0, 7, 3])
+    for step in range(5):
+        loss_of(table.look_up(rows), step).backward()
+        optimizer.step()
+    changed = (table.weight != before).any(1).nonzero()[:, 0].tolist()
+    assert changed == [3, 7]
+    assert optimizer.mean.any(1).nonzero()[:, 0].tolist() == [3, 7]
+
+
+def test_the_padding_row_stays_zero():
+    assert (run_lazy(lookups(20))[0] == 0).all()
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_a_step_without_gradient_changes_nothing(looked_up: bool):
+    table = new_table()
+    optimizer, before = LazyAdam(table, RATE), table.weight.clone()
+    if looked_up:
+        table.look_up(torch.tensor([0, 7]))
+    optimizer.step()
+    assert optimizer.steps == 0
+    assert torch.equal(table.weight, before)

@@ -1,0 +1,162 @@
+"""Interrupted and resumed, a training ends as if nothing had happened."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trained_runs import assert_same_run, progress_of, train_into, validations_of
+
+from musenet.data.dataset import Dataset
+from musenet.errors import RunError
+from musenet.run_folder import RunFolder, load_tensors
+from musenet.training.loop import Trainer
+from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment
+
+SOFT = planted_experiment(
+    SMALL_MUSENET | {"scale": "auto"},
+    epochs=2,
+    validations_per_epoch=2,
+    patience=3,
+    checkpoint_every=2,
+    unseen_rate=0.1,
+    learning_rate=0.02,
+)
+HARD = SOFT.model_copy(update={"model": SOFT.model.model_copy(update={"assignment": "hard", "harden_from": 0.4})})
+IMPATIENT = SOFT.model_copy(update={"training": SOFT.training.model_copy(update={"patience": 1, "learning_rate": 0.5})})
+
+EXPERIMENTS = {"soft": SOFT, "hard": HARD, "impatient": IMPATIENT}
+KILLS: list[tuple[str, int]] = [
+    *(("step", step) for step in random.Random(3).sample(range(1, 13), 4)),
+    ("best", 1),
+    ("half a file", 1),
+    ("half a file", 3),
+    ("end", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def killed(planted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Per experiment a folder of killed trainings, beside the uninterrupted one."""
+    runs = tmp_path_factory.mktemp("killed")
+    files = [runs / f"{name}.json" for name in EXPERIMENTS]
+    for file, experiment in zip(files, EXPERIMENTS.values(), strict=True):
+        file.write_text(experiment.model_dump_json(by_alias=True))
+    arguments = [planted_dataset.folder, runs, json.dumps(KILLS), *files]
+    script = [sys.executable, str(Path(__file__).parent / "killed_runs.py"), *map(str, arguments)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    (runs / "log.txt").write_text(done.stdout)
+    return runs
+
+
+def is_reached(experiment: str, point: str, call: int) -> bool:
+    """The impatient run gives up before the planned steps are done."""
+    return not (experiment == "impatient" and point == "step" and call > 5)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "point", "call"),
+    [(name, *kill) for name in EXPERIMENTS for kill in KILLS if is_reached(name, *kill)],
+)
+def test_sigkill_and_resume_equal_an_uninterrupted_run(
+    experiment: str, point: str, call: int, killed: Path, planted_dataset: Dataset
+):
+    path = killed / experiment / f"{point} {call}"
+    assert f"{experiment} {point} {call} killed" in (killed / "log.txt").read_text().splitlines()
+    resume = RunFolder(path).checkpoint_file.is_file()
+    train_into(path, EXPERIMENTS[experiment], planted_dataset, resume=resume)
+    assert_same_run(path, killed / experiment / "uninterrupted")
+
+
+def test_the_killed_experiments_end_in_different_ways(killed: Path):
+    """Else the suite above would prove less than it says."""
+    stopped = {name: RunFolder(killed / name / "uninterrupted").read_json("training.json") for name in EXPERIMENTS}
+    assert stopped["soft"]["stopped"] == "planned steps"
+    assert stopped["impatient"]["stopped"] == "no better auc in 1 validations"
+    assert stopped["hard"]["best"]["step"] > 0.4 * 12
+
+
+@pytest.mark.parametrize("at", [1, 6, 8])
+def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(
+    at: int, planted_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train_into(tmp_path / "uninterrupted", SOFT, planted_dataset)
+    step = Trainer.step
+
+    def interrupted_step(self: Trainer, *args: Any) -> Any:
+        if self.progress.step + 1 == at:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *args)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted_step)
+        with pytest.raises(KeyboardInterrupt):
+            train_into(tmp_path / "run", SOFT, planted_dataset)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert progress_of(tmp_path / "run")["step"] == at
+    train_into(tmp_path / "run", SOFT, planted_dataset, resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "uninterrupted")
+
+
+def test_a_second_ctrl_c_interrupts_at_once(planted_dataset: Dataset, run_path: Path, monkeypatch: pytest.MonkeyPatch):
+    finished = []
+
+    def interrupted_step(self: Trainer, *_: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        finished.append("first")
+        signal.raise_signal(signal.SIGINT)
+        finished.append("second")
+
+    monkeypatch.setattr(Trainer, "step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        train_into(run_path, SOFT, planted_dataset)
+    assert finished == ["first"]
+
+
+def test_resuming_a_finished_run_changes_nothing(planted_dataset: Dataset, tmp_path: Path):
+    for name in ("once", "twice"):
+        train_into(tmp_path / name, SOFT, planted_dataset)
+    train_into(tmp_path / "twice", SOFT, planted_dataset, resume=True)
+    assert_same_run(tmp_path / "twice", tmp_path / "once")
+
+
+def test_training_anew_forgets_the_reports_of_the_run_before(planted_dataset: Dataset, run_path: Path):
+    train_into(run_path, SOFT, planted_dataset)
+    first = validations_of(run_path)
+    train_into(run_path, SOFT, planted_dataset)
+    assert validations_of(run_path) == first
+
+
+def test_resume_without_a_checkpoint_is_refused(planted_dataset: Dataset, run_path: Path):
+    RunFolder.create(run_path, SOFT, planted_dataset)
+    with pytest.raises(RunError, match="no checkpoint to resume from"):
+        train_into(run_path, SOFT, planted_dataset, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "noise", "empty"])
+def test_a_damaged_checkpoint_is_refused(damage: str, planted_dataset: Dataset, run_path: Path):
+    train_into(run_path, SOFT, planted_dataset)
+    file = RunFolder(run_path).checkpoint_file
+    content = file.read_bytes()
+    file.write_bytes({"cut short": content[: len(content) // 2], "noise": b"\xff" * 200, "empty": b""}[damage])
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors is missing or damaged"):
+        train_into(run_path, SOFT, planted_dataset, resume=True)
+
+
+def test_a_checkpoint_of_another_model_is_refused(planted_dataset: Dataset, run_path: Path):
+    train_into(run_path, SOFT, planted_dataset)
+    with pytest.raises(RunError, match="does not fit this experiment"):
+        train_into(run_path, planted_experiment(SMALL_BASE), planted_dataset, resume=True)
+
+
+def test_a_checkpoint_holds_weights_and_moments(planted_dataset: Dataset, run_path: Path):
+    train_into(run_path, SOFT, planted_dataset)
+    tensors, _ = load_tensors(RunFolder(run_path).checkpoint_file)
+    assert {"model.assigner.centres", "model.assigner.scale", "model.scale_is_fitted"} <= set(tensors)
+    assert {"optimizer.lazy.mean", "optimizer.lazy.square", "optimizer.dense.0.exp_avg"} <= set(tensors)
