@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of `replacing` in a folder that only this process writes to."""
+    for file in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}", file.name):
+            file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

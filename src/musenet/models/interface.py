@@ -101,6 +101,13 @@ class ClickModel(nn.Module):
         """How the scenarios did since the last call."""
         return Health()
 
+    def health_state(self) -> dict[str, Tensor]:
+        """What the next `health` will speak of so far, for the checkpoint."""
+        return {}
+
+    def load_health_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `health_state` gave."""
+
     def embedding_parameters(self) -> Any:
         """The table's weight, for counting."""
         return self.table.weight

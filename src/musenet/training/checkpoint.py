@@ -33,6 +33,7 @@ def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, p
     """Replace the run's checkpoint."""
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.state().items()}
+    tensors |= {f"health.{name}": value for name, value in model.health_state().items()}
     save_tensors(run.checkpoint_file, tensors, {"progress": json.dumps(asdict(progress))})
 
 
@@ -47,6 +48,7 @@ def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -
         progress = Progress(**json.loads(metadata["progress"]))
         model.load_state_dict(_below("model.", tensors))
         optimizers.load(_below("optimizer.", tensors))
+        model.load_health_state(_below("health.", tensors))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"{run.checkpoint_file} does not fit this experiment: train again without --resume") from error
     return progress

@@ -16,6 +16,7 @@ from musenet.data.batches import Batch, Batches, schema_of
 from musenet.data.dataset import Dataset
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.predictions import validation_scores
+from musenet.files import remove_leftovers
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
 from musenet.run_folder import RunFolder, save_tensors
@@ -90,15 +91,16 @@ class Trainer:
             self.resume()
         else:
             self.run.metrics_file.unlink(missing_ok=True)
-        stopped = "planned steps"
+        remove_leftovers(self.run.path)
         with _interruptible() as interrupted:
             for epoch, batch in self.remaining_batches():
                 started = time.perf_counter()
                 terms = self.step(batch)
                 self.progress.seconds += time.perf_counter() - started
                 self.report(epoch, terms)
-                if self.is_validation_due() and self.validate(epoch):
-                    stopped = f"no better {self.options.monitor} in {self.options.patience} validations"
+                if self.is_validation_due():
+                    self.validate(epoch)
+                if self.is_patience_over():
                     break
                 if self.progress.step % self.options.checkpoint_every == 0:
                     self.checkpoint()
@@ -106,7 +108,7 @@ class Trainer:
                     self.checkpoint()
                     raise KeyboardInterrupt
         self.checkpoint()
-        return self.result(stopped)
+        return self.result()
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
@@ -116,7 +118,9 @@ class Trainer:
         self.run.keep_metrics_until(self.progress.step)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
-        """Epoch and batch, from the step reached on."""
+        """Epoch and batch, from the step reached on; none if patience was over there."""
+        if self.is_patience_over():
+            return
         per_epoch = len(self.batches)
         for epoch in range(self.progress.step // per_epoch, self.options.epochs):
             for batch in self.batches.epoch(epoch, start=self.progress.step - epoch * per_epoch):
@@ -176,8 +180,8 @@ class Trainer:
         within = self.progress.step % len(self.batches)
         return within == 0 or within % self.validate_every == 0
 
-    def validate(self, epoch: int) -> bool:
-        """Validate, keep the weights if they are the best yet; whether patience is over."""
+    def validate(self, epoch: int) -> None:
+        """Validate, and keep the weights if they are the best yet."""
         scores = validation_scores(self.model, self.dataset, self.options.validation_impressions)
         health = self.model.health()
         entry = {"step": self.progress.step, "planned": self.planned, "epoch": epoch, "valid": scores}
@@ -191,27 +195,31 @@ class Trainer:
             entry["best"] = better
         self.run.append_metrics(entry)
         self.log(entry)
+
+    def is_patience_over(self) -> bool:
+        """Whether too many validations in a row were no better."""
         return self.progress.without_improvement >= self.options.patience
 
     def is_better(self, scores: dict[str, float]) -> bool:
-        """Whether these validation scores beat the kept ones."""
+        """Whether these validation scores beat the kept ones; any number beats none."""
         monitor, best = self.options.monitor, self.progress.best
-        if not best:
-            return True
+        if not best or math.isnan(best[monitor]):
+            return not best or not math.isnan(scores[monitor])
         return scores["auc"] > best["auc"] if monitor == "auc" else scores["logloss"] < best["logloss"]
 
     def checkpoint(self) -> None:
         """Write the checkpoint to resume from."""
         save_checkpoint(self.run, self.model, self.optimizers, self.progress)
 
-    def result(self, stopped: str) -> TrainingResult:
+    def result(self) -> TrainingResult:
         """What is told and written at the end."""
+        given_up = f"no better {self.options.monitor} in {self.options.patience} validations"
         result = TrainingResult(
             run=str(self.run.path),
             best=self.progress.best,
             seconds=self.progress.seconds,
             samples_per_second=self.progress.impressions / max(self.progress.seconds, 1e-9),
-            stopped=stopped,
+            stopped=given_up if self.is_patience_over() else "planned steps",
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
         )
         self.run.write_json("training.json", asdict(result))

@@ -34,6 +34,20 @@ class ScenarioHealth:
         self._steps += 1
         self._position = position.detach()
 
+    def state(self) -> dict[str, Tensor]:
+        """What was gathered since the last report."""
+        if not self._steps or self._position is None:
+            return {}
+        steps = torch.tensor(self._steps)
+        return {"share": self._share, "confidence": self._confidence, "steps": steps, "position": self._position}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self._reset()
+        if state:
+            self._share, self._confidence = state["share"], state["confidence"]
+            self._steps, self._position = int(state["steps"]), state["position"]
+
     def report(self, prototypes: Prototypes | None) -> Health:
         """Values and warnings since the last report."""
         if not self._steps or self._position is None:
