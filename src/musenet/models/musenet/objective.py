@@ -67,7 +67,8 @@ def divergence_from_uniform(log_assignment: Tensor) -> Tensor:
 def balance_loss(assignment: Tensor) -> Tensor:
     """KL(mean of a over the batch ‖ uniform): charges for dead scenarios alone (DESIGN 5.2, point 4)."""
     mean = assignment.mean(0)
-    return torch.special.xlogy(mean, mean).sum() + math.log(len(mean))
+    # A dead scenario's share may be exactly 0, where the slope of x log x is infinite and the gradient would be NaN.
+    return (mean * mean.clamp_min(1e-12).log()).sum() + math.log(len(mean))
 
 
 def entropy(log_assignment: Tensor) -> Tensor:
