@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch
-from musenet.models.layers import ParallelMLP, TwoSidedMLP
+from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedMLP
 from musenet.models.musenet.intentions import IntentionModules
 
 
@@ -22,6 +22,7 @@ def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[nn.Sequential]:
         own = slice(k * width, (k + 1) * width)
         steps: list[nn.Module] = [_linear(weight[own], mlp.first.bias[own])]
         for deeper in mlp.rest:
+            assert isinstance(deeper, ParallelLinear)
             steps += [nn.ReLU(), _linear(deeper.weight[k].T, deeper.bias[k, 0])]
         networks.append(nn.Sequential(*steps))
     return networks

@@ -74,7 +74,7 @@ def arm(point: str, call: int) -> None:
     elif point == "best":
         RunFolder.save_model = then_die(RunFolder.save_model, call)  # type: ignore[method-assign]
     elif point == "half a file":
-        run_folder.save_file = die_half_way(run_folder.save_file, call)
+        run_folder.save_file = die_half_way(run_folder.save_file, call)  # type: ignore[attr-defined]
     elif point == "end":
         RunFolder.write_json = then_die(RunFolder.write_json, call, before=True)  # type: ignore[method-assign]
     else:
