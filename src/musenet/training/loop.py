@@ -202,10 +202,13 @@ class Trainer:
 
     def is_better(self, scores: dict[str, float]) -> bool:
         """Whether these validation scores beat the kept ones; any number beats none."""
-        monitor, best = self.options.monitor, self.progress.best
-        if not best or math.isnan(best[monitor]):
-            return not best or not math.isnan(scores[monitor])
-        return scores["auc"] > best["auc"] if monitor == "auc" else scores["logloss"] < best["logloss"]
+        if not self.progress.best:
+            return True
+        monitor = self.options.monitor
+        score, best = scores[monitor], float(self.progress.best[monitor])
+        if math.isnan(best):
+            return not math.isnan(score)
+        return score > best if monitor == "auc" else score < best
 
     def checkpoint(self) -> None:
         """Write the checkpoint to resume from."""
