@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(
     assert_same_run(tmp_path / "run", tmp_path / "uninterrupted")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_ctrl_c_interrupts_at_once(planted_dataset: Dataset, run_path: Path, monkeypatch: pytest.MonkeyPatch):
     finished = []
 
