@@ -72,13 +72,13 @@ def resolve_columns(tables: Tables, recipe: Recipe) -> Columns:
             user[name] = "users"
         else:
             context.append(name)
-    for name, where, columns in (
+    for truth, where, columns in (
         (recipe.true_scenario, "true_scenario", context),
         (recipe.true_probability, "true_probability", candidate),
     ):
-        if name:
-            finder.find(name, where, "impressions")
-            columns.append(name)
+        if truth:
+            finder.find(truth, where, "impressions")
+            columns.append(truth)
     event, key = _past_columns(finder, recipe)
     for name in [name for side in (event, key) for name, origin in side.items() if origin == "items"]:
         item.setdefault(name, "items")

@@ -40,6 +40,7 @@ class Inspector:
         self._splits = splits
         self._offset = self._load("requests/candidate_offset")
         self._label = self._load("candidates/label")
+        self._request = np.repeat(np.arange(len(self._offset) - 1), np.diff(self._offset))
         self._repeats = self._load("candidates/repeat_indicator") if has_repeats else None
         self._later = np.arange(self._begin("valid"), len(self._label))
         random = np.random.default_rng(0)
@@ -58,8 +59,7 @@ class Inspector:
         if field.kind == "dense":
             return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0, auc=self._alone(field, values))
         first = values if values.ndim == 1 else values[:, 0]
-        shown = first[self._rows(field, np.arange(len(self._label)))]
-        lacking = float(np.mean(shown == MISSING))
+        lacking = float(np.mean(first[self._rows(field, np.arange(len(self._label)))] == MISSING))
         later = values[self._rows(field, self._later)]
         known = later[(later != MISSING) & (later > 0)]
         unseen = float(np.mean(known == UNSEEN)) if known.size else None
@@ -128,7 +128,7 @@ class Inspector:
             return candidates
         if field.side == "item":
             return np.asarray(self._load("candidates/item")[candidates])
-        requests = np.searchsorted(self._offset, candidates, side="right") - 1
+        requests = self._request[candidates]
         return requests if field.side == "context" else np.asarray(self._load("requests/user")[requests])
 
     def _alone(self, field: Field, values: NDArray[Any]) -> float | None:

@@ -83,10 +83,12 @@ def split_cuts(engine: Engine, options: SplitOptions, requests: ir.Table, timezo
     """Where the periods of these requests (`_time`, `_impressions`) begin and end."""
     zone = ZoneInfo(timezone)
     if isinstance(options, TimesSplit):
-        times = [options.train_from, options.valid_from, options.test_from, options.test_until]
-        train_from, valid_from, test_from, test_until = (time and microseconds(time, zone) for time in times)
-        assert valid_from is not None and test_from is not None
-        return Cuts(train_from, valid_from, test_from, test_until)
+        return Cuts(
+            train_from=None if options.train_from is None else microseconds(options.train_from, zone),
+            valid_from=microseconds(options.valid_from, zone),
+            test_from=microseconds(options.test_from, zone),
+            test_until=None if options.test_until is None else microseconds(options.test_until, zone),
+        )
     if isinstance(options, PartsSplit):
         train_parts = options.parts - options.test - options.valid
         test_from = _part_begins(engine, requests, options.parts - options.test, options.parts)

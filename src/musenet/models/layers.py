@@ -53,7 +53,7 @@ class ParallelMLP(nn.Module):
 
     def after_first(self, first: Tensor) -> Tensor:
         """Go on from the first layer's sums, (rows, K·hidden[0])."""
-        x = first.unflatten(1, (self.networks, -1)).transpose(0, 1)  # no rows at all included
+        x = first.view(len(first), self.networks, self.first.out_features // self.networks).transpose(0, 1)
         for layer in self.rest:
             x = layer(torch.relu(x))
         return x
@@ -81,7 +81,8 @@ class TwoSidedMLP(nn.Module):
 
     def request_part(self, request: Tensor) -> Tensor:
         """(R, K·hidden[0]) what a request adds to the first layer."""
-        return self.from_request(request)
+        part: Tensor = self.from_request(request)
+        return part
 
     def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor) -> Tensor:
         """(K, N) one number per network and candidate.
@@ -91,7 +92,7 @@ class TwoSidedMLP(nn.Module):
             candidate: (N, candidate).
             of: (N,) the candidate's request.
         """
-        first = self.mlp.first(candidate) + request_part.index_select(0, of)
+        first: Tensor = self.mlp.first(candidate) + request_part.index_select(0, of)
         return self.mlp.after_first(first).squeeze(2)
 
 

@@ -19,4 +19,4 @@ AnyModelOptions = Annotated[MusenetOptions | BaseModelOptions, Field(discriminat
 
 def build_model(options: ModelOptions, schema: Schema) -> ClickModel:
     """The model that the options name, with fresh weights from torch's global generator."""
-    return MODELS[options.name](options, schema)  # type: ignore[call-arg]
+    return MODELS[options.name](options, schema)

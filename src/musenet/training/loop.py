@@ -136,10 +136,10 @@ class Trainer:
         prediction: Prediction = self.model(batch)
         terms = self.model.losses(prediction, batch)
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
-        if not math.isfinite(float(total)):
+        if not math.isfinite(total.item()):
             self.diverged(terms, batch)
-        total.backward()
-        self.optimizers.step()
+        total.backward()  # type: ignore[no-untyped-call]
+        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * self.model.progress)
         self.model.after_step(prediction, batch)
         self.progress.step += 1
         self.progress.impressions += batch.candidates
@@ -147,7 +147,7 @@ class Trainer:
 
     def diverged(self, terms: dict[str, Term], batch: Batch) -> None:
         """Save the batch and say which term broke."""
-        broken = [name for name, term in terms.items() if not math.isfinite(float(term.value))] or ["the sum"]
+        broken = [name for name, term in terms.items() if not math.isfinite(term.value.item())] or ["the sum"]
         file = self.run.path / "diverged.safetensors"
         description = {"step": str(self.progress.step), "terms": ", ".join(broken)}
         save_tensors(file, {"requests": batch.request_index}, description)
@@ -169,7 +169,7 @@ class Trainer:
             "epoch": epoch,
             "samples_per_second": speed,
             "seconds_to_go": (self.planned - self.progress.step) * self.options.batch_size / speed,
-            "losses": {name: float(term.value) for name, term in terms.items()},
+            "losses": {name: term.value.item() for name, term in terms.items()},
         }
         self.log(entry)
         if self.is_validation_due():

@@ -66,6 +66,8 @@ class Optimizers:
 
     def __init__(self, model: ClickModel, learning_rate: float, embedding_learning_rate: float) -> None:
         groups = [{"params": group.parameters, "lr": learning_rate * group.rate} for group in model.parameter_groups()]
+        self.rates = [float(str(group["lr"])) for group in groups]
+        self.embedding_rate = embedding_learning_rate
         self.dense = torch.optim.Adam(groups, lr=learning_rate, fused=True)
         self.lazy = LazyAdam(model.table, embedding_learning_rate)
 
@@ -73,8 +75,11 @@ class Optimizers:
         """Forget the gradients of the step before."""
         self.dense.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
-        """One step of both."""
+    def step(self, share: float = 1.0) -> None:
+        """One step of both, at this share of their learning rates."""
+        for group, rate in zip(self.dense.param_groups, self.rates, strict=True):
+            group["lr"] = share * rate
+        self.lazy.learning_rate = share * self.embedding_rate
         self.dense.step()
         self.lazy.step()
 

@@ -13,6 +13,9 @@ class TrainingOptions(Options):
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(1024, ge=1, description="candidates per batch; whole requests fill it")
     learning_rate: float = Field(0.001, gt=0)
+    final_learning_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the learning rates that is left at the planned end; they fall evenly"
+    )
     embedding_learning_rate: float | None = Field(
         None, gt=0, description="of the embedding table; as the rest if unset"
     )

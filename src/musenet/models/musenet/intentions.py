@@ -15,6 +15,21 @@ from musenet.models.layers import ParallelMLP, TwoSidedMLP
 Form = Literal["log", "score", "probability", "plain"]
 
 
+class SharedScore(nn.Module):
+    """What holds in every scenario: the paper's scenario-agnostic correlations (its section 1), learned from all data.
+
+    The scenarios' own scores then only have to learn how they differ.
+    """
+
+    def __init__(self, request: int, candidate: int, hidden: list[int]) -> None:
+        super().__init__()
+        self.score = TwoSidedMLP(1, request, candidate, hidden)
+
+    def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> Tensor:
+        """(N, 1), to be added to the score of every scenario."""
+        return self.score(self.score.request_part(request), candidate, batch.request).T  # type: ignore[no-any-return]
+
+
 class IntentionModules(nn.Module):
     """K modules, each with its own repeat probability, repeat score and explore score.
 
@@ -24,11 +39,15 @@ class IntentionModules(nn.Module):
         candidate: size of the candidate's input b_t.
         hidden: sizes of the ReLU layers of every MLP.
         form: how Eq 5 and Eq 9 are read, see `combine`.
+        shared: add to every scenario's scores one that all share.
     """
 
-    def __init__(self, scenarios: int, request: int, candidate: int, hidden: list[int], form: Form) -> None:
+    def __init__(
+        self, scenarios: int, request: int, candidate: int, hidden: list[int], form: Form, *, shared: bool = False
+    ) -> None:
         super().__init__()
         self.form = form
+        self.shared = SharedScore(request, candidate, hidden) if shared else None
         self.intention = ParallelMLP(scenarios, request, hidden)
         self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
         self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
@@ -40,10 +59,13 @@ class IntentionModules(nn.Module):
         """
         intention = self.intention(request).squeeze(2).T  # (R, K), the logit of p_r
         repeats, others = batch.repeat_indicator.nonzero()[:, 0], (~batch.repeat_indicator).nonzero()[:, 0]
+        common = self.shared(request, candidate, batch) if self.shared else None
         logits = []
         for layer, chosen, mode in ((self.repeat, repeats, intention), (self.explore, others, -intention)):
             of = batch.request.index_select(0, chosen)
             score = layer(layer.request_part(request), candidate.index_select(0, chosen), of).T  # (chosen, K)
+            if common is not None:
+                score = score + common.index_select(0, chosen)
             logits.append(combine(mode.index_select(0, of), score, self.form))
         place = torch.cat([repeats, others]).argsort()
         return torch.cat(logits).index_select(0, place), torch.sigmoid(intention)
@@ -71,10 +93,14 @@ def combine(mode_logit: Tensor, score: Tensor, form: Form) -> Tensor:
 class PlainIntention(nn.Module):
     """Without the repeat-aware mechanism (w/o M2): one MLP per scenario, repeat features among its inputs."""
 
-    def __init__(self, scenarios: int, request: int, candidate: int, hidden: list[int]) -> None:
+    def __init__(
+        self, scenarios: int, request: int, candidate: int, hidden: list[int], *, shared: bool = False
+    ) -> None:
         super().__init__()
+        self.shared = SharedScore(request, candidate, hidden) if shared else None
         self.score = TwoSidedMLP(scenarios, request, candidate, hidden)
 
     def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, None]:
         """(N, K) each scenario's logit; no repeat probability."""
-        return self.score(self.score.request_part(request), candidate, batch.request).T, None
+        score = self.score(self.score.request_part(request), candidate, batch.request).T
+        return score if self.shared is None else score + self.shared(request, candidate, batch), None

@@ -3,10 +3,10 @@
 Shapes: R requests, N candidates, M metric space, K scenarios.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
@@ -14,11 +14,23 @@ from musenet.errors import ConfigError
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, Health, ModelOptions, ParameterGroup, Prediction, Term
 from musenet.models.layers import weighted_cross_entropy
-from musenet.models.musenet import objective, scenarios
+from musenet.models.musenet import objective
 from musenet.models.musenet.health import ScenarioHealth
 from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention
+from musenet.models.musenet.scenarios import (
+    Gate,
+    MetricSpace,
+    MetricSpaceOptions,
+    Prototypes,
+    gumbel_softmax,
+    harden,
+    one_hot_log,
+)
 
-Assignment = Literal["soft", "hard", "gate", "uniform", "permuted", "predefined", "true"]
+Assignment = Annotated[
+    Literal["soft", "hard", "gate", "uniform", "permuted", "predefined", "true"],
+    BeforeValidator(lambda value: "true" if value is True else value),  # what YAML makes of a bare `true`
+]
 
 
 class MusenetOptions(ModelOptions):
@@ -33,11 +45,15 @@ class MusenetOptions(ModelOptions):
     parameters_of: int | None = Field(
         None, ge=1, description="widen the modules until they have the parameters of so many scenarios"
     )
-    metric_space: scenarios.MetricSpaceOptions = scenarios.MetricSpaceOptions()
+    metric_space: MetricSpaceOptions = MetricSpaceOptions()
     metric_learning_rate: float = Field(10.0, gt=0, description="of the metric space, times the learning rate")
-    scale: float | Literal["auto"] | None = Field(None, description="s of Eq 3; unset: 0.1, or 1 for `paper`")
-    likelihood: Literal["mixture", "bound"] = "mixture"
-    prototypes: Literal["posterior", "gradient"] = Field("posterior", description="what moves them")
+    shared_score: bool = Field(True, description="a score common to all scenarios beside their own; not for `paper`")
+    scale: float | Literal["auto"] | None = Field(None, description="s of Eq 3; unset: 0.5, or 1 for `paper`")
+    spread: float = Field(0.3, gt=0, description="standard deviation of the prototypes' first coordinates")
+    likelihood: Literal["request", "mixture", "bound"] = Field(
+        "request", description="L_T: of whole requests, of candidates one by one, or the bound's first term"
+    )
+    prototypes: Literal["gradient", "posterior"] = Field("gradient", description="what moves them; posterior: Eq 14")
     prototype_rate: float = Field(0.2, gt=0, le=1, description="alpha of Eq 14")
     auxiliary: float = Field(0.5, ge=0, description="beta of Eq 13, the weight of L_A")
     balance: float = Field(0.1, ge=0, description="weight of the balance term")
@@ -80,13 +96,19 @@ class Musenet(ClickModel):
                 self.inputs.request_size + self.inputs.candidate_size, space.dimension, bias=False
             )
         else:
-            self.metric_space = scenarios.MetricSpace(space, schema, options.embedding)
+            self.metric_space = MetricSpace(space, schema, options.embedding)
         if options.assignment == "gate":
-            self.assigner: nn.Module = scenarios.Gate(self.scenarios, space.dimension)
+            self.assigner: nn.Module = Gate(self.scenarios, space.dimension)
             return
-        scale = options.scale if isinstance(options.scale, float) else (1.0 if paper else 0.1)
-        learned = options.prototypes == "gradient"
-        self.assigner = scenarios.Prototypes(self.scenarios, space.dimension, scale, learned=learned)
+        scale = options.scale if isinstance(options.scale, float) else (1.0 if paper else 0.5)
+        self.moves_prototypes = paper or options.prototypes == "posterior"
+        self.assigner = Prototypes(
+            self.scenarios,
+            space.dimension,
+            scale,
+            spread=1.0 if paper else options.spread,
+            learned=not self.moves_prototypes,
+        )
         self.register_buffer("scale_is_fitted", torch.tensor(options.scale != "auto"))
         self.scale_is_fitted: Tensor
 
@@ -119,14 +141,14 @@ class Musenet(ClickModel):
         """Log of the assignment a: Eq 3, 4 or 7, or what a control puts in its place."""
         if position is None:
             return self.given_assignment(batch)
-        if self.training and isinstance(self.assigner, scenarios.Prototypes) and not self.scale_is_fitted:
+        if self.training and isinstance(self.assigner, Prototypes) and not self.scale_is_fitted:
             self.assigner.fit_scale(position)
             self.scale_is_fitted.fill_(True)
         log_assignment: Tensor = self.assigner(position)
         if self.options.assignment == "hard" and not self.training:
-            return scenarios.harden(log_assignment)
+            return harden(log_assignment)
         if self.options.assignment == "hard" and (not self.hardens() or self.progress >= self.options.harden_from):
-            return scenarios.gumbel_softmax(log_assignment, self.options.temperature)
+            return gumbel_softmax(log_assignment, self.options.temperature)
         if self.options.assignment == "permuted" and not self.training:
             return log_assignment.roll(1, dims=0)
         return log_assignment
@@ -135,20 +157,15 @@ class Musenet(ClickModel):
         """(R, K) where nothing is learned: uniform, or the scenario that a column names."""
         codes = {"predefined": batch.predefined_scenario, "true": batch.true_scenario}.get(self.options.assignment)
         if codes is None:
-            return scenarios.one_hot_log(torch.full_like(batch.request_index, -1), self.scenarios)
-        return scenarios.one_hot_log(codes, self.scenarios)
+            return one_hot_log(torch.full_like(batch.request_index, -1), self.scenarios)
+        return one_hot_log(codes, self.scenarios)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
         """Eq 13, or its robust form: the gated mixture likelihood, L_A, balance and late confidence."""
         options, log_assignment = self.options, prediction.log_assignment
-        assert log_assignment is not None and prediction.scenario_logit is not None
+        assert log_assignment is not None
         assignment = log_assignment.exp()
-        if options.likelihood == "bound" and options.objective == "robust":
-            by_candidate = _by_candidate(log_assignment, batch)
-            click = objective.bound_loss(by_candidate, prediction.scenario_logit, batch.label, batch.weight)
-        else:
-            click = weighted_cross_entropy(prediction.logit, batch.label, batch.weight)
-        terms = {"click": Term(click)}
+        terms = {"click": Term(self.click_loss(prediction, batch))}
         if prediction.repeat_probability is not None and options.auxiliary:
             terms["auxiliary"] = self.auxiliary(assignment, prediction.repeat_probability, batch)
         if not self.learns_scenarios:
@@ -159,6 +176,16 @@ class Musenet(ClickModel):
         confidence = options.confidence * objective.late(self.progress, options.confidence_from)
         return terms | {"entropy": Term(objective.entropy(log_assignment), confidence)}
 
+    def click_loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """L_T: Eq 11 on the mixed logit, the likelihood of whole requests, or the bound's first term (Eq 2)."""
+        log_assignment, scenario_logit = prediction.log_assignment, prediction.scenario_logit
+        assert log_assignment is not None and scenario_logit is not None
+        if self.options.objective == "paper" or self.options.likelihood == "mixture" or self.scenarios == 1:
+            return weighted_cross_entropy(prediction.logit, batch.label, batch.weight)
+        if self.options.likelihood == "request":
+            return objective.request_loss(log_assignment, scenario_logit, batch)
+        return objective.bound_loss(_by_candidate(log_assignment, batch), scenario_logit, batch.label, batch.weight)
+
     def auxiliary(self, assignment: Tensor, repeat_probability: Tensor, batch: Batch) -> Term:
         """Eq 10, over requests, or over samples where the assignment is per candidate."""
         fraction = batch.repeat_fraction
@@ -168,9 +195,7 @@ class Musenet(ClickModel):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The metric space learns faster than the rest (DESIGN 5.2, point 5)."""
-        fast = self.metric_space.parameters() if self.learns_scenarios else ()
-        if self.learns_scenarios:
-            fast = [*fast, *self.assigner.parameters()]
+        fast = [*self.metric_space.parameters(), *self.assigner.parameters()] if self.learns_scenarios else []
         chosen = {id(p) for p in fast}
         slow = [p for p in self.parameters() if p is not self.table.weight and id(p) not in chosen]
         rate = 1.0 if self.options.objective == "paper" else self.options.metric_learning_rate
@@ -185,7 +210,7 @@ class Musenet(ClickModel):
         log_assignment, position = prediction.log_assignment, prediction.position
         assert log_assignment is not None and position is not None and prediction.scenario_logit is not None
         self.scenario_health.observe(log_assignment, position)
-        if not isinstance(self.assigner, scenarios.Prototypes) or self.options.prototypes == "gradient":
+        if not isinstance(self.assigner, Prototypes) or not self.moves_prototypes:
             return
         if self.options.objective == "paper":
             weight = log_assignment.exp()
@@ -206,7 +231,15 @@ class Musenet(ClickModel):
     def health(self) -> Health:
         """Signs of health of DESIGN 5.4 since the last call."""
         prototypes = getattr(self, "assigner", None)
-        return self.scenario_health.report(prototypes if isinstance(prototypes, scenarios.Prototypes) else None)
+        return self.scenario_health.report(prototypes if isinstance(prototypes, Prototypes) else None)
+
+    def health_state(self) -> dict[str, Tensor]:
+        """What the next `health` will speak of so far."""
+        return self.scenario_health.state()
+
+    def load_health_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `health_state` gave."""
+        self.scenario_health.load(state)
 
 
 def _by_candidate(log_assignment: Tensor, batch: Batch) -> Tensor:
@@ -229,15 +262,17 @@ def _scenario_count(options: MusenetOptions, schema: Schema) -> int:
 
 def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, inputs: Inputs) -> nn.Module:
     """The K intention modules of the asked form; a log without a repeat key has none to tell apart."""
-    form = options.form if schema.has_repeats else "plain"
+    if options.form == "auto":
+        raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
+    form: Form = options.form if schema.has_repeats else "plain"
+    shared = options.shared_score and options.objective == "robust"
 
     def build(networks: int, hidden: list[int]) -> nn.Module:
+        sizes = (networks, inputs.request_size, inputs.candidate_size, hidden)
         if form == "plain":
-            return PlainIntention(networks, inputs.request_size, inputs.candidate_size, hidden)
-        return IntentionModules(networks, inputs.request_size, inputs.candidate_size, hidden, form)
+            return PlainIntention(*sizes, shared=shared)
+        return IntentionModules(*sizes, form, shared=shared)
 
-    if form == "auto":
-        raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
     if options.parameters_of is None:
         return build(scenarios, options.hidden)
     target = _parameters(build(options.parameters_of, options.hidden))

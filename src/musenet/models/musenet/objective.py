@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from musenet.data.batches import Batch
+
 
 def mix_probabilities(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:
     """(N,) logit of sum_k a_k sigma(z_k): the paper's Eq 17, first line, with P(c|x) given by Eq 3.
@@ -39,6 +41,26 @@ def bound_loss(log_assignment: Tensor, scenario_logit: Tensor, label: Tensor, we
     each = F.binary_cross_entropy_with_logits(scenario_logit, target, reduction="none")
     each = (log_assignment.exp() * each).sum(1)
     return each.mean() if weight is None else (each * weight).mean()
+
+
+def request_loss(log_assignment: Tensor, scenario_logit: Tensor, batch: Batch) -> Tensor:
+    """-(1/N) sum_r log sum_k a_k prod_i P(y_i|x_i,k): the likelihood if all of a request lies in one scenario.
+
+    Args:
+        log_assignment: (R, K).
+        scenario_logit: (N, K).
+        batch: for labels, weights and the candidates' requests.
+    """
+    evidence = label_log_likelihood(scenario_logit, batch.label)
+    if batch.weight is not None:
+        evidence = evidence * batch.weight[:, None]
+    joint = torch.zeros_like(log_assignment).index_add(0, batch.request, evidence)
+    return -torch.logsumexp(log_assignment + joint, dim=1).sum() / batch.candidates
+
+
+def label_log_likelihood(scenario_logit: Tensor, label: Tensor) -> Tensor:
+    """(N, K) log P(y|x,k)."""
+    return F.logsigmoid(torch.where(label[:, None] > 0.5, scenario_logit, -scenario_logit))
 
 
 def auxiliary_loss(assignment: Tensor, repeat_probability: Tensor, fraction: Tensor) -> Tensor:

@@ -68,12 +68,15 @@ class Prototypes(nn.Module):
         scenarios: K.
         dimension: M.
         scale: s, by which squared distances are multiplied before the softmax of Eq 3.
+        spread: standard deviation of the first coordinates.
         learned: whether back-propagation moves the prototypes, instead of Eq 14.
     """
 
-    def __init__(self, scenarios: int, dimension: int, scale: float, *, learned: bool = False) -> None:
+    def __init__(
+        self, scenarios: int, dimension: int, scale: float, *, spread: float = 1.0, learned: bool = False
+    ) -> None:
         super().__init__()
-        self.centres = nn.Parameter(torch.randn(scenarios, dimension), requires_grad=learned)
+        self.centres = nn.Parameter(spread * torch.randn(scenarios, dimension), requires_grad=learned)
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.scale: Tensor
 
