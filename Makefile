@@ -1,0 +1,65 @@
+# make install | demo | test | lint | docs. Each installs what it needs into .venv; nothing else on the machine changes.
+# Another Python: make PYTHON=python3.12 install
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := src tests docs
+# What pytest is told, for example: make test TESTS=tests/models WORKERS=4
+TESTS ?=
+WORKERS ?= 2
+
+.PHONY: help install demo demo-docs test lint format docs clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make install    the package with all that development needs, into .venv"
+	@echo "make demo       a real log, learned scenarios, an honest table and demo/report.html: about ten minutes"
+	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
+	@echo "make lint       ruff and mypy"
+	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
+	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
+
+install: $(VENV)/.installed-dev
+
+demo: $(VENV)/.installed-report
+	$(BIN)/musenet demo configs/demo.yaml --out demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/refresh.py
+
+# Runs that a demo finished are not trained again, so this is quick after `make demo`.
+demo-docs: $(VENV)/.installed-dev
+	$(BIN)/musenet demo configs/demo.yaml --out demo --json | $(BIN)/python docs/refresh.py --demo -
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A stamp says that the extras are there, so that nothing is resolved twice. dev holds all that report holds.
+$(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
+	$(PIP) -c constraints.txt -e '.[report]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
+	$(PIP) -c constraints.txt -e '.[report,dev]'
+	@touch $@ $(VENV)/.installed-report
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "musenet needs Python 3.11 or newer: name one with make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
