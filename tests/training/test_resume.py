@@ -28,11 +28,15 @@ SOFT = planted_experiment(
     learning_rate=0.02,
 )
 HARD = SOFT.model_copy(update={"model": SOFT.model.model_copy(update={"assignment": "hard", "harden_from": 0.4})})
-IMPATIENT = SOFT.model_copy(update={"training": SOFT.training.model_copy(update={"patience": 1, "learning_rate": 0.5})})
+IMPATIENT = planted_experiment(
+    SMALL_BASE, epochs=2, validations_per_epoch=2, patience=1, checkpoint_every=2, learning_rate=1e-12
+)
+"""Learns nothing, so that the second validation, after the first epoch, is no better than the first."""
 
+PLANNED = 12
 EXPERIMENTS = {"soft": SOFT, "hard": HARD, "impatient": IMPATIENT}
 KILLS: list[tuple[str, int]] = [
-    *(("step", step) for step in random.Random(3).sample(range(1, 13), 4)),
+    *(("step", step) for step in random.Random(3).sample(range(1, PLANNED + 1), 4)),
     ("best", 1),
     ("half a file", 1),
     ("half a file", 3),
@@ -57,7 +61,7 @@ def killed(planted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
 
 def is_reached(experiment: str, point: str, call: int) -> bool:
     """The impatient run gives up before the planned steps are done."""
-    return not (experiment == "impatient" and point == "step" and call > 5)
+    return not (experiment == "impatient" and point == "step" and call > PLANNED / 2)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +82,10 @@ def test_the_killed_experiments_end_in_different_ways(killed: Path):
     """Else the suite above would prove less than it says."""
     stopped = {name: RunFolder(killed / name / "uninterrupted").read_json("training.json") for name in EXPERIMENTS}
     assert stopped["soft"]["stopped"] == "planned steps"
+    assert progress_of(killed / "soft" / "uninterrupted")["step"] == PLANNED
     assert stopped["impatient"]["stopped"] == "no better auc in 1 validations"
-    assert stopped["hard"]["best"]["step"] > 0.4 * 12
+    assert progress_of(killed / "impatient" / "uninterrupted")["step"] == PLANNED / 2
+    assert stopped["hard"]["best"]["step"] > 0.4 * PLANNED
 
 
 @pytest.mark.parametrize("at", [1, 6, 8])
