@@ -1,0 +1,224 @@
+"""Writes what is generated in the docs, so that it cannot fall behind the code; tests/test_docs.py compares.
+
+- `configs/schema.json`: the JSON schema of a configuration, for editors.
+- the tables of `docs/configuration.md`: keys, types and defaults from the option classes. What a key means is written
+  by hand in the last column and kept; a new key starts with the description that its class gives.
+- the README's block of output: `docs/demo.json`, the JSON of a demo without its times, printed as the demo prints it.
+
+    python docs/refresh.py                 all of it
+    python docs/refresh.py --demo FILE     docs/demo.json too, from `musenet demo --json` (`-`: standard input)
+"""
+
+import argparse
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from musenet.config import json_schema
+from musenet.evaluation.compare import Comparison, Row
+from musenet.evaluation.comparison_table import show
+from musenet.evaluation.intervals import Interval
+from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
+README, DEMO = ROOT / "README.md", ROOT / "docs" / "demo.json"
+TIMES = ("samples_per_second",)
+"""Keys of the demo's JSON that are another machine's business."""
+
+_TABLE = re.compile(r"(<!-- options: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- demo:begin -->\n)(.*?)(<!-- demo:end -->)", re.DOTALL)
+_HEAD = "| key | type | default | meaning |\n|---|---|---|---|\n"
+
+
+def schema_text() -> str:
+    """What `configs/schema.json` holds."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def configuration_text(text: str) -> str:
+    """`docs/configuration.md` with its tables made anew; meanings that were written by hand are kept."""
+    tables = _Tables(text)
+
+    def table(found: re.Match[str]) -> str:
+        return found[1] + _HEAD + "".join(tables.rows(found[2], dict(_meanings(found[3])))) + found[4]
+
+    return _TABLE.sub(table, text)
+
+
+def documented_classes(text: str) -> list[str]:
+    """The option classes that have a table in `docs/configuration.md`."""
+    return [found[2] for found in _TABLE.finditer(text)]
+
+
+def readme_text(text: str, demo: dict[str, Any]) -> str:
+    """The README with its block of output as this demo printed it."""
+    return _BLOCK.sub(lambda found: f"{found[1]}```text\n{demo_text(demo)}```\n{found[3]}", text)
+
+
+def readme_block(text: str) -> str:
+    """What stands between the README's markers."""
+    found = _BLOCK.search(text)
+    assert found is not None, "README.md has lost its markers"
+    return found[2]
+
+
+def demo_text(demo: dict[str, Any]) -> str:
+    """What `musenet demo` printed, times elided, from its JSON."""
+    printed = io.StringIO()
+    console = Console(file=printed, width=80, highlight=False)
+    show(comparison_of(demo["comparison"]), console)
+    console.print()
+    show_portraits([_portrait(portrait) for portrait in demo["scenarios"]], console)
+    lines = [re.sub(r"nan$", "  …", line.rstrip()) for line in printed.getvalue().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def without_times(content: Any) -> Any:
+    """The same JSON, what depends on the machine's speed left out."""
+    if isinstance(content, dict):
+        return {key: None if key in TIMES else without_times(value) for key, value in content.items()}
+    return [without_times(value) for value in content] if isinstance(content, list) else content
+
+
+def comparison_of(content: dict[str, Any]) -> Comparison:
+    """The comparison that `Comparison.to_json` gave."""
+    return Comparison(**content | {"models": [_row(row) for row in content["models"]]})
+
+
+def _row(content: dict[str, Any]) -> Row:
+    metrics, per_seed, rest = {}, {}, {}
+    for key, value in content.items():
+        if isinstance(value, dict) and "per_seed" in value:
+            metrics[key] = _interval(value | {"value": value["mean"]})
+            per_seed[key] = value["per_seed"]
+        else:
+            rest[key] = value
+    rest |= {"rela_impr": _interval(content["rela_impr"]), "difference_to": _numbers(content["difference_to"])}
+    rest |= dict.fromkeys(TIMES, math.nan)
+    return Row(metrics=metrics, per_seed=per_seed, **rest)
+
+
+def _portrait(content: dict[str, Any]) -> Portrait:
+    rates = {key: _interval(content[key]) for key in content if key.startswith(("repeat_share", "click_rate"))}
+    contrasts = {
+        "numbers": [NumericContrast(**number) for number in content["numbers"]],
+        "values": [ValueContrast(**value) for value in content["values"]],
+    }
+    return Portrait(**content | rates | contrasts)
+
+
+def _interval(content: dict[str, Any]) -> Interval:
+    numbers = _numbers(content)
+    return Interval(numbers["value"], numbers["low"], numbers["high"])
+
+
+def _numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no not-a-number: it stands as null."""
+    return {key: math.nan if value is None else value for key, value in content.items()}
+
+
+def _meanings(table: str) -> Iterator[tuple[str, str]]:
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if len(cells) == 4 and cells[0].startswith("`"):
+            yield cells[0].strip("`"), cells[3]
+
+
+class _Tables:
+    """Turns option classes into tables whose types link to the tables of other classes.
+
+    Args:
+        text: the Markdown, for its headings.
+    """
+
+    def __init__(self, text: str) -> None:
+        schema = json_schema()
+        self.classes: dict[str, dict[str, Any]] = schema["$defs"] | {"Experiment": schema}
+        self.links: dict[str, str] = {}
+        heading = ""
+        for line in text.splitlines():
+            if line.startswith("#"):
+                heading = line.lstrip("# ")
+            elif found := re.match(r"<!-- options: (\w+) -->", line):
+                self.links[found[1]] = f"[{heading.replace('`', '')}](#{slug(heading)})"
+
+    def rows(self, name: str, meanings: dict[str, str]) -> Iterator[str]:
+        """A class's keys in order."""
+        required = self.classes[name].get("required", [])
+        for key, value in self.classes[name]["properties"].items():
+            default = "required" if key in required else _default(value)
+            meaning = meanings.get(key) or value.get("description", "")
+            yield f"| `{key}` | {self.type(value)} | {default} | {meaning} |\n"
+
+    def type(self, value: dict[str, Any]) -> str:
+        """A JSON schema in words."""
+        if "$ref" in value:
+            return self.links[value["$ref"].rsplit("/", 1)[-1]]
+        members = [member for member in value.get("anyOf", value.get("oneOf", [])) if member.get("type") != "null"]
+        if [member.get("type") for member in members] == ["number", "string"] and "const" not in members[1]:
+            return "duration"
+        if members:
+            return " or ".join(dict.fromkeys(self.type(member) for member in members))
+        if choices := [value["const"]] if "const" in value else value.get("enum", []):
+            return ", ".join(f"`{choice}`" for choice in choices)
+        if "additionalProperties" in str(value.get("items")):
+            return "list of columns, as below"
+        for part, words in (("items", "list of"), ("additionalProperties", "by name:")):
+            if isinstance(value.get(part), dict):
+                return f"{words} {self.type(value[part])}"
+        return _PLAIN[value.get("format", value["type"])] + _bounds(value)
+
+
+_PLAIN = {
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "`true`, `false`",
+    "string": "text",
+    "date-time": "date or time",
+}
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip("# ").lower()).replace(" ", "-")
+
+
+def _default(value: dict[str, Any]) -> str:
+    default = value.get("default")
+    if isinstance(default, dict) or "$ref" in value:
+        return "its own"
+    return "–" if default is None else f"`{json.dumps(default)}`".replace('"', "")
+
+
+def _bounds(value: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    found = [f"{sign} {value[key]:g}" for key, sign in signs.items() if key in value]
+    return f" {', '.join(found)}" if found else ""
+
+
+def main() -> None:
+    """Write everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--demo", metavar="FILE", help="the output of `musenet demo --json`; `-`: standard input")
+    chosen = parser.parse_args()
+    if chosen.demo is not None:
+        text = sys.stdin.read() if chosen.demo == "-" else Path(chosen.demo).read_text(encoding="utf-8")
+        last = json.loads(text.strip().splitlines()[-1])
+        DEMO.write_text(json.dumps(without_times(last), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    CONFIGURATION.write_text(configuration_text(CONFIGURATION.read_text(encoding="utf-8")), encoding="utf-8")
+    if DEMO.is_file():
+        demo = json.loads(DEMO.read_text(encoding="utf-8"))
+        README.write_text(readme_text(README.read_text(encoding="utf-8"), demo), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
