@@ -163,14 +163,12 @@ class _Tables:
         if "$ref" in value:
             return self.links[value["$ref"].rsplit("/", 1)[-1]]
         members = [member for member in value.get("anyOf", value.get("oneOf", [])) if member.get("type") != "null"]
-        if [member.get("type") for member in members] == ["number", "string"] and "const" not in members[1]:
-            return "duration"
+        if special := _special(value, members):
+            return special
         if members:
             return " or ".join(dict.fromkeys(self.type(member) for member in members))
         if choices := [value["const"]] if "const" in value else value.get("enum", []):
             return ", ".join(f"`{choice}`" for choice in choices)
-        if "additionalProperties" in str(value.get("items")):
-            return "list of columns, as below"
         for part, words in (("items", "list of"), ("additionalProperties", "by name:")):
             if isinstance(value.get(part), dict):
                 return f"{words} {self.type(value[part])}"
@@ -184,6 +182,13 @@ _PLAIN = {
     "string": "text",
     "date-time": "date or time",
 }
+
+
+def _special(value: dict[str, Any], members: list[dict[str, Any]]) -> str | None:
+    """What has a name of its own."""
+    if [member.get("type") for member in members] == ["number", "string"] and "const" not in members[1]:
+        return "duration"
+    return "list of columns, as below" if "additionalProperties" in str(value.get("items")) else None
 
 
 def slug(heading: str) -> str:
