@@ -43,6 +43,7 @@ def plain_intention(
 ) -> tuple[Tensor, Tensor]:
     """(N, K) logits and (R, K) repeat probabilities, candidate by candidate and scenario by scenario."""
     intention, repeat, explore = (networks_of(part) for part in (modules.intention, modules.repeat, modules.explore))
+    shared = networks_of(modules.shared.score)[0] if modules.shared is not None else None
     logits = torch.empty(len(candidate), len(intention))
     for n, row in enumerate(candidate):
         of = request[batch.request[n]]
@@ -50,6 +51,7 @@ def plain_intention(
             mode = network(of).item()
             repeats = bool(batch.repeat_indicator[n])
             score = (repeat if repeats else explore)[k](torch.cat([of, row])).item()
+            score += shared(torch.cat([of, row])).item() if shared is not None else 0.0
             logits[n, k] = combine(mode if repeats else -mode, score, modules.form)
     probability = torch.cat([torch.sigmoid(network(request)) for network in intention], dim=1)
     return logits, probability.detach()

@@ -51,8 +51,9 @@ def test_the_forms_read_eq_5_and_9_as_the_design_says():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(form: Form):
-    modules = IntentionModules(3, request=5, candidate=4, hidden=[7, 6], form=form)
+@pytest.mark.parametrize("shared", [False, True])
+def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(form: Form, shared: bool):
+    modules = IntentionModules(3, request=5, candidate=4, hidden=[7, 6], form=form, shared=shared)
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     expected_logits, expected_probability = plain_intention(modules, request, candidate, batch, by_hand)
@@ -72,11 +73,14 @@ def test_the_branch_that_the_indicator_excludes_learns_nothing(indicator: bool, 
         assert learns == (name != idle)
 
 
-def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability():
-    modules = PlainIntention(3, request=5, candidate=4, hidden=[7])
+@pytest.mark.parametrize("shared", [False, True])
+def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability(shared: bool):
+    modules = PlainIntention(3, request=5, candidate=4, hidden=[7], shared=shared)
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     assert probability is None
     whole = torch.cat([request[batch.request], candidate], dim=1)
     expected = torch.cat([network(whole) for network in networks_of(modules.score)], dim=1)
+    if modules.shared is not None:
+        expected = expected + networks_of(modules.shared.score)[0](whole)
     torch.testing.assert_close(logits, expected)

@@ -38,8 +38,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one-scenario": SMALL_MUSENET | {"scenarios": 1},
     "wide": SMALL_MUSENET | {"scenarios": 1, "parameters_of": 3},
     "scale-auto": SMALL_MUSENET | {"scale": "auto"},
-    "prototypes-by-gradient": SMALL_MUSENET | {"prototypes": "gradient"},
+    "prototypes-by-eq-14": SMALL_MUSENET | {"prototypes": "posterior"},
+    "mixture": SMALL_MUSENET | {"likelihood": "mixture"},
     "bound": SMALL_MUSENET | {"likelihood": "bound"},
+    "nothing-shared": SMALL_MUSENET | {"shared_score": False},
+    "plain-nothing-shared": SMALL_MUSENET | {"form": "plain", "shared_score": False},
     "late-confidence": SMALL_MUSENET | {"confidence": 0.02},
     "without-ids": SMALL_MUSENET | {"ids": []},
 }
@@ -196,8 +199,8 @@ def test_gradients_flow_to_everything_that_learns(variant: str, progress: float,
     names = {name for name, p in model.named_parameters() if id(p) in learning}
     idle = [name for name in names if not bool((learning_gradient(model, name) != 0).any())]
     assert idle == []
-    by_eq_14 = {"assigner.centres"} if VARIANTS[variant].get("prototypes") != "gradient" else set()
-    assert set(dict(model.named_parameters())) - names <= {"table.weight"} | by_eq_14
+    by_eq_14 = {"assigner.centres"} if variant in ("paper-soft", "paper-hard", "prototypes-by-eq-14") else set()
+    assert set(dict(model.named_parameters())) - names == {"table.weight"} | by_eq_14
     assert model.table.values is not None
     assert model.table.values.grad is not None
     assert bool((model.table.values.grad[1:] != 0).any(1).float().mean() > 0.3)

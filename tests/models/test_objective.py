@@ -1,6 +1,7 @@
 """MUSENET's objective (Eq 10 to 13 and DESIGN 5.2) against numbers worked out by hand with plain floats."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from musenet.models.layers import weighted_cross_entropy
 from musenet.models.musenet import objective
+from planted import hand_made_batch
 
 ASSIGNMENT = [[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]
 SCENARIO_LOGIT = [[1.5, -0.5, 0.2], [-2.0, 0.3, 1.0]]
@@ -113,6 +115,21 @@ def test_bound_is_no_smaller_than_the_mixture_likelihood():
     log_assignment, logits, label = log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT), torch.tensor(LABEL)
     mixture = weighted_cross_entropy(objective.mix_probabilities(log_assignment, logits), label, None)
     assert objective.bound_loss(log_assignment, logits, label, None) > mixture
+
+
+@pytest.mark.parametrize("weight", [None, [0.5, 3.0, 2.0]])
+def test_request_loss_is_the_likelihood_of_whole_requests(weight: list[float] | None):
+    logits, label = [[1.5, -0.5, 0.2], [-2.0, 0.3, 1.0], [0.4, 0.0, -1.0]], [1.0, 0.0, 1.0]
+    evidence = [[sigmoid(z if y else -z) for z in row] for row, y in zip(logits, label, strict=True)]
+    powers = weight or [1.0] * 3
+    likelihoods = []
+    for r, own in enumerate([[0, 1], [2]]):
+        products = [math.prod(evidence[n][k] ** powers[n] for n in own) for k in range(3)]
+        likelihoods.append(sum(a * p for a, p in zip(ASSIGNMENT[r], products, strict=True)))
+    expected = -sum(math.log(likelihood) for likelihood in likelihoods) / 3
+    batch = replace(hand_made_batch(), weight=None if weight is None else torch.tensor(weight))
+    loss = objective.request_loss(log_of(ASSIGNMENT), torch.tensor(logits), batch)
+    assert loss.item() == pytest.approx(expected)
 
 
 def test_auxiliary_loss_is_eq_10_with_its_sign_mended():

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.training.optimizers import LazyAdam
+from musenet.training.optimizers import LazyAdam, Optimizers
+from planted import HAND_MADE_SCHEMA, hand_made_batch
 
 ROWS, SIZE, RATE = 30, 4, 0.01
 
@@ -90,3 +92,23 @@ def test_a_step_without_gradient_changes_nothing(looked_up: bool):
     optimizer.step()
     assert optimizer.steps == 0
     assert torch.equal(table.weight, before)
+
+
+def first_step(share: float) -> tuple[Tensor, Tensor]:
+    """By how much the first step at this share of the rates moves the table and the last bias."""
+    torch.manual_seed(0)
+    model, batch = BaseModel(BaseModelOptions(embedding=2, hidden=[4]), HAND_MADE_SCHEMA), hand_made_batch()
+    optimizers = Optimizers(model, 0.1, 0.01)
+    bias = model.mlp.mlp.rest[-1].get_parameter("bias")
+    table, before = model.table.weight.clone(), bias.detach().clone()
+    model.losses(model(batch), batch)["click"].value.backward()
+    optimizers.step(share)
+    return (model.table.weight - table).abs().amax(), (bias.detach() - before).abs().amax()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_a_step_at_a_share_of_the_rates(share: float):
+    """Adam's first step is as long as the learning rate."""
+    table, bias = first_step(share)
+    assert float(table) == pytest.approx(0.01 * share, rel=1e-3)
+    assert float(bias) == pytest.approx(0.1 * share, rel=1e-3)

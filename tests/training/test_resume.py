@@ -26,6 +26,7 @@ SOFT = planted_experiment(
     checkpoint_every=2,
     unseen_rate=0.1,
     learning_rate=0.02,
+    final_learning_rate=0.3,
 )
 HARD = SOFT.model_copy(update={"model": SOFT.model.model_copy(update={"assignment": "hard", "harden_from": 0.4})})
 IMPATIENT = planted_experiment(
