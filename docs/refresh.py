@@ -75,8 +75,8 @@ def demo_text(demo: dict[str, Any]) -> str:
     printed = io.StringIO()
     console = Console(file=printed, width=80, highlight=False)
     show(comparison_of(demo["comparison"]), console)
-    console.print()
     show_portraits([_portrait(portrait) for portrait in demo["scenarios"]], console)
+    console.print(f"The report: {demo['report']}", markup=False, soft_wrap=True)
     lines = [re.sub(r"nan$", "  …", line.rstrip()) for line in printed.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 
@@ -107,7 +107,7 @@ def _row(content: dict[str, Any]) -> Row:
 
 
 def _portrait(content: dict[str, Any]) -> Portrait:
-    rates = {key: _interval(content[key]) for key in content if key.startswith(("repeat_share", "click_rate"))}
+    rates = {key: _interval(value) for key, value in content.items() if isinstance(value, dict)}
     contrasts = {
         "numbers": [NumericContrast(**number) for number in content["numbers"]],
         "values": [ValueContrast(**value) for value in content["values"]],

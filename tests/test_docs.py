@@ -1,0 +1,271 @@
+"""The docs keep step with the code: commands, options, keys, the README's block, links."""
+
+import importlib.util
+import io
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+
+from musenet import __version__, api
+from musenet.cli import app
+from musenet.config import load_experiment
+from musenet.evaluation.compare import Comparison, Row
+from musenet.evaluation.comparison_table import columns, show
+from musenet.evaluation.evaluate import Evaluation
+from musenet.evaluation.intervals import Interval
+from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.evaluation.scenario_figures import ScenarioFigures
+from musenet.files import plain
+from musenet.training.loop import TrainingResult
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def load_refresh() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("refresh", ROOT / "docs" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh = load_refresh()
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def documented_commands() -> dict[str, str]:
+    """What docs/commands.md says of each command, by its name."""
+    found: dict[str, str] = {}
+    for part in read("docs/commands.md").split("\n## ")[1:]:
+        head, _, body = part.partition("\n")
+        if head.startswith("musenet "):
+            found[" ".join(word for word in head.split()[1:] if re.fullmatch(r"[a-z-]+", word))] = body
+    return found
+
+
+def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def published_keys(command: str) -> set[str]:
+    """Every key in the JSON that docs/commands.md shows for a command."""
+    blocks = re.findall(r"```json\n(.*?)```", documented_commands()[command], re.DOTALL)
+    return {key for block in blocks for key in _keys(json.loads(block))}
+
+
+def _keys(content: Any) -> Iterator[str]:
+    if isinstance(content, dict):
+        yield from content
+    for value in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        yield from _keys(value)
+
+
+def names(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind)}
+
+
+def test_the_documented_commands_are_those_there_are():
+    assert sorted(documented_commands()) == sorted(name for name, _ in commands())
+
+
+@pytest.mark.parametrize("command", [name for name, _ in commands()])
+def test_every_option_is_documented(command: str):
+    options = [opt for param in dict(commands())[command].params for opt in param.opts if opt.startswith("--")]
+    shown = re.findall(r"^\| `(--[\w-]+)` \|", documented_commands()[command], re.MULTILINE)
+    assert sorted(shown) == sorted(option for option in options if option != "--help")
+
+
+def test_published_json_keys_are_documented():
+    assert published_keys("train") >= names(TrainingResult)
+    assert published_keys("evaluate") >= (names(Evaluation) | names(ScenarioFigures)) - {"metrics"}
+    assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"metrics"}
+    assert published_keys("scenarios") >= names(Portrait)
+
+
+def test_the_python_calls_of_the_docs_exist():
+    shown = re.findall(r"^(?:\w+ = |print\()?musenet\.(\w+)\(", read("docs/commands.md"), re.MULTILINE)
+    assert shown
+    assert all(hasattr(api, name) for name in shown)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_ready_configurations_are_valid(config: Path):
+    assert load_experiment(config).name
+
+
+def test_the_schema_is_that_of_the_code():
+    assert read("configs/schema.json") == refresh.schema_text(), "run `make docs`"
+
+
+def test_the_tables_of_keys_are_those_of_the_code():
+    text = read("docs/configuration.md")
+    assert text == refresh.configuration_text(text), "run `make docs`"
+    assert sorted(refresh.documented_classes(text)) == sorted(
+        [*json.loads(refresh.schema_text())["$defs"], "Experiment"]
+    )
+    assert not re.findall(r"^\| `\w+` \|.*\|  \|$", text, re.MULTILINE), "keys without a meaning"
+
+
+def test_options_that_the_models_page_speaks_of_exist():
+    schema = json.loads(refresh.schema_text())["$defs"]
+    known = {key for definition in schema.values() for key in definition.get("properties", {})}
+    part = read("docs/model.md").split("## Options, and when to change them")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]*`) \|", part, re.MULTILINE)
+    shown = {name for cell in cells for name in re.findall(r"`\.?([\w.]+)`", cell)}
+    assert {name.rsplit(".", 1)[-1] for name in shown} <= known
+    assert set(schema["MusenetOptions"]["properties"]) - {"name", "objective"} <= {
+        name.split(".", 1)[0] for name in shown
+    }
+
+
+def test_the_ablations_and_controls_of_the_models_page_are_valid():
+    part = read("docs/model.md").split("## Ablations and controls")[1]
+    shown = re.findall(r"^\| [^|]+ \| `(\{name: [^`]*\})`", part, re.MULTILINE)
+    assert len(shown) == 15
+    for model in shown:
+        load_experiment(ROOT / "configs" / "hotels.yaml", [f"model={model}"])
+
+
+@pytest.fixture
+def demo() -> dict[str, Any]:
+    """The JSON that the last demo left in the docs."""
+    if not refresh.DEMO.is_file():
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail("docs/demo.json is missing: run `make demo-docs`")
+        pytest.skip("the demo's output is not in the docs yet")
+    content: dict[str, Any] = json.loads(refresh.DEMO.read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_readmes_block_is_what_the_demo_prints(demo: dict[str, Any]):
+    assert refresh.readme_block(read("README.md")) == f"```text\n{refresh.demo_text(demo)}```\n", "run `make demo-docs`"
+
+
+def test_the_demo_in_the_docs_is_that_of_its_configuration(demo: dict[str, Any]):
+    experiment = load_experiment(ROOT / "configs" / "demo.yaml")
+    comparison, options = refresh.comparison_of(demo["comparison"]), experiment.compare
+    assert comparison.data == experiment.name
+    assert [row.name for row in comparison.models] == list(options.models)
+    assert comparison.seeds == list(range(experiment.seed, experiment.seed + options.seeds))
+    first = next(iter(options.models))
+    assert (comparison.reference, comparison.base) == (options.reference or first, options.base or first)
+    block = refresh.readme_block(read("README.md"))
+    for head in columns(comparison):
+        assert all(line in block for line in head.split("\n"))
+    assert refresh.without_times(demo) == demo, "times of one machine"
+
+
+def row(name: str, **changes: Any) -> Row:
+    interval = Interval(0.7, 0.65, math.nan)
+    shown = ("auc", "gauc", "logloss", "calibration_ratio", "calibration_error")
+    content: dict[str, Any] = {
+        "name": name,
+        "metrics": dict.fromkeys(shown, interval),
+        "per_seed": {metric: [0.7] for metric in shown},
+        "rela_impr": interval,
+        "difference_to": {"model": "base [b]", "value": 0.01, "low": 0.0, "high": math.nan, "p": 0.5},
+        "valid_auc": 0.7,
+        "parameters": 10,
+        "parameters_outside_embedding": 5,
+        "samples_per_second": 123_456.0,
+        "recovery": None,
+        "agreement": None,
+        "mean_max_probability": None,
+        "runs": ["demo/base/seed-1"],
+    }
+    return Row(**content | changes)
+
+
+def test_a_demos_json_prints_what_the_demo_printed():
+    """Numbers that are not defined and names like markup included; only times are elided."""
+    comparison = Comparison("shop", [1], "as shown", "base [b]", "base [b]", 100, 10, [row("base [b]"), row("musenet")])
+    interval = Interval(0.1, 0.05, 0.2)
+    rates = {field.name: interval for field in fields(Portrait) if field.type is Interval}
+    numbers = [NumericContrast("days_ahead", "requests", 0.5)]
+    values = [ValueContrast("stars", "clicked", "5", 0.4, 0.2, 2.0, 30.0)]
+    portrait = Portrait(
+        scenario=0, requests=5.0, share=0.5, repeat_probability=None, numbers=numbers, values=values, **rates
+    )
+    printed = io.StringIO()
+    console = Console(file=printed, width=80)
+    show(comparison, console)
+    show_portraits([portrait], console)
+    console.print("The report: report.html")
+    told = plain(api.Demo(comparison, [portrait], Path("report.html")).to_json())
+    text = refresh.demo_text(refresh.without_times(json.loads(json.dumps(told))))
+    assert text.split() == printed.getvalue().replace("123,456", "…").split()
+    assert not [line for line in text.splitlines() if line != line.rstrip() or len(line) > 80]
+
+
+def test_readme_of_a_new_demo_replaces_the_block_alone():
+    before = "a\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nb\n"
+    demo = {"comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"}, "scenarios": []}
+    demo["report"] = "demo/report.html"
+    demo["comparison"] |= {"impressions": 0, "users": 0, "models": []}
+    after = refresh.readme_text(before, demo)
+    assert after.startswith("a\n<!-- demo:begin -->\n```text\n")
+    assert after.endswith("```\n<!-- demo:end -->\nb\n")
+    assert "old" not in after
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path):
+    for target in LINK.findall(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page if not name else (page.parent / name).resolve()
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ .*$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {refresh.slug(heading) for heading in headings}, f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_that_pages_name_exist(page: Path):
+    named = re.findall(r"`((?:src|tests|configs|docs|benchmarks)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8"))
+    made = {"configs/demo.yaml", "docs/demo.json"}  # tested above
+    assert not [name for name in named if name not in made and "<" not in name and not (ROOT / name).exists()]
+
+
+def test_every_page_is_reached_from_the_readme():
+    linked = {Path(link.split("#")[0]).name for link in LINK.findall(read("README.md"))}
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_the_changelog_begins_with_this_version():
+    first = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__
+
+
+def test_constraints_pin_every_dependency_exactly():
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    asked = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines), "no local versions, no addresses"
+    pinned = {line.split("==")[0] for line in lines}
+    wanted = {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=~! ]", name)[0]).lower() for name in asked}
+    assert wanted <= pinned
