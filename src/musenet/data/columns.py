@@ -105,6 +105,8 @@ def _past_columns(finder: "_Finder", recipe: Recipe) -> tuple[dict[str, Relation
 class _Finder:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+        # Databases take columns that differ only in case for one.
+        self.spellings: dict[str, str] = {}
         relations: dict[Relation, ir.Table | None] = {
             "impressions": tables.impressions,
             # A log without events has its own earlier positives as events.
@@ -124,8 +126,13 @@ class _Finder:
 
     def find(self, name: str, where: str, *relations: Relation) -> Relation:
         column = role_name(self.tables, name)
+        if column == name and name.startswith("_"):
+            raise DataError(f"{where}: '{name}' begins with '_', as only musenet's own columns may: rename it")
+        other = self.spellings.setdefault(column.lower(), column)
+        if other != column:
+            raise DataError(f"{where}: columns '{other}' and '{name}' differ only in case: rename one of them")
         for relation in relations:
-            if column in self.names[relation] and (column == name) != (column in ROLES):
+            if column in self.names[relation] and (column == name or column in ROLES):
                 return relation
         known = sorted(set().union(*(self.names[relation] for relation in relations)) - set(ROLES))
         places = " or ".join(relation for relation in relations if self.names[relation])

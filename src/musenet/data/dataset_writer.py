@@ -21,7 +21,7 @@ from musenet.data.encoding import (
     write_buckets,
     write_column,
 )
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, join
 from musenet.data.features import FloatArray, NumericTransform, fit_numeric
 from musenet.data.fields import FOLDERS, PlannedField
 from musenet.data.relations import (
@@ -30,7 +30,6 @@ from musenet.data.relations import (
     REPEAT_LAST,
     REPEATS_BEFORE,
     Relations,
-    join,
 )
 from musenet.data.repeats import AGAIN
 from musenet.data.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import ibis.expr.types as ir
 
 from musenet.data.columns import Relation
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, join
 from musenet.data.plain import plain
 from musenet.data.requests import VARIES, number_rows
 from musenet.errors import DataError
@@ -45,16 +45,11 @@ def number_entities(
     if relation is not None and own:
         _check_unique(engine, relation, id_name)
         described = relation.select(id_name, **{name: plain(relation[name], name) for name in own})
-        result = _look_up(result, described, id_name)
+        result = join(result, described, [id_name], "left")
     shown = [name for name, origin in attributes.items() if origin == "impressions"]
     if shown:
-        result = _look_up(result, _from_impressions(engine, impressions, id_name, shown), id_name)
+        result = join(result, _from_impressions(engine, impressions, id_name, shown), [id_name], "left")
     return engine.store(f"known{id_name}s", number_rows(result, row_name, [id_name], first=1))
-
-
-def _look_up(table: ir.Table, described: ir.Table, id_name: str) -> ir.Table:
-    joined = table.left_join(described, id_name)
-    return joined.drop(f"{id_name}_right") if f"{id_name}_right" in joined.columns else joined
 
 
 def _check_unique(engine: Engine, relation: ir.Table, id_name: str) -> None:

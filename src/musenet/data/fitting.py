@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ibis.expr.types as ir
 
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, join
 from musenet.data.fields import PlannedField
-from musenet.data.relations import SHOWN_WEIGHT, Relations, join
+from musenet.data.relations import SHOWN_WEIGHT, Relations
 from musenet.data.requests import IMPRESSIONS, ITEM_ROW, PERIOD, USER_ROW
 from musenet.data.tables import TIME
 from musenet.data.vocabulary import Occurrences, Vocabulary, fit_vocabulary, never_trained

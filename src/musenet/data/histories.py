@@ -7,7 +7,7 @@ import ibis
 import ibis.expr.types as ir
 from pydantic import Field
 
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, join
 from musenet.data.plain import plain
 from musenet.data.requests import REQUEST_ROW, USER_ROW
 from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, ROLES, TIME, USER, CleaningRule, Tables
@@ -93,10 +93,8 @@ def collect_events(
     distinct = counted.distinct()
     looked_up = [name for name, origin in attributes.items() if origin == "items"]
     if looked_up:
-        distinct = distinct.left_join(items.select(ITEM, *looked_up), ITEM)
-        distinct = distinct.drop(f"{ITEM}_right") if f"{ITEM}_right" in distinct.columns else distinct
-    rowed = distinct.inner_join(users.select(USER, USER_ROW), USER)
-    rowed = rowed.drop(USER, *(name for name in rowed.columns if name == f"{USER}_right"))
+        distinct = join(distinct, items.select(ITEM, *looked_up), [ITEM], "left")
+    rowed = join(distinct, users.select(USER, USER_ROW), [USER]).drop(USER)
     stored = engine.store("events", rowed)
     rules = [
         CleaningRule("events", "without user or time", incomplete, dropped=True),

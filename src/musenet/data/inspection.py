@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from musenet.data.checks import OWN_EVENT_SECONDS, FeatureCheck, OwnEvents, PeriodCheck
 from musenet.data.dataset import MISSING, UNSEEN, Field, Period, Split
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, join
 from musenet.data.fields import FOLDERS
 from musenet.data.histories import COUNT, Before, before
-from musenet.data.relations import join
 from musenet.data.requests import ITEM_ROW, REQUEST_ROW, USER_ROW
 from musenet.data.tables import ITEM, LABEL, MICROSECONDS, TIME
 from musenet.metrics import auc

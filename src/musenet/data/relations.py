@@ -1,6 +1,6 @@
 """The relational half of preparation: from a source's tables to ordered users, items, events, requests, candidates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import ibis
@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from musenet.data.columns import Columns, resolve_columns
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, join
 from musenet.data.entities import number_entities
 from musenet.data.histories import COUNT as EVENTS_BEFORE
 from musenet.data.histories import IN_HISTORY, IN_REPEATS, LAST, Before, collect_events, history_lengths, raw_events
@@ -120,12 +120,6 @@ def _number_requests(
     kept = join(timed.filter(timed[PERIOD].notnull()), users.select(USER, USER_ROW), [USER])
     order = [PERIOD, TIME, USER, *([REQUEST] if REQUEST in kept.columns else [])]
     return engine.store("requests", number_rows(kept, REQUEST_ROW, order)), [rule] if rule.rows else []
-
-
-def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: str = "inner") -> ir.Table:
-    """A join on equal columns that keeps the left ones alone."""
-    joined = left.join(right, list(on), how=how, lname="", rname="{name}_of_right")
-    return joined.drop(*(name for name in joined.columns if name.endswith("_of_right")))
 
 
 def _shown(impressions: ir.Table, requests: ir.Table, items: ir.Table, columns: Columns) -> ir.Table:
