@@ -232,6 +232,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_log_without_any_event_is_prepared(tmp_path: Path) -> None:
+    log = random_log(1)
+    assert log.events is not None
+    none = log.but(events=log.events.clear())
+    history, repeat = {"columns": ["item_id", "city"]}, {"key": ["item_id"]}
+    dataset = prepare(MemorySource(none), recipe(history=history, repeat=repeat), tmp_path / "dataset").dataset
+    assert dataset.manifest.events == 0
+    assert not np.any(dataset.column("candidates/repeat_indicator"))
+    assert np.all(np.isnan(dataset.column("candidates/repeat_recency")))
+    assert np.all(np.isnan(dataset.column("requests/repeat_fraction")))
+    batch = BatchBuilder(dataset).build(np.arange(5))
+    assert batch.history_codes.shape == (0, 2)
+
+
 def batch_inputs(dataset: Dataset, requests: np.ndarray) -> list[np.ndarray]:
     """Everything a model sees of these requests, as rows of the embedding table and numbers."""
     batch: Batch = BatchBuilder(dataset, fixed_positions=False).build(requests)

@@ -80,7 +80,9 @@ class Manifest(_Part):
     timezone: str
     negative_sampling_rate: float
     users: int
+    """Known users; users/ has a row more, the unseen one."""
     items: int
+    """Known items; items/ has a row more, the unseen one."""
     events: int
     requests: int
     candidates: int

@@ -1,5 +1,6 @@
 """From ordered relations to `.npy` columns, a million rows at a time."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,13 @@ class PlainColumn:
 def create_column(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """A new `.npy` file of this shape, mapped into memory to be filled."""
     folder.mkdir(exist_ok=True)
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+    file = folder / f"{name}.npy"
+    array: NDArray[Any] = np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    # A disk that fills up while a mapped file is written kills the process: take the space now, or raise.
+    if hasattr(os, "posix_fallocate"):
+        with file.open("rb+") as handle:
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return array
 
 
 def write_column(folder: Path, name: str, values: NDArray[Any]) -> None:

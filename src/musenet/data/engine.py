@@ -76,14 +76,18 @@ def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: Literal["inner
 
 
 def available_memory() -> int:
-    """Bytes of memory that are free or can be freed, 4 GiB where the system does not say."""
+    """Bytes of memory that are free or can be freed, within a container's limit; 4 GiB where the system does not say."""
+    free = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                free.append(int(line.split()[1]) * 1024)
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        if limit != "max":
+            free.append(max(int(limit) - int(used), 1 << 28))
     except OSError:
         pass
-    return 4 << 30
+    return min(free, default=4 << 30)
 
 
 @contextmanager
