@@ -76,7 +76,7 @@ def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: Literal["inner
 
 
 def available_memory() -> int:
-    """Bytes of memory that are free or can be freed, within a container's limit; 4 GiB where the system does not say."""
+    """Bytes of memory that can be had, within a container's limit; 4 GiB where the system does not say."""
     free = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
