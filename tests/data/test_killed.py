@@ -88,10 +88,13 @@ def test_killed_while_replacing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")])
+def test_an_interrupt_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    """Ctrl-C, also as the database passes it on."""
+
     def interrupt(step: str) -> None:
         if step == "encoding":
-            raise KeyboardInterrupt
+            raise error
 
     with pytest.raises(KeyboardInterrupt):
         prepare(MemorySource(random_log(5)), recipe(), tmp_path / "out", progress=interrupt)

@@ -105,11 +105,12 @@ def open_engine(folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def disk_full_explained(folder: Path) -> Iterator[None]:
-    """Turn a full disk or exhausted memory into one sentence.
+def failures_explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk or exhausted memory into one sentence, and an interrupted query into Ctrl-C.
 
     Raises:
         UserError: saying which folder's disk is full, or that memory did not suffice.
+        KeyboardInterrupt: where the database caught it first.
     """
     try:
         yield
@@ -117,7 +118,9 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(f"the disk that holds {folder} is full: free some space and prepare again") from error
-    except duckdb.Error as error:
+    except (duckdb.Error, RuntimeError) as error:
+        if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
         if _NO_SPACE.search(str(error)):
             raise UserError(f"the disk that holds {folder} is full: free some space and prepare again") from error
         if isinstance(error, duckdb.OutOfMemoryException):

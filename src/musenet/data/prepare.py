@@ -13,7 +13,7 @@ from musenet.data.columns import role_name
 from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
 from musenet.data.dataset_writer import DatasetWriter
 from musenet.data.encoding import check_types, split_texts
-from musenet.data.engine import Engine, disk_full_explained, open_engine
+from musenet.data.engine import Engine, failures_explained, open_engine
 from musenet.data.fields import PlannedField, plan_fields
 from musenet.data.fitting import Training
 from musenet.data.inspection import Inspector, own_events
@@ -61,7 +61,7 @@ def prepare(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[st
         UserError: if the disk is full.
     """
     identity = fingerprint(source, recipe)
-    with disk_full_explained(out.parent), workspace(out) as work:
+    with failures_explained(out.parent), workspace(out) as work:
         dataset = same_dataset(out, identity)
         if dataset is not None:
             progress(f"{out} holds this dataset already")
