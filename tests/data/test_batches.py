@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from musenet.data.batches import Batch, BatchBuilder, Batches, schema_of
-from musenet.data.dataset import UNSEEN, Dataset
+from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset
 from musenet.data.dataset import Field as DatasetField
 from planted import HISTORY_LENGTH, REQUESTS, write_planted
 
@@ -23,7 +23,7 @@ def naive_codes(dataset: Dataset, fields: tuple[DatasetField, ...], rows: dict[s
         stored = dataset.column(f"{FOLDERS[field.side]}/{field.name}")[rows[field.side]]
         offset = dataset.embedding_offset[field.vocabulary or field.name]
         for code in np.atleast_1d(stored).tolist():
-            chosen = UNSEEN if field.is_position else code
+            chosen = FIRST_VALUE if field.is_position else code
             codes.append(chosen + offset if chosen else 0)
     return codes
 
@@ -215,4 +215,4 @@ def test_positions_are_learned_in_training_and_fixed_when_scoring(planted_datase
         set((all_columns(batch)["candidate_codes"][:, -1] - offset).tolist())
         for batch in (*training.epoch(0), *scoring.epoch(0))
     ]
-    assert ranks == [{3, 4, 5, 6, 7}, {UNSEEN}]
+    assert ranks == [{3, 4, 5, 6, 7}, {FIRST_VALUE}]

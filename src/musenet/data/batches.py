@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from musenet.data.dataset import UNSEEN, Dataset, Field, Split
+from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset, Field, Split
 
 SECONDS_PER_DAY = 86400.0
 REPEAT_FEATURES = 3
@@ -140,7 +140,7 @@ class BatchBuilder:
     Args:
         dataset: an opened dataset.
         unseen_rate: share of id codes that training sends to the unseen row, so that it is trained.
-        fixed_positions: show every candidate at the first position, as scoring does.
+        fixed_positions: show every candidate at the position most frequent in training, as scoring does.
     """
 
     def __init__(self, dataset: Dataset, *, unseen_rate: float = 0.0, fixed_positions: bool = True) -> None:
@@ -201,7 +201,7 @@ class BatchBuilder:
         for field in fields:
             codes = self.dataset.column(f"{_folder(field)}/{field.name}")[sources[field.side]].astype(np.int64)
             if field.is_position and self.fixed_positions:
-                codes = np.full_like(codes, UNSEEN)
+                codes = np.full_like(codes, FIRST_VALUE)
             if field.is_id and random is not None and field.side != "history":
                 codes[random.random(len(codes)) < self.unseen_rate] = UNSEEN
             rows = np.where(codes > 0, codes + self.dataset.embedding_offset[field.vocabulary or field.name], 0)

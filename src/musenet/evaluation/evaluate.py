@@ -127,6 +127,7 @@ def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
     for head in (
         "scenario",
         "share",
+        "repeat\nintention",
         "p_r",
         "repeats among\nclicks",
         "click rate\non repeats",
@@ -139,6 +140,7 @@ def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
         table.add_row(
             str(k),
             f"{figures.share[k]:.1%}",
+            percentage(figures.repeat_intention[k]).replace(" (", "\n("),
             p_r,
             *(percentage(intervals[k]).replace(" (", "\n(") for intervals in rates),
         )

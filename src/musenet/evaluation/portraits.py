@@ -69,6 +69,8 @@ class Portrait:
     repeat_share_of_positives: Interval
     click_rate_on_repeats: Interval
     click_rate_on_new: Interval
+    repeat_intention: Interval
+    """Click rate on repeats / (click rate on repeats + click rate on new items)."""
     numbers: list[NumericContrast]
     """Largest differences first."""
     values: list[ValueContrast]
@@ -110,6 +112,7 @@ def describe_scenarios(
             repeat_share_of_positives=figures.repeat_share_of_positives[k],
             click_rate_on_repeats=figures.click_rate_on_repeats[k],
             click_rate_on_new=figures.click_rate_on_new[k],
+            repeat_intention=figures.repeat_intention[k],
             numbers=_largest(numbers[k], shown),
             values=sorted(values[k], key=lambda value: -value.share * np.log(value.lift))[:shown],
         )
@@ -120,9 +123,10 @@ def describe_scenarios(
 def show_portraits(portraits: list[Portrait], console: Console) -> None:
     """Print a paragraph per scenario."""
     for portrait in portraits:
-        p_r = "" if portrait.repeat_probability is None else f", repeat intention p_r {portrait.repeat_probability:.2f}"
+        p_r = "" if portrait.repeat_probability is None else f" (p_r {portrait.repeat_probability:.2f})"
         console.print(
-            f"[bold]scenario {portrait.scenario}[/bold]: {portrait.share:.1%} of requests{p_r}, "
+            f"[bold]scenario {portrait.scenario}[/bold]: {portrait.share:.1%} of requests, "
+            f"repeat intention {percentage(portrait.repeat_intention)}{p_r}, "
             f"repeats are {percentage(portrait.repeat_share_of_positives)} of its clicks"
         )
         console.print(

@@ -32,6 +32,11 @@ class ScenarioFigures:
     repeat_share_of_positives: list[Interval]
     click_rate_on_repeats: list[Interval]
     click_rate_on_new: list[Interval]
+    repeat_intention: list[Interval]
+    """Click rate on repeats / (click rate on repeats + click rate on new items): .5 where both draw alike.
+
+    Unlike p_r it is identified: it comes from the labels and the assignment alone, and what was shown does not move it.
+    """
     recovery: dict[str, float] | None
     """`ari` and `nmi` against the true scenario, where the log holds it."""
 
@@ -67,12 +72,13 @@ def scenario_figures(predictions: Predictions, draws: UserDraws) -> ScenarioFigu
         repeat_share_of_positives=rates["repeat_share_of_positives"],
         click_rate_on_repeats=rates["click_rate_on_repeats"],
         click_rate_on_new=rates["click_rate_on_new"],
+        repeat_intention=rates["repeat_intention"],
         recovery=recovery(assignment, predictions.true_scenario),
     )
 
 
 def repeat_rates(predictions: Predictions, draws: UserDraws) -> dict[str, list[Interval]]:
-    """Per scenario: repeats' share of the positives, and the share clicked of repeats and of new items."""
+    """Per scenario: repeats' share of the positives, click rates on repeats and on new items, and repeat intention."""
     assert predictions.assignment is not None
     weight = predictions.assignment[predictions.place]
     if predictions.weight is not None:
@@ -84,7 +90,11 @@ def repeat_rates(predictions: Predictions, draws: UserDraws) -> dict[str, list[I
         "click_rate_on_repeats": (clicked & repeat, repeat),
         "click_rate_on_new": (clicked & ~repeat, ~repeat),
     }
-    return {name: share_intervals(weight, part, whole, user, draws) for name, (part, whole) in questions.items()}
+    shares = {name: _shares(weight, part, whole, user, draws) for name, (part, whole) in questions.items()}
+    with np.errstate(invalid="ignore"):
+        on_repeats, on_new = shares["click_rate_on_repeats"], shares["click_rate_on_new"]
+        shares["repeat_intention"] = on_repeats / (on_repeats + on_new)
+    return {name: _intervals(rows, draws) for name, rows in shares.items()}
 
 
 def share_intervals(
@@ -99,14 +109,25 @@ def share_intervals(
         user: (N) place of each row's user among the draws.
         draws: the resamples.
     """
+    return _intervals(_shares(weight, part, whole, user, draws), draws)
+
+
+def _shares(
+    weight: Floats, part: NDArray[np.bool_], whole: NDArray[np.bool_], user: NDArray[np.int64], draws: UserDraws
+) -> Floats:
+    """(1 + resamples, K) the shares of `share_intervals`: on all users, then on each resample."""
     sums = [
         np.stack([np.bincount(user[rows], column[rows], draws.users) for column in weight.T], axis=1)
         for rows in (part, whole)
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = sums[0].sum(axis=0) / sums[1].sum(axis=0)
-        resampled = np.concatenate([(counts @ sums[0]) / (counts @ sums[1]) for counts in draws.blocks()])
-    return [_interval(float(value), column, draws) for value, column in zip(values, resampled.T, strict=True)]
+        whole_log = (sums[0].sum(axis=0) / sums[1].sum(axis=0))[None]
+        resampled = [(counts @ sums[0]) / (counts @ sums[1]) for counts in draws.blocks()]
+    return np.concatenate([whole_log, *resampled])
+
+
+def _intervals(shares: Floats, draws: UserDraws) -> list[Interval]:
+    return [_interval(float(column[0]), column[1:], draws) for column in shares.T]
 
 
 def _interval(value: float, resampled: Floats, draws: UserDraws) -> Interval:

@@ -21,7 +21,7 @@ class EmbeddingTable(nn.Module):
 
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
-        weight = torch.randn(rows, size) * 0.05
+        weight = torch.randn(rows, size) / size**0.5  # rows of about unit length
         weight[0] = 0
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.rows: Tensor | None = None

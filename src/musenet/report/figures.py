@@ -65,10 +65,10 @@ def figure_auc(rows: Sequence[ModelRow]) -> go.Figure:
 
 
 def figure_repeat_intention(portraits: Sequence[Portrait]) -> go.Figure:
-    """The model's repeat intention p_r beside the repeat share of the clicks, per scenario."""
-    intentions = [_unsure(portrait.repeat_probability) for portrait in portraits]
+    """Repeat intention, the model's p_r and the repeat share of the clicks, per scenario."""
     panels = {
-        "Repeat intention p_r (model)": intentions,
+        "Repeat intention (from clicks)": [portrait.repeat_intention for portrait in portraits],
+        "p_r (of the model)": [_unsure(portrait.repeat_probability) for portrait in portraits],
         "Repeats among clicks (observed)": [portrait.repeat_share_of_positives for portrait in portraits],
     }
     return _scenario_panels(panels)

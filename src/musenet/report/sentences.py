@@ -263,8 +263,8 @@ def _repeat_clauses(portrait: Portrait, scenarios: ScenarioFacts) -> list[str]:
     rates = (portrait.click_rate_on_repeats.value, portrait.click_rate_on_new.value)
     if all(map(math.isfinite, rates)):
         parts.append(f"{percent(rates[0])} of known items shown are clicked, {percent(rates[1])} of new ones")
-    if portrait.repeat_probability is not None:
-        parts.append(f"the model's repeat intention is {percent(portrait.repeat_probability)}")
+    if math.isfinite(portrait.repeat_intention.value):
+        parts.append(f"its repeat intention is {percent(portrait.repeat_intention.value)}")
     return parts
 
 

@@ -91,7 +91,8 @@ def scenario_table(scenarios: ScenarioFacts) -> Table:
             "Scenario",
             "Requests",
             "Likeliest in",
-            "Repeat intention p_r",
+            "Repeat intention",
+            "p_r",
             "Repeats among clicks",
             "Click rate on repeats",
             "Click rate on new items",
@@ -101,6 +102,7 @@ def scenario_table(scenarios: ScenarioFacts) -> Table:
                 Cell(f"Scenario {portrait.scenario}"),
                 Cell(percent(portrait.share, 1), f"{number(portrait.requests)} requests", portrait.share),
                 Cell(percent(largest, 1), value=largest),
+                _rate_cell(portrait.repeat_intention),
                 _percent_cell(portrait.repeat_probability),
                 _rate_cell(portrait.repeat_share_of_positives),
                 _rate_cell(portrait.click_rate_on_repeats),
@@ -108,8 +110,9 @@ def scenario_table(scenarios: ScenarioFacts) -> Table:
             ]
             for portrait, largest in zip(scenarios.portraits, scenarios.largest_share, strict=True)
         ],
-        note="A request counts for each scenario with the probability that it belongs there. p_r alone means little: "
-        "the model can move it against its scores; read it beside what people did.",
+        note="A request counts for each scenario with the probability that it belongs there. Repeat intention is the "
+        "click rate on known items as a share of the two click rates: 50 % where known and new draw alike. p_r, the "
+        "model's own, means little alone: the model can move it against its scores.",
     )
 
 

@@ -24,7 +24,7 @@ Booleans = NDArray[np.bool_]
 FEATURES = ("price", "stars", "distance_to_centre", "affinity", "quality")
 SCENARIO_NAMES = ("family holiday", "business at short notice", "weekend escape", "routine stay")
 
-RULE_GAIN = 2.0
+RULE_GAIN = 2.3
 SHIFT_GAIN = 3.0
 CLICK_COUNT_WEIGHT = 0.25
 

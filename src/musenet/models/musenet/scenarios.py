@@ -23,8 +23,21 @@ class MetricSpaceOptions(Options):
     dimension: int = 16
 
 
+class RequestNorm(nn.BatchNorm1d):
+    """BatchNorm without scale and shift; a batch of one request, which has no variance of its own, uses the past's."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, size)."""
+        if self.training and x.shape[0] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var)
+        return super().forward(x)
+
+
 class MetricSpace(nn.Module):
-    """f_omega of the request: MLP, then BatchNorm without scale and shift (DESIGN 5.2, point 1).
+    """f_omega of the request: standardised inputs, MLP, then BatchNorm without scale and shift (DESIGN 5.2, point 1).
 
     Sees profile, context and the history's mean attributes, numeric values standardised rather than bucketed; no user
     or item ids and no candidate, so that a scenario is a property of the request.
@@ -43,22 +56,19 @@ class MetricSpace(nn.Module):
         ]
         inputs = self.fields.out + len(self.dense) + len(self.history) * size
         sizes = [inputs, *options.hidden]
-        layers: list[nn.Module] = []
+        # Embeddings start small and learn slowly: without a common scale, rules that join two of them stay unseen.
+        layers: list[nn.Module] = [RequestNorm(inputs)]
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], options.dimension))
-        self.norm = nn.BatchNorm1d(options.dimension, affine=False)
+        self.norm = RequestNorm(options.dimension)
 
     def forward(self, values: Tensor, batch: Batch) -> Tensor:
         """(R, M)."""
         history = mean_of_history(values, batch.history_codes[:, self.history], batch.history_offset)
         inputs = [self.fields(values, batch.request_codes), batch.request_dense[:, self.dense], history]
-        position: Tensor = self.mlp(torch.cat(inputs, dim=1))
-        if self.training and position.shape[0] == 1:
-            # One request has no variance of its own.
-            return F.batch_norm(position, self.norm.running_mean, self.norm.running_var)
-        normed: Tensor = self.norm(position)
-        return normed
+        position: Tensor = self.norm(self.mlp(torch.cat(inputs, dim=1)))
+        return position
 
 
 class Prototypes(nn.Module):
