@@ -59,7 +59,7 @@ class MusenetOptions(ModelOptions):
     balance: float = Field(0.1, ge=0, description="weight of the balance term")
     confidence: float = Field(0.0, ge=0, description="final weight of the entropy penalty; 0 leaves it out")
     confidence_from: float = Field(0.6, ge=0, lt=1, description="progress at which the penalty begins to rise")
-    harden_from: float = Field(0.7, ge=0, lt=1, description="progress at which `hard` begins to sample by Eq 7")
+    harden_from: float = Field(0.5, ge=0, lt=1, description="progress at which `hard` begins to sample by Eq 7")
     temperature: float = Field(0.1, gt=0, description="tau of Eq 7")
 
     @model_validator(mode="after")
@@ -83,7 +83,8 @@ class Musenet(ClickModel):
         self.learns_scenarios = self.scenarios > 1 and options.assignment not in ("uniform", "predefined", "true")
         if self.learns_scenarios:
             self.build_scenario_learner(schema)
-        self.intentions = _intentions(options, schema, self.scenarios, self.inputs)
+        request_size = self.inputs.request_size + (self.scenarios if self.hardens() else 0)
+        self.intentions = _intentions(options, schema, self.scenarios, request_size, self.inputs.candidate_size)
         self.scenario_health = ScenarioHealth(self.scenarios)
 
     def build_scenario_learner(self, schema: Schema) -> None:
@@ -118,6 +119,8 @@ class Musenet(ClickModel):
         request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
         position = self.position(values, request, candidate, batch)
         log_assignment = self.assign(position, batch)  # (R, K), or (N, K) as the paper has it
+        if self.hardens():
+            request = torch.cat([request, self.doubt(position)], dim=1)
         scenario_logit, repeat_probability = self.intentions(request, candidate, batch)  # (N, K), (R, K)
         mix = objective.mix_logits if self.options.objective == "paper" else objective.mix_probabilities
         return Prediction(
@@ -147,11 +150,31 @@ class Musenet(ClickModel):
         log_assignment: Tensor = self.assigner(position)
         if self.options.assignment == "hard" and not self.training:
             return harden(log_assignment)
-        if self.options.assignment == "hard" and (not self.hardens() or self.progress >= self.options.harden_from):
+        if self.hardens() and self.has_hardened():
+            # The metric space rests from here on: samples would only teach it to be sure of itself.
+            return gumbel_softmax(log_assignment.detach(), self.options.temperature)
+        if self.options.assignment == "hard" and not self.hardens():
             return gumbel_softmax(log_assignment, self.options.temperature)
         if self.options.assignment == "permuted" and not self.training:
             return log_assignment.roll(1, dims=0)
         return log_assignment
+
+    def hardens(self) -> bool:
+        """Whether the assignment turns from soft to sampled on the way (the robust hard version)."""
+        return self.options.assignment == "hard" and self.options.objective == "robust" and self.learns_scenarios
+
+    def has_hardened(self) -> bool:
+        """Whether training has come to the hardened part."""
+        return self.progress >= self.options.harden_from
+
+    def doubt(self, position: Tensor | None) -> Tensor:
+        """(R, K) Eq 3's soft assignment, told to the one module that a hardened request gets; 0 before hardening.
+
+        The nearest prototype alone forgets how near the others were; knowing it, the module can hedge.
+        """
+        assert position is not None
+        soft: Tensor = self.assigner(position).detach().exp()
+        return soft * float(self.has_hardened())
 
     def given_assignment(self, batch: Batch) -> Tensor:
         """(R, K) where nothing is learned: uniform, or the scenario that a column names."""
@@ -218,10 +241,6 @@ class Musenet(ClickModel):
             weight = objective.request_posterior(log_assignment, prediction.scenario_logit, batch.label, batch.request)
         self.assigner.move(position, weight, self.options.prototype_rate)
 
-    def hardens(self) -> bool:
-        """Whether the assignment turns from soft to sampled on the way (the robust hard version)."""
-        return self.options.assignment == "hard" and self.options.objective == "robust"
-
     def keep_from(self) -> float:
         """Only hardened weights are kept, or, with late confidence, those of the penalty's second half."""
         if self.hardens():
@@ -260,7 +279,7 @@ def _scenario_count(options: MusenetOptions, schema: Schema) -> int:
     return options.scenarios
 
 
-def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, inputs: Inputs) -> nn.Module:
+def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, request: int, candidate: int) -> nn.Module:
     """The K intention modules of the asked form; a log without a repeat key has none to tell apart."""
     if options.form == "auto":
         raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
@@ -268,7 +287,7 @@ def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, inputs:
     shared = options.shared_score and options.objective == "robust"
 
     def build(networks: int, hidden: list[int]) -> nn.Module:
-        sizes = (networks, inputs.request_size, inputs.candidate_size, hidden)
+        sizes = (networks, request, candidate, hidden)
         if form == "plain":
             return PlainIntention(*sizes, shared=shared)
         return IntentionModules(*sizes, form, shared=shared)
