@@ -68,6 +68,9 @@ def test_scenario_figures_are_those_computed_by_hand() -> None:
     rates = [one.value for one in figures.click_rate_on_repeats]
     assert rates == pytest.approx([0.75 / (1.5 + 0.5), 0.25 / (0.5 + 0.5 + 1.0)])
     assert [one.value for one in figures.click_rate_on_new] == pytest.approx([0.5 / 1.25, 0.5 / 1.75])
+    for k, intention in enumerate(figures.repeat_intention):
+        on_repeats, on_new = figures.click_rate_on_repeats[k].value, figures.click_rate_on_new[k].value
+        assert intention.value == pytest.approx(on_repeats / (on_repeats + on_new))
     assert figures.recovery == recovery(STUB.assignment, STUB.true_scenario)
 
 

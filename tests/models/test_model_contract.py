@@ -101,7 +101,7 @@ def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
     train_on(model, batch, steps=150)
     after = auc(batch.label.numpy(), logits(model, batch).numpy())
     assert before < 0.8
-    assert after > (0.9 if variant in LOOKS_AT_NEIGHBOURS else 0.99)
+    assert after > (0.8 if variant in LOOKS_AT_NEIGHBOURS else 0.99)  # a stranger's scenario misleads
 
 
 @every_variant
@@ -198,7 +198,8 @@ def test_gradients_flow_to_everything_that_learns(variant: str, progress: float,
     learning = {id(p): p for group in model.parameter_groups() for p in group.parameters}
     names = {name for name, p in model.named_parameters() if id(p) in learning}
     idle = [name for name in names if not bool((learning_gradient(model, name) != 0).any())]
-    assert idle == []
+    rests = variant == "hard" and progress == 1.0  # once it hardens, the metric space stays as it is
+    assert {name.split(".")[0] for name in idle} == ({"metric_space", "assigner"} if rests else set())
     by_eq_14 = {"assigner.centres"} if variant in ("paper-soft", "paper-hard", "prototypes-by-eq-14") else set()
     assert set(dict(model.named_parameters())) - names == {"table.weight"} | by_eq_14
     assert model.table.values is not None

@@ -290,6 +290,16 @@ def test_robust_hard_trains_soft_and_samples_late(
     assert torch.equal(model(batch).log_assignment, model(batch).log_assignment) != sampled
 
 
+def test_a_hardened_module_is_told_how_near_the_other_prototypes_are(planted_dataset: Dataset, batch: Batch):
+    model = musenet(planted_dataset, assignment="hard", harden_from=0.5)
+    position = model.position(model.table.look_up(batch.rows), torch.empty(0), torch.empty(0), batch)
+    model.progress = 0.4
+    assert not model.doubt(position).any()
+    model.progress = 0.6
+    torch.testing.assert_close(model.doubt(position), model.assigner(position).exp())
+    assert not model.doubt(position).requires_grad
+
+
 def test_paper_hard_samples_from_the_start(planted_dataset: Dataset, batch: Batch):
     model = musenet(planted_dataset, objective="paper", assignment="hard").train()
     model.progress = 0.0

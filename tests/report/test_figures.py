@@ -56,7 +56,8 @@ def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., RunFolder
     assert any("Repeats among clicks" in title for title in titles)
     shown = [dots.x[0] for dots in figure.data]
     observed = [portrait.repeat_share_of_positives.value for portrait in scenarios.portraits]
-    assert shown == pytest.approx([0.3, 0.5, 0.6, 0.8, *observed])
+    intentions = [portrait.repeat_intention.value for portrait in scenarios.portraits]
+    assert shown == pytest.approx([*intentions, 0.3, 0.5, 0.6, 0.8, *observed])
     assert all(axis.range is None or axis.range[0] <= 0 for axis in figure.select_xaxes())
 
 

@@ -132,12 +132,13 @@ def test_numbers_of_the_scenarios_are_those_of_the_evaluation(make_run: MakeRun)
         cells = page.row("Scenarios on the test period", f"Scenario {k}")
         expected = [
             figures["share"][k],
+            figures["repeat_intention"][k]["value"],
             figures["repeat_probability"][k],
             figures["repeat_share_of_positives"][k],
             figures["click_rate_on_repeats"][k]["value"],
             figures["click_rate_on_new"][k]["value"],
         ]
-        assert [cells[place]["value"] for place in (1, 3, 4, 5, 6)] == pytest.approx(expected, rel=1e-12)
+        assert [cells[place]["value"] for place in (1, 3, 4, 5, 6, 7)] == pytest.approx(expected, rel=1e-12)
 
 
 def test_numbers_of_the_run_are_those_of_the_evaluation(make_run: MakeRun) -> None:
