@@ -25,7 +25,7 @@ FEATURES = ("price", "stars", "distance_to_centre", "affinity", "quality")
 SCENARIO_NAMES = ("family holiday", "business at short notice", "weekend escape", "routine stay")
 
 RULE_GAIN = 2.3
-SHIFT_GAIN = 3.0
+SHIFT_GAIN = 4.0
 CLICK_COUNT_WEIGHT = 0.25
 
 # The default four scenarios, in the order of SCENARIO_NAMES; the columns are FEATURES.
