@@ -277,7 +277,7 @@ def demo(
     soft = [label for label, model in experiment.compare.models.items() if _learns_soft_scenarios(model)]
     if not soft:
         raise ConfigError(f"{experiment.name}: compare.models holds no musenet with soft scenarios to describe")
-    comparison = compare(experiment, folder, listener=listener)
+    comparison = compare(experiment, folder, jobs=min(4, os.cpu_count() or 1), listener=listener)
     runs = next(row.runs for row in comparison.models if row.name == soft[0])
     run = RunFolder.open(Path(runs[0]))
     page = report(run.path, folder / "report.html", comparison=folder / "comparison.json")

@@ -241,6 +241,7 @@ def demo(
 
     def show_all(console: Console) -> None:
         show(result.comparison, console)
+        console.print()
         show_portraits(result.portraits, console)
         console.print(f"The report: {result.report}", markup=False, soft_wrap=True)
 
