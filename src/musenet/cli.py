@@ -36,7 +36,9 @@ Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="chan
 Json = Annotated[
     bool, typer.Option("--json", help="end with one JSON object on standard output, all else goes to stderr")
 ]
-DatasetFolder = Annotated[Path | None, typer.Option("--dataset", help="the dataset's folder [datasets/<name>]")]
+DatasetFolder = Annotated[
+    Path | None, typer.Option("--dataset", help="the dataset's folder (datasets/<name>, if left out)")
+]
 SplitName = Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="which period")]
 
 
@@ -133,7 +135,9 @@ def evaluate(run: Run, split: SplitName = "test", out: Out = None, as_json: Json
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="CONFIG | RUN...", help="a YAML, or trained runs")],
     models: Annotated[str | None, typer.Option("--models", help="labels in the configuration, comma-separated")] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="trainings per model [as configured]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="trainings per model (as configured, if left out)")
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in processes")] = 1,
     out: Out = None,
     dataset: DatasetFolder = None,

@@ -6,10 +6,10 @@
     model.safetensors             the best weights by validation
     checkpoint.safetensors        what training resumes from
     metrics.jsonl                 a line per report of the training loop
-    training.json                 how training ended (DESIGN section 8, `train`)
+    training.json                 how training ended (docs/commands.md, `train`)
     predictions/<split>.parquet   a row per candidate
     assignments/<split>.parquet   a row per request
-    evaluation/<split>.json       DESIGN section 8, `evaluate`
+    evaluation/<split>.json       docs/commands.md, `evaluate`
 
 Every file but metrics.jsonl is replaced whole, so that a killed process leaves the old or the new one; a half-written
 last line of metrics.jsonl is passed over. Nothing here is a pickle.

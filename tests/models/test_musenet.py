@@ -149,7 +149,7 @@ def test_prototypes_by_gradient_are_not_moved_by_eq_14():
 
 @pytest.mark.parametrize("objective", ["robust", "paper"])
 def test_melted_prototypes_teach_the_metric_space_nothing(objective: str, planted_dataset: Dataset, batch: Batch):
-    """DESIGN 5.1: once equal, a = 1/K for every x and the gradient to omega vanishes."""
+    """docs/model.md: once equal, a = 1/K for every x and the gradient to omega vanishes."""
 
     def gradient_to_omega(melt: bool) -> float:
         model = musenet(planted_dataset, objective=objective)

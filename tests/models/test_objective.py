@@ -1,4 +1,4 @@
-"""MUSENET's objective (Eq 10 to 13 and DESIGN 5.2) against numbers worked out by hand with plain floats."""
+"""MUSENET's objective (Eq 10 to 13 and docs/model.md) against numbers worked out by hand with plain floats."""
 
 import math
 from dataclasses import replace
@@ -171,7 +171,7 @@ def test_divergence_is_nothing_when_even_and_log_k_when_certain():
 
 
 def test_eq_12_charges_for_information_beside_balance():
-    """E_x KL(Q(c|x) ‖ uniform) = I(x; c) + KL(E_x Q(c|x) ‖ uniform), DESIGN 5.1."""
+    """E_x KL(Q(c|x) ‖ uniform) = I(x; c) + KL(E_x Q(c|x) ‖ uniform), docs/model.md."""
     mean = [sum(row[k] for row in ASSIGNMENT) / 2 for k in range(3)]
     information = sum(a * math.log(a / mean[k]) for row in ASSIGNMENT for k, a in enumerate(row)) / 2
     divergence = objective.divergence_from_uniform(log_of(ASSIGNMENT)).item()

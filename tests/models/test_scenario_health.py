@@ -1,4 +1,4 @@
-"""Signs of health of scenarios (DESIGN 5.4): values, and a warning for each way to die."""
+"""Signs of health of scenarios (docs/model.md): values, and a warning for each way to die."""
 
 import math
 

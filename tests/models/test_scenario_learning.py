@@ -1,4 +1,4 @@
-"""Scenario learning (Eq 3, 4, 7, 8, 14 to 16) against numbers worked out by hand, and DESIGN 5.1's contraction."""
+"""Scenario learning (Eq 3, 4, 7, 8, 14 to 16) against numbers worked out by hand, and docs/model.md's contraction."""
 
 import math
 from typing import Any

@@ -57,7 +57,7 @@ class Row:
     runs: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """With the keys of DESIGN section 8."""
+        """With the keys of docs/commands.md."""
         content = asdict(self)
         intervals, per_seed = content.pop("metrics"), content.pop("per_seed")
         shown = {
@@ -81,7 +81,7 @@ class Comparison:
     models: list[Row] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """One object with the keys of DESIGN section 8."""
+        """One object with the keys of docs/commands.md."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**content, "models": [row.to_json() for row in self.models]}
 

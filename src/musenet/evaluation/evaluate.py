@@ -29,7 +29,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found; `to_json` has the keys of DESIGN section 8."""
+    """What `evaluate` found; `to_json` has the keys of docs/commands.md."""
 
     split: Split
     impressions: int

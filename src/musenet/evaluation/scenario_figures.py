@@ -18,7 +18,7 @@ from musenet.evaluation.recovery import recovery
 
 @dataclass(frozen=True)
 class ScenarioFigures:
-    """What DESIGN section 8 prints of scenarios; lists have an entry per scenario."""
+    """What docs/commands.md prints of scenarios; lists have an entry per scenario."""
 
     count: int
     share: list[float]
@@ -41,7 +41,7 @@ class ScenarioFigures:
     """`ari` and `nmi` against the true scenario, where the log holds it."""
 
     def to_json(self) -> dict[str, Any]:
-        """With the keys of DESIGN section 8; `repeat_share_of_positives` holds the values, `…_interval` the bounds."""
+        """With the keys of docs/commands.md; `repeat_share_of_positives` holds the values, `…_interval` the bounds."""
         content = asdict(self)
         content["repeat_share_of_positives"] = [interval.value for interval in self.repeat_share_of_positives]
         content["repeat_share_of_positives_interval"] = [

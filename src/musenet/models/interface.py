@@ -4,7 +4,7 @@ Shapes: R requests, N candidates, K scenarios.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -37,8 +37,6 @@ class Prediction:
     """(R, K) log a; (N, K) where the metric space sees the candidate."""
     repeat_probability: Tensor | None = None
     """(R, K) p_r of each scenario."""
-    distance: Tensor | None = None
-    """(R, K) squared distances to the prototypes, scaled: the logits of the assignment are their negatives."""
     position: Tensor | None = None
     """(R, M) f_omega(x): where the request lies in the metric space."""
 
@@ -61,7 +59,7 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Health:
-    """Signs of health of the scenarios (DESIGN 5.4) and what is wrong with them, in words."""
+    """Signs of health of the scenarios (docs/model.md) and what is wrong with them, in words."""
 
     values: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -107,7 +105,3 @@ class ClickModel(nn.Module):
 
     def load_health_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `health_state` gave."""
-
-    def embedding_parameters(self) -> Any:
-        """The table's weight, for counting."""
-        return self.table.weight

@@ -82,7 +82,7 @@ def row_of(comparison: ComparisonFacts | None, run: RunFolder) -> ModelRow | Non
 
 
 def read_comparison(file: Path) -> ComparisonFacts:
-    """What `compare` wrote (DESIGN section 8).
+    """What `compare` wrote (docs/commands.md).
 
     Raises:
         RunError: if the file is missing, damaged, or no comparison.

@@ -206,7 +206,7 @@ def figure_losses(curves: Curves) -> go.Figure:
 
 
 def figure_health(curves: Curves, scenarios: int) -> go.Figure:
-    """Signs of health of the scenarios by training step (DESIGN 5.4): confidence, use, shares."""
+    """Signs of health of the scenarios by training step (docs/model.md): confidence, use, shares."""
     panels: dict[str, list[tuple[str, list[tuple[int, float]], str, str]]] = {}
     if points := curves.health.get("mean_max_probability"):
         melted = [(step, 1 / scenarios) for step, _ in points]

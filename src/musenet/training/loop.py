@@ -31,7 +31,7 @@ REPORT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How training ended; the `train` JSON of DESIGN section 8."""
+    """How training ended; the `train` JSON of docs/commands.md."""
 
     run: str
     best: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Signs of health of learned scenarios (DESIGN 5.4): melted, dead, contracting."""
+"""Signs of health of learned scenarios (docs/model.md): melted, dead, contracting."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from musenet.models.interface import Health
-from musenet.models.musenet.scenarios import Prototypes, largest_eigenvalue
+from musenet.models.musenet.scenarios import Prototypes, clustering_loss, largest_eigenvalue
 
 
 class ScenarioHealth:
@@ -72,8 +72,12 @@ class ScenarioHealth:
         return Health(values, warnings)
 
 
+@torch.no_grad()
 def _contraction(prototypes: Prototypes, position: Tensor) -> dict[str, float]:
-    """Spread of the prototypes and 2·s·lambda_max(Cov f): below 1, Eq 14 alone pulls them together (DESIGN 5.1)."""
-    centres = prototypes.centres.detach()
-    spread = float((centres - centres.mean(0)).square().sum(1).mean().sqrt())
-    return {"prototype_spread": spread, "expansion": 2 * float(prototypes.scale) * largest_eigenvalue(position)}
+    """L_C of Eq 8, spread of the prototypes, and 2·s·lambda_max(Cov f): below 1, Eq 14 alone pulls them together."""
+    spread = (prototypes.centres - prototypes.centres.mean(0)).square().sum(1).mean().sqrt()
+    return {
+        "clustering_loss": clustering_loss(prototypes(position).exp(), prototypes.distances(position)).item(),
+        "prototype_spread": spread.item(),
+        "expansion": 2 * prototypes.scale.item() * largest_eigenvalue(position),
+    }

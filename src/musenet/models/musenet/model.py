@@ -37,7 +37,7 @@ class MusenetOptions(ModelOptions):
     """Options of MUSENET, its ablations and its controls."""
 
     name: Literal["musenet"] = "musenet"
-    objective: Literal["robust", "paper"] = Field("robust", description="DESIGN 5.2, or the paper taken literally")
+    objective: Literal["robust", "paper"] = Field("robust", description="what works, or the paper taken literally")
     assignment: Assignment = Field("soft", description="how requests get their scenario; `true` is a diagnostic")
     scenarios: int = Field(4, ge=1, le=256, description="K; `predefined` and `true` take theirs from the log")
     form: Form | Literal["auto"] = Field("log", description="the reading of Eq 5 and 9; `plain` is without M2")
@@ -217,7 +217,7 @@ class Musenet(ClickModel):
         return Term(objective.auxiliary_loss(assignment, repeat_probability, fraction), self.options.auxiliary)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The metric space learns faster than the rest (DESIGN 5.2, point 5)."""
+        """The metric space learns faster than the rest (docs/model.md)."""
         fast = [*self.metric_space.parameters(), *self.assigner.parameters()] if self.learns_scenarios else []
         chosen = {id(p) for p in fast}
         slow = [p for p in self.parameters() if p is not self.table.weight and id(p) not in chosen]
@@ -248,7 +248,7 @@ class Musenet(ClickModel):
         return (1 + self.options.confidence_from) / 2 if self.options.confidence else 0.0
 
     def health(self) -> Health:
-        """Signs of health of DESIGN 5.4 since the last call."""
+        """Signs of health of docs/model.md since the last call."""
         prototypes = getattr(self, "assigner", None)
         return self.scenario_health.report(prototypes if isinstance(prototypes, Prototypes) else None)
 

@@ -1,7 +1,7 @@
 """MUSENET's objective: how scenarios are mixed, and what is trained.
 
-`robust` (DESIGN 5.2) is the default; `paper` is Eq 13 as printed, with two signs of life mended (see `auxiliary_loss`
-and `Prototypes.move`).
+`robust` is the default; `paper` is Eq 13 as printed, with two slips mended (see `auxiliary_loss` and `Prototypes.move`).
+docs/model.md says why.
 
 Shapes: R requests, N candidates, K scenarios.
 """
@@ -87,7 +87,7 @@ def divergence_from_uniform(log_assignment: Tensor) -> Tensor:
 
 
 def balance_loss(assignment: Tensor) -> Tensor:
-    """KL(mean of a over the batch ‖ uniform): charges for dead scenarios alone (DESIGN 5.2, point 4)."""
+    """KL(mean of a over the batch ‖ uniform): charges for dead scenarios alone (docs/model.md)."""
     mean = assignment.mean(0)
     # A dead scenario's share may be exactly 0, where the slope of x log x is infinite and the gradient would be NaN.
     return (mean * mean.clamp_min(1e-12).log()).sum() + math.log(len(mean))
@@ -104,7 +104,7 @@ def late(progress: float, start: float) -> float:
 
 
 def request_posterior(log_assignment: Tensor, scenario_logit: Tensor, label: Tensor, request: Tensor) -> Tensor:
-    """(R, K) how likely each scenario is once the labels are known: what Eq 14 is weighted with (DESIGN 5.2, point 5).
+    """(R, K) how likely each scenario is once the labels are known: what Eq 14 is weighted with (docs/model.md).
 
     Per request the mean over its candidates of a_k P(y|x,k), normalised.
 

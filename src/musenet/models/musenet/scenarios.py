@@ -37,7 +37,7 @@ class RequestNorm(nn.BatchNorm1d):
 
 
 class MetricSpace(nn.Module):
-    """f_omega of the request: standardised inputs, MLP, then BatchNorm without scale and shift (DESIGN 5.2, point 1).
+    """f_omega of the request: standardised inputs, MLP, then BatchNorm without scale and shift (docs/model.md).
 
     Sees profile, context and the history's mean attributes, numeric values standardised rather than bucketed; no user
     or item ids and no candidate, so that a scenario is a property of the request.
@@ -118,7 +118,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, position: Tensor, expansion: float = 1.5) -> None:
-        """Set s so that 2·s·lambda_max(Cov f) = `expansion`: above 1, Eq 14 does not contract (DESIGN 5.1)."""
+        """Set s so that 2·s·lambda_max(Cov f) = `expansion`: above 1, Eq 14 does not contract (docs/model.md)."""
         self.scale.fill_(expansion / (2 * largest_eigenvalue(position)))
 
 
