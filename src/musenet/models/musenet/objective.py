@@ -1,6 +1,6 @@
 """MUSENET's objective: how scenarios are mixed, and what is trained.
 
-`robust` is the default; `paper` is Eq 13 as printed, with two slips mended (see `auxiliary_loss` and `Prototypes.move`).
+`robust` is the default; `paper` is Eq 13 as printed, with two slips mended (`auxiliary_loss`, `Prototypes.move`).
 docs/model.md says why.
 
 Shapes: R requests, N candidates, K scenarios.
