@@ -99,9 +99,13 @@ def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
     model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
     before = auc(batch.label.numpy(), logits(model, batch).numpy())
     train_on(model, batch, steps=150)
+    if variant in LOOKS_AT_NEIGHBOURS:  # permuted when scoring: what it learned shows under its own assignments
+        unpermuted = new_model("soft", planted_dataset)
+        unpermuted.load_state_dict(model.state_dict())
+        model = unpermuted
     after = auc(batch.label.numpy(), logits(model, batch).numpy())
     assert before < 0.8
-    assert after > (0.8 if variant in LOOKS_AT_NEIGHBOURS else 0.99)  # a stranger's scenario misleads
+    assert after > 0.99
 
 
 @every_variant
