@@ -238,7 +238,7 @@ def test_people_read_tables(trained: Path, capsys: pytest.CaptureFixture[str], t
     assert cli.run(["scenarios", str(trained), "--out", str(tmp_path / "s.csv")]) == 0
     assert "scenario 1" in capsys.readouterr().out
     assert cli.run(["compare", str(trained)]) == 0
-    assert "read once" in " ".join(capsys.readouterr().out.split())
+    assert "weights chosen on validation" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_schema_names_every_part_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:

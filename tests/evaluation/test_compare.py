@@ -65,7 +65,7 @@ def test_the_table_has_the_published_keys(trained: list[str], make_experiment: M
     assert content["models"][1]["recovery"] is None
     markdown = (tmp_path / "comparison.md").read_text()
     assert markdown == to_markdown(comparison)
-    assert "test read once" in markdown
+    assert "weights chosen on validation" in markdown
     assert all(line.count(" | ") == len(columns(comparison)) - 1 for line in markdown.splitlines()[:5])
 
 

@@ -1,6 +1,6 @@
 """`compare`: models × seeds on one dataset, paired over users and seeds, in one table.
 
-What is compared was chosen on validation; the test split is read once, here.
+Weights are chosen on validation. How often a test period was looked at, no program can know: say it beside the table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -123,7 +123,7 @@ def compare_runs(
     return Comparison(
         data=first.experiment.name,
         seeds=sorted({run.experiment.seed for runs in groups.values() for run in runs}),
-        protocol=protocol_line(first.dataset, SPLIT) + "; weights chosen on validation, test read once",
+        protocol=protocol_line(first.dataset, SPLIT) + "; weights chosen on validation",
         reference=reference,
         base=base,
         impressions=first.dataset.manifest.splits[SPLIT].impressions,
