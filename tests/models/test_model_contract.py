@@ -45,6 +45,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain-nothing-shared": SMALL_MUSENET | {"form": "plain", "shared_score": False},
     "late-confidence": SMALL_MUSENET | {"confidence": 0.02},
     "without-ids": SMALL_MUSENET | {"ids": []},
+    "ple": {"name": "ple", "embedding": 4, "hidden": [12, 8], "tower": [6], "own_experts": 2},
+    "revman": {"name": "revman", "embedding": 4, "hidden": [12, 8], "tower": [6]},
+    "star": {"name": "star", "embedding": 4, "hidden": [12, 8], "auxiliary": [6]},
 }
 LOOKS_AT_NEIGHBOURS = {"permuted"}
 every_variant = pytest.mark.parametrize("variant", list(VARIANTS))

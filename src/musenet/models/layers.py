@@ -59,6 +59,31 @@ class ParallelMLP(nn.Module):
         return x
 
 
+class TwoSidedLinear(nn.Module):
+    """A linear layer over [request, candidate], of which the request's part is computed R times.
+
+    W [x_request, x_candidate] + b = W_1 x_request + (W_2 x_candidate + b).
+
+    Args:
+        request: size of the request's input.
+        candidate: size of the candidate's input.
+        outputs: size of the output.
+    """
+
+    def __init__(self, request: int, candidate: int, outputs: int) -> None:
+        super().__init__()
+        self.of_request = nn.Linear(request, outputs, bias=False)
+        self.of_candidate = nn.Linear(candidate, outputs)
+        bound = 1 / math.sqrt(max(request + candidate, 1))
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -bound, bound)
+
+    def forward(self, request: Tensor, candidate: Tensor, of: Tensor) -> Tensor:
+        """(N, outputs) from (R, request), (N, candidate) and the candidates' requests `of` (N,)."""
+        sums: Tensor = self.of_candidate(candidate) + self.of_request(request).index_select(0, of)
+        return sums
+
+
 class TwoSidedMLP(nn.Module):
     """K MLPs over [request, candidate] whose first layer is split, so that the request's part is computed R times.
 

@@ -6,15 +6,23 @@ from pydantic import Field
 
 from musenet.data.batches import Schema
 from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
+from musenet.models.baselines.ple import Ple, PleOptions
+from musenet.models.baselines.revman import RevMan, RevManOptions
+from musenet.models.baselines.star import Star, StarOptions
 from musenet.models.interface import ClickModel, ModelOptions
 from musenet.models.musenet.model import Musenet, MusenetOptions
 
 MODELS: dict[str, type[ClickModel]] = {
     "musenet": Musenet,
     "base_model": BaseModel,
+    "ple": Ple,
+    "revman": RevMan,
+    "star": Star,
 }
 
-AnyModelOptions = Annotated[MusenetOptions | BaseModelOptions, Field(discriminator="name")]
+AnyModelOptions = Annotated[
+    MusenetOptions | BaseModelOptions | PleOptions | RevManOptions | StarOptions, Field(discriminator="name")
+]
 
 
 def build_model(options: ModelOptions, schema: Schema) -> ClickModel:

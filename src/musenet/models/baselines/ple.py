@@ -1,0 +1,97 @@
+"""PLE: progressive layered extraction (Tang et al., RecSys 2020), its tasks being the predefined scenarios.
+
+Shapes: R requests, N candidates, K scenarios, m experts of each scenario, s shared experts, H outputs of an expert.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.baselines.predefined import PredefinedScenario, own
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.layers import ParallelMLP, TwoSidedLinear, weighted_cross_entropy
+
+
+class PleOptions(ModelOptions):
+    """Options of PLE."""
+
+    name: Literal["ple"] = "ple"
+    hidden: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
+        [64, 32], description="size of an expert, one ReLU layer, in each of the two levels"
+    )
+    tower: list[int] = Field([32], min_length=1, description="ReLU layers of each scenario's tower")
+    own_experts: int = Field(1, ge=1, description="m, experts that each scenario owns")
+    shared_experts: int = Field(2, ge=1, description="s, experts that all scenarios share")
+
+
+class Ple(ClickModel):
+    """Two levels of shared and own experts, mixed by gates; then each scenario's tower.
+
+    g^k(x) = softmax(W^k x) S^k(x), S^k the outputs of scenario k's own experts and of the shared ones;
+    the shared gate of level 1 mixes the experts of all scenarios. In level 2 own experts and gates read g^k of level
+    1, shared experts the shared stream. y = t^k(g^k), k being the row's scenario: level 1 computes
+    all experts, since the shared gate wants them; of the gates and of level 2 a row keeps its own scenario's alone.
+    """
+
+    options_type = PleOptions
+
+    def __init__(self, options: PleOptions, schema: Schema) -> None:
+        super().__init__()
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.scenario = PredefinedScenario(schema, "ple")
+        scenarios, mine, shared = self.scenario.scenarios, options.own_experts, options.shared_experts
+        self.counts = (scenarios, mine, shared)
+        first, second = options.hidden
+        sizes = (self.inputs.request_size, self.inputs.candidate_size)
+        self.experts = TwoSidedLinear(*sizes, (scenarios * mine + shared) * first)
+        self.own_gates = TwoSidedLinear(*sizes, scenarios * (mine + shared))
+        self.shared_gate = TwoSidedLinear(*sizes, scenarios * mine + shared)
+        self.own_experts_2 = nn.Linear(first, scenarios * mine * second)
+        self.shared_experts_2 = nn.Linear(first, shared * second)
+        self.own_gates_2 = nn.Linear(first, scenarios * (mine + shared))
+        self.towers = ParallelMLP(scenarios, second, options.tower)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        codes = self.scenario(batch).index_select(0, batch.request)
+        both = (self.inputs.request(values, batch), self.inputs.candidate(values, batch), batch.request)
+        own_stream, shared_stream = self.level_1(both, codes)
+        towers = self.towers(self.level_2(own_stream, shared_stream, codes))  # (K, N, 1)
+        return Prediction(logit=own(towers.transpose(0, 1), codes).squeeze(1))
+
+    def level_1(self, both: tuple[Tensor, Tensor, Tensor], codes: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, H) the stream of each row's own scenario and (N, H) the shared one.
+
+        Args:
+            both: (R, request) and (N, candidate) inputs, and (N,) the candidates' requests.
+            codes: (N,) scenario of each row.
+        """
+        scenarios, mine, shared = self.counts
+        experts = torch.relu(self.experts(*both)).view(len(codes), scenarios * mine + shared, -1)
+        of_scenarios, of_all = experts[:, : scenarios * mine], experts[:, scenarios * mine :]
+        of_own = own(of_scenarios.view(len(codes), scenarios, mine, -1), codes)
+        gate = own(self.own_gates(*both).view(len(codes), scenarios, -1), codes)
+        return mix(gate, torch.cat([of_own, of_all], dim=1)), mix(self.shared_gate(*both), experts)
+
+    def level_2(self, own_stream: Tensor, shared_stream: Tensor, codes: Tensor) -> Tensor:
+        """(N, H) what each row's own tower reads."""
+        scenarios, mine, shared = self.counts
+        of_scenarios = torch.relu(self.own_experts_2(own_stream)).view(len(codes), scenarios, mine, -1)
+        of_all = torch.relu(self.shared_experts_2(shared_stream)).view(len(codes), shared, -1)
+        gate = own(self.own_gates_2(own_stream).view(len(codes), scenarios, -1), codes)
+        return mix(gate, torch.cat([own(of_scenarios, codes), of_all], dim=1))
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, each row on its own scenario's tower."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
+
+
+def mix(gate: Tensor, experts: Tensor) -> Tensor:
+    """(N, H) sum of the experts (N, E, H), weighted by the softmax of the gate (N, E)."""
+    return torch.bmm(gate.softmax(dim=1).unsqueeze(1), experts).squeeze(1)

@@ -1,0 +1,88 @@
+"""What models of predefined scenarios share: whose turn a request is, and weights that each scenario owns.
+
+Shapes: R requests, N candidates, K predefined scenarios.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from musenet.data.batches import Batch, Schema
+from musenet.errors import ConfigError
+
+BLOCK = 128
+"""Rows of a block: few enough to waste little on rare scenarios, enough for a product to be worth it."""
+
+
+class PredefinedScenario(nn.Module):
+    """Which scenario answers for a request: its own, or the most frequent one where that was never trained.
+
+    A log's scenarios are numbered over all its periods, so that one may turn up in the test period that training did
+    not see; -1 is one that the log does not know. Both are answered by the scenario with most requests in training.
+
+    Args:
+        schema: of the batches.
+        model: the model's name, for the error.
+
+    Raises:
+        ConfigError: if the log names no predefined scenario.
+    """
+
+    def __init__(self, schema: Schema, model: str) -> None:
+        super().__init__()
+        if not schema.predefined_scenarios:
+            raise ConfigError(f"model.name: {model} needs `predefined_scenario`, the columns that name it")
+        self.scenarios = schema.predefined_scenarios
+        self.register_buffer("requests_seen", torch.zeros(self.scenarios, dtype=torch.long))
+        self.requests_seen: Tensor
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(R,) codes in [0, K). In training, it also counts them."""
+        codes = batch.predefined_scenario
+        assert codes is not None
+        known = codes >= 0
+        at = codes.clamp_min(0)
+        if self.training:
+            self.requests_seen.index_add_(0, at, known.long())
+        return torch.where(known & (self.requests_seen[at] > 0), codes, self.requests_seen.argmax())
+
+
+def own(of_all: Tensor, codes: Tensor) -> Tensor:
+    """(rows, …) what each row's own scenario gives.
+
+    Args:
+        of_all: (rows, K, …) what every scenario gives.
+        codes: (rows,) each row's scenario.
+    """
+    rows, scenarios = of_all.shape[:2]
+    return of_all.flatten(0, 1).index_select(0, torch.arange(rows, device=codes.device) * scenarios + codes)
+
+
+class ScenarioBlocks:
+    """Rows in blocks of one scenario each, so that every row meets its own scenario's weights in one batched product.
+
+    Computing all K scenarios for every row would cost K times as much.
+
+    Args:
+        codes: (rows,) each row's scenario.
+        scenarios: K.
+    """
+
+    def __init__(self, codes: Tensor, scenarios: int) -> None:
+        counts = torch.bincount(codes, minlength=scenarios)
+        blocks = (counts + BLOCK - 1) // BLOCK
+        self.scenario = torch.arange(scenarios, device=codes.device).repeat_interleave(blocks)
+        """(blocks,) the scenario of each block."""
+        order = codes.argsort()
+        ordered = codes[order]
+        rank = torch.arange(len(codes), device=codes.device) - (counts.cumsum(0) - counts)[ordered]
+        begin = (blocks.cumsum(0) - blocks) * BLOCK
+        self._place = torch.empty_like(order).index_copy_(0, order, begin[ordered] + rank)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(blocks, BLOCK, size) of (rows, size); places that no row takes are zero."""
+        places = x.new_zeros(len(self.scenario) * BLOCK, x.shape[1])
+        return places.index_copy(0, self._place, x).view(-1, BLOCK, x.shape[1])
+
+    def collect(self, blocks: Tensor) -> Tensor:
+        """(rows, size) of (blocks, BLOCK, size)."""
+        return blocks.flatten(0, 1).index_select(0, self._place)

@@ -1,0 +1,83 @@
+"""STAR: star topology adaptive recommender (Sheng et al., CIKM 2021), its domains being the predefined scenarios.
+
+Shapes: R requests, N candidates, K scenarios.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.baselines.predefined import PredefinedScenario, ScenarioBlocks
+from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.layers import TwoSidedLinear, TwoSidedMLP, weighted_cross_entropy
+
+
+class StarOptions(ModelOptions):
+    """Options of STAR."""
+
+    name: Literal["star"] = "star"
+    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the star topology network")
+    auxiliary: list[int] = Field([32], min_length=1, description="ReLU layers of the auxiliary network")
+
+
+class Star(ClickModel):
+    """logit = star network(partitioned normalisation(x)) + auxiliary network([x, scenario embedding]).
+
+    The request's side is normalised over requests, the candidate's over candidates.
+    """
+
+    options_type = StarOptions
+
+    def __init__(self, options: StarOptions, schema: Schema) -> None:
+        super().__init__()
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.scenario = PredefinedScenario(schema, "star")
+        scenarios = self.scenario.scenarios
+        request, candidate = self.inputs.request_size, self.inputs.candidate_size
+        self.normalise_request = PartitionedNormalization(scenarios, request)
+        self.normalise_candidate = PartitionedNormalization(scenarios, candidate)
+        first = TwoSidedLinear(request, candidate, options.hidden[0])
+        self.of_request = StarLinear(first.of_request, scenarios, biased=False)
+        self.of_candidate = StarLinear(first.of_candidate, scenarios)
+        sizes = pairwise([*options.hidden, 1])
+        self.deeper = nn.ModuleList(StarLinear(nn.Linear(a, b), scenarios) for a, b in sizes)
+        self.scenario_embedding = nn.Embedding(scenarios, options.embedding)
+        self.auxiliary = TwoSidedMLP(1, request + options.embedding, candidate, options.auxiliary)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
+        codes = self.scenario(batch)
+        known = self.auxiliary.request_part(torch.cat([request, self.scenario_embedding(codes)], dim=1))
+        auxiliary = self.auxiliary(known, candidate, batch.request)[0]
+        return Prediction(logit=self.star(request, candidate, codes, batch.request) + auxiliary)
+
+    def star(self, request: Tensor, candidate: Tensor, codes: Tensor, of: Tensor) -> Tensor:
+        """(N,) logit of the star network.
+
+        Args:
+            request: (R, request) inputs.
+            candidate: (N, candidate) inputs.
+            codes: (R,) the requests' scenarios.
+            of: (N,) the candidates' requests.
+        """
+        codes_of = codes.index_select(0, of)
+        requests, rows = (ScenarioBlocks(of_side, self.scenario.scenarios) for of_side in (codes, codes_of))
+        part = self.of_request(requests.spread(self.normalise_request(request, codes)), requests.scenario)
+        x = self.of_candidate(rows.spread(self.normalise_candidate(candidate, codes_of)), rows.scenario)
+        x = x + rows.spread(requests.collect(part).index_select(0, of))
+        for layer in self.deeper:
+            x = layer(torch.relu(x), rows.scenario)
+        return rows.collect(x).squeeze(1)
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, each row on its own scenario's network."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
