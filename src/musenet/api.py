@@ -22,7 +22,7 @@ from musenet.data.dataset import Dataset, Split
 from musenet.data.prepare import PreparedReport
 from musenet.data.prepare import prepare as prepare_dataset
 from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
-from musenet.data.sources.own_files import OwnFiles, OwnFilesOptions
+from musenet.data.sources.own_files import OwnFiles
 from musenet.data.tables import Source
 from musenet.errors import ConfigError, RunError
 from musenet.evaluation.compare import Comparison, group_by_model
@@ -58,7 +58,9 @@ def load(experiment: AnyExperiment, overrides: Sequence[str] = ()) -> Experiment
         content = experiment.model_dump(mode="json", by_alias=True)
         return validate_experiment(apply_overrides(content, list(overrides)), experiment.name)
     path = Path(experiment)
-    return _with_whole_paths(load_experiment(path, list(overrides)), path.resolve().parent)
+    loaded = load_experiment(path, list(overrides))
+    # Whole paths: the resolved configuration will lie elsewhere.
+    return loaded.model_copy(update={"data": loaded.data.starting_from(path.resolve().parent)})
 
 
 def prepare(
@@ -298,19 +300,6 @@ def _source(experiment: Experiment) -> Source:
     if isinstance(experiment.data, CompleteJourneyOptions):
         return CompleteJourney(experiment.data, experiment.recipe)
     return OwnFiles(experiment.data, experiment.recipe, Path())
-
-
-def _with_whole_paths(experiment: Experiment, base: Path) -> Experiment:
-    """The same experiment, its relative paths starting from its YAML's folder: the resolved one lies elsewhere."""
-    if isinstance(experiment.data, CompleteJourneyOptions):
-        return experiment
-    content = experiment.data.model_dump(exclude_unset=True)
-    for part in content.values():
-        if isinstance(part, dict) and "path" in part:
-            paths = [part["path"]] if isinstance(part["path"], str) else part["path"]
-            whole = [str(base / Path(path).expanduser()) for path in paths]
-            part["path"] = whole[0] if isinstance(part["path"], str) else whole
-    return experiment.model_copy(update={"data": OwnFilesOptions.model_validate(content)})
 
 
 def _learns_soft_scenarios(model: ModelOptions) -> bool:

@@ -20,9 +20,9 @@ from pydantic import Field
 from musenet.data.recipe import Recipe
 from musenet.data.sources.local_time import LocalTime, hour_of, weekday_of
 from musenet.data.sources.promotions import Candidates, Promotions
+from musenet.data.sources.source_options import SourceOptions
 from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, Tables
 from musenet.errors import DataError
-from musenet.options import Options
 
 TIMEZONE = "America/New_York"
 USER_COLUMN, ITEM_COLUMN = "household_id", "product_id"
@@ -32,7 +32,7 @@ _DEMOGRAPHICS = ["age", "income", "home_ownership", "marital_status", "household
 _PRODUCT = ["department", "product_category", "product_type", "brand", "manufacturer_id", "package_size"]
 
 
-class CompleteJourneyOptions(Options):
+class CompleteJourneyOptions(SourceOptions):
     """Which part of Complete Journey is used, and how thinly unbought promotions are sampled."""
 
     source: Literal["complete_journey"]

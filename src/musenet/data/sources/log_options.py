@@ -1,9 +1,11 @@
 """The files of a log and the roles of their columns, as a configuration names them."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import Field
 
+from musenet.data.sources.source_options import SourceOptions
 from musenet.options import Options
 
 
@@ -55,7 +57,7 @@ class ItemsFile(Options):
     item: str
 
 
-class OwnFilesOptions(Options):
+class OwnFilesOptions(SourceOptions):
     """The files of a log and the roles of their columns."""
 
     source: Literal["own_files"]
@@ -67,3 +69,13 @@ class OwnFilesOptions(Options):
         "UTC", description="of times without an offset, of `hour` and `weekday`, and of the split's days"
     )
     negative_sampling_rate: float = Field(1.0, gt=0, le=1, description="share of the negatives that the log keeps")
+
+    def starting_from(self, base: Path) -> Self:
+        """The same options, the path of every file whole."""
+        content = self.model_dump(exclude_unset=True)
+        for part in content.values():
+            if isinstance(part, dict) and "path" in part:
+                paths = [part["path"]] if isinstance(part["path"], str) else part["path"]
+                whole = [str(base / Path(path).expanduser()) for path in paths]
+                part["path"] = whole[0] if isinstance(part["path"], str) else whole
+        return self.model_validate(content)
