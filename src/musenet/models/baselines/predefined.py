@@ -53,8 +53,7 @@ def own(of_all: Tensor, codes: Tensor) -> Tensor:
         of_all: (rows, K, …) what every scenario gives.
         codes: (rows,) each row's scenario.
     """
-    rows, scenarios = of_all.shape[:2]
-    return of_all.flatten(0, 1).index_select(0, torch.arange(rows, device=codes.device) * scenarios + codes)
+    return of_all[torch.arange(len(codes), device=codes.device), codes]
 
 
 class ScenarioBlocks:

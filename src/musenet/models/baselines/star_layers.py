@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 MOMENTUM = 0.1
 FEW_ROWS = 16
-"""As many rows do a scenario's moving statistics count for beside those of a batch."""
+"""How many rows a scenario's moving statistics count for beside those of a batch."""
 
 
 class PartitionedNormalization(nn.Module):
@@ -19,7 +19,7 @@ class PartitionedNormalization(nn.Module):
     statistics the rest: a lone row of a rare scenario is not normalised to nothing.
     """
 
-    def __init__(self, scenarios: int, size: int, epsilon: float = 1e-5) -> None:
+    def __init__(self, scenarios: int, size: int, epsilon: float = 1e-3) -> None:
         super().__init__()
         self.epsilon = epsilon
         self.scale, self.shift = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
@@ -44,14 +44,15 @@ class PartitionedNormalization(nn.Module):
         def average(values: Tensor) -> Tensor:
             return torch.zeros_like(self.mean).index_add(0, codes, values) / rows.clamp_min(1)
 
-        mean = average(x)
-        variance = average((x - mean.index_select(0, codes)).square())
         trust = rows / (rows + FEW_ROWS)  # 0 for a scenario that the batch lacks
-        used = torch.lerp(self.mean, mean, trust), torch.lerp(self.variance, variance, trust)
+        mean = torch.lerp(self.mean, average(x), trust)
+        # About this mean, not the batch's: the variance of a lone row about itself would be 0.
+        square = average((x - mean.index_select(0, codes)).square())
+        variance = torch.lerp(self.variance, square, trust)
         with torch.no_grad():
-            self.mean.lerp_(used[0], MOMENTUM)
-            self.variance.lerp_(used[1], MOMENTUM)
-        return used
+            self.mean.lerp_(mean, MOMENTUM)
+            self.variance.lerp_(variance, MOMENTUM)
+        return mean, variance
 
 
 class StarLinear(nn.Module):
