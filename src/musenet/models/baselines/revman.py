@@ -1,8 +1,9 @@
 """RevMan (Li et al., AAAI 2021): an expert per predefined scenario, shared by adaptive attention.
 
-Of the paper, its abstract and what others say of it are public: sales are split into partitions with an expert network
-each, and an adaptive attention mechanism shares features among products and sales scenarios. It prints no equation of
-the attention there, so that this is our choice: a row's own expert asks, all experts answer (scaled dot product).
+Written after the paper's abstract and what the MUSENET paper says of it (its section 5): sales are split into
+partitions with an expert network each, and an adaptive attention mechanism shares features among products and sales
+scenarios. The paper's equations were not at hand, so that the attention's form is our choice: a row's own expert asks,
+all experts answer (scaled dot product), and each scenario has a tower.
 Left out is the paper's second half, ranking by expected revenue: a click log has no revenue.
 
 Shapes: R requests, N candidates, K scenarios, H outputs of an expert.
