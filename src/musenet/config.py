@@ -7,7 +7,7 @@ into sentences that name the key, what was found, what is allowed and the neares
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -15,16 +15,25 @@ from pydantic_core import ErrorDetails
 
 from musenet.data.recipe import Recipe
 from musenet.data.sources.complete_journey import CompleteJourneyOptions
+from musenet.data.sources.kuairand import KuaiRandOptions
 from musenet.data.sources.own_files import OwnFilesOptions
 from musenet.errors import ConfigError
 from musenet.models.musenet.model import MusenetOptions
 from musenet.models.registry import MODELS, AnyModelOptions
 from musenet.options import Options
 from musenet.training.options import TrainingOptions
+from musenet.training.search_space import Choices, TuningOptions, check_space
 
-_TAGS = {*MODELS, "own_files", "complete_journey"}
+_TAGS = {*MODELS, "own_files", "complete_journey", "kuairand"}
 
-DataOptions = Annotated[OwnFilesOptions | CompleteJourneyOptions, Field(discriminator="source")]
+DataOptions = Annotated[OwnFilesOptions | CompleteJourneyOptions | KuaiRandOptions, Field(discriminator="source")]
+
+
+class TopOptions(Options):
+    """More seeds for the best rows by validation AUC, the diagnostics `true` and `permuted` left out."""
+
+    count: int = Field(3, ge=1, description="rows that get them")
+    seeds: int = Field(5, ge=1, description="trainings of each of them in all")
 
 
 class CompareOptions(Options):
@@ -34,14 +43,39 @@ class CompareOptions(Options):
     reference: str | None = Field(None, description="the row that all others are compared with; the first if unset")
     base: str | None = Field(None, description="the row that RelaImpr counts from; the first if unset")
     seeds: int = Field(3, ge=1)
+    top: TopOptions | None = Field(None, description="more seeds for the best rows; none if unset")
+    tuning: TuningOptions | None = Field(None, description="tuning with an equal budget; none if unset")
 
     @model_validator(mode="after")
     def _rows_exist(self) -> "CompareOptions":
-        for key in ("reference", "base"):
-            row = getattr(self, key)
-            if row is not None and row not in self.models:
-                raise ValueError(f"{key}: '{row}' is none of the models: {', '.join(self.models)}")
+        tuning = self.tuning or TuningOptions()
+        named: dict[str, list[str | None]] = {
+            "reference": [self.reference],
+            "base": [self.base],
+            "tuning.own": [*tuning.own],
+            "tuning.like": [*tuning.like, *tuning.like.values()],
+        }
+        for key, labels in named.items():
+            for row in labels:
+                if row is not None and row not in self.models:
+                    raise ValueError(f"{key}: '{row}' is none of the models: {', '.join(self.models)}")
+        for row, other in tuning.like.items():
+            if other in tuning.like or row in tuning.own:
+                raise ValueError(f"tuning.like: '{row}' must be like a row that is tuned, and have no space of its own")
         return self
+
+
+class SweepOptions(Options):
+    """What `sweep` varies: one key at a time around the configured values."""
+
+    parameters: dict[str, Choices] = Field(
+        {"model.scenarios": [1, 2, 4, 8], "model.auxiliary": [0, 0.02, 0.1, 0.5, 1]},
+        description="keys of `model` or `training`, and the values to try (the paper's Fig 4 if unset)",
+    )
+    models: list[str] | None = Field(
+        None, description="labels of `compare.models`; if unset, the experiment's musenet, soft and hard"
+    )
+    split: Literal["valid", "test"] = Field("valid", description="which period is measured; choose on validation")
 
 
 class Experiment(Recipe):
@@ -52,6 +86,16 @@ class Experiment(Recipe):
     model: AnyModelOptions = MusenetOptions()
     training: TrainingOptions = TrainingOptions()
     compare: CompareOptions = CompareOptions()
+    sweep: SweepOptions = SweepOptions()
+
+    @model_validator(mode="after")
+    def _tuning_fits(self) -> "Experiment":
+        models, tuning = self.compare.models, self.compare.tuning
+        if tuning is not None and models:
+            check_space(tuning.shared, list(models.values()), self.training, "compare.tuning.shared")
+            for label, space in tuning.own.items():
+                check_space(space, [models[label]], self.training, f"compare.tuning.own.{label}")
+        return self
 
     @property
     def recipe(self) -> Recipe:
@@ -128,9 +172,10 @@ def _sentence(detail: ErrorDetails) -> str:
         return _unknown_key(key)
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _unknown_choice(key, detail["ctx"])
-    found = "" if detail["type"] == "missing" else f" (found {_short(detail['input'])})"
+    found = "" if detail["type"] == "missing" or not key else f" (found {_short(detail['input'])})"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{key or 'the configuration'}: {message[0].lower()}{message[1:]}{found}"
+    sentence = f"{message[0].lower()}{message[1:]}{found}"
+    return f"{key}: {sentence}" if key else sentence
 
 
 def _key(names: list[str]) -> str:

@@ -1,7 +1,7 @@
 """The base of every typed option: unknown keys are refused, values cannot change after validation."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -10,6 +10,50 @@ class Options(BaseModel):
     """A part of an experiment's configuration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def value_at(options: Options, key: str) -> Any:
+    """The value of a dotted key; raises `KeyError` if these options have no such key.
+
+    >>> from musenet.training.options import TrainingOptions
+    >>> value_at(TrainingOptions(), "epochs")
+    2
+    """
+    found: Any = options
+    for name in key.split("."):
+        if not isinstance(found, Options) or name not in type(found).model_fields:
+            raise KeyError(key)
+        found = getattr(found, name)
+    return found
+
+
+def has_key(options: Options, key: str) -> bool:
+    """Whether these options have a dotted key."""
+    try:
+        value_at(options, key)
+    except KeyError:
+        return False
+    return True
+
+
+def with_value(options: AnyOptions, key: str, value: object) -> AnyOptions:
+    """The same options, validated anew, with another value at a dotted key.
+
+    Raises:
+        KeyError: if they have no such key.
+        ValidationError: if they do not take the value.
+    """
+    value_at(options, key)
+    content = options.model_dump(by_alias=True)
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return type(options).model_validate(content)
 
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}

@@ -216,3 +216,29 @@ def test_positions_are_learned_in_training_and_fixed_when_scoring(planted_datase
         for batch in (*training.epoch(0), *scoring.epoch(0))
     ]
     assert ranks == [{3, 4, 5, 6, 7}, {FIRST_VALUE}]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
+def test_a_share_is_the_same_requests_for_every_seed_and_part_of_a_larger_share(share: float, tmp_path: Path):
+    dataset = write_planted(tmp_path / "dataset")
+    period = dataset.manifest.splits["train"]
+
+    def seen(share: float, seed: int, epoch: int = 0) -> list[int]:
+        plan = Batches(dataset, "train", 16, shuffle_seed=seed, share=share).plan(epoch)
+        return np.concatenate(plan).tolist()  # type: ignore[no-any-return]
+
+    first = seen(share, seed=1)
+    assert len(first) == len(set(first)) == round(share * REQUESTS["train"])
+    assert all(period.begin <= request < period.end for request in first)
+    assert sorted(seen(share, seed=2, epoch=3)) == sorted(first)
+    assert seen(share, seed=2) != first
+    assert set(first) < set(seen(share + 0.2, seed=1))
+    assert seen(1.0, seed=1) == (np.random.default_rng([1, 0]).permutation(REQUESTS["train"]) + period.begin).tolist()
+
+
+def test_the_batches_of_a_share_are_as_large_as_asked(tmp_path: Path):
+    dataset = write_planted(tmp_path / "dataset")
+    batches = Batches(dataset, "train", 16, shuffle_seed=1, share=0.5)
+    sizes = [batch.candidates for batch in batches.epoch(0)]
+    assert len(sizes) == len(batches)
+    assert sum(sizes) / len(sizes) == pytest.approx(16, rel=0.1)

@@ -19,6 +19,8 @@ from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset, Field, Split
 SECONDS_PER_DAY = 86400.0
 REPEAT_FEATURES = 3
 PREFETCHED = 4
+SHARE_SEED = 20
+"""Decides which requests a share holds; no experiment's seed does, so that all models and seeds see the same ones."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Batch:
     repeat_indicator: Tensor
     """(N,) bool, I[t in B_u] of Eq 9."""
     repeat_features: Tensor
-    """(N, 3): indicator, log(1 + count), log(1 + days since the last) or 0 if never."""
+    """(N, 3): indicator, log(1 + count), log(1 + days since the last) or 0 if never or not known."""
     repeat_fraction: Tensor
     """(R,) r_i of Eq 10; NaN without events."""
     label: Tensor
@@ -249,6 +251,14 @@ def _distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[Tensor]]:
     return encoded.dictionary.to_numpy().copy(), indices
 
 
+def _share_of(count: int, share: float) -> np.ndarray:
+    """Places of a share of `count` rows, ascending, at least one of them; all in a larger share's too."""
+    if share >= 1:
+        return np.arange(count)
+    order = np.random.default_rng(SHARE_SEED).permutation(count)
+    return np.sort(order[: max(1, round(count * share))])
+
+
 class Batches:
     """The batches of one split: whole requests until `batch_size` candidates are reached.
 
@@ -260,6 +270,7 @@ class Batches:
         batch_size: candidates per batch; the last request may go beyond it.
         shuffle_seed: shuffles requests anew in every epoch and trains the unseen rows; in the dataset's order if None.
         unseen_rate: share of ids that training replaces by the unseen row.
+        share: of the period's requests that is used: the same ones whatever the seed, and all of a smaller share's.
     """
 
     def __init__(
@@ -270,29 +281,33 @@ class Batches:
         *,
         shuffle_seed: int | None = None,
         unseen_rate: float = 0.01,
+        share: float = 1.0,
     ) -> None:
-        self.period = dataset.manifest.splits[split]
+        period = dataset.manifest.splits[split]
         self.batch_size = batch_size
         self.seed = shuffle_seed
         training = shuffle_seed is not None
         self.builder = BatchBuilder(dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training)
         offset = dataset.column("requests/candidate_offset")
-        self._sizes = np.diff(offset[self.period.begin : self.period.end + 1])
+        chosen = _share_of(period.end - period.begin, share)
+        self._requests = period.begin + chosen
+        self._sizes = np.diff(offset[period.begin : period.end + 1])[chosen]
+        self._impressions = int(self._sizes.sum())
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every epoch."""
-        return min(math.ceil(self.period.impressions / self.batch_size), len(self._sizes))
+        return min(math.ceil(self._impressions / self.batch_size), len(self._sizes))
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The requests of each batch of an epoch."""
         count = len(self._sizes)
         order = np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
         sizes = self._sizes[order]
-        batch = (np.cumsum(sizes) - sizes) * len(self) // max(self.period.impressions, 1)
+        batch = (np.cumsum(sizes) - sizes) * len(self) // max(self._impressions, 1)
         parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
         if len(parts) < len(self):  # requests larger than a batch leave gaps
             parts = np.array_split(order, len(self))
-        return [part + self.period.begin for part in parts]
+        return [self._requests[part] for part in parts]
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from `start` on, built in a thread beside the consumer."""

@@ -80,6 +80,7 @@ class Trainer:
             self.options.batch_size,
             shuffle_seed=self.seed,
             unseen_rate=self.options.unseen_rate,
+            share=self.options.requests,
         )
         self.progress = Progress()
         self.planned = self.options.epochs * len(self.batches)

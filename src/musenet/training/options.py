@@ -11,6 +11,9 @@ class TrainingOptions(Options):
     """Epochs, batches, learning rate, when to stop and what to keep."""
 
     epochs: int = Field(2, ge=1)
+    requests: float = Field(
+        1.0, gt=0, le=1, description="share of the training requests that is seen, the same for every model and seed"
+    )
     batch_size: int = Field(1024, ge=1, description="candidates per batch; whole requests fill it")
     learning_rate: float = Field(0.001, gt=0)
     final_learning_rate: float = Field(

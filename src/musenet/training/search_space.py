@@ -1,0 +1,129 @@
+"""What tuning may change, and which points of it are tried.
+
+A point is a value for each dotted key, for example `{"training.learning_rate": 0.002, "model.ids": []}`. Points are
+drawn at random by Optuna from a fixed seed, so a larger number of trials begins with those of a smaller one.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from musenet.options import Options, has_key, with_value
+
+Scalar = bool | int | float | str | None
+Value = Scalar | list[Scalar]
+Point = dict[str, Any]
+
+ATTEMPTS = 50
+"""Draws in a row that may all be old points before a space counts as exhausted."""
+
+
+class Range(Options):
+    """Numbers between two bounds; whole ones if both bounds are."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(False, description="drawn evenly in the logarithm")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs a low above 0 (found {self.low})")
+        return self
+
+
+Choices = Annotated[list[Value], Field(min_length=1)]
+Space = dict[str, Choices | Range]
+
+
+class TuningOptions(Options):
+    """Tuning with the same budget for every row of a comparison, judged on validation alone."""
+
+    trials: int = Field(8, ge=1, description="per row; the first is the configured values, the others are drawn")
+    requests: float = Field(0.2, gt=0, le=1, description="share of the training requests that a trial sees")
+    shared: Space = Field({}, description="keys of `model` or `training`: every model is tried at the same points")
+    own: dict[str, Space] = Field({}, description="further keys of single rows, by label; as many trials")
+    like: dict[str, str] = Field(
+        {}, description="rows that take over what another row was tuned to, except where the two are configured apart"
+    )
+
+
+def check_space(space: Mapping[str, Choices | Range], models: Sequence[Options], training: Options, where: str) -> None:
+    """Raise `ValueError` unless every key belongs to the training or to one of the models, and all values fit it."""
+    for key, of in space.items():
+        part, _, name = key.partition(".")
+        if part not in ("model", "training") or not name:
+            raise ValueError(f"{where}: '{key}' cannot be tuned: give keys of the form model.… or training.…")
+        having = [options for options in (models if part == "model" else [training]) if has_key(options, name)]
+        if not having:
+            raise ValueError(
+                f"{where}: {'no model has' if part == 'model' else 'training does not have'} the key '{key}'"
+            )
+        for options in having:
+            for value in [of.low, of.high] if isinstance(of, Range) else of:
+                _check_value(options, name, value, f"{where}.{key}")
+
+
+def _check_value(options: Options, name: str, value: Any, where: str) -> None:
+    try:
+        with_value(options, name, value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{where}: {value!r} does not fit ({reason})") from error
+
+
+def distinct_points(
+    space: Mapping[str, Choices | Range], count: int, seed: int, taken: Iterable[Point] = ()
+) -> list[Point]:
+    """Up to `count` points that differ from each other and from those taken; fewer if the space holds no more."""
+    study = _study(seed)
+    distributions = {key: distribution(of) for key, of in space.items()}
+    seen = {_text(point) for point in taken}
+    points: list[Point] = []
+    failures = 0
+    while space and len(points) < count and failures < ATTEMPTS:
+        drawn = study.ask(distributions).params
+        point = {key: from_parameter(space[key], drawn[key]) for key in space}
+        failures = failures + 1 if _text(point) in seen else 0
+        if not failures:
+            seen.add(_text(point))
+            points.append(point)
+    return points
+
+
+def distribution(space: Choices | Range) -> Any:
+    """The values as Optuna's distribution; choices that it cannot hold, such as lists, as JSON text."""
+    from optuna import distributions as kinds
+
+    if not isinstance(space, Range):
+        return kinds.CategoricalDistribution([as_parameter(value) for value in space])
+    if isinstance(space.low, int) and isinstance(space.high, int):
+        return kinds.IntDistribution(space.low, space.high, log=space.log)
+    return kinds.FloatDistribution(space.low, space.high, log=space.log)
+
+
+def as_parameter(value: Any) -> Any:
+    """A value as Optuna shows it."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def from_parameter(space: Choices | Range, parameter: Any) -> Any:
+    """The value behind what Optuna drew."""
+    if isinstance(space, Range):
+        return parameter
+    return next(value for value in space if as_parameter(value) == parameter)
+
+
+def _study(seed: int) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+
+
+def _text(point: Point) -> str:
+    return json.dumps(point, sort_keys=True)
