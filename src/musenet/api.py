@@ -22,6 +22,7 @@ from musenet.data.dataset import Dataset, Split
 from musenet.data.prepare import PreparedReport
 from musenet.data.prepare import prepare as prepare_dataset
 from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
+from musenet.data.sources.kuairand import KuaiRand, KuaiRandOptions
 from musenet.data.sources.own_files import OwnFiles
 from musenet.data.tables import Source
 from musenet.errors import ConfigError, RunError
@@ -299,6 +300,8 @@ def _source(experiment: Experiment) -> Source:
     """Where the experiment's log comes from; relative paths start from the current folder."""
     if isinstance(experiment.data, CompleteJourneyOptions):
         return CompleteJourney(experiment.data, experiment.recipe)
+    if isinstance(experiment.data, KuaiRandOptions):
+        return KuaiRand(experiment.data, experiment.recipe)
     return OwnFiles(experiment.data, experiment.recipe, Path())
 
 

@@ -8,7 +8,7 @@
     requests/<field>.npy          (R,) in order of split and time; user, time, history_end, candidate_offset (R + 1,),
                                   repeat_fraction, maybe predefined_scenario, true_scenario
     candidates/<field>.npy        (N,) item, label, maybe weight, true_probability,
-                                  repeat_indicator, repeat_count, repeat_recency (seconds; NaN if never)
+                                  repeat_indicator, repeat_count, repeat_recency (seconds; NaN if never or not known)
     keys/{users,items,requests}.parquet   the log's own ids, row by row
     vocabularies/<name>.parquet   value of each code from 3 on, as text, with its count in training
 

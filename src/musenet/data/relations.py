@@ -218,9 +218,8 @@ def _with_past(engine: Engine, relations: Relations, recipe: Recipe) -> Relation
         events, keyed = with_comparable_keys(counting, _key_columns(candidates, relations.columns), key)
         span = Before.of(delay, recipe.repeat.window)
         repeats = candidate_repeats(events, keyed, key, span)
-        repeats = repeats.select(
-            REQUEST_ROW, ITEM_ROW, **{REPEAT_COUNT: repeats[EVENTS_BEFORE], REPEAT_LAST: repeats[LAST]}
-        )
+        last = repeats[LAST] if recipe.repeat.recency else ibis.null("int64")
+        repeats = repeats.select(REQUEST_ROW, ITEM_ROW, **{REPEAT_COUNT: repeats[EVENTS_BEFORE], REPEAT_LAST: last})
         candidates = join(candidates, engine.store("repeats", repeats), [REQUEST_ROW, ITEM_ROW], "left")
         again = request_repeats(events, relations.requests, key, span)
         again = again.select(REQUEST_ROW, **{REPEATS_BEFORE: again[EVENTS_BEFORE], AGAIN: again[AGAIN]})

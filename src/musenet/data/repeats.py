@@ -19,6 +19,7 @@ class RepeatOptions(Options):
     key: list[str] = Field(min_length=1, description="columns whose equality says `had this before`")
     kinds: list[str] | None = Field(None, description="event kinds that count; all, if left out")
     window: Seconds | None = Field(None, description="how far back an event counts; for ever, if left out")
+    recency: bool = Field(True, description="tell how long ago; false where only the order of events is known")
 
 
 AGAIN = "_again"

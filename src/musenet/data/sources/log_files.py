@@ -3,8 +3,9 @@
 import csv
 import glob
 import gzip
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import ibis
 import ibis.expr.types as ir
 
 from musenet.errors import DataError
+from musenet.options import Options
 
 PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
 _MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
@@ -73,8 +75,17 @@ def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path]) -> Log
             table = connection.create_table(ibis.util.gen_name("text"), _text_of(connection, paths))
         rows = connection.to_pyarrow(table.count()).as_py()
     if not rows:
-        raise DataError(f"{key}.path: {names[0]} holds no rows: check which file was meant")
+        raise DataError(f"{names[0]} holds no rows ({key}): check which file was meant")
     return LogFile(key, paths, table)
+
+
+def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
+    """Changes with the options, and with each file's path, size and time of modification."""
+    parts = [options.model_dump_json()]
+    for path in paths:
+        status = path.stat()
+        parts.append(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @contextmanager

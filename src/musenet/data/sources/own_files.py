@@ -1,6 +1,6 @@
 """A log in Parquet or CSV files, described in the configuration alone."""
 
-import hashlib
+from itertools import chain
 from pathlib import Path
 
 import ibis
@@ -8,7 +8,7 @@ import ibis
 from musenet.data.recipe import Recipe
 from musenet.data.sources.log_cleaning import Sifted, keep_first
 from musenet.data.sources.log_columns import Need, Plan, Relation, plan_columns
-from musenet.data.sources.log_files import find_files, open_files
+from musenet.data.sources.log_files import find_files, fingerprint_of, open_files
 from musenet.data.sources.log_options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
 from musenet.data.sources.log_reader import LogReader, require_roles
 from musenet.data.sources.log_relations import add_shown, unify_types, with_clock
@@ -34,12 +34,8 @@ class OwnFiles:
 
     def fingerprint(self) -> str:
         """The options, and each file's path, size and time of modification."""
-        parts = [self._options.model_dump_json()]
-        for relation, part in self._parts().items():
-            for path in find_files(f"data.{relation}", part.path, self._base):
-                status = path.stat()
-                parts.append(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        found = [find_files(f"data.{relation}", part.path, self._base) for relation, part in self._parts().items()]
+        return fingerprint_of(self._options, chain.from_iterable(found))
 
     def tables(self, connection: ibis.BaseBackend) -> Tables:
         """The log's relations, renamed and cleaned.
