@@ -278,8 +278,10 @@ def test_nothing_of_the_future_changes_the_past(grow: bool, tmp_path: Path) -> N
         read(write_cut_down(tmp_path / name, val=val, test=rows), grow_history=grow)
         for name, rows in (("one", test), ("other", changed))
     )
-    for tables in ((one.impressions, other.impressions), (one.events, other.events)):
-        before = [values(table.filter(table["_time"] < moment), *sorted(table.columns)) for table in tables]  # type: ignore[union-attr]
+    assert one.events is not None
+    assert other.events is not None
+    for pair in ((one.impressions, other.impressions), (one.events, other.events)):
+        before = [values(table.filter(table["_time"] < moment), *sorted(table.columns)) for table in pair]
         assert before[0] == before[1]
         assert before[0]
 
