@@ -35,13 +35,17 @@ from musenet.evaluation.intervals import RESAMPLES
 from musenet.evaluation.portraits import Portrait
 from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios
 from musenet.evaluation.scenarios import SPLITS, write_scenarios
+from musenet.evaluation.side_by_side import train_rows
+from musenet.evaluation.table_so_far import TableSoFar
 from musenet.files import write_json, write_text
 from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
 from musenet.progress import SILENT, Listener
 from musenet.run_folder import RunFolder
 from musenet.training.loop import TrainingResult
-from musenet.training.runs import plan_runs, train_all, train_run
+from musenet.training.plans import chosen_labels
+from musenet.training.pool import TrainingPool
+from musenet.training.runs import train_run
 
 AnyPath = str | os.PathLike[str]
 AnyExperiment = Experiment | AnyPath
@@ -133,14 +137,15 @@ def compare(
 ) -> Comparison:
     """Train `compare.models` × seeds into `<out>/<label>/seed-<s>` and put them side by side on the test split.
 
-    Finished runs of the same configuration are reused, interrupted ones resumed. The table is also written to
-    `<out>/comparison.json` and `<out>/comparison.md`.
+    Tuned before if `compare.tuning` says so. Finished trials and runs of the same configuration are reused, interrupted
+    ones resumed. The table is also written to `<out>/comparison.json` and `<out>/comparison.md`, and grows there by a
+    row whenever one has all its seeds.
 
     Args:
         experiment: whose `compare` part says which models; without one, its only model is trained.
         out: where the runs go; `runs/<name>` if None.
         models: labels to compare, of those in the configuration; all if None.
-        seeds: how many; as configured if None. The s-th seed is the experiment's plus s.
+        seeds: how many; as configured if None, more for the best rows included. They count up from the experiment's.
         jobs: how many runs train at once, each in its own process with its part of the cores.
         dataset: the dataset's folder; `datasets/<name>` if None.
         overrides: `key.path=value`, as `--set`.
@@ -151,16 +156,9 @@ def compare(
     """
     resolved = load(experiment, overrides)
     folder = _run_path(resolved, out)
-    planned = plan_runs(resolved, folder, models, seeds)
-    prepared = _prepared(resolved, dataset, listener)
-    train_all([run for runs in planned.values() for run in runs], prepared, jobs, listener)
-    options = resolved.compare
-    return _compared(
-        {label: [RunFolder.open(run.path) for run in runs] for label, runs in planned.items()},
-        folder,
-        options.reference if options.reference in planned else None,
-        options.base if options.base in planned else None,
-    )
+    labels = chosen_labels(resolved.compare.models, models, "compare.models")
+    with TrainingPool(_prepared(resolved, dataset, listener), jobs, listener) as pool:
+        return _trained_and_compared(resolved, labels, seeds, folder, pool)
 
 
 def compare_runs(runs: Iterable[AnyPath], out: AnyPath | None = None) -> Comparison:
@@ -308,11 +306,20 @@ def _source(experiment: Experiment) -> Source:
 def _learns_soft_scenarios(model: ModelOptions) -> bool:
     if not isinstance(model, MusenetOptions):
         return False
-    return model.scenarios > 1 and (model.assignment, model.objective) == ("soft", "robust")
+    return model.scenarios != 1 and (model.assignment, model.objective) == ("soft", "robust")
 
 
 def _run_path(experiment: Experiment, out: AnyPath | None) -> Path:
     return Path("runs") / experiment.name if out is None else Path(out)
+
+
+def _trained_and_compared(
+    experiment: Experiment, labels: Sequence[str], seeds: int | None, folder: Path, pool: TrainingPool
+) -> Comparison:
+    options = experiment.compare
+    groups = train_rows(experiment, labels, seeds, folder, pool, TableSoFar(folder, options, labels))
+    reference, base = (row if row in groups else None for row in (options.reference, options.base))
+    return _compared(groups, folder, reference, base)
 
 
 def _compared(

@@ -6,6 +6,7 @@ into sentences that name the key, what was found, what is allowed and the neares
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from musenet.data.sources.own_files import OwnFilesOptions
 from musenet.errors import ConfigError
 from musenet.models.musenet.model import MusenetOptions
 from musenet.models.registry import MODELS, AnyModelOptions
-from musenet.options import Options
+from musenet.options import Options, reason, with_value
 from musenet.training.options import TrainingOptions
 from musenet.training.search_space import Choices, TuningOptions, check_space
 
@@ -148,6 +149,24 @@ def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, 
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: the value is not valid YAML") from error
     return result
+
+
+def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """The same experiment with other values of keys below `model` or `training`.
+
+    Raises:
+        ConfigError: if a key does not exist there, or does not take its value.
+    """
+    parts: dict[str, Options] = {"model": experiment.model, "training": experiment.training}
+    for key, value in values.items():
+        part, _, name = key.partition(".")
+        try:
+            parts[part] = with_value(parts[part], name, value)
+        except KeyError as error:
+            raise ConfigError(f"{experiment.name}: there is no key '{key}' in model and training") from error
+        except ValidationError as error:
+            raise ConfigError(f"{key}: {value!r} does not fit ({reason(error)})") from error
+    return experiment.model_copy(update=parts)
 
 
 def validate_experiment(content: dict[str, Any], origin: str) -> Experiment:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 
 class Options(BaseModel):
@@ -54,6 +54,11 @@ def with_value(options: AnyOptions, key: str, value: object) -> AnyOptions:
         place = place[parent]
     place[last] = value
     return type(options).model_validate(content)
+
+
+def reason(error: ValidationError) -> str:
+    """Why a single value was refused, in pydantic's or a validator's words."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}

@@ -1,7 +1,6 @@
 """Training what a comparison needs, once, and the table that comes of it."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from musenet.evaluation.compare import Comparison
 from musenet.evaluation.comparison_table import columns, to_markdown
 from musenet.run_folder import RunFolder
 from musenet.training import runs as training_runs
-from musenet.training.runs import PlannedRun, train_all, train_run
+from musenet.training.plans import PlannedRun
+from musenet.training.pool import TrainingPool, train_planned
+from musenet.training.runs import train_run
 
 MODELS = {
     "base": {"name": "base_model", "hidden": [4], "embedding": 2},
@@ -124,20 +125,12 @@ def test_saved_runs_are_compared_by_their_folders(
 def test_jobs_train_in_processes_what_one_process_trains(
     make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
-    said: list[str] = []
-
-    class Listener:
-        def say(self, text: str) -> None:
-            said.append(text)
-
-        def training(self, name: str) -> Callable[[dict[str, Any]], None]:
-            return lambda _: None
-
     experiment = make_experiment(model=MODELS["base"])
     apart = PlannedRun("apart", experiment, tmp_path / "apart")
-    train_all([apart], tiny_dataset, 2 if (os.cpu_count() or 1) > 1 else 1, Listener())
+    with TrainingPool(tiny_dataset, jobs=2) as pool:
+        ((run, result),) = pool.each(train_planned, [apart])
     train_run(experiment, tiny_dataset, tmp_path / "here")
-    assert [text.split(":")[0] for text in said] == ["apart"]
+    assert (run, result.run) == (apart, str(apart.path))
     found, expected = RunFolder.open(apart.path).load_state(), RunFolder.open(tmp_path / "here").load_state()
     assert all((found[name] == expected[name]).all() for name in expected)
 

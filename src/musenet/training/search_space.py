@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from musenet.options import Options, has_key, with_value
+from musenet.options import Options, has_key, reason, with_value
 
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
@@ -72,8 +72,7 @@ def _check_value(options: Options, name: str, value: Any, where: str) -> None:
     try:
         with_value(options, name, value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {value!r} does not fit ({reason})") from error
+        raise ValueError(f"{where}: {value!r} does not fit ({reason(error)})") from error
 
 
 def distinct_points(
