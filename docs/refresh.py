@@ -172,10 +172,11 @@ class _Tables:
         for part, words in (("items", "list of"), ("additionalProperties", "by name:")):
             if isinstance(value.get(part), dict):
                 return f"{words} {self.type(value[part])}"
-        return _PLAIN[value.get("format", value["type"])] + _bounds(value)
+        return _PLAIN[value.get("format", value.get("type", "any"))] + _bounds(value)
 
 
 _PLAIN = {
+    "any": "values",
     "integer": "whole number",
     "number": "number",
     "boolean": "`true`, `false`",

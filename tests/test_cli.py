@@ -226,6 +226,17 @@ def test_every_command_ends_with_one_json_object(here: Path, capsys: pytest.Capt
     assert [row["name"] for row in compared["models"]] == ["base", "musenet"]
     again = answer("compare", "compared/base/seed-1", "compared/musenet/seed-1")
     assert again["models"][1]["auc"] == compared["models"][1]["auc"]
+    ablated = answer("ablate", config, "--models", "soft w/o M2,soft", "--seeds", "1")
+    assert ablated == json.loads(Path("runs/shop/ablation/ablation.json").read_text())
+    assert [(step["lower"], step["upper"]) for step in ablated["order"]] == [("soft w/o M2", "soft")]
+    around = ("--parameter", "model.scenarios=1,2", "--parameter", "model.embedding=3", "--models", "musenet soft")
+    swept = answer("sweep", config, "--seeds", "1", *around)
+    assert swept == json.loads(Path("runs/shop/sweep/sweep.json").read_text())
+    assert [(line["parameter"], line["configured"]) for line in swept["lines"]] == [
+        ("model.scenarios", 2),
+        ("model.embedding", 2),
+    ]
+    assert [[point["value"] for point in line["points"]] for line in swept["lines"]] == [[1, 2], [2, 3]]
     written = answer("init", "impressions.parquet", "--out", "guessed.yaml")
     assert Path(written["config"]).is_file()
 
@@ -244,6 +255,22 @@ def test_people_read_tables(trained: Path, capsys: pytest.CaptureFixture[str], t
 def test_the_schema_names_every_part_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["config-schema"]) == 0
     assert set(CONFIG) <= set(json.loads(capsys.readouterr().out)["properties"])
+
+
+def test_people_read_ablations_and_sweeps(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_log(here))
+    assert cli.run(["ablate", config, "--models", "hard,soft", "--seeds", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The paper's order of rows" in printed
+    assert "predefined scenarios is left out" in printed
+    assert (
+        cli.run(["sweep", config, "--parameter", "model.scenarios=1", "--models", "musenet soft", "--seeds", "1"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "musenet soft, model.scenarios" in printed
+    assert "2 (configured)" in printed
+    assert "model.scenario=" in refused(["sweep", config, "--parameter", "model.scenario="], capsys)
+    assert "ablate has no 'gate'" in refused(["ablate", config, "--models", "gate"], capsys)
 
 
 @pytest.mark.parametrize(

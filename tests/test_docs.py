@@ -20,12 +20,14 @@ from rich.console import Console
 from musenet import __version__, api
 from musenet.cli import app
 from musenet.config import load_experiment
+from musenet.evaluation.ablation import Ablation, Step
 from musenet.evaluation.compare import Comparison, Row
 from musenet.evaluation.comparison_table import columns, show
 from musenet.evaluation.evaluate import Evaluation
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
 from musenet.evaluation.scenario_figures import ScenarioFigures
+from musenet.evaluation.sweep import Sweep, SweepLine, SweepPoint
 from musenet.files import plain
 from musenet.training.loop import TrainingResult
 
@@ -101,6 +103,8 @@ def test_published_json_keys_are_documented():
     assert published_keys("train") >= names(TrainingResult)
     assert published_keys("evaluate") >= (names(Evaluation) | names(ScenarioFigures)) - {"metrics"}
     assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"metrics"}
+    assert published_keys("ablate") >= (names(Ablation) | names(Step) | {"holds", "verdict"}) - {"comparison"}
+    assert published_keys("sweep") >= (names(Sweep) | names(SweepLine) | names(SweepPoint)) - {"metrics", "per_seed"}
     assert published_keys("scenarios") >= names(Portrait)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musenet.api import (
+        ablate,
         compare,
         compare_runs,
         describe_scenarios,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         prepare,
         scenarios,
         simulate_hotels,
+        sweep,
         train,
     )
 
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "ablate",
     "compare",
     "compare_runs",
     "describe_scenarios",
@@ -31,6 +34,7 @@ __all__ = [
     "prepare",
     "scenarios",
     "simulate_hotels",
+    "sweep",
     "train",
 ]
 

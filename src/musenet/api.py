@@ -10,8 +10,9 @@ below the current folder unless another place is given. What the caller can mend
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from musenet.data.sources.kuairand import KuaiRand, KuaiRandOptions
 from musenet.data.sources.own_files import OwnFiles
 from musenet.data.tables import Source
 from musenet.errors import ConfigError, RunError
+from musenet.evaluation.ablation import Ablation, ablation_of, judge_order
 from musenet.evaluation.compare import Comparison, group_by_model
 from musenet.evaluation.compare import compare_runs as _compare_runs
 from musenet.evaluation.comparison_table import to_markdown
@@ -36,6 +38,9 @@ from musenet.evaluation.portraits import Portrait
 from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios
 from musenet.evaluation.scenarios import SPLITS, write_scenarios
 from musenet.evaluation.side_by_side import train_rows
+from musenet.evaluation.sweep import Sweep, run_sweep
+from musenet.evaluation.sweep_plan import plan_sweep, swept_rows
+from musenet.evaluation.sweep_table import to_markdown as _sweep_markdown
 from musenet.evaluation.table_so_far import TableSoFar
 from musenet.files import write_json, write_text
 from musenet.models.interface import ModelOptions
@@ -173,6 +178,98 @@ def compare_runs(runs: Iterable[AnyPath], out: AnyPath | None = None) -> Compari
     if not folders:
         raise RunError("compare: give at least one run folder")
     return _compared(group_by_model(folders), None if out is None else Path(out), None, None)
+
+
+def ablate(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Ablation:
+    """The paper's Table 3: train the experiment's musenet with and without its parts, and judge the order of rows.
+
+    Runs go to `<out>/<row>/seed-<s>`, reused and resumed as by `compare`, the table to `<out>/ablation.json` and
+    `<out>/ablation.md`.
+
+    Args:
+        experiment: whose `model` is taken apart.
+        out: `runs/<name>/ablation` if None.
+        models: rows of the table; all if None.
+        seeds: trainings per row; as configured for `compare` if None.
+        jobs: as of `compare`.
+        dataset: as of `compare`.
+        overrides: as of `compare`.
+        listener: as of `compare`.
+
+    Raises:
+        UserError: as `compare`, and if the model has no scenarios or no repeat form to take away.
+    """
+    resolved = load(experiment, overrides)
+    folder = _run_path(resolved, None) / "ablation" if out is None else Path(out)
+    taken_apart, left_out = ablation_of(resolved)
+    labels = chosen_labels(taken_apart.compare.models, models, "ablate")
+    with TrainingPool(_prepared(resolved, dataset, listener), jobs, listener) as pool:
+        comparison = _trained_and_compared(taken_apart, labels, seeds, folder, pool)
+    runs = {row.name: [RunFolder.open(Path(run)) for run in row.runs] for row in comparison.models}
+    result = Ablation(comparison, judge_order(runs), left_out)
+    write_json(folder / "ablation.json", result.to_json())
+    write_text(folder / "ablation.md", result.to_markdown())
+    return result
+
+
+def sweep(  # noqa: PLR0913 - the command has as many options
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    parameters: Mapping[str, Sequence[Any]] | None = None,
+    models: Sequence[str] | None = None,
+    split: Split | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Sweep:
+    """The paper's Fig 4: vary one option at a time around the configured values, on validation unless asked otherwise.
+
+    Runs go to `<out>/<label>/<key>-<value>/seed-<s>`, reused and resumed as by `compare`, the result to `sweep.json`
+    and `sweep.md` there, and, with the extra `report`, to the figure `sweep.html`.
+
+    Args:
+        experiment: whose `sweep` part says what to vary.
+        out: `runs/<name>/sweep` if None.
+        parameters: values by key of `model` or `training`; as configured if None.
+        models: labels of `compare.models`; as configured if None.
+        split: which period is measured; as configured if None.
+        seeds: trainings per value; as configured for `compare` if None.
+        jobs: as of `compare`.
+        dataset: as of `compare`.
+        overrides: as of `compare`.
+        listener: as of `compare`.
+
+    Raises:
+        UserError: as `compare`, and for parameters that no model has.
+    """
+    resolved = load(experiment, overrides)
+    folder = _run_path(resolved, None) / "sweep" if out is None else Path(out)
+    changes = {"parameters": parameters, "split": split}
+    options = resolved.sweep.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    every_seed = range(resolved.seed, resolved.seed + (seeds or resolved.compare.seeds))
+    lines = plan_sweep(swept_rows(resolved, models), options, folder, every_seed)
+    with TrainingPool(_prepared(resolved, dataset, listener), jobs, listener) as pool:
+        result = run_sweep(lines, options.split, pool)
+    write_json(folder / "sweep.json", result.to_json())
+    write_text(folder / "sweep.md", _sweep_markdown(result))
+    if find_spec("plotly") is not None:
+        from musenet.report.sweep_figure import write_sweep_page
+
+        write_sweep_page(result, folder / "sweep.html")
+    return result
 
 
 def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:

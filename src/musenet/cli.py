@@ -42,6 +42,11 @@ DatasetFolder = Annotated[
 SplitName = Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="which period")]
 
 
+Models = Annotated[str | None, typer.Option("--models", help="labels, comma-separated (all, if left out)")]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="trainings per model (as configured, if left out)")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in processes")]
+
+
 @app.callback(invoke_without_command=True)
 def musenet(
     version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
@@ -134,11 +139,9 @@ def evaluate(run: Run, split: SplitName = "test", out: Out = None, as_json: Json
 @app.command()
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="CONFIG | RUN...", help="a YAML, or trained runs")],
-    models: Annotated[str | None, typer.Option("--models", help="labels in the configuration, comma-separated")] = None,
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="trainings per model (as configured, if left out)")
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in processes")] = 1,
+    models: Models = None,
+    seeds: Seeds = None,
+    jobs: Jobs = 1,
     out: Out = None,
     dataset: DatasetFolder = None,
     changes: Set = [],  # noqa: B006
@@ -155,7 +158,7 @@ def compare(
             comparison = api.compare(
                 paths[0],
                 out,
-                models=None if models is None else [label.strip() for label in models.split(",")],
+                models=_labels(models),
                 seeds=seeds,
                 jobs=jobs,
                 dataset=dataset,
@@ -166,6 +169,79 @@ def compare(
             missing = next(path for path in paths if not path.is_dir())
             raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
     _finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
+
+
+@app.command()
+def ablate(
+    config: Config,
+    models: Models = None,
+    seeds: Seeds = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Take MUSENET apart (the paper's Table 3): with and without scenarios and repeat intentions."""
+    from musenet import api
+    from musenet.evaluation.comparison_table import show
+
+    with Reporter() as reporter:
+        result = api.ablate(
+            config,
+            out,
+            models=_labels(models),
+            seeds=seeds,
+            jobs=jobs,
+            dataset=dataset,
+            overrides=changes,
+            listener=reporter,
+        )
+
+    def show_all(console: Console) -> None:
+        show(result.comparison, console)
+        console.print()
+        console.print(result.sentences, markup=False)
+
+    _finish(as_json, result.to_json(), show_all)
+
+
+@app.command()
+def sweep(  # noqa: PLR0913, PLR0917 - one per option
+    config: Config,
+    parameters: Annotated[
+        list[str], typer.Option("--parameter", metavar="KEY=VALUE,VALUE", help="values to try (as configured)")
+    ] = [],  # noqa: B006
+    models: Models = None,
+    split: Annotated[
+        Literal["valid", "test"] | None, typer.Option("--split", help="which period is measured (as configured)")
+    ] = None,
+    seeds: Seeds = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Vary one option at a time around the configured values (the paper's Fig 4), measured on validation."""
+    from musenet import api
+    from musenet.evaluation.sweep_plan import parse_parameters
+    from musenet.evaluation.sweep_table import show
+
+    with Reporter() as reporter:
+        result = api.sweep(
+            config,
+            out,
+            parameters=parse_parameters(parameters) or None,
+            models=_labels(models),
+            split=split,
+            seeds=seeds,
+            jobs=jobs,
+            dataset=dataset,
+            overrides=changes,
+            listener=reporter,
+        )
+    _finish(as_json, result.to_json(), lambda console: show(result, console))
 
 
 @app.command()
@@ -262,6 +338,10 @@ def config_schema(out: Out = None) -> None:
         typer.echo(text)
     else:
         write_text(out, text + "\n")
+
+
+def _labels(text: str | None) -> list[str] | None:
+    return None if text is None else [label.strip() for label in text.split(",")]
 
 
 def _finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console], None]) -> None:

@@ -61,7 +61,7 @@ def figure_auc(rows: Sequence[ModelRow]) -> go.Figure:
             figure.add_trace(_dots(name, intervals, [place + ONE_DOT for place in places], texts, mark))
     _label_rows(figure, [row.name for row in ordered])
     figure.update_xaxes(title_text="AUC on the test period", tickformat=".3f", nticks=6)
-    return _finished(figure, height=110 + ROW * len(ordered), legend=True)
+    return finished(figure, height=110 + ROW * len(ordered), legend=True)
 
 
 def figure_repeat_intention(portraits: Sequence[Portrait]) -> go.Figure:
@@ -97,7 +97,7 @@ def figure_differences(differences: Sequence[TraitDifference]) -> go.Figure:
     _label_rows(figure, [trait_name(row.trait) for row in rows])
     figure.add_vline(x=0, line={"color": LINE, "width": 1})
     figure.update_xaxes(title_text="standard deviations from the whole log")
-    return _finished(figure, height=130 + (32 + 8 * count) * len(rows), legend=True)
+    return finished(figure, height=130 + (32 + 8 * count) * len(rows), legend=True)
 
 
 def figure_shares(scenarios: ScenarioFacts) -> go.Figure:
@@ -118,7 +118,7 @@ def figure_shares(scenarios: ScenarioFacts) -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     end = 1.2 * max(portrait.share for portrait in portraits)
     figure.update_xaxes(tickformat=".0%", title_text="share of the requests", range=[0, end], nticks=5)
-    return _finished(figure, height=max(260, 90 + 34 * len(portraits)))
+    return finished(figure, height=max(260, 90 + 34 * len(portraits)))
 
 
 def figure_confidence(scenarios: ScenarioFacts) -> go.Figure:
@@ -145,7 +145,7 @@ def figure_confidence(scenarios: ScenarioFacts) -> go.Figure:
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="probability of the likeliest scenario", nticks=6)
     figure.update_yaxes(tickformat=".0%", title_text="share of the requests", nticks=5)
-    return _finished(figure, height=max(260, 90 + 34 * len(scenarios.portraits)))
+    return finished(figure, height=max(260, 90 + 34 * len(scenarios.portraits)))
 
 
 def figure_calibration(bins: Sequence[CalibrationBin]) -> go.Figure:
@@ -166,7 +166,7 @@ def figure_calibration(bins: Sequence[CalibrationBin]) -> go.Figure:
         go.Scatter(
             x=predicted,
             y=[part.value for part in observed],
-            error_y=_error_bars(observed, PALETTE[0]),
+            error_y=error_bars(observed, PALETTE[0]),
             mode="markers",
             marker={"color": PALETTE[0], "size": 7},
             hoverinfo="text",
@@ -175,7 +175,7 @@ def figure_calibration(bins: Sequence[CalibrationBin]) -> go.Figure:
     )
     figure.update_xaxes(title_text="predicted click rate", tickformat=".0%", range=[0, end], nticks=6)
     figure.update_yaxes(title_text="observed click rate", tickformat=".0%", range=[0, end], nticks=6)
-    return _finished(figure, height=380)
+    return finished(figure, height=380)
 
 
 def figure_validation(curves: Curves) -> go.Figure:
@@ -196,7 +196,7 @@ def figure_validation(curves: Curves) -> go.Figure:
         )
     figure.update_xaxes(title_text="step", nticks=5)
     figure.update_yaxes(title_text="AUC", tickformat=".3f", nticks=6)
-    return _finished(figure, height=300, legend=True)
+    return finished(figure, height=300, legend=True)
 
 
 def figure_losses(curves: Curves) -> go.Figure:
@@ -240,11 +240,11 @@ def _scenario_panels(panels: dict[str, list[Interval]]) -> go.Figure:
             text = f"Scenario {k}: {_percentages(interval)}"
             dots = _dots(f"Scenario {k}", [interval], [float(k)], [text], mark_of(k))
             figure.add_trace(dots, row=row, col=1)
-        _panel_title(figure, row, title)
+        panel_title(figure, row, title)
         ticks = {"tickvals": list(range(count)), "ticktext": [f"Scenario {k}" for k in range(count)]}
         figure.update_yaxes(**ticks, range=[count - 0.4, -0.6], showgrid=True, row=row, col=1)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero", nticks=6, showticklabels=True)
-    return _finished(figure, height=90 + len(panels) * (50 + 26 * count))
+    return finished(figure, height=90 + len(panels) * (50 + 26 * count))
 
 
 def _curve_panels(panels: dict[str, list[tuple[str, list[tuple[int, float]], str, str]]]) -> go.Figure:
@@ -254,14 +254,15 @@ def _curve_panels(panels: dict[str, list[tuple[str, list[tuple[int, float]], str
     for row, (title, lines) in enumerate(panels.items(), start=1):
         for name, points, colour, dash in lines:
             figure.add_trace(_line(name, points, colour, dash), row=row, col=1)
-        _panel_title(figure, row, title)
+        panel_title(figure, row, title)
     figure.update_yaxes(nticks=4)
     figure.update_xaxes(nticks=5)
     figure.update_xaxes(title_text="step", row=rows, col=1)
-    return _finished(figure, height=max(300, 60 + 125 * rows))
+    return finished(figure, height=max(300, 60 + 125 * rows))
 
 
-def _panel_title(figure: go.Figure, row: int, title: str) -> None:
+def panel_title(figure: go.Figure, row: int, title: str) -> None:
+    """A title above a panel's left end."""
     axis = "y" if row == 1 else f"y{row}"
     figure.add_annotation(
         text=f"<b>{plain_text(title, 60)}</b>",
@@ -293,7 +294,7 @@ def _dots(
     return go.Scatter(
         x=[_or_none(interval.value) for interval in intervals],
         y=list(heights),
-        error_x=_error_bars(intervals, colour),
+        error_x=error_bars(intervals, colour),
         mode="markers",
         name=name,
         marker={"color": colour, "symbol": symbol, "size": 9},
@@ -315,7 +316,8 @@ def _line(name: str, points: Sequence[tuple[int, float]], colour: str, dash: str
     )
 
 
-def _error_bars(intervals: Sequence[Interval], colour: str) -> dict[str, Any]:
+def error_bars(intervals: Sequence[Interval], colour: str) -> dict[str, Any]:
+    """Bars from the low to the high bound; none where there are no bounds."""
     return {
         "type": "data",
         "symmetric": False,
@@ -327,7 +329,7 @@ def _error_bars(intervals: Sequence[Interval], colour: str) -> dict[str, Any]:
     }
 
 
-def _finished(figure: go.Figure, height: int, *, legend: bool = False) -> go.Figure:
+def finished(figure: go.Figure, height: int, *, legend: bool = False) -> go.Figure:
     """The look that all figures share: no background, fine grid, nothing to drag by mistake on a phone."""
     figure.update_layout(
         template="none",

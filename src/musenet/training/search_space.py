@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 from musenet.options import Options, has_key, reason, with_value
 
 Scalar = bool | int | float | str | None
-Value = Scalar | list[Scalar]
+Value = Annotated[Scalar | list[Scalar], WithJsonSchema({"description": "what the key takes"})]
 Point = dict[str, Any]
 
 ATTEMPTS = 50
