@@ -44,6 +44,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nothing-shared": SMALL_MUSENET | {"shared_score": False},
     "plain-nothing-shared": SMALL_MUSENET | {"form": "plain", "shared_score": False},
     "late-confidence": SMALL_MUSENET | {"confidence": 0.02},
+    "base-attention": SMALL_BASE | {"history_encoder": "attention"},
+    "soft-attention": SMALL_MUSENET | {"history_encoder": "attention"},
+    "wide-deep": SMALL_BASE | {"name": "wide_deep"},
+    "ncf": SMALL_BASE | {"name": "ncf", "factors": 8},
+    "din": SMALL_BASE | {"name": "din", "attention_hidden": 8},
+    "din-prelu": SMALL_BASE | {"name": "din", "attention_hidden": 8, "activation": "prelu"},
+    "repeatnet": SMALL_BASE | {"name": "repeatnet", "encoder": 8},
+    "repeatnet-probability": SMALL_BASE | {"name": "repeatnet", "encoder": 8, "form": "probability", "mode_loss": 0},
+    "dcn": SMALL_BASE | {"name": "dcn_v2"},
+    "dcn-parallel-low-rank": SMALL_BASE | {"name": "dcn_v2", "structure": "parallel", "low_rank": 4},
+    "auto": SMALL_MUSENET | {"scenarios": "auto", "pruning": {"start": 5}},
     "without-ids": SMALL_MUSENET | {"ids": []},
     "ple": {"name": "ple", "embedding": 4, "hidden": [12, 8], "tower": [6], "own_experts": 2},
     "revman": {"name": "revman", "embedding": 4, "hidden": [12, 8], "tower": [6]},
@@ -192,9 +203,11 @@ def test_saved_and_loaded_it_gives_identical_logits(variant: str, planted_datase
 
 
 def _in_full(options: dict[str, Any]) -> dict[str, Any]:
-    if "metric_space" not in options:
-        return options
-    return options | {"metric_space": {"inputs": ["profile", "context", "history"], **options["metric_space"]}}
+    defaults = {
+        "metric_space": {"inputs": ["profile", "context", "history"]},
+        "pruning": {"begin": 0.3, "end": 0.65, "least_use": 0.025},
+    }
+    return options | {part: defaults[part] | options[part] for part in defaults if part in options}
 
 
 @every_variant

@@ -1,11 +1,16 @@
 """One embedding table for all fields, of which a step touches only the rows that its batch uses."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
 from musenet.data.dataset import Field
+from musenet.models.attention import Activation, HistoryAttention
+
+HistoryEncoder = Literal["mean", "attention"]
 
 
 class EmbeddingTable(nn.Module):
@@ -93,7 +98,17 @@ class Inputs(nn.Module):
     """The two sides of a batch as plain rows: the request's, computed once, and the candidates'.
 
     Request: profile p_u, context o_u, mean of the history B_u, numeric values. Candidate: item b_t, its circumstances,
-    numeric values and, if asked, the repeat features.
+    numeric values, with `attention` the history as this candidate sees it and, if asked, the repeat features.
+
+    Args:
+        schema: of the batches.
+        size: D.
+        ids: whose ids are seen, of user and item.
+        repeat_features: whether repeat indicator, count and recency are seen.
+        history: how events are pooled. Attention comes on top of the mean: what depends on the request alone needs a
+            history too.
+        request_sees_history: whether the request holds the mean.
+        attention: units and activation of the attention's activation unit.
     """
 
     def __init__(
@@ -103,27 +118,38 @@ class Inputs(nn.Module):
         *,
         ids: list[str],
         repeat_features: bool,
+        history: HistoryEncoder = "mean",
+        request_sees_history: bool = True,
+        attention: tuple[int, Activation] = (32, "prelu"),
     ) -> None:
         super().__init__()
         self.repeat_features = repeat_features and schema.has_repeats
         seen = {"user": "user" in ids, "item": "item" in ids, "history": True, "context": True, "candidate": True}
         self.of_request = FieldEmbeddings(schema.request_fields, _seen(schema.request_fields, seen), size)
         self.of_candidate = FieldEmbeddings(schema.candidate_fields, _seen(schema.candidate_fields, seen), size)
-        history = [place for place, f in enumerate(schema.history_fields) if seen["item"] or not f.is_id]
-        self.history_columns = history
-        self.request_size = self.of_request.out + len(history) * size + len(schema.request_dense)
+        columns = [place for place, f in enumerate(schema.history_fields) if seen["item"] or not f.is_id]
+        self.history_columns = columns
+        self.pooled = columns if request_sees_history else []
+        attends = history == "attention" and columns
+        self.attention = HistoryAttention(schema, size, columns, *attention) if attends else None
+        self.request_size = self.of_request.out + len(self.pooled) * size + len(schema.request_dense)
         self.candidate_size = (
-            self.of_candidate.out + len(schema.candidate_dense) + (REPEAT_FEATURES if self.repeat_features else 0)
+            self.of_candidate.out
+            + len(schema.candidate_dense)
+            + (0 if self.attention is None else self.attention.out)
+            + (REPEAT_FEATURES if self.repeat_features else 0)
         )
 
     def request(self, values: Tensor, batch: Batch) -> Tensor:
         """(R, request_size)."""
-        pooled = mean_of_history(values, batch.history_codes[:, self.history_columns], batch.history_offset)
+        pooled = mean_of_history(values, batch.history_codes[:, self.pooled], batch.history_offset)
         return torch.cat([self.of_request(values, batch.request_codes), pooled, batch.request_dense], dim=1)
 
     def candidate(self, values: Tensor, batch: Batch) -> Tensor:
         """(N, candidate_size)."""
         parts = [self.of_candidate(values, batch.candidate_codes), batch.candidate_dense]
+        if self.attention is not None:
+            parts.append(self.attention(values, batch))
         if self.repeat_features:
             parts.append(batch.repeat_features)
         return torch.cat(parts, dim=1)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch
-from musenet.models.embedding import EmbeddingTable
+from musenet.models.embedding import EmbeddingTable, HistoryEncoder
 from musenet.options import Options
 
 
@@ -23,6 +23,14 @@ class ModelOptions(Options):
         ["user", "item"], description="which sides' ids the model sees; ids can memorise a small log"
     )
     repeat_features: bool = Field(True, description="see the repeat indicator, count and recency of each candidate")
+
+
+class PoolingOptions(ModelOptions):
+    """Options of the models that pool the user's history."""
+
+    history_encoder: HistoryEncoder = Field(
+        "mean", description="how events are pooled; `attention`: also for every candidate anew, as DIN does"
+    )
 
 
 @dataclass(frozen=True)

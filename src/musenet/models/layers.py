@@ -17,6 +17,19 @@ def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
+class Standardise(nn.BatchNorm1d):
+    """BatchNorm without scale and shift; a batch of one row, which has no variance of its own, uses the past's."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, size)."""
+        if self.training and x.shape[0] <= 1:
+            return F.batch_norm(x, self.running_mean, self.running_var)
+        return super().forward(x)
+
+
 class ParallelLinear(nn.Module):
     """K linear layers in one product: (K, rows, in) -> (K, rows, out)."""
 
@@ -38,11 +51,20 @@ class ParallelMLP(nn.Module):
         inputs: size of the common input.
         hidden: sizes of the ReLU layers.
         outputs: size of the linear last layer.
+        activations: after each hidden layer; ReLU if left out.
     """
 
-    def __init__(self, networks: int, inputs: int, hidden: list[int], outputs: int = 1) -> None:
+    def __init__(
+        self,
+        networks: int,
+        inputs: int,
+        hidden: list[int],
+        outputs: int = 1,
+        activations: list[nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.networks = networks
+        self.activations = nn.ModuleList(activations or [nn.ReLU() for _ in hidden])
         self.first = nn.Linear(inputs, networks * hidden[0])
         sizes = [*hidden, outputs]
         self.rest = nn.ModuleList(ParallelLinear(networks, a, b) for a, b in pairwise(sizes))
@@ -54,8 +76,8 @@ class ParallelMLP(nn.Module):
     def after_first(self, first: Tensor) -> Tensor:
         """Go on from the first layer's sums, (rows, K·hidden[0])."""
         x = first.view(len(first), self.networks, self.first.out_features // self.networks).transpose(0, 1)
-        for layer in self.rest:
-            x = layer(torch.relu(x))
+        for activate, layer in zip(self.activations, self.rest, strict=True):
+            x = layer(activate(x))
         return x
 
 
@@ -93,13 +115,21 @@ class TwoSidedMLP(nn.Module):
         networks: K.
         request: size of the request's input.
         candidate: size of the candidate's input.
-        hidden: sizes of the ReLU layers.
+        hidden: sizes of the hidden layers.
+        activations: after each hidden layer; ReLU if left out.
     """
 
-    def __init__(self, networks: int, request: int, candidate: int, hidden: list[int]) -> None:
+    def __init__(
+        self,
+        networks: int,
+        request: int,
+        candidate: int,
+        hidden: list[int],
+        activations: list[nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.from_request = nn.Linear(request, networks * hidden[0], bias=False)
-        self.mlp = ParallelMLP(networks, candidate, hidden)
+        self.mlp = ParallelMLP(networks, candidate, hidden, activations=activations)
         total = request + candidate
         for weight in (self.from_request.weight, self.mlp.first.weight, self.mlp.first.bias):
             nn.init.uniform_(weight, -1 / math.sqrt(total), 1 / math.sqrt(total))

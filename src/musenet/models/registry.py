@@ -6,22 +6,42 @@ from pydantic import Field
 
 from musenet.data.batches import Schema
 from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
+from musenet.models.baselines.dcn_v2 import DcnV2, DcnV2Options
+from musenet.models.baselines.din import Din, DinOptions
+from musenet.models.baselines.ncf import Ncf, NcfOptions
 from musenet.models.baselines.ple import Ple, PleOptions
+from musenet.models.baselines.repeatnet import RepeatNet, RepeatNetOptions
 from musenet.models.baselines.revman import RevMan, RevManOptions
 from musenet.models.baselines.star import Star, StarOptions
+from musenet.models.baselines.wide_deep import WideDeep, WideDeepOptions
 from musenet.models.interface import ClickModel, ModelOptions
 from musenet.models.musenet.model import Musenet, MusenetOptions
 
 MODELS: dict[str, type[ClickModel]] = {
     "musenet": Musenet,
     "base_model": BaseModel,
+    "wide_deep": WideDeep,
+    "ncf": Ncf,
+    "din": Din,
+    "repeatnet": RepeatNet,
+    "dcn_v2": DcnV2,
     "ple": Ple,
     "revman": RevMan,
     "star": Star,
 }
 
 AnyModelOptions = Annotated[
-    MusenetOptions | BaseModelOptions | PleOptions | RevManOptions | StarOptions, Field(discriminator="name")
+    MusenetOptions
+    | BaseModelOptions
+    | WideDeepOptions
+    | NcfOptions
+    | DinOptions
+    | RepeatNetOptions
+    | DcnV2Options
+    | PleOptions
+    | RevManOptions
+    | StarOptions,
+    Field(discriminator="name"),
 ]
 
 

@@ -4,11 +4,11 @@ from typing import Literal
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
 
 
-class BaseModelOptions(ModelOptions):
+class BaseModelOptions(PoolingOptions):
     """Options of BaseModel."""
 
     name: Literal["base_model"] = "base_model"
@@ -23,7 +23,13 @@ class BaseModel(ClickModel):
     def __init__(self, options: BaseModelOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            history=options.history_encoder,
+        )
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
 
     def forward(self, batch: Batch) -> Prediction:

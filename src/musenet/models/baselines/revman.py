@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from musenet.data.batches import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, own
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear, weighted_cross_entropy
 
 
-class RevManOptions(ModelOptions):
+class RevManOptions(PoolingOptions):
     """Options of RevMan."""
 
     name: Literal["revman"] = "revman"
@@ -43,7 +43,13 @@ class RevMan(ClickModel):
     def __init__(self, options: RevManOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            history=options.history_encoder,
+        )
         self.scenario = PredefinedScenario(schema, "revman")
         scenarios, size = self.scenario.scenarios, options.hidden[-1]
         self.first = TwoSidedLinear(self.inputs.request_size, self.inputs.candidate_size, scenarios * options.hidden[0])

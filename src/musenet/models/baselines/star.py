@@ -14,11 +14,11 @@ from musenet.data.batches import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, ScenarioBlocks
 from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP, weighted_cross_entropy
 
 
-class StarOptions(ModelOptions):
+class StarOptions(PoolingOptions):
     """Options of STAR."""
 
     name: Literal["star"] = "star"
@@ -37,7 +37,13 @@ class Star(ClickModel):
     def __init__(self, options: StarOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            history=options.history_encoder,
+        )
         self.scenario = PredefinedScenario(schema, "star")
         scenarios = self.scenario.scenarios
         request, candidate = self.inputs.request_size, self.inputs.candidate_size

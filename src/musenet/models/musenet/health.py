@@ -46,6 +46,7 @@ class ScenarioHealth:
         self._reset()
         if state:
             self._share, self._confidence = state["share"], state["confidence"]
+            self.scenarios = len(self._share)
             self._steps, self._position = int(state["steps"]), state["position"]
 
     def report(self, prototypes: Prototypes | None) -> Health:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from musenet.data.batches import Batch, Schema
 from musenet.errors import ConfigError
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, Health, ModelOptions, ParameterGroup, Prediction, Term
+from musenet.models.interface import ClickModel, Health, ParameterGroup, PoolingOptions, Prediction, Term
 from musenet.models.layers import weighted_cross_entropy
 from musenet.models.musenet import objective
 from musenet.models.musenet.health import ScenarioHealth
 from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention
+from musenet.models.musenet.pruning import PruningOptions, ScenarioPruning
 from musenet.models.musenet.scenarios import (
     Gate,
     MetricSpace,
@@ -33,13 +34,16 @@ Assignment = Annotated[
 ]
 
 
-class MusenetOptions(ModelOptions):
+class MusenetOptions(PoolingOptions):
     """Options of MUSENET, its ablations and its controls."""
 
     name: Literal["musenet"] = "musenet"
     objective: Literal["robust", "paper"] = Field("robust", description="what works, or the paper taken literally")
     assignment: Assignment = Field("soft", description="how requests get their scenario; `true` is a diagnostic")
-    scenarios: int = Field(4, ge=1, le=256, description="K; `predefined` and `true` take theirs from the log")
+    scenarios: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        4, description="K; `auto` finds it; `predefined` and `true` take theirs from the log"
+    )
+    pruning: PruningOptions = PruningOptions()
     form: Form | Literal["auto"] = Field("log", description="the reading of Eq 5 and 9; `plain` is without M2")
     hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every MLP of an intention module")
     parameters_of: int | None = Field(
@@ -66,6 +70,9 @@ class MusenetOptions(ModelOptions):
     def _fits_objective(self) -> "MusenetOptions":
         if self.objective == "paper" and self.assignment not in ("soft", "hard"):
             raise ValueError(f"objective `paper` knows the assignments soft and hard, not {self.assignment}")
+        given = self.objective == "paper" or self.assignment in ("uniform", "predefined", "true")
+        if self.scenarios == "auto" and given:
+            raise ValueError("scenarios `auto` needs the robust objective and an assignment that is learned")
         return self
 
 
@@ -79,12 +86,19 @@ class Musenet(ClickModel):
         self.options = options
         self.scenarios = _scenario_count(options, schema)
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(schema, options.embedding, ids=list(options.ids), repeat_features=options.repeat_features)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            history=options.history_encoder,
+        )
         self.learns_scenarios = self.scenarios > 1 and options.assignment not in ("uniform", "predefined", "true")
         if self.learns_scenarios:
             self.build_scenario_learner(schema)
         request_size = self.inputs.request_size + (self.scenarios if self.hardens() else 0)
         self.intentions = _intentions(options, schema, self.scenarios, request_size, self.inputs.candidate_size)
+        self.pruning = ScenarioPruning(options.pruning) if options.scenarios == "auto" else None
         self.scenario_health = ScenarioHealth(self.scenarios)
 
     def build_scenario_learner(self, schema: Schema) -> None:
@@ -122,6 +136,10 @@ class Musenet(ClickModel):
         if self.hardens():
             request = torch.cat([request, self.doubt(position)], dim=1)
         scenario_logit, repeat_probability = self.intentions(request, candidate, batch)  # (N, K), (R, K)
+        if self.pruning is not None:
+            left = self.pruning.left
+            log_assignment, scenario_logit = log_assignment[:, left], scenario_logit[:, left]
+            repeat_probability = None if repeat_probability is None else repeat_probability[:, left]
         mix = objective.mix_logits if self.options.objective == "paper" else objective.mix_probabilities
         return Prediction(
             logit=mix(_by_candidate(log_assignment, batch), scenario_logit),
@@ -147,7 +165,7 @@ class Musenet(ClickModel):
         if self.training and isinstance(self.assigner, Prototypes) and not self.scale_is_fitted:
             self.assigner.fit_scale(position)
             self.scale_is_fitted.fill_(True)
-        log_assignment: Tensor = self.assigner(position)
+        log_assignment = self.soft_assignment(position)
         if self.options.assignment == "hard" and not self.training:
             return harden(log_assignment)
         if self.hardens() and self.has_hardened():
@@ -158,6 +176,11 @@ class Musenet(ClickModel):
         if self.options.assignment == "permuted" and not self.training:
             return log_assignment.roll(1, dims=0)
         return log_assignment
+
+    def soft_assignment(self, position: Tensor) -> Tensor:
+        """(R, K) Eq 3, among the scenarios that are left."""
+        log_assignment: Tensor = self.assigner(position)
+        return log_assignment if self.pruning is None else self.pruning.among_the_left(log_assignment)
 
     def hardens(self) -> bool:
         """Whether the assignment turns from soft to sampled on the way (the robust hard version)."""
@@ -173,7 +196,7 @@ class Musenet(ClickModel):
         The nearest prototype alone forgets how near the others were; knowing it, the module can hedge.
         """
         assert position is not None
-        soft: Tensor = self.assigner(position).detach().exp()
+        soft = self.soft_assignment(position).detach().exp()
         return soft * float(self.has_hardened())
 
     def given_assignment(self, batch: Batch) -> Tensor:
@@ -195,7 +218,9 @@ class Musenet(ClickModel):
             return terms
         if options.objective == "paper":
             return terms | {"divergence": Term(objective.divergence_from_uniform(log_assignment))}
-        terms["balance"] = Term(objective.balance_loss(assignment), options.balance)
+        # Balance would hold on to scenarios that nobody needs.
+        balances = self.pruning is None or self.progress < options.pruning.begin
+        terms["balance"] = Term(objective.balance_loss(assignment), options.balance * balances)
         confidence = options.confidence * objective.late(self.progress, options.confidence_from)
         return terms | {"entropy": Term(objective.entropy(log_assignment), confidence)}
 
@@ -233,6 +258,10 @@ class Musenet(ClickModel):
         log_assignment, position = prediction.log_assignment, prediction.position
         assert log_assignment is not None and position is not None and prediction.scenario_logit is not None
         self.scenario_health.observe(log_assignment, position)
+        if self.pruning is not None and self.pruning.after_step(
+            log_assignment, prediction.scenario_logit, batch, self.progress
+        ):
+            self.scenario_health = ScenarioHealth(len(self.pruning.left))
         if not isinstance(self.assigner, Prototypes) or not self.moves_prototypes:
             return
         if self.options.objective == "paper":
@@ -242,15 +271,20 @@ class Musenet(ClickModel):
         self.assigner.move(position, weight, self.options.prototype_rate)
 
     def keep_from(self) -> float:
-        """Only hardened weights are kept, or, with late confidence, those of the penalty's second half."""
-        if self.hardens():
-            return self.options.harden_from
-        return (1 + self.options.confidence_from) / 2 if self.options.confidence else 0.0
+        """Only weights after pruning and hardening count, and, with late confidence, of the penalty's second half."""
+        return max(
+            self.options.harden_from if self.hardens() else 0.0,
+            (1 + self.options.confidence_from) / 2 if self.options.confidence else 0.0,
+            self.options.pruning.end if self.pruning is not None else 0.0,
+        )
 
     def health(self) -> Health:
-        """Signs of health of docs/model.md since the last call."""
+        """Signs of health of docs/model.md since the last call, and how many scenarios are left."""
         prototypes = getattr(self, "assigner", None)
-        return self.scenario_health.report(prototypes if isinstance(prototypes, Prototypes) else None)
+        health = self.scenario_health.report(prototypes if isinstance(prototypes, Prototypes) else None)
+        if self.pruning is not None:
+            health.values["scenarios_left"] = float(len(self.pruning.left))
+        return health
 
     def health_state(self) -> dict[str, Tensor]:
         """What the next `health` will speak of so far."""
@@ -276,7 +310,7 @@ def _scenario_count(options: MusenetOptions, schema: Schema) -> int:
         if not schema.true_scenarios:
             raise ConfigError("model.assignment: true needs `true_scenario`, a generator's column")
         return schema.true_scenarios
-    return options.scenarios
+    return options.pruning.start if options.scenarios == "auto" else options.scenarios
 
 
 def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, request: int, candidate: int) -> nn.Module:

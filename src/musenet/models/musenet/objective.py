@@ -51,11 +51,16 @@ def request_loss(log_assignment: Tensor, scenario_logit: Tensor, batch: Batch) -
         scenario_logit: (N, K).
         batch: for labels, weights and the candidates' requests.
     """
+    joint = request_log_likelihood(scenario_logit, batch)
+    return -torch.logsumexp(log_assignment + joint, dim=1).sum() / batch.candidates
+
+
+def request_log_likelihood(scenario_logit: Tensor, batch: Batch) -> Tensor:
+    """(R, K) sum_i w_i log P(y_i|x_i,k): how well each scenario explains all labels of a request."""
     evidence = label_log_likelihood(scenario_logit, batch.label)
     if batch.weight is not None:
         evidence = evidence * batch.weight[:, None]
-    joint = torch.zeros_like(log_assignment).index_add(0, batch.request, evidence)
-    return -torch.logsumexp(log_assignment + joint, dim=1).sum() / batch.candidates
+    return evidence.new_zeros(batch.requests, evidence.shape[1]).index_add(0, batch.request, evidence)
 
 
 def label_log_likelihood(scenario_logit: Tensor, label: Tensor) -> Tensor:

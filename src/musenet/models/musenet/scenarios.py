@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.embedding import FieldEmbeddings, mean_of_history
+from musenet.models.layers import Standardise
 from musenet.options import Options
 
 
@@ -21,19 +22,6 @@ class MetricSpaceOptions(Options):
     inputs: list[Literal["profile", "context", "history"]] = ["profile", "context", "history"]
     hidden: list[int] = [64, 32]
     dimension: int = 16
-
-
-class RequestNorm(nn.BatchNorm1d):
-    """BatchNorm without scale and shift; a batch of one request, which has no variance of its own, uses the past's."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(R, size)."""
-        if self.training and x.shape[0] == 1:
-            return F.batch_norm(x, self.running_mean, self.running_var)
-        return super().forward(x)
 
 
 class MetricSpace(nn.Module):
@@ -57,11 +45,11 @@ class MetricSpace(nn.Module):
         inputs = self.fields.out + len(self.dense) + len(self.history) * size
         sizes = [inputs, *options.hidden]
         # Embeddings start small and learn slowly: without a common scale, rules that join two of them stay unseen.
-        layers: list[nn.Module] = [RequestNorm(inputs)]
+        layers: list[nn.Module] = [Standardise(inputs)]
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], options.dimension))
-        self.norm = RequestNorm(options.dimension)
+        self.norm = Standardise(options.dimension)
 
     def forward(self, values: Tensor, batch: Batch) -> Tensor:
         """(R, M)."""

@@ -1,0 +1,150 @@
+"""DIN's attention over a user's history (Zhou et al., KDD 2018).
+
+Shapes: R requests, N candidates, T events of all requests, P pairs of a candidate and an event of its request,
+H history columns, D embedding.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.layers import Standardise
+
+Activation = Literal["prelu", "dice"]
+
+
+class Dice(nn.Module):
+    """p(s) s + (1 - p(s)) alpha s with p = sigmoid of s standardised over the batch: PReLU that moves with the data.
+
+    Args:
+        size: units, each with its own alpha.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.standardise = Standardise(size)
+        self.slope = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size)."""
+        gate = torch.sigmoid(self.standardise(x.reshape(-1, x.shape[-1]))).view_as(x)
+        return x * (gate + (1 - gate) * self.slope)
+
+
+def activation(name: Activation, size: int) -> nn.Module:
+    """The activation of that name over `size` units."""
+    return Dice(size) if name == "dice" else nn.PReLU(init=0.1)
+
+
+class HistoryAttention(nn.Module):
+    """Pools the history anew for every candidate: sum over its request's events of w(q, k) k.
+
+    w is the activation unit, an MLP on [q, k, q - k, q∘k]; as in the paper the weights are not normalised, so that the
+    strength of an interest is kept. q holds the candidate's embeddings in the columns that the events share with it; a
+    history column that no candidate has asks with zeros.
+
+    The first layer is linear: W [q, k, q - k, q∘k] = (W_1 + W_3) q + (W_2 - W_3) k + W_4 (q∘k). So q is projected once
+    per candidate, k once per event, and the concatenation is never built.
+
+    Args:
+        schema: of the batches.
+        size: D.
+        columns: places of the history columns to use.
+        hidden: units of the activation unit.
+        kind: its activation.
+    """
+
+    def __init__(
+        self, schema: Schema, size: int, columns: list[int], hidden: int = 32, kind: Activation = "prelu"
+    ) -> None:
+        super().__init__()
+        self.columns = columns
+        self.queries = [_place_of(schema, schema.history_fields[column].vocabulary) for column in columns]
+        self.size, self.out = size, size * len(columns)
+        self.from_query = nn.Linear(self.out, hidden)
+        self.from_event = nn.Linear(self.out, hidden, bias=False)
+        self.from_product = nn.Linear(self.out, hidden, bias=False)
+        self.activation = activation(kind, hidden)
+        self.weight = nn.Linear(hidden, 1)
+        with torch.no_grad():  # begins near a tenth of the sum: unnormalised weights of many events must not blow up
+            self.weight.weight.mul_(0.1)
+            self.weight.bias.fill_(0.1)
+
+    def forward(self, values: Tensor, batch: Batch) -> Tensor:
+        """(N, H·D) each candidate's history; zero without events.
+
+        Args:
+            values: (U, D) looked-up embeddings.
+            batch: for events and candidates.
+        """
+        events = F.embedding(batch.history_codes[:, self.columns], values).flatten(1)  # (T, H·D)
+        query = self.query(values, batch)  # (N, H·D)
+        candidate, event, offset = pairs_of(batch)
+        product = query.index_select(0, candidate) * events.index_select(0, event)
+        first = self.from_product(product)
+        first = first + self.from_query(query).index_select(0, candidate)
+        first = first + self.from_event(events).index_select(0, event)  # (P, hidden)
+        weight = self.weight(self.activation(first))[:, 0]  # (P,)
+        if len(event) == 0:
+            return query * 0
+        return F.embedding_bag(event, events, offset, mode="sum", per_sample_weights=weight)
+
+    def query(self, values: Tensor, batch: Batch) -> Tensor:
+        """(N, H·D) the candidates' embeddings in the history's columns."""
+        none = values.new_zeros(batch.candidates, self.size)
+        parts = [none if at is None else F.embedding(batch.candidate_codes[:, at], values) for at in self.queries]
+        return torch.cat(parts, dim=1)
+
+
+def pairs_of(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Every candidate with every event of its request: (P,) candidates, (P,) events, (N,) where a candidate's begin."""
+    begin = batch.history_offset[:-1].index_select(0, batch.request)
+    counts = batch.history_offset[1:].index_select(0, batch.request) - begin
+    ends = counts.cumsum(0)
+    offset = ends - counts
+    candidate = torch.repeat_interleave(counts)
+    event = torch.arange(len(candidate), device=candidate.device) + (begin - offset).index_select(0, candidate)
+    return candidate, event, offset
+
+
+def _place_of(schema: Schema, vocabulary: str | None) -> int | None:
+    """The column of the candidates' codes that shares this vocabulary; None if there is none."""
+    place = 0
+    for field in schema.candidate_fields:
+        if field.kind != "multi_valued" and field.vocabulary == vocabulary:
+            return place
+        place += field.width
+    return None
+
+
+def padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
+    """(R, L, H) codes of every request's events, oldest first, and (R, L) whether there is such an event."""
+    lengths = batch.history_offset.diff()
+    exists = torch.arange(max(1, int(lengths.max())), device=lengths.device) < lengths[:, None]
+    codes = batch.history_codes.new_zeros(*exists.shape, len(columns))
+    codes[exists] = batch.history_codes[:, columns]
+    return codes, exists
+
+
+def matches(schema: Schema, batch: Batch, codes: Tensor, columns: list[int]) -> Tensor:
+    """(N, L) whether an event has the candidate's value in every column that both have.
+
+    Args:
+        schema: of the batches.
+        batch: for the candidates.
+        codes: (R, L, H) of `padded_history`.
+        columns: the history columns that `codes` holds.
+    """
+    shared = [
+        (place, at)
+        for place, column in enumerate(columns)
+        if (at := _place_of(schema, schema.history_fields[column].vocabulary)) is not None
+    ]
+    events = codes.index_select(0, batch.request)
+    same = events.new_ones(events.shape[:2], dtype=torch.bool)
+    for place, at in shared:
+        same &= (events[..., place] == batch.candidate_codes[:, at, None]) & (events[..., place] > 0)
+    return same if shared else torch.zeros_like(same)

@@ -1,0 +1,72 @@
+"""DCN-V2: explicit crosses of all inputs beside or below an MLP (Wang et al., "DCN V2", WWW 2021)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.layers import ParallelMLP, weighted_cross_entropy
+
+
+class DcnV2Options(PoolingOptions):
+    """Options of DCN-V2."""
+
+    name: Literal["dcn_v2"] = "dcn_v2"
+    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the MLP")
+    cross_layers: int = Field(2, ge=1, description="how many cross layers")
+    low_rank: int | None = Field(None, ge=1, description="rank of each cross layer's matrix; whole if unset")
+    structure: Literal["stacked", "parallel"] = Field("stacked", description="the MLP on the crosses, or beside them")
+
+
+class CrossLayer(nn.Module):
+    """x_{l+1} = x_0 ∘ (W x_l + b) + x_l, the paper's Eq 1; W = U V^T if of low rank, its Eq 2."""
+
+    def __init__(self, size: int, rank: int | None) -> None:
+        super().__init__()
+        whole = nn.Linear(size, size)
+        self.linear = whole if rank is None else nn.Sequential(nn.Linear(size, rank, bias=False), nn.Linear(rank, size))
+
+    def forward(self, start: Tensor, x: Tensor) -> Tensor:
+        """(N, size) from x_0 and x_l of that shape."""
+        return torch.addcmul(x, start, self.linear(x))
+
+
+class DcnV2(ClickModel):
+    """stacked: logit = MLP(x_L). parallel: logit = w·x_L + MLP(x_0). x_0 holds request and candidate."""
+
+    options_type = DcnV2Options
+
+    def __init__(self, options: DcnV2Options, schema: Schema) -> None:
+        super().__init__()
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            history=options.history_encoder,
+        )
+        size = self.inputs.request_size + self.inputs.candidate_size
+        self.crosses = nn.ModuleList(CrossLayer(size, options.low_rank) for _ in range(options.cross_layers))
+        self.mlp = ParallelMLP(1, size, options.hidden)
+        self.of_crosses = nn.Linear(size, 1, bias=False) if options.structure == "parallel" else None
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        request = self.inputs.request(values, batch).index_select(0, batch.request)
+        start = torch.cat([request, self.inputs.candidate(values, batch)], dim=1)  # x_0
+        crossed = start
+        for layer in self.crosses:
+            crossed = layer(start, crossed)
+        if self.of_crosses is None:
+            return Prediction(logit=self.mlp(crossed)[0, :, 0])
+        return Prediction(logit=self.of_crosses(crossed)[:, 0] + self.mlp(start)[0, :, 0])
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, Eq 11."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

@@ -1,0 +1,52 @@
+"""DIN: the history is pooled anew for every candidate (Zhou et al., "Deep Interest Network", KDD 2018)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.attention import Activation, activation
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+
+
+class DinOptions(ModelOptions):
+    """Options of DIN."""
+
+    name: Literal["din"] = "din"
+    hidden: list[int] = Field([128, 64], min_length=1, description="layers of the MLP")
+    attention_hidden: int = Field(32, ge=1, description="units of the activation unit")
+    activation: Activation = Field("dice", description="of the MLP and the activation unit")
+
+
+class Din(ClickModel):
+    """logit = MLP([p_u, o_u, sum_e w(b_t, e) e over the events e of B_u, b_t]); see `HistoryAttention` for w."""
+
+    options_type = DinOptions
+
+    def __init__(self, options: DinOptions, schema: Schema) -> None:
+        super().__init__()
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            history="attention",
+            request_sees_history=False,
+            attention=(options.attention_hidden, options.activation),
+        )
+        sizes = (self.inputs.request_size, self.inputs.candidate_size)
+        activations = [activation(options.activation, size) for size in options.hidden]
+        self.mlp = TwoSidedMLP(1, *sizes, options.hidden, activations)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        request_part = self.mlp.request_part(self.inputs.request(values, batch))
+        return Prediction(logit=self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0])
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, Eq 11."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

@@ -1,0 +1,109 @@
+"""RepeatNet: does the user repeat or explore? (Ren et al., "RepeatNet", AAAI 2019), for single clicks.
+
+Shapes: R requests, N candidates, L events of the longest history, G units of the encoder.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musenet.data.batches import Batch, Schema
+from musenet.errors import ConfigError
+from musenet.models.attention import matches, padded_history
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+from musenet.models.musenet.intentions import combine
+
+
+class RepeatNetOptions(ModelOptions):
+    """Options of RepeatNet."""
+
+    name: Literal["repeatnet"] = "repeatnet"
+    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of both decoders' MLPs")
+    encoder: int = Field(32, ge=1, description="units of the GRU and of the attentions")
+    form: Literal["log", "probability"] = Field(
+        "log", description="how a mode's probability enters; see MUSENET's form"
+    )
+    mode_loss: float = Field(0.1, ge=0, description="weight of the loss of the mode: did clicks repeat or explore?")
+
+
+class Attention(nn.Module):
+    """softmax_t of v·tanh(W h_last + U h_t): the paper's attention of its mode predictor and decoders."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.last, self.each = nn.Linear(size, size), nn.Linear(size, size, bias=False)
+        self.score = nn.Linear(size, 1, bias=False)
+
+    def forward(self, states: Tensor, last: Tensor, exists: Tensor) -> Tensor:
+        """(R, L) weights from h (R, L, G), its last (R, G) and which events exist (R, L); zero without events."""
+        score = self.score(torch.tanh(self.last(last)[:, None] + self.each(states)))[..., 0]
+        return torch.softmax(score.masked_fill(~exists, -1e9), dim=1) * exists
+
+
+class RepeatNet(ClickModel):
+    """P(y) = P(r|B) P(y|r, B) for a candidate the user had before, P(e|B) P(y|e, B) for a new one.
+
+    The paper ranks all items after a session, each mode sharing out a probability of one among them. A click log asks
+    about one candidate at a time, so each mode's softmax becomes a logit of its own: in repeat mode the pointer's mass
+    on the events that equal the candidate, as a logarithm, and an MLP on what the attention read; in explore mode the
+    MLP alone. The request's other columns, which the paper does not have, enter everywhere.
+    """
+
+    options_type = RepeatNetOptions
+
+    def __init__(self, options: RepeatNetOptions, schema: Schema) -> None:
+        super().__init__()
+        self.options, units = options, options.encoder
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
+        seen = {"ids": list(options.ids), "repeat_features": options.repeat_features}
+        self.inputs = Inputs(schema, options.embedding, request_sees_history=False, **seen)
+        self.schema, self.columns = schema, self.inputs.history_columns
+        if not self.columns:
+            raise ConfigError("model.name: repeatnet reads the history; name its columns in history.columns")
+        self.encoder = nn.GRU(len(self.columns) * options.embedding, units, batch_first=True)
+        self.attentions = nn.ModuleDict({mode: Attention(units) for mode in ("mode", "repeat", "explore")})
+        request, candidate = self.inputs.request_size, self.inputs.candidate_size
+        self.mode = nn.Linear(request + units, 1)
+        self.pointer = nn.Parameter(torch.tensor(0.1))
+        self.decoders = nn.ModuleDict(
+            {mode: TwoSidedMLP(1, request + units, candidate, options.hidden) for mode in ("repeat", "explore")}
+        )
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        values = self.table.look_up(batch.rows)
+        request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
+        codes, exists = padded_history(batch, self.columns)  # (R, L, H), (R, L)
+        states = self.encoder(F.embedding(codes, values).flatten(2))[0]
+        last = states[torch.arange(batch.requests), (exists.sum(1) - 1).clamp_min(0)] * exists[:, :1]
+        weights = {mode: attention(states, last, exists) for mode, attention in self.attentions.items()}
+        read = {mode: torch.cat([request, (w[..., None] * states).sum(1)], dim=1) for mode, w in weights.items()}
+        mode = self.mode(read["mode"]).index_select(0, batch.request)[:, 0]  # (N,) logit of P(r|B)
+        score = {
+            name: decoder(decoder.request_part(read[name]), candidate, batch.request)[0]
+            for name, decoder in self.decoders.items()
+        }
+        mass = (
+            weights["repeat"].index_select(0, batch.request) * matches(self.schema, batch, codes, self.columns)
+        ).sum(1)
+        score["repeat"] = score["repeat"] + self.pointer * (mass + 1e-3).log()
+        repeats = combine(mode, score["repeat"], self.options.form)
+        explores = combine(-mode, score["explore"], self.options.form)
+        logit = torch.where(batch.repeat_indicator, repeats, explores)
+        return Prediction(logit=logit, repeat_probability=torch.sigmoid(self.mode(read["mode"])))
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, and the paper's loss of the mode: of clicks, whether they repeat or explore."""
+        assert prediction.repeat_probability is not None
+        probability = prediction.repeat_probability[:, 0].index_select(0, batch.request)
+        happened = torch.where(batch.repeat_indicator, probability, 1 - probability).clamp_min(1e-6)
+        clicks = batch.label.sum().clamp_min(1)
+        return {
+            "click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight)),
+            "mode": Term(-(happened.log() * batch.label).sum() / clicks, self.options.mode_loss),
+        }

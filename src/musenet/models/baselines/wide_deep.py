@@ -1,0 +1,65 @@
+"""Wide&Deep: a linear model beside an MLP (Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from musenet.data.batches import Batch, Schema
+from musenet.models.embedding import EmbeddingTable, Inputs
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+
+
+class WideDeepOptions(PoolingOptions):
+    """Options of Wide&Deep."""
+
+    name: Literal["wide_deep"] = "wide_deep"
+    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the deep part")
+
+
+class WideDeep(ClickModel):
+    """logit = wide(x) + MLP(x), trained jointly.
+
+    The wide part has a weight for every value of every field, as the paper's linear model on one-hot inputs, and for
+    every number. The paper's crossed columns are chosen by hand for its own log; none are made here, but the repeat
+    indicator is one: it says that this user and this item met.
+    """
+
+    options_type = WideDeepOptions
+
+    def __init__(self, options: WideDeepOptions, schema: Schema) -> None:
+        super().__init__()
+        self.size = options.embedding
+        # One more column than the embedding: the wide weights live in the same table, so a step touches few of them.
+        self.table = EmbeddingTable(schema.embedding_rows, options.embedding + 1)
+        with torch.no_grad():
+            self.table.weight[:, -1] = 0
+        seen = {"ids": list(options.ids), "repeat_features": options.repeat_features}
+        self.inputs = Inputs(schema, options.embedding, history=options.history_encoder, **seen)
+        self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
+        self.wide_inputs = Inputs(schema, 1, **seen)
+        self.wide_request = _sum_of(self.wide_inputs.request_size)
+        self.wide_candidate = _sum_of(self.wide_inputs.candidate_size)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict every candidate of the batch."""
+        table = self.table.look_up(batch.rows)
+        values, weights = table[:, : self.size], table[:, self.size :]
+        request_part = self.mlp.request_part(self.inputs.request(values, batch))
+        deep = self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0]
+        wide = self.wide_request(self.wide_inputs.request(weights, batch)).index_select(0, batch.request)
+        wide = wide + self.wide_candidate(self.wide_inputs.candidate(weights, batch))
+        return Prediction(logit=deep + wide[:, 0])
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy, Eq 11."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
+
+
+def _sum_of(size: int) -> nn.Linear:
+    """Adds the weights of all fields and gives each number its own; begins as the plain sum."""
+    layer = nn.Linear(size, 1)
+    nn.init.ones_(layer.weight)
+    return layer
