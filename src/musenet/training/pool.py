@@ -108,6 +108,8 @@ def _stop_if_asked(_: dict[str, Any]) -> None:
 
 
 def _work_apart(work: Work[Outcome], planned: PlannedRun, dataset: Any, threads: int) -> Outcome:
+    if _stop_asked is not None and _stop_asked.is_set():  # handed over before the stop, not begun
+        raise KeyboardInterrupt
     torch.set_num_threads(threads)
     training = planned.experiment.training.model_copy(update={"threads": threads})
     experiment = planned.experiment.model_copy(update={"training": training})
