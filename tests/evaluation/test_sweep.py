@@ -184,14 +184,16 @@ def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep,
     assert [trace.xaxis for trace in figure.data] == ["x", "x", "x2", "x2"]
     assert [trace.showlegend for trace in figure.data] == [True, True, False, False]
     first, line = figure.data[0], swept.lines[0]
-    assert list(first.x) == ["1", "2"]
+    assert [round(x) for x in first.x] == [0, 1]
+    assert all(x < other for x, other in zip(first.x, figure.data[1].x, strict=True))  # bars beside each other
     assert list(first.marker.symbol) == ["circle", "circle-open"]  # 2 is what is configured
     for place, point in enumerate(line.points):
         bounds = point.metrics["auc"]
         assert first.y[place] == bounds.value
         assert first.y[place] + first.error_y.array[place] == pytest.approx(bounds.high)
         assert first.y[place] - first.error_y.arrayminus[place] == pytest.approx(bounds.low)
-    assert figure.layout.xaxis.categoryarray == ("1", "2")
+    assert list(figure.layout.xaxis.ticktext) == ["1", "2"]
+    assert list(figure.layout.xaxis2.ticktext) == ["log", "plain"]
     page = (tmp_path / "sweep.html").read_text()
     assert "model.scenarios" in page
     assert "src=" not in page.split("plotly.js v", maxsplit=1)[0]

@@ -10,6 +10,8 @@ from musenet.files import write_text
 from musenet.report.figures import error_bars, finished, mark_of, panel_title, plain_text
 
 PANEL = 260
+DODGE = 0.04
+"""How far apart the models' bars stand at one value."""
 
 
 def figure_sweep(sweep: Sweep) -> go.Figure:
@@ -18,15 +20,15 @@ def figure_sweep(sweep: Sweep) -> go.Figure:
     models = list(dict.fromkeys(line.model for line in sweep.lines))
     figure = make_subplots(rows=len(parameters), cols=1, vertical_spacing=0.3 / len(parameters))
     for row, parameter in enumerate(parameters, start=1):
-        for line in sweep.lines:
-            if line.parameter == parameter:
-                place = models.index(line.model)
-                figure.add_trace(_line(line, place, named=row == 1), row=row, col=1)
+        of_panel = [line for line in sweep.lines if line.parameter == parameter]
+        values = _in_order([str(point.value) for line in of_panel for point in line.points])
+        for line in of_panel:
+            figure.add_trace(_line(line, models, values, named=row == 1), row=row, col=1)
         panel_title(figure, row, parameter)
-        values = [str(point.value) for line in sweep.lines if line.parameter == parameter for point in line.points]
-        figure.update_xaxes(type="category", categoryarray=_in_order(values), row=row, col=1)
+        figure.update_xaxes(tickvals=list(range(len(values))), ticktext=values, row=row, col=1)
     figure.update_yaxes(tickformat=".3f", nticks=5, title_text=f"AUC ({sweep.split})")
-    return finished(figure, height=110 + PANEL * len(parameters), legend=True)
+    finished(figure, height=110 + PANEL * len(parameters), legend=True)
+    return figure.update_layout(legend={"y": 0, "yanchor": "bottom", "yref": "container"}, margin={"b": 60})
 
 
 def write_sweep_page(sweep: Sweep, out: Path) -> None:
@@ -37,12 +39,14 @@ def write_sweep_page(sweep: Sweep, out: Path) -> None:
     write_text(out, figure.to_html(include_plotlyjs=True, config={"displayModeBar": False, "responsive": True}))
 
 
-def _line(line: SweepLine, place: int, *, named: bool) -> go.Scatter:
+def _line(line: SweepLine, models: list[str], values: list[str], *, named: bool) -> go.Scatter:
+    place = models.index(line.model)
+    aside = DODGE * (place - (len(models) - 1) / 2)
     colour, symbol = mark_of(place)
     intervals = [point.metrics["auc"] for point in line.points]
     configured = [point.value == line.configured for point in line.points]
     return go.Scatter(
-        x=[str(point.value) for point in line.points],
+        x=[values.index(str(point.value)) + aside for point in line.points],
         y=[interval.value for interval in intervals],
         error_y=error_bars(intervals, colour),
         mode="lines+markers",
