@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from musenet.config import validate_experiment
-from musenet.data.dataset import Dataset, checksum
+from musenet.data.batches import schema_of
+from musenet.data.dataset import Dataset, Split, checksum
 from musenet.evaluation.evaluate import measure
 from musenet.evaluation.predictions import Predictions
+from musenet.models.registry import build_model
+from musenet.report import contents
 from musenet.run_folder import RunFolder
 
 USERS, ITEMS, CANDIDATES, SCENARIOS = 120, 60, 5, 4
@@ -29,6 +32,8 @@ FIELDS: list[dict[str, Any]] = [
     {"name": "distance_travelled", "side": "context", "kind": "dense"},
     {"name": "age_band", "side": "user", "kind": "categorical", "vocabulary": "age_band"},
 ]
+SMALL: dict[str, Any] = {"embedding": 4, "hidden": [4]}
+SMALL_MUSENET = {"name": "musenet", "scenarios": 4, "metric_space": {"hidden": [4], "dimension": 3}}
 VOCABULARIES = {
     "item_id": [f"item-{n}" for n in range(ITEMS)],
     "city": ODD,
@@ -56,12 +61,15 @@ def _columns(random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.nda
         "requests/time": 1_600_000_000_000_000 + np.arange(requests, dtype=np.int64) * HOUR,
         "requests/history_end": user.astype(np.int64) + 1,
         "requests/candidate_offset": np.arange(requests + 1, dtype=np.int64) * CANDIDATES,
+        "requests/repeat_fraction": np.full(requests, 0.3, dtype=np.float32),
         "requests/device": (3 + (scenario + random.integers(0, 2, requests)) % 3).astype(np.int32),
         "requests/days_ahead": (random.normal(size=requests) + scenario - 1).astype(np.float32),
         "requests/distance_travelled": (random.normal(size=requests) - 2 * (scenario == 2)).astype(np.float32),
         "candidates/item": random.integers(1, ITEMS, candidates).astype(np.int32),
         "candidates/label": (random.random(candidates) < chance).astype(np.int8),
         "candidates/repeat_indicator": indicator,
+        "candidates/repeat_count": indicator,
+        "candidates/repeat_recency": np.where(indicator > 0, 3600.0, np.nan).astype(np.float32),
     }
     return columns, scenario
 
@@ -125,8 +133,10 @@ def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) ->
     return np.asarray(np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True))
 
 
-def _predictions(dataset: Dataset, assignment: np.ndarray | None, random: np.random.Generator) -> Predictions:
-    begin, end = PERIODS["test"]
+def _predictions(
+    dataset: Dataset, split: str, assignment: np.ndarray | None, random: np.random.Generator
+) -> Predictions:
+    begin, end = PERIODS[split]
     requests = np.arange(begin, end)
     request = np.repeat(requests, CANDIDATES)
     rows = slice(begin * CANDIDATES, end * CANDIDATES)
@@ -164,6 +174,15 @@ def _metrics_lines() -> list[dict[str, Any]]:
     return lines
 
 
+@pytest.fixture(autouse=True)
+def _small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a report measures anew, on few requests: a second's work in place of many."""
+    monkeypatch.setattr(contents, "MAPPED", 6)
+    monkeypatch.setattr(contents, "IMPORTANCE_IMPRESSIONS", 400)
+    monkeypatch.setattr(contents, "IMPORTANCE_REPEATS", 1)
+    monkeypatch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     """A run in the folder that `compare` would give it; `scenarios`: sharp, soft, melted, dead, one or none."""
@@ -177,20 +196,24 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
             "data": {"source": "complete_journey"},
             "features": {"item": ["city"], "context": ["device"]},
             "split": {"parts": 4},
-            "model": {"name": "base_model"} if scenarios == "none" else {"name": "musenet", "scenarios": 4} | model,
+            "model": SMALL | ({"name": "base_model"} if scenarios == "none" else SMALL_MUSENET | model),
         }
         run = RunFolder.create(tmp_path / "runs" / "soft" / "seed-1", validate_experiment(content, "stub"), dataset)
-        run.model_file.write_bytes(b"the weights")
+        run.save_model(build_model(run.experiment.model, schema_of(dataset)).state_dict())
         best = {"step": 700, "epoch": 0, "auc": 0.78, "logloss": 0.2}
         ended = {"run": str(run.path), "best": best, "seconds": 1.0, "samples_per_second": 5.0}
         run.write_json("training.json", ended | {"stopped": "planned steps", "parameters": 5})
         for line in _metrics_lines():
             run.append_metrics(line)
-        begin, end = PERIODS["test"]
-        predictions = _predictions(dataset, _assignment(scenarios, scenario[begin:end], random), random)
-        files = run.predictions_file("test"), run.assignments_file("test")
-        predictions.to_parquet(*files, checksum(run.model_file))
-        run.write_json("evaluation/test.json", measure(predictions, "test", "a protocol", resamples=50).to_json())
+        splits: tuple[Split, ...] = ("test", "valid")
+        for split in splits:
+            begin, end = PERIODS[split]
+            predictions = _predictions(dataset, split, _assignment(scenarios, scenario[begin:end], random), random)
+            files = run.predictions_file(split), run.assignments_file(split)
+            predictions.to_parquet(*files, checksum(run.model_file))
+            if split == "test":
+                measured = measure(predictions, split, "a protocol", resamples=50)
+                run.write_json("evaluation/test.json", measured.to_json())
         return run
 
     return make

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from musenet.evaluation.intervals import Interval
-from musenet.report import figures
 from musenet.report.comparison import ModelRow
 from musenet.report.contents import gather
+from musenet.report.figures import drawing, models, quality, training
+from musenet.report.figures import scenarios as of_scenarios
 from musenet.run_folder import RunFolder
 
 
@@ -20,15 +21,15 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", figures.PALETTE)
+@pytest.mark.parametrize("colour", drawing.PALETTE)
 def test_colours_stand_out_on_light_and_dark(colour: str) -> None:
     assert 1.05 / (luminance(colour) + 0.05) >= 3
     assert (luminance(colour) + 0.05) / (luminance("#14171B") + 0.05) >= 3
 
 
 def test_scenarios_differ_in_colour_or_symbol() -> None:
-    assert len({figures.mark_of(k) for k in range(56)}) == 56
-    first = [figures.mark_of(k) for k in range(8)]
+    assert len({drawing.mark_of(k) for k in range(56)}) == 56
+    first = [drawing.mark_of(k) for k in range(8)]
     assert all(a[0] != b[0] and a[1] != b[1] for a, b in itertools.combinations(first, 2))
 
 
@@ -38,19 +39,19 @@ def row(name: str, value: float, low: float = math.nan) -> ModelRow:
 
 
 def test_auc_figure_has_a_dot_and_a_bar_per_model() -> None:
-    figure = figures.figure_auc([row("<b>x</b>", 0.7, 0.6), row("y" * 90, 0.8)])
+    figure = models.figure_auc([row("<b>x</b>", 0.7, 0.6), row("y" * 90, 0.8)])
     dots = figure.data[0]
     assert list(dots.x) == [0.7, 0.8]
     assert list(dots.error_x.arrayminus) == pytest.approx([0.1, None])
     labels = [annotation.text for annotation in figure.layout.annotations]
     assert labels[0] == "&lt;b&gt;x&lt;/b&gt;"
-    assert len(labels[1]) == figures.LABEL_LENGTH
+    assert len(labels[1]) == drawing.LABEL_LENGTH
 
 
 def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., RunFolder]) -> None:
     scenarios = gather(make_run()).scenarios
     assert scenarios is not None
-    figure = figures.figure_repeat_intention(scenarios.portraits)
+    figure = of_scenarios.figure_repeat_intention(scenarios.portraits)
     titles = [annotation.text for annotation in figure.layout.annotations]
     assert any("p_r" in title for title in titles)
     assert any("Repeats among clicks" in title for title in titles)
@@ -66,22 +67,22 @@ def test_calibration_bins_hold_all_impressions(make_run: Callable[..., RunFolder
     assert sum(part.impressions for part in contents.calibration) == contents.evaluation["impressions"]
     whole = sum(part.observed.value * part.impressions for part in contents.calibration)
     assert whole == pytest.approx(contents.evaluation["positives"])
-    figure = figures.figure_calibration(contents.calibration)
+    figure = quality.figure_calibration(contents.calibration)
     assert list(figure.data[1].x) == [part.predicted for part in contents.calibration]
 
 
 def test_shares_and_confidence_hold_all_requests(make_run: Callable[..., RunFolder]) -> None:
     scenarios = gather(make_run("soft")).scenarios
     assert scenarios is not None
-    assert sum(figures.figure_shares(scenarios).data[0].x) == pytest.approx(1)
-    assert sum(figures.figure_confidence(scenarios).data[0].y) == pytest.approx(1)
+    assert sum(of_scenarios.figure_shares(scenarios).data[0].x) == pytest.approx(1)
+    assert sum(of_scenarios.figure_confidence(scenarios).data[0].y) == pytest.approx(1)
     assert sum(scenarios.largest_share) == pytest.approx(1)
 
 
 def test_training_figures_show_every_term(make_run: Callable[..., RunFolder]) -> None:
     curves = gather(make_run()).curves
-    assert [line.name for line in figures.figure_losses(curves).data] == ["click", "auxiliary", "balance"]
-    kept = figures.figure_validation(curves).data[1]
+    assert [line.name for line in training.figure_losses(curves).data] == ["click", "auxiliary", "balance"]
+    kept = training.figure_validation(curves).data[1]
     assert list(kept.x) == [700]
-    names = [line.name for line in figures.figure_health(curves, 4).data]
+    names = [line.name for line in training.figure_health(curves, 4).data]
     assert names == ["confidence", "melted", *(f"Scenario {k}" for k in range(4))]

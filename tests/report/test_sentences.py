@@ -10,6 +10,7 @@ from musenet.evaluation.intervals import Interval
 from musenet.report import sentences
 from musenet.report.comparison import judge, read_comparison
 from musenet.report.contents import gather
+from musenet.report.formats import percent
 from musenet.run_folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -124,10 +125,10 @@ def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
     assert contents.scenarios is not None
     portrait = contents.scenarios.portraits[2]
     words = sentences.scenario_sentence(portrait, contents.scenarios)
-    assert words.startswith(f"Scenario 2 holds {sentences.percent(portrait.share)} of the requests: ")
+    assert words.startswith(f"Scenario 2 holds {percent(portrait.share)} of the requests: ")
     assert "lower distance travelled (−1." in words
-    assert f"{sentences.percent(portrait.repeat_share_of_positives.value)} of its clicks are repeats" in words
-    assert f"its repeat intention is {sentences.percent(portrait.repeat_intention.value)}" in words
+    assert f"{percent(portrait.repeat_share_of_positives.value)} of its clicks are repeats" in words
+    assert f"its repeat intention is {percent(portrait.repeat_intention.value)}" in words
     assert words.count(". ") == 0
 
 

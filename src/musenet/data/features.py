@@ -139,6 +139,15 @@ class NumericTransform(BaseModel):
         ) / self.deviation
         return np.where(there, scaled, 0.0).astype(np.float32)
 
+    def undone(self, dense: FloatArray) -> FloatArray:
+        """(rows) the values that `dense` was made of; of quantiles one that has the same rank."""
+        shaped = np.asarray(dense, dtype=np.float64) * self.deviation + self.mean
+        if self.numeric == "log":
+            return np.asarray(np.sign(shaped) * np.expm1(np.abs(shaped)))
+        if self.numeric == "quantiles":
+            return np.asarray(np.interp(shaped, self.levels, self.knots) if self.knots else shaped)
+        return shaped
+
     def bucket(self, values: FloatArray) -> NDArray[np.int32]:
         """(rows) codes of the quantile buckets."""
         codes = np.searchsorted(np.asarray(self.edges), values, side="right") + FIRST_VALUE

@@ -186,7 +186,7 @@ def _role(name: str, runs: list[str], folder: Path) -> tuple[Role, bool]:
         return "base", False
     if assignment == "true":
         return "diagnostic", False
-    learns = options.get("scenarios", 4) > 1 and assignment in ("soft", "hard", "gate")
+    learns = options.get("scenarios", 4) != 1 and assignment in ("soft", "hard", "gate")
     return ("learned" if learns else "control"), learns and assignment == "soft"
 
 

@@ -1,55 +1,36 @@
 """What the report says, gathered from a run folder and its dataset; nothing here knows of HTML or figures."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from musenet.data.dataset import Dataset, Split
 from musenet.evaluation.evaluate import evaluate
+from musenet.evaluation.importance import Importance, permutation_importance
 from musenet.evaluation.intervals import Interval, UserDraws
 from musenet.evaluation.portraits import Portrait, describe_scenarios
-from musenet.evaluation.predictions import Floats, Predictions, predictions_of
+from musenet.evaluation.predictions import Floats, Predictions, evenly_spaced, predictions_of, scoring_device
 from musenet.metrics import CALIBRATION_BINS, equal_count_bins, probability_of_logit
+from musenet.models.interface import ClickModel
 from musenet.report.comparison import ComparisonFacts, Verdict, find_comparison, judge, read_comparison, row_of
 from musenet.report.differences import TraitDifference, interval_of, telling_traits, trait_differences
-from musenet.run_folder import RunFolder
+from musenet.report.gains import Gains, base_run_of, gains_over
+from musenet.report.log_facts import LogFacts, log_facts
+from musenet.report.over_time import SharesOverTime, shares_by_date, shares_by_hour
+from musenet.report.request_map import RequestMap, map_requests
+from musenet.run_folder import RunFolder, load_model
 
 SPLIT: Split = "test"
 RESAMPLES = 200
 CONTRASTS = 40
 CONFIDENCE_BINS = 20
-
-
-@dataclass(frozen=True)
-class PeriodFacts:
-    """One split of the log."""
-
-    split: Split
-    first: str
-    last: str
-    """Days, in the log's timezone; empty for an empty split."""
-    impressions: int
-    requests: int
-    users: int
-    positives: int
-    click_rate: float
-    repeat_share: float
-    """Of the positives: those that repeat an earlier event; nan if the log knows no repeats."""
-
-
-@dataclass(frozen=True)
-class LogFacts:
-    """What the log is."""
-
-    name: str
-    protocol: str
-    periods: list[PeriodFacts]
-    whole: PeriodFacts
+MAPPED = 100
+"""Requests of each scenario on the map."""
+IMPORTANCE_IMPRESSIONS = 30_000
+IMPORTANCE_REPEATS = 3
+IMPORTANCE_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -91,6 +72,11 @@ class ScenarioFacts:
     recovery: dict[str, float] | None
     agreement: float | None
     """Between seeds, if a comparison says it."""
+    request_map: RequestMap | None
+    """None for a model without a metric space."""
+    by_date: SharesOverTime
+    """Over the validation and the test period."""
+    by_hour: SharesOverTime | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +91,9 @@ class Contents:
     comparison: ComparisonFacts | None
     scenarios: ScenarioFacts | None
     """None for a model without scenarios, or with a single one."""
+    gains: Gains | None
+    """Over the base model, if a comparison has one."""
+    importance: list[Importance]
     calibration: list[CalibrationBin]
     curves: Curves
 
@@ -125,6 +114,8 @@ def gather(run: RunFolder, comparison_file: Path | None = None) -> Contents:
     predictions = predictions_of(run, SPLIT)
     draws = UserDraws(predictions.user, RESAMPLES)
     own = row_of(comparison, run)
+    model = load_model(run)[0].to(scoring_device(run.experiment.training))
+    agreement = None if own is None else own.agreement
     return Contents(
         log=log_facts(run),
         model=run.experiment.model.name,
@@ -132,7 +123,9 @@ def gather(run: RunFolder, comparison_file: Path | None = None) -> Contents:
         evaluation=evaluation,
         verdict=judge(comparison, run),
         comparison=comparison,
-        scenarios=scenario_facts(run, predictions, draws, evaluation, None if own is None else own.agreement),
+        scenarios=scenario_facts(run, model, predictions, draws, evaluation, agreement),
+        gains=gains_of(run, comparison, predictions),
+        importance=importance_of(model, run.dataset, predictions),
         calibration=calibration_bins(predictions, draws),
         curves=training_curves(run),
     )
@@ -146,22 +139,15 @@ def evaluation_of(run: RunFolder) -> dict[str, Any]:
     return evaluate(run, SPLIT).to_json()
 
 
-def log_facts(run: RunFolder) -> LogFacts:
-    """Counts, periods and rates of the whole log and of each split."""
-    dataset = run.dataset
-    splits: tuple[Split, ...] = ("train", "valid", "test")
-    return LogFacts(
-        name=run.experiment.name,
-        protocol=dataset.manifest.protocol,
-        periods=[_period(dataset, [split], split) for split in splits],
-        whole=_period(dataset, splits, SPLIT),
-    )
-
-
 def scenario_facts(
-    run: RunFolder, predictions: Predictions, draws: UserDraws, evaluation: dict[str, Any], agreement: float | None
+    run: RunFolder,
+    model: ClickModel,
+    predictions: Predictions,
+    draws: UserDraws,
+    evaluation: dict[str, Any],
+    agreement: float | None,
 ) -> ScenarioFacts | None:
-    """Portraits, shares, confidence and feature differences; None unless there are at least two scenarios."""
+    """Portraits, shares, confidence, differences, map and time; None unless there are at least two scenarios."""
     assignment = predictions.assignment
     if assignment is None or assignment.shape[1] < 2:
         return None
@@ -170,6 +156,9 @@ def scenario_facts(
     used = share[share > 0]
     portraits = describe_scenarios(run, SPLIT, shown=CONTRASTS, resamples=RESAMPLES)
     largest = assignment.max(axis=1)
+    periods = [predictions_of(run, "valid")] if run.dataset.manifest.splits["valid"].impressions else []
+    periods.append(predictions)
+    of_periods = UserDraws(np.concatenate([period.user for period in periods]), RESAMPLES)
     return ScenarioFacts(
         assignment=str(getattr(run.experiment.model, "assignment", "soft")),
         portraits=portraits,
@@ -180,6 +169,28 @@ def scenario_facts(
         differences=trait_differences(run.dataset, predictions, telling_traits(portraits), draws),
         recovery=figures.get("recovery"),
         agreement=agreement,
+        request_map=map_requests(model, run.dataset, predictions, MAPPED),
+        by_date=shares_by_date(run.dataset, periods, of_periods),
+        by_hour=shares_by_hour(run.dataset, periods, of_periods),
+    )
+
+
+def gains_of(run: RunFolder, comparison: ComparisonFacts | None, predictions: Predictions) -> Gains | None:
+    """The run against the base model of its comparison; None if there is no other run to set it against."""
+    other = base_run_of(comparison, run)
+    if other is None or comparison is None or comparison.base is None:
+        return None
+    return gains_over(predictions_of(other, SPLIT), predictions, comparison.base, RESAMPLES)
+
+
+def importance_of(model: ClickModel, dataset: Dataset, predictions: Predictions) -> list[Importance]:
+    """Permutation importance on a sample of the test split, within each scenario as well if there are several."""
+    requests = evenly_spaced(dataset, SPLIT, IMPORTANCE_IMPRESSIONS)
+    assignment, likeliest = predictions.assignment, None
+    if assignment is not None and assignment.shape[1] > 1:
+        likeliest = assignment.argmax(axis=1)[np.searchsorted(predictions.requests, requests)]
+    return permutation_importance(
+        model, dataset, requests, likeliest, repeats=IMPORTANCE_REPEATS, resamples=IMPORTANCE_RESAMPLES
     )
 
 
@@ -225,43 +236,3 @@ def training_curves(run: RunFolder) -> Curves:
     ended = run.read_json("training.json") if run.training_file.is_file() else {}
     best = (ended.get("best") or {}).get("step")
     return Curves(losses, validation, best, health, warnings, str(ended.get("stopped", "unfinished")))
-
-
-def _period(dataset: Dataset, splits: Sequence[Split], name: Split) -> PeriodFacts:
-    """These neighbouring splits taken together."""
-    manifest = dataset.manifest
-    parts = [manifest.splits[split] for split in splits if manifest.splits[split].impressions]
-    impressions, positives = sum(part.impressions for part in parts), sum(part.positives for part in parts)
-    rows = np.concatenate([np.arange(part.begin, part.end) for part in parts]) if parts else np.arange(0)
-    firsts = [part.first_time for part in parts if part.first_time is not None]
-    lasts = [part.last_time for part in parts if part.last_time is not None]
-    return PeriodFacts(
-        split=name,
-        first=_day(min(firsts), manifest.timezone) if firsts else "",
-        last=_day(max(lasts), manifest.timezone) if lasts else "",
-        impressions=impressions,
-        requests=len(rows),
-        users=len(np.unique(np.asarray(dataset.column("requests/user"))[rows])),
-        positives=positives,
-        click_rate=positives / impressions if impressions else float("nan"),
-        repeat_share=_repeat_share(dataset, [(part.begin, part.end) for part in parts]),
-    )
-
-
-def _repeat_share(dataset: Dataset, spans: Sequence[tuple[int, int]]) -> float:
-    """Of the positives of these requests, the share that repeats an earlier event; nan if that is unknown."""
-    if not dataset.manifest.has_repeats or not dataset.has("candidates/repeat_indicator"):
-        return float("nan")
-    offset = dataset.column("requests/candidate_offset")
-    label, repeat = dataset.column("candidates/label"), dataset.column("candidates/repeat_indicator")
-    positives = repeats = 0
-    for begin, end in spans:
-        rows = slice(int(offset[begin]), int(offset[end]))
-        clicked = np.asarray(label[rows]) == 1
-        positives += int(clicked.sum())
-        repeats += int((clicked & (np.asarray(repeat[rows]) > 0)).sum())
-    return repeats / positives if positives else float("nan")
-
-
-def _day(microseconds: int, timezone: str) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()

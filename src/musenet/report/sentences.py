@@ -8,10 +8,7 @@ from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContras
 from musenet.report.comparison import ComparisonFacts, ModelRow, Verdict
 from musenet.report.contents import Contents, Curves, ScenarioFacts
 from musenet.report.differences import EARLIER_EVENTS, Trait, contrasts
-
-MISSING = "–"
-SPACE = "\u00a0"
-MINUS = "\u2212"
+from musenet.report.formats import SPACE, between, field_words, listing, number, percent, signed
 
 SOFT_BELOW = 0.8
 MELTED_BELOW = 1.1
@@ -31,48 +28,10 @@ _GIVEN = {
 }
 
 
-def percent(value: float | None, digits: int | None = None) -> str:
-    """As people read it: `31 %`, below ten with one decimal.
-
-    >>> percent(0.312), percent(0.0612), percent(None)
-    ('31\\xa0%', '6.1\\xa0%', '–')
-    """
-    if value is None or not math.isfinite(value):
-        return MISSING
-    if digits is None:
-        digits = 1 if 0 < abs(value) < 0.0995 else 0
-    return signs(f"{100 * value:.{digits}f}{SPACE}%")
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    """With thousands set apart: `1,234`."""
-    return MISSING if value is None or not math.isfinite(value) else signs(f"{value:,.{digits}f}")
-
-
-def signed(value: float | None, digits: int = 4) -> str:
-    """With its sign: `+0.0123`."""
-    return MISSING if value is None or not math.isfinite(value) else signs(f"{value:+.{digits}f}")
-
-
-def signs(text: str) -> str:
-    """A minus sign in place of the hyphen."""
-    return text.replace("-", MINUS)
-
-
-def between(low: float, high: float, digits: int = 4) -> str:
-    """An interval of signed numbers: `+0.001 to +0.002`."""
-    return f"{signed(low, digits)} to {signed(high, digits)}"
-
-
-def listing(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
 def trait_name(trait: Trait | NumericContrast | ValueContrast) -> str:
     """A trait in short: `days ahead`, `device = phone`, `clicked: stars = 5`."""
     value = getattr(trait, "value", None)
-    name = _plain(trait.field) + ("" if value is None else f" = {value}")
+    name = field_words(trait.field) + ("" if value is None else f" = {value}")
     return name if trait.of == "requests" else f"clicked: {name}"
 
 
@@ -170,7 +129,7 @@ def scenario_sentence(portrait: Portrait, scenarios: ScenarioFacts) -> str:
 
 def clause(contrast: NumericContrast | ValueContrast) -> str:
     """A contrast in words: `higher days ahead (+0.9 sd)`, `same day = 1 (84 % of requests, 31 % overall)`."""
-    name = _plain(contrast.field)
+    name = field_words(contrast.field)
     if isinstance(contrast, ValueContrast):
         whole = "requests" if contrast.of == "requests" else "clicks"
         shares = f"{percent(contrast.share)} of its {whole}, {percent(contrast.overall)} overall"
@@ -218,6 +177,16 @@ def recovery_sentence(scenarios: ScenarioFacts) -> str | None:
     )
 
 
+def agreement_sentence(scenarios: ScenarioFacts) -> str | None:
+    """How alike the scenarios of another seed are, where a comparison says it and it is no warning."""
+    if scenarios.agreement is None or scenarios.assignment in _GIVEN or scenarios.agreement < UNSTEADY_BELOW:
+        return None
+    return (
+        f"Trained again with another seed, requests are grouped much the same: agreement "
+        f"{number(scenarios.agreement, 2)} (1 is the same grouping, 0 is chance)."
+    )
+
+
 def auc_sentence(auc: Interval) -> str:
     """What an AUC means."""
     return (
@@ -249,10 +218,6 @@ def training_sentence(curves: Curves) -> str:
 
 def _the(rival: ModelRow) -> str:
     return f"the best {'control' if rival.role == 'control' else 'other model'}, “{rival.name}”"
-
-
-def _plain(field: str) -> str:
-    return "earlier events" if field == EARLIER_EVENTS else field.replace("_", " ")
 
 
 def _repeat_clauses(portrait: Portrait, scenarios: ScenarioFacts) -> list[str]:

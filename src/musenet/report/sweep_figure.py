@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from musenet.evaluation.sweep import Sweep, SweepLine
 from musenet.files import write_text
-from musenet.report.figures import error_bars, finished, mark_of, panel_title, plain_text
+from musenet.report.figures.drawing import error_bars, finished, mark_of, panel_title, plain_text
 
 PANEL = 260
 DODGE = 0.04

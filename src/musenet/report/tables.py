@@ -6,9 +6,11 @@ from typing import Any
 
 from musenet.evaluation.intervals import Interval
 from musenet.report.comparison import ComparisonFacts, ModelRow
-from musenet.report.contents import Contents, LogFacts, PeriodFacts, ScenarioFacts
-from musenet.report.figures import ROLE_NAMES
-from musenet.report.sentences import MISSING, SPACE, between, number, percent, signed, trait_name
+from musenet.report.contents import Contents, ScenarioFacts
+from musenet.report.figures.drawing import ROLE_NAMES
+from musenet.report.formats import MISSING, SPACE, between, number, percent, signed
+from musenet.report.log_facts import LogFacts, PeriodFacts
+from musenet.report.sentences import trait_name
 
 _METRICS = {
     "auc": "AUC",

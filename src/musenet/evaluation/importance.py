@@ -1,0 +1,202 @@
+"""Permutation importance: how much AUC a model loses when what one column says is dealt out anew.
+
+A column of the user or of the context is permuted between requests, one of the item or of the candidate between
+candidates; a request's whole history goes to another request, and the repeat features of a candidate to another
+candidate. The model is not touched. What is lost is what the model takes from this column alone: two columns that say
+the same stand in for one another, and both look unimportant.
+
+Shapes: R requests, N candidates, K scenarios.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from musenet.data.batches import Batch, BatchBuilder, Schema
+from musenet.data.dataset import Dataset, Field
+from musenet.evaluation.intervals import Interval, Sample, UserDraws, difference, resample_model
+from musenet.evaluation.predictions import BATCH_SIZE, Floats, Integers, scoring
+from musenet.models.interface import ClickModel
+
+HISTORY, REPEATS = "history", "repeat features"
+
+Side = Literal["request", "candidate", "history", "repeats"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is permuted together: the columns that preparation made of one column of the log."""
+
+    name: str
+    side: Side
+    codes: tuple[int, ...] = ()
+    """Columns of request_codes or candidate_codes."""
+    dense: tuple[int, ...] = ()
+    """Columns of request_dense or candidate_dense."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """AUC as it is minus AUC with the group permuted; bounds over users and permutations."""
+
+    name: str
+    side: Side
+    overall: Interval
+    scenarios: list[Interval]
+    """On the requests whose likeliest scenario is k, for each of K; empty without scenarios."""
+
+
+def groups_of(schema: Schema) -> list[Group]:
+    """Everything that can be permuted: a group per column of the log, the history, and the repeat features."""
+    found = [
+        *_column_groups("request", schema.request_fields, schema.request_dense),
+        *_column_groups("candidate", schema.candidate_fields, schema.candidate_dense),
+    ]
+    if schema.history_fields:
+        found.append(Group(HISTORY, "history"))
+    if schema.has_repeats:
+        found.append(Group(REPEATS, "repeats"))
+    return found
+
+
+def permute(batch: Batch, group: Group, random: np.random.Generator) -> Batch:
+    """The same batch with what the group holds dealt out anew among its requests, or among its candidates."""
+    if group.side in ("request", "history"):
+        order = torch.from_numpy(random.permutation(batch.requests))
+        if group.side == "history":
+            return _with_histories_of(batch, order)
+        return replace(
+            batch,
+            request_codes=_reordered(batch.request_codes, group.codes, order),
+            request_dense=_reordered(batch.request_dense, group.dense, order),
+        )
+    order = torch.from_numpy(random.permutation(batch.candidates))
+    if group.side == "repeats":
+        indicator, statistics = batch.repeat_indicator[order], batch.repeat_features[order]
+        return replace(batch, repeat_indicator=indicator, repeat_features=statistics)
+    return replace(
+        batch,
+        candidate_codes=_reordered(batch.candidate_codes, group.codes, order),
+        candidate_dense=_reordered(batch.candidate_dense, group.dense, order),
+    )
+
+
+def permutation_importance(
+    model: ClickModel,
+    dataset: Dataset,
+    requests: Integers,
+    scenario: Integers | None = None,
+    *,
+    repeats: int = 3,
+    resamples: int = 100,
+    seed: int = 0,
+) -> list[Importance]:
+    """What each group is worth to the model, the largest loss first.
+
+    Args:
+        model: a trained model, on any device.
+        dataset: the dataset it was trained on.
+        requests: (R) rows of the dataset's requests, ascending: the sample that is scored again and again.
+        scenario: (R) the likeliest scenario of each; importance is then measured within each scenario as well.
+        repeats: permutations of each group.
+        resamples: of users and permutations.
+        seed: of the permutations.
+    """
+    sample = _Sample(dataset, requests, scenario, resamples)
+    with scoring(model) as device:
+        parts = [batch.to(device) for batch in sample.batches]
+        original = sample.measure([_logits(model, parts)])
+        found = []
+        for place, group in enumerate(groups_of(sample.schema)):
+            permuted = []
+            for repeat in range(repeats):
+                random = np.random.default_rng([seed, place, repeat])
+                permuted.append(_logits(model, [permute(batch, group, random) for batch in parts]))
+            losses = sample.losses(original, sample.measure(permuted))
+            found.append(Importance(group.name, group.side, losses[0], losses[1:]))
+    return sorted(found, key=lambda one: -one.overall.value)
+
+
+class _Sample:
+    """The requests that are scored, in batches that each spread over the whole sample, and where AUC is measured."""
+
+    def __init__(self, dataset: Dataset, requests: Integers, scenario: Integers | None, resamples: int) -> None:
+        builder = BatchBuilder(dataset)
+        self.schema = builder.schema
+        offset = np.asarray(dataset.column("requests/candidate_offset"))
+        sizes = offset[requests + 1] - offset[requests]
+        count = max(1, round(int(sizes.sum()) / BATCH_SIZE))
+        order = np.concatenate([np.arange(first, len(requests), count) for first in range(count)])
+        self.batches = [builder.build(requests[first::count]) for first in range(count)]
+        self._label = torch.cat([batch.label for batch in self.batches]).numpy()
+        weights = [batch.weight for batch in self.batches if batch.weight is not None]
+        self._weight = torch.cat(weights).numpy() if weights else None
+        self._request = np.repeat(requests[order], sizes[order])
+        self._user = np.asarray(dataset.column("requests/user"))[self._request]
+        rows = [np.arange(len(self._request))]
+        if scenario is not None:
+            of_candidate = np.repeat(scenario[order], sizes[order])
+            rows += [np.flatnonzero(of_candidate == k) for k in range(int(scenario.max()) + 1)]
+        self._rows = rows
+        self._draws = [UserDraws(self._user[part], resamples) if len(part) else None for part in rows]
+
+    def measure(self, logits: Sequence[Floats]) -> list[list[Sample]]:
+        """The whole sample, then each scenario's part of it: a `Sample` per list of logits (N)."""
+        return [[self._part(logit, part) for logit in logits] if len(part) else [] for part in self._rows]
+
+    def losses(self, original: list[list[Sample]], permuted: list[list[Sample]]) -> list[Interval]:
+        """AUC of the original minus that of the permuted; nan where a part is empty or has one class."""
+        found = []
+        for before, after, draws in zip(original, permuted, self._draws, strict=True):
+            if draws is None:
+                found.append(Interval(float("nan"), float("nan"), float("nan")))
+                continue
+            lost = difference(resample_model(before, draws, ["auc"]), resample_model(after, draws, ["auc"]))
+            found.append(Interval(lost.value, lost.low, lost.high))
+        return found
+
+    def _part(self, logit: Floats, rows: NDArray[np.intp]) -> Sample:
+        weight = None if self._weight is None else self._weight[rows]
+        return Sample(self._label[rows], logit[rows], self._user[rows], self._request[rows], weight)
+
+
+def _logits(model: ClickModel, batches: Sequence[Batch]) -> Floats:
+    return np.concatenate([model(batch).logit.double().cpu().numpy() for batch in batches])
+
+
+def _column_groups(side: Side, fields: tuple[Field, ...], dense: tuple[Field, ...]) -> Iterator[Group]:
+    """In the fields' order; positions are left out, as every candidate is scored at the same one."""
+    codes: dict[str, list[int]] = {}
+    start = 0
+    for field in fields:
+        if not field.is_position:
+            codes.setdefault(field.column or field.name, []).extend(range(start, start + field.width))
+        start += field.width
+    numbers: dict[str, list[int]] = {}
+    for place, field in enumerate(dense):
+        numbers.setdefault(field.column or field.name, []).append(place)
+    for name in dict.fromkeys([*codes, *numbers]):
+        yield Group(name, side, tuple(codes.get(name, ())), tuple(numbers.get(name, ())))
+
+
+def _reordered(values: Tensor, columns: tuple[int, ...], order: Tensor) -> Tensor:
+    """The same rows with these columns taken from the rows in `order`."""
+    if not columns:
+        return values
+    chosen = list(columns)
+    changed = values.clone()
+    changed[:, chosen] = values[order][:, chosen]
+    return changed
+
+
+def _with_histories_of(batch: Batch, order: Tensor) -> Batch:
+    """The batch in which request i has the events of request order[i]."""
+    begin, length = batch.history_offset[order], batch.history_offset.diff()[order]
+    offset = torch.cat([batch.history_offset[:1], length.cumsum(0)])
+    events = torch.arange(int(offset[-1]), device=offset.device) + torch.repeat_interleave(begin - offset[:-1], length)
+    return replace(batch, history_codes=batch.history_codes[events], history_offset=offset)
