@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch
+from musenet.models.attention import Dice, HistoryAttention
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedMLP
 from musenet.models.musenet.intentions import IntentionModules
 
@@ -55,3 +56,46 @@ def plain_intention(
             logits[n, k] = combine(mode if repeats else -mode, score, modules.form)
     probability = torch.cat([torch.sigmoid(network(request)) for network in intention], dim=1)
     return logits, probability.detach()
+
+
+def plain_dice(layer: Dice, x: Tensor) -> Tensor:
+    """(..., size) in scoring: p(s) s + (1 - p(s)) alpha s, p the sigmoid of s standardised by the moving statistics."""
+    mean, variance = layer.standardise.running_mean, layer.standardise.running_var
+    assert mean is not None
+    assert variance is not None
+    p = 1 / (1 + torch.exp(-(x - mean) / torch.sqrt(variance + layer.standardise.eps)))
+    return p * x + (1 - p) * layer.slope * x
+
+
+def plain_history(
+    layer: HistoryAttention,
+    values: Tensor,
+    batch: Batch,
+    places: list[int | None],
+    activate: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """(N, H·D) candidate by candidate and event by event, with the whole [q, k, q - k, q∘k].
+
+    The layer only holds sums of the blocks of its W: whatever W_3 is, W_1 + W_3, W_2 - W_3 and W_4 are the same W.
+
+    Args:
+        layer: the fast one, over all history columns.
+        values: (U, D) looked-up embeddings.
+        batch: for events and candidates.
+        places: the column of the candidates' codes that each history column is asked with.
+        activate: what follows the activation unit's first layer.
+    """
+    w_3 = torch.randn_like(layer.from_query.weight)
+    w_1, w_2, w_4 = layer.from_query.weight - w_3, layer.from_event.weight + w_3, layer.from_product.weight
+    whole = torch.cat([w_1, w_2, w_3, w_4], dim=1)
+    rows = []
+    for n, of in enumerate(batch.request.tolist()):
+        codes = [0 if at is None else int(batch.candidate_codes[n, at]) for at in places]
+        asked = [values[code] * (at is not None) for code, at in zip(codes, places, strict=True)]
+        q, total = torch.cat(asked), torch.zeros(layer.out)
+        for t in range(int(batch.history_offset[of]), int(batch.history_offset[of + 1])):
+            k = torch.cat([values[code] for code in batch.history_codes[t]])
+            hidden = activate(whole @ torch.cat([q, k, q - k, q * k]) + layer.from_query.bias)
+            total = total + (layer.weight.weight @ hidden + layer.weight.bias) * k
+        rows.append(total)
+    return torch.stack(rows)
