@@ -24,13 +24,14 @@ from rich.console import Console
 from musenet.config import json_schema
 from musenet.evaluation.compare import Comparison, Row
 from musenet.evaluation.comparison_table import show
-from musenet.evaluation.intervals import Interval
+from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.evaluation.verdict import Rival, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
 README, DEMO = ROOT / "README.md", ROOT / "docs" / "demo.json"
-TIMES = ("samples_per_second",)
+TIMES = ("samples_per_second", "seconds_per_epoch")
 """Keys of the demo's JSON that are another machine's business."""
 
 _TABLE = re.compile(r"(<!-- options: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -90,7 +91,18 @@ def without_times(content: Any) -> Any:
 
 def comparison_of(content: dict[str, Any]) -> Comparison:
     """The comparison that `Comparison.to_json` gave."""
-    return Comparison(**content | {"models": [_row(row) for row in content["models"]]})
+    rows, verdict = [_row(row) for row in content["models"]], content["verdict"]
+    return Comparison(**content | {"models": rows, "verdict": None if verdict is None else _verdict(verdict)})
+
+
+def _verdict(content: dict[str, Any]) -> Verdict:
+    return Verdict(content["reference"], _rival(content["best_baseline"]), _rival(content["best_control"]))
+
+
+def _rival(content: dict[str, Any] | None) -> Rival | None:
+    if content is None:
+        return None
+    return Rival(content["model"], Difference(**_numbers(content["difference"])), _interval(content["rela_impr"]))
 
 
 def _row(content: dict[str, Any]) -> Row:

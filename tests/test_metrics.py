@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from musenet import metrics
 
@@ -233,3 +233,27 @@ def test_malformed_groups_and_bins_are_named() -> None:
         metrics.grouped_auc([0, 1], [0.1, 0.2], [1])
     with pytest.raises(ValueError, match="bins is 0"):
         metrics.calibration_error([0, 1], [0.1, 0.2], bins=0)
+
+
+def slow_ndcg(label: np.ndarray, score: np.ndarray, k: int) -> float:
+    """scikit-learn's, which shares the worth of tied ranks out evenly too."""
+    if label.sum() == 0 or len(label) == 1:
+        return float("nan")
+    return float(ndcg_score(label[None], score[None], k=k))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_ndcg_is_scikit_learns_within_every_group(seed: int, k: int) -> None:
+    random = np.random.default_rng(seed)
+    group, label = random.integers(0, 40, 300), (random.random(300) < 0.3).astype(float)
+    score = random.integers(0, 6, 300).astype(float)  # many ties
+    groups, found = metrics.ndcg_by_group(label, score, group, k)
+    expected = [slow_ndcg(label[group == one], score[group == one], k) for one in groups]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_ndcg_by_hand() -> None:
+    """Clicks at ranks 2 and 4 of four: (1/log2 3 + 1/log2 5) / (1 + 1/log2 3)."""
+    found = metrics.ndcg_by_group([0, 1, 0, 1], [4, 3, 2, 1], [1, 1, 1, 1], 5)[1]
+    assert found[0] == pytest.approx((1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3)))

@@ -114,6 +114,33 @@ def grouped_auc(label: ArrayLike, score: ArrayLike, group: ArrayLike, weight: Ar
     )
 
 
+def ndcg_by_group(label: ArrayLike, score: ArrayLike, group: ArrayLike, k: int) -> tuple[NDArray[Any], FloatArray]:
+    """NDCG@k within each group (a request), gains being the labels, 0 or 1; and the groups, in their order.
+
+    A positive at rank r, counted from 1, is worth 1 / log2(1 + r) up to rank k. Rows of one score share the mean worth
+    of their ranks, as if their order were drawn. Undefined, nan, without a positive, and where there is one row only.
+
+    >>> ndcg_by_group([0, 1, 1], [0.2, 0.1, 0.3], [7, 7, 8], k=5)[1].round(4)
+    array([0.6309,    nan])
+    """
+    positive, values, _ = _checked(label, score, None, "score")
+    groups = _group_keys(group, len(values))
+    order = np.lexsort((-values, groups))
+    groups, values, positive = groups[order], values[order], positive[order]
+    first = np.flatnonzero(_starts(groups))
+    sizes = np.diff(first, append=len(groups))
+    of = np.repeat(np.arange(len(first)), sizes)
+    rank = np.arange(len(groups)) - first[of]  # from 0
+    worth = np.where(rank < k, 1 / np.log2(rank + 2), 0.0)
+    block = np.cumsum(_starts(groups) | _starts(values)) - 1
+    worth_of_block = np.bincount(block, weights=worth) / np.bincount(block)
+    gained = np.bincount(of, weights=worth_of_block[block] * positive, minlength=len(first))
+    positives = np.bincount(of, weights=positive, minlength=len(first)).astype(np.int64)
+    best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])[np.minimum(positives, k)]
+    defined = (positives > 0) & (sizes > 1)
+    return groups[first], np.divide(gained, best, out=np.full(len(first), np.nan), where=defined)
+
+
 def logloss(label: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Mean negative log-likelihood: −Σ_i w_i (y_i log p_i + (1 − y_i) log(1 − p_i)) / Σ_i w_i, in nats.
 

@@ -58,7 +58,11 @@ def test_the_table_has_the_published_keys(trained: list[str], make_experiment: M
     published = {"name", "auc", "gauc", "logloss", "rela_impr", "difference_to", "parameters", "samples_per_second"}
     assert published <= set(row)
     assert set(row["auc"]) == {"mean", "low", "high", "per_seed"}
-    assert set(row["difference_to"]) == {"model", "value", "low", "high", "p"}
+    assert set(row["difference_to"]) == {"model", "value", "low", "high", "p", "p_holm", "standard_error"}
+    assert row["seconds_per_epoch"] > 0
+    assert [entry["role"] for entry in content["models"]] == ["baseline", "control", "musenet"]
+    assert content["verdict"]["best_baseline"]["model"] == "base"
+    assert content["verdict"]["best_control"] is None  # the reference itself is the only control
     assert row["auc"]["mean"] == pytest.approx(sum(row["auc"]["per_seed"]) / 2)
     auc = {entry["name"]: entry["auc"]["mean"] for entry in content["models"]}
     assert row["difference_to"]["value"] == pytest.approx(auc["musenet"] - auc["one scenario"])

@@ -113,8 +113,8 @@ def run(
 def test_evaluate_answers_with_the_published_keys(run: RunFolder) -> None:
     found = evaluate(run, resamples=20).to_json()
     assert set(found) == {
-        "split", "impressions", "requests", "users", "positives", "protocol", "auc", "gauc", "gauc_by_user", "logloss",
-        "calibration_ratio", "calibration_error", "left_out_groups", "scenarios",
+        "split", "impressions", "requests", "users", "positives", "protocol", "auc", "gauc", "gauc_by_user", "ndcg",
+        "logloss", "calibration_ratio", "calibration_error", "left_out_groups", "scenarios",
     }  # fmt: skip
     assert {"value", "low", "high"} == set(found["auc"])
     published = {"count", "share", "mean_max_probability", "entropy", "repeat_probability", "repeat_share_of_positives"}

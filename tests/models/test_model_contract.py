@@ -51,7 +51,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "din": SMALL_BASE | {"name": "din", "attention_hidden": 8},
     "din-prelu": SMALL_BASE | {"name": "din", "attention_hidden": 8, "activation": "prelu"},
     "repeatnet": SMALL_BASE | {"name": "repeatnet", "encoder": 8},
-    "repeatnet-probability": SMALL_BASE | {"name": "repeatnet", "encoder": 8, "form": "probability", "mode_loss": 0},
     "dcn": SMALL_BASE | {"name": "dcn_v2"},
     "dcn-parallel-low-rank": SMALL_BASE | {"name": "dcn_v2", "structure": "parallel", "low_rank": 4},
     "auto": SMALL_MUSENET | {"scenarios": "auto", "pruning": {"start": 5}},

@@ -3,16 +3,19 @@
 Weights are chosen on validation. How often a test period was looked at, no program can know: say it beside the table.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from musenet.data.dataset import Split
 from musenet.errors import RunError
 from musenet.evaluation.evaluate import protocol_line
 from musenet.evaluation.intervals import (
+    NDCG_AT,
     RESAMPLES,
     Difference,
     Interval,
@@ -25,10 +28,12 @@ from musenet.evaluation.intervals import (
 )
 from musenet.evaluation.predictions import Predictions, predictions_of
 from musenet.evaluation.recovery import agreement, recovery
+from musenet.evaluation.slices import Slice, slices_of
+from musenet.evaluation.verdict import Role, Verdict, judge_reference, role_of
 from musenet.run_folder import RunFolder, load_model
 
 SPLIT: Split = "test"
-METRICS = ("auc", "gauc", "logloss", "calibration_ratio", "calibration_error")
+METRICS = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,19 @@ class Row:
     rela_impr: Interval
     """To the base row's AUC."""
     difference_to: dict[str, Any]
-    """AUC minus the reference row's: `model`, `value`, `low`, `high`, `p`."""
+    """AUC minus the reference row's: `model`, `value`, `low`, `high`, `p`, `standard_error`, and `p_holm`: corrected
+    for looking at all rows."""
+    role: Role
     valid_auc: float
     """Mean over seeds of the kept weights' AUC on validation: what models are chosen by."""
     parameters: int
     """Learned numbers, the embedding table included."""
     parameters_outside_embedding: int
     samples_per_second: float
+    seconds_per_epoch: float
+    """Of the steps alone, validation and loading left out."""
+    tuned: dict[str, Any] | None
+    """The values that tuning chose; None if the row was not tuned."""
     recovery: dict[str, float] | None
     """Mean `ari` and `nmi` against the true scenarios."""
     agreement: float | None
@@ -79,11 +90,18 @@ class Comparison:
     impressions: int
     users: int
     models: list[Row] = field(default_factory=list)
+    verdict: Verdict | None = None
+    ndcg_at: int = NDCG_AT
+    slices: list[Slice] | None = None
+    """Where the rows differ; None unless asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """One object with the keys of docs/commands.md."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**content, "models": [row.to_json() for row in self.models]}
+        content["models"] = [row.to_json() for row in self.models]
+        content["verdict"] = None if self.verdict is None else self.verdict.to_json()
+        content["slices"] = None if self.slices is None else [one.to_json() for one in self.slices]
+        return content
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,8 @@ def compare_runs(
     reference: str | None = None,
     base: str | None = None,
     resamples: int = RESAMPLES,
+    *,
+    slices: bool = False,
 ) -> Comparison:
     """Put trained runs side by side on the test split.
 
@@ -109,6 +129,7 @@ def compare_runs(
         reference: the row that all others are compared with; the first if None.
         base: the row that RelaImpr counts from; the first if None.
         resamples: of users and seeds.
+        slices: also measure every row within parts of the split; takes a while.
 
     Raises:
         RunError: if the runs were not trained on the same dataset, or a row's test split is empty.
@@ -120,6 +141,8 @@ def compare_runs(
     draws = UserDraws(predictions_of(first, SPLIT).user, resamples)
     answers = {label: _answers([predictions_of(run, SPLIT) for run in runs], draws) for label, runs in groups.items()}
     reference, base = reference or first_label, base or first_label
+    roles = {label: role_of(runs[0].experiment.model) for label, runs in groups.items()}
+    differences = _differences(answers, reference)
     return Comparison(
         data=first.experiment.name,
         seeds=sorted({run.experiment.seed for runs in groups.values() for run in runs}),
@@ -128,7 +151,12 @@ def compare_runs(
         base=base,
         impressions=first.dataset.manifest.splits[SPLIT].impressions,
         users=draws.users,
-        models=[_row(label, runs, answers, reference, base) for label, runs in groups.items()],
+        models=[
+            _row(label, runs, answers[label], differences[label], roles[label], answers[base])
+            for label, runs in groups.items()
+        ],
+        verdict=judge_reference(reference, {label: one.resampled for label, one in answers.items()}, roles),
+        slices=_slices(groups, reference) if slices else None,
     )
 
 
@@ -164,29 +192,70 @@ def _answers(of_seeds: Sequence[Predictions], draws: UserDraws) -> _Answers:
     )
 
 
-def _row(label: str, runs: Sequence[RunFolder], answers: Mapping[str, _Answers], reference: str, base: str) -> Row:
-    own = answers[label]
-    if label == reference:  # the reference differs from itself by nothing, surely
-        to_reference = Difference(0.0, 0.0, 0.0, 1.0)
-    else:
-        to_reference = difference(own.resampled, answers[reference].resampled)
+def _differences(answers: Mapping[str, _Answers], reference: str) -> dict[str, dict[str, Any]]:
+    """Each row's AUC minus the reference's, p-values corrected by Holm's method for the number of rows.
+
+    A bootstrap cannot tell small p-values apart, and correction multiplies them. So what is corrected is the p-value of
+    a normal distribution with the bootstrap's standard error.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    found = {label: asdict(difference(one.resampled, answers[reference].resampled)) for label, one in answers.items()}
+    found[reference] = asdict(Difference(0.0, 0.0, 0.0, 1.0, 0.0))  # it differs from itself by nothing, surely
+    tested = [label for label, one in found.items() if one["standard_error"] > 0]
+    normal = [2 * norm.sf(abs(found[label]["value"]) / found[label]["standard_error"]) for label in tested]
+    corrected = dict(zip(tested, multipletests(normal, method="holm")[1], strict=True)) if tested else {}
+    return {
+        label: {"model": reference, **one, "p_holm": float(corrected.get(label, one["p"]))}
+        for label, one in found.items()
+    }
+
+
+def _row(
+    label: str,
+    runs: Sequence[RunFolder],
+    own: _Answers,
+    to_reference: dict[str, Any],
+    role: Role,
+    base: _Answers,
+) -> Row:
     results = [run.read_json("training.json") for run in runs]
     outside, embedding = _parameters(runs[0])
+    speed = float(np.mean([result["samples_per_second"] for result in results]))
+    seen = runs[0].dataset.manifest.splits["train"].impressions * runs[0].experiment.training.requests
     return Row(
         name=label,
         metrics={name: seed_and_user_interval(own.resampled, name) for name in METRICS},
         per_seed={name: own.resampled.whole[name].tolist() for name in METRICS},
-        rela_impr=rela_impr_interval(own.resampled, answers[base].resampled),
-        difference_to={"model": reference, **asdict(to_reference)},
+        rela_impr=rela_impr_interval(own.resampled, base.resampled),
+        difference_to=to_reference,
+        role=role,
         valid_auc=float(np.mean([result["best"]["auc"] for result in results])),
         parameters=outside + embedding,
         parameters_outside_embedding=outside,
-        samples_per_second=float(np.mean([result["samples_per_second"] for result in results])),
+        samples_per_second=speed,
+        seconds_per_epoch=seen / speed,
+        tuned=_tuned(runs[0]),
         recovery=_mean(own.recovered),
         agreement=own.agreement,
         mean_max_probability=own.mean_max_probability,
         runs=[str(run.path) for run in runs],
     )
+
+
+def _tuned(run: RunFolder) -> dict[str, Any] | None:
+    """What tuning chose for the run's row, as it stands beside its seeds."""
+    file = run.path.parent / "tuning.json"
+    if not file.is_file():
+        return None
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["chosen"]["values"]
+    return values
+
+
+def _slices(groups: Mapping[str, Sequence[RunFolder]], reference: str) -> list[Slice]:
+    dataset = groups[reference][0].dataset
+    rows = {label: [predictions_of(run, SPLIT) for run in runs] for label, runs in groups.items()}
+    return slices_of(dataset, rows, reference)
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float] | None:

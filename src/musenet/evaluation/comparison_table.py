@@ -7,17 +7,17 @@ from rich.table import Table
 from musenet.evaluation.compare import Comparison, Row
 
 _MISSING = "–"
-_HOW_GOOD = ("model", "AUC", "GAUC", "logloss", "pred/obs", "valid\nAUC")
-_HOW_DIFFERENT = ("ΔAUC", "p-value", "RelaImpr")
+_HOW_GOOD = ("model", "AUC", "GAUC", "NDCG", "logloss", "pred/obs", "valid\nAUC")
+_HOW_DIFFERENT = ("ΔAUC", "p (Holm)", "RelaImpr")
 
 
 def columns(comparison: Comparison) -> list[str]:
     """The table's heads; how well scenarios were recovered only where it is known."""
-    heads = ["model", "AUC", "GAUC", "logloss", f"RelaImpr to\n{comparison.base}"]
-    heads += [f"ΔAUC to\n{comparison.reference}", "p-value", "pred/obs", "valid\nAUC"]
+    heads = ["model", "AUC", "GAUC", "NDCG", "logloss", f"RelaImpr to\n{comparison.base}"]
+    heads += [f"ΔAUC to\n{comparison.reference}", "p (Holm)", "pred/obs", "valid\nAUC"]
     if _recovered(comparison):
         heads += ["ARI"]
-    return [*heads, "seeds\nagree", "parameters*", "samples/s"]
+    return [*heads, "seeds\nagree", "parameters*", "s/epoch"]
 
 
 def cells(row: Row, comparison: Comparison) -> list[str]:
@@ -28,17 +28,18 @@ def cells(row: Row, comparison: Comparison) -> list[str]:
         row.name,
         f"{auc.value:.4f} ({auc.low:.4f} … {auc.high:.4f})",
         f"{row.metrics['gauc'].value:.4f}",
+        f"{row.metrics['ndcg'].value:.4f}",
         f"{row.metrics['logloss'].value:.4f}",
         _MISSING if row.name == comparison.base else _bounds(relative.value, relative.low, relative.high, percent=True),
         _MISSING if is_reference else _bounds(to_reference["value"], to_reference["low"], to_reference["high"]),
-        _MISSING if is_reference else f"{to_reference['p']:.3f}",
+        _MISSING if is_reference else _p_value(to_reference["p_holm"]),
         f"{row.metrics['calibration_ratio'].value:.3f}",
         f"{row.valid_auc:.4f}",
     ]
     if _recovered(comparison):
         texts.append(_MISSING if row.recovery is None else f"{row.recovery['ari']:.2f}")
     texts.append(_MISSING if row.agreement is None else f"{row.agreement:.2f}")
-    return [*texts, f"{row.parameters_outside_embedding:,}", f"{row.samples_per_second:,.0f}"]
+    return [*texts, f"{row.parameters_outside_embedding:,}", f"{row.seconds_per_epoch:,.1f}"]
 
 
 def footnote(comparison: Comparison) -> str:
@@ -46,6 +47,7 @@ def footnote(comparison: Comparison) -> str:
     return (
         f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
         f"{len(comparison.seeds)} seed(s), 95 % intervals over users and seeds, paired. {comparison.protocol}. "
+        f"NDCG@{comparison.ndcg_at} over requests. p-values corrected by Holm's method. "
         "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
     )
 
@@ -65,16 +67,61 @@ def show(comparison: Comparison, console: Console) -> None:
             table.add_row(*(row[place] if place == 0 else row[place].replace(" (", "\n(") for place in places))
         console.print(table)
         console.print()
+    if comparison.verdict is not None:
+        console.print(comparison.verdict.sentence(), markup=False)
     console.print(footnote(comparison), markup=False)
+    if comparison.slices is not None:
+        table = Table(box=SIMPLE, show_edge=False)
+        for head in _slice_heads(comparison):
+            table.add_column(head)
+        for line in _slice_lines(comparison):
+            table.add_row(*line)
+        console.print(table)
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """The table as Markdown, the footnote below it."""
-    heads = columns(comparison)
-    lines = [[head.replace("\n", " ") for head in heads], ["---", *["---:"] * (len(heads) - 1)]]
+    """The table as Markdown; below it verdict, footnote and, if they were measured, the parts of the split."""
+    lines = [[head.replace("\n", " ") for head in columns(comparison)]]
     lines += [cells(row, comparison) for row in comparison.models]
-    table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
-    return f"{table}\n\n{footnote(comparison).replace('*', chr(92) + '*')}\n"
+    parts = [_markdown(lines)]
+    if comparison.verdict is not None:
+        parts.append(comparison.verdict.sentence())
+    parts.append(footnote(comparison).replace("*", "\\*"))
+    if comparison.slices is not None:
+        parts.append(_markdown([_slice_heads(comparison), *_slice_lines(comparison)]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    return "\n".join(
+        "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in [lines[0], rule, *lines[1:]]
+    )
+
+
+def _rivals(comparison: Comparison) -> list[str]:
+    """The rows that the reference is compared with in every part of the split."""
+    verdict = comparison.verdict
+    best = [] if verdict is None else [verdict.best_baseline, verdict.best_control]
+    return [rival.model for rival in best if rival is not None]
+
+
+def _slice_heads(comparison: Comparison) -> list[str]:
+    ahead = [f"AUC over {rival}" for rival in _rivals(comparison)]
+    return ["part", "impressions", "positives", f"AUC of {comparison.reference}", *ahead]
+
+
+def _slice_lines(comparison: Comparison) -> list[list[str]]:
+    lines = []
+    for part in comparison.slices or []:
+        rows = {row.name: row for row in part.models}
+        cells = [f"{part.slice}: {part.value}", f"{part.impressions:,}", f"{part.positives:,}"]
+        cells.append(f"{rows[comparison.reference].auc:.4f}")
+        for rival in _rivals(comparison):
+            behind = rows[rival].difference
+            cells.append(_MISSING if behind is None else _bounds(-behind.value, -behind.high, -behind.low))
+        lines.append(cells)
+    return lines
 
 
 def _recovered(comparison: Comparison) -> bool:
@@ -85,3 +132,7 @@ def _bounds(value: float, low: float, high: float, *, percent: bool = False) -> 
     if percent:
         return f"{value:+.1%} ({low:+.1%} … {high:+.1%})"
     return f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
+
+
+def _p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -11,7 +11,15 @@ from rich.table import Table
 
 from musenet.data.dataset import Dataset, Period, Split
 from musenet.errors import RunError
-from musenet.evaluation.intervals import METRICS, RESAMPLES, Interval, UserDraws, resample_model, seed_and_user_interval
+from musenet.evaluation.intervals import (
+    METRICS,
+    NDCG_AT,
+    RESAMPLES,
+    Interval,
+    UserDraws,
+    resample_model,
+    seed_and_user_interval,
+)
 from musenet.evaluation.predictions import Predictions, predictions_of
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc
@@ -21,6 +29,7 @@ _TITLES = {
     "auc": "AUC",
     "gauc": "GAUC, by request",
     "gauc_by_user": "GAUC, by user",
+    "ndcg": f"NDCG@{NDCG_AT}, by request",
     "logloss": "logloss",
     "calibration_ratio": "predicted / observed",
     "calibration_error": "calibration error",

@@ -30,12 +30,15 @@ from musenet.metrics import (
     IntArray,
     auc_by_group,
     equal_count_bins,
+    ndcg_by_group,
     probability_of_logit,
     rela_impr,
     row_losses,
 )
 
 RESAMPLES = 400
+NDCG_AT = 5
+"""k of NDCG@k."""
 LEVEL = 0.95
 CACHED_BYTES = 2**28
 BLOCK_VALUES = 2**21
@@ -61,6 +64,8 @@ class Difference:
     low: float
     high: float
     p: float
+    standard_error: float = float("nan")
+    """Standard deviation of the resampled differences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +276,7 @@ def difference(first: Resampled, second: Resampled, metric: str = "auc", level: 
     differences = ours - theirs
     interval = _interval(first.value(metric) - second.value(metric), differences, first.draws, level)
     p = _p_value(differences) if first.draws.users > 1 else float("nan")
-    return Difference(interval.value, interval.low, interval.high, p)
+    return Difference(interval.value, interval.low, interval.high, p, float(np.nanstd(differences)))
 
 
 def paired_difference(
@@ -408,6 +413,15 @@ def _gauc_by_request(sample: Sample, user: IntArray, users: int) -> Estimator:
     return _gauc(request, user_of_request, sample, users)
 
 
+def _ndcg(sample: Sample, user: IntArray, users: int) -> Estimator:
+    """A request belongs to one user, so its NDCG is the same in every resample; every request counts alike."""
+    _, ndcg = ndcg_by_group(sample.label, sample.logit, sample.request, NDCG_AT)
+    _, first_row = np.unique(sample.request, return_index=True)
+    used = ~np.isnan(ndcg)
+    owner = user[first_row][used]
+    return _ratio_of_sums(_sum_per(owner, ndcg[used], users), _sum_per(owner, np.ones(int(used.sum())), users))
+
+
 def _gauc_by_user(sample: Sample, user: IntArray, users: int) -> Estimator:
     return _gauc(user, np.arange(users), sample, users)
 
@@ -453,6 +467,7 @@ _BUILDERS: dict[str, Callable[[Sample, IntArray, int], Estimator]] = {
     "auc": _auc,
     "gauc": _gauc_by_request,
     "gauc_by_user": _gauc_by_user,
+    "ndcg": _ndcg,
     "logloss": _logloss,
     "calibration_ratio": _calibration_ratio,
     "calibration_error": _calibration_error,

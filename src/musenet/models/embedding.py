@@ -1,5 +1,6 @@
 """One embedding table for all fields, of which a step touches only the rows that its batch uses."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -116,7 +117,7 @@ class Inputs(nn.Module):
         schema: Schema,
         size: int,
         *,
-        ids: list[str],
+        ids: Sequence[str],
         repeat_features: bool,
         history: HistoryEncoder = "mean",
         request_sees_history: bool = True,

@@ -60,8 +60,13 @@ class RepeatNet(ClickModel):
         super().__init__()
         self.options, units = options, options.encoder
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        seen = {"ids": list(options.ids), "repeat_features": options.repeat_features}
-        self.inputs = Inputs(schema, options.embedding, request_sees_history=False, **seen)
+        self.inputs = Inputs(
+            schema,
+            options.embedding,
+            ids=list(options.ids),
+            repeat_features=options.repeat_features,
+            request_sees_history=False,
+        )
         self.schema, self.columns = schema, self.inputs.history_columns
         if not self.columns:
             raise ConfigError("model.name: repeatnet reads the history; name its columns in history.columns")
@@ -70,9 +75,8 @@ class RepeatNet(ClickModel):
         request, candidate = self.inputs.request_size, self.inputs.candidate_size
         self.mode = nn.Linear(request + units, 1)
         self.pointer = nn.Parameter(torch.tensor(0.1))
-        self.decoders = nn.ModuleDict(
-            {mode: TwoSidedMLP(1, request + units, candidate, options.hidden) for mode in ("repeat", "explore")}
-        )
+        self.repeat = TwoSidedMLP(1, request + units, candidate, options.hidden)
+        self.explore = TwoSidedMLP(1, request + units, candidate, options.hidden)
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict every candidate of the batch."""
@@ -84,16 +88,12 @@ class RepeatNet(ClickModel):
         weights = {mode: attention(states, last, exists) for mode, attention in self.attentions.items()}
         read = {mode: torch.cat([request, (w[..., None] * states).sum(1)], dim=1) for mode, w in weights.items()}
         mode = self.mode(read["mode"]).index_select(0, batch.request)[:, 0]  # (N,) logit of P(r|B)
-        score = {
-            name: decoder(decoder.request_part(read[name]), candidate, batch.request)[0]
-            for name, decoder in self.decoders.items()
-        }
-        mass = (
-            weights["repeat"].index_select(0, batch.request) * matches(self.schema, batch, codes, self.columns)
-        ).sum(1)
-        score["repeat"] = score["repeat"] + self.pointer * (mass + 1e-3).log()
-        repeats = combine(mode, score["repeat"], self.options.form)
-        explores = combine(-mode, score["explore"], self.options.form)
+        pointed = weights["repeat"].index_select(0, batch.request) * matches(self.schema, batch, codes, self.columns)
+        repeat = self.repeat(self.repeat.request_part(read["repeat"]), candidate, batch.request)[0]
+        repeat = repeat + self.pointer * (pointed.sum(1) + 1e-3).log()
+        explore = self.explore(self.explore.request_part(read["explore"]), candidate, batch.request)[0]
+        repeats = combine(mode, repeat, self.options.form)
+        explores = combine(-mode, explore, self.options.form)
         logit = torch.where(batch.repeat_indicator, repeats, explores)
         return Prediction(logit=logit, repeat_probability=torch.sigmoid(self.mode(read["mode"])))
 

@@ -36,10 +36,12 @@ class WideDeep(ClickModel):
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding + 1)
         with torch.no_grad():
             self.table.weight[:, -1] = 0
-        seen = {"ids": list(options.ids), "repeat_features": options.repeat_features}
-        self.inputs = Inputs(schema, options.embedding, history=options.history_encoder, **seen)
+        ids, repeats = list(options.ids), options.repeat_features
+        self.inputs = Inputs(
+            schema, options.embedding, ids=ids, repeat_features=repeats, history=options.history_encoder
+        )
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
-        self.wide_inputs = Inputs(schema, 1, **seen)
+        self.wide_inputs = Inputs(schema, 1, ids=ids, repeat_features=repeats)
         self.wide_request = _sum_of(self.wide_inputs.request_size)
         self.wide_candidate = _sum_of(self.wide_inputs.candidate_size)
 
@@ -59,7 +61,11 @@ class WideDeep(ClickModel):
 
 
 def _sum_of(size: int) -> nn.Linear:
-    """Adds the weights of all fields and gives each number its own; begins as the plain sum."""
+    """Adds up the weights of all fields and gives each number its own.
+
+    It begins as a tenth of the plain sum: a step moves a wide weight as far as an embedding's coordinate, but nothing
+    stands between it and the logit, so that fields that share one direction would overshoot together.
+    """
     layer = nn.Linear(size, 1)
-    nn.init.ones_(layer.weight)
+    nn.init.constant_(layer.weight, 0.1)
     return layer

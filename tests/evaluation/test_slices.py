@@ -1,0 +1,90 @@
+"""Parts of a split, against plain loops over its impressions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from musenet import metrics
+from musenet.config import Experiment
+from musenet.data.dataset import Dataset
+from musenet.evaluation import slices
+from musenet.evaluation.compare import compare_runs
+from musenet.evaluation.comparison_table import to_markdown
+from musenet.evaluation.predictions import predictions_of
+from musenet.evaluation.slices import parts_of, slices_of
+from musenet.run_folder import RunFolder
+from musenet.training.runs import train_run
+
+MakeExperiment = Callable[..., Experiment]
+BASE = {"name": "base_model", "hidden": [4], "embedding": 2}
+MUSENET = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2}
+
+
+@pytest.fixture
+def runs(make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path) -> dict[str, list[RunFolder]]:
+    for name, model in (("base", BASE), ("musenet", MUSENET)):
+        train_run(make_experiment(model=model), tiny_dataset, tmp_path / name)
+    return {name: [RunFolder.open(tmp_path / name)] for name in ("base", "musenet")}
+
+
+def test_every_way_of_parting_covers_every_impression_once(
+    runs: dict[str, list[RunFolder]], tiny_dataset: Dataset
+) -> None:
+    predictions = predictions_of(runs["musenet"][0], "test")
+    parts = dict(parts_of(tiny_dataset, predictions))
+    assert {"candidate", "user", "item", "history", "day", "scenario"} <= set(parts)
+    for name, masks in parts.items():
+        assert np.sum(list(masks.values()), axis=0).tolist() == [1] * len(predictions.label), name
+
+
+def test_parts_are_what_they_are_called(runs: dict[str, list[RunFolder]], tiny_dataset: Dataset) -> None:
+    predictions = predictions_of(runs["musenet"][0], "test")
+    parts = dict(parts_of(tiny_dataset, predictions))
+    column, period = tiny_dataset.column, tiny_dataset.manifest.splits["train"]
+    users = {int(column("requests/user")[request]) for request in range(period.begin, period.end)}
+    offset, events = column("requests/candidate_offset"), column("events/offset")
+    items = {int(item) for item in column("candidates/item")[offset[period.begin] : offset[period.end]]}
+    for row, request in enumerate(predictions.request):
+        user = int(column("requests/user")[request])
+        length = int(column("requests/history_end")[request]) - int(events[user])
+        bins = {name: low <= length <= high for name, (low, high) in slices.HISTORY_BINS.items()}
+        assert parts["user"]["seen in training"][row] == (user in users)
+        assert parts["item"]["seen in training"][row] == (int(predictions.item[row]) in items)
+        assert {name: bool(mask[row]) for name, mask in parts["history"].items()} == bins
+        assert parts["candidate"]["repeat"][row] == predictions.repeat_indicator[row]
+
+
+def test_a_part_is_measured_on_its_own_impressions(
+    runs: dict[str, list[RunFolder]], tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "FEWEST", 5)
+    rows = {name: [predictions_of(run, "test") for run in of_row] for name, of_row in runs.items()}
+    found = {(one.slice, one.value): one for one in slices_of(tiny_dataset, rows, "musenet", resamples=20)}
+    repeats = rows["base"][0].repeat_indicator.astype(bool)
+    part = found["candidate", "repeat"]
+    measured = {row.name: row for row in part.models}
+    auc = {name: metrics.auc(of_row[0].label[repeats], of_row[0].logit[repeats]) for name, of_row in rows.items()}
+    assert part.impressions == repeats.sum()
+    assert part.positives == rows["base"][0].label[repeats].sum()
+    assert {name: row.auc for name, row in measured.items()} == pytest.approx(auc)
+    assert measured["musenet"].difference is None
+    assert measured["base"].difference is not None
+    assert measured["base"].difference.value == pytest.approx(auc["base"] - auc["musenet"])
+
+
+def test_a_comparison_holds_its_parts_if_asked(
+    runs: dict[str, list[RunFolder]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "FEWEST", 5)
+    without = compare_runs(runs, "musenet", "base", resamples=20)
+    assert without.to_json()["slices"] is None
+    comparison = compare_runs(runs, "musenet", "base", resamples=20, slices=True)
+    content: dict[str, Any] = json.loads(json.dumps(comparison.to_json(), default=str))
+    assert {part["slice"] for part in content["slices"]} >= {"candidate", "history"}
+    table = to_markdown(comparison).split("\n\n")[-1]
+    assert "| candidate: repeat |" in table
+    assert "AUC over base" in table
