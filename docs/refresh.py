@@ -26,6 +26,7 @@ from musenet.evaluation.compare import Comparison, Row
 from musenet.evaluation.comparison_table import show
 from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.evaluation.slices import Slice, SlicedRow
 from musenet.evaluation.verdict import Rival, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +93,17 @@ def without_times(content: Any) -> Any:
 def comparison_of(content: dict[str, Any]) -> Comparison:
     """The comparison that `Comparison.to_json` gave."""
     rows, verdict = [_row(row) for row in content["models"]], content["verdict"]
-    return Comparison(**content | {"models": rows, "verdict": None if verdict is None else _verdict(verdict)})
+    slices = None if content["slices"] is None else [_slice(part) for part in content["slices"]]
+    read = {"models": rows, "verdict": None if verdict is None else _verdict(verdict), "slices": slices}
+    return Comparison(**content | read)
+
+
+def _slice(content: dict[str, Any]) -> Slice:
+    rows = [
+        SlicedRow(row["name"], _numbers(row)["auc"], row["difference"] and Difference(**_numbers(row["difference"])))
+        for row in content["models"]
+    ]
+    return Slice(**content | {"models": rows})
 
 
 def _verdict(content: dict[str, Any]) -> Verdict:

@@ -270,8 +270,8 @@ def report(run: Run, out: Out = None, as_json: Json = False) -> None:
     """Write a page that shows a run or a comparison: `report.html` in its folder unless --out says otherwise."""
     from musenet import api
 
-    with Reporter():
-        written = api.report(run, out)
+    with Reporter() as reporter:
+        written = api.report(run, out, listener=reporter)
     _finish(as_json, {"report": written}, f"wrote {written}")
 
 

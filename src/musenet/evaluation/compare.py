@@ -33,6 +33,7 @@ from musenet.evaluation.verdict import Role, Verdict, judge_reference, role_of
 from musenet.run_folder import RunFolder, load_model
 
 SPLIT: Split = "test"
+SLICED_ROWS = 3
 METRICS = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
 
 
@@ -93,7 +94,7 @@ class Comparison:
     verdict: Verdict | None = None
     ndcg_at: int = NDCG_AT
     slices: list[Slice] | None = None
-    """Where the rows differ; None unless asked for."""
+    """Where the reference and its rivals differ; None unless asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """One object with the keys of docs/commands.md."""
@@ -129,7 +130,7 @@ def compare_runs(
         reference: the row that all others are compared with; the first if None.
         base: the row that RelaImpr counts from; the first if None.
         resamples: of users and seeds.
-        slices: also measure every row within parts of the split; takes a while.
+        slices: also measure the reference and its rivals within parts of the split.
 
     Raises:
         RunError: if the runs were not trained on the same dataset, or a row's test split is empty.
@@ -143,6 +144,7 @@ def compare_runs(
     reference, base = reference or first_label, base or first_label
     roles = {label: role_of(runs[0].experiment.model) for label, runs in groups.items()}
     differences = _differences(answers, reference)
+    verdict = judge_reference(reference, {label: one.resampled for label, one in answers.items()}, roles)
     return Comparison(
         data=first.experiment.name,
         seeds=sorted({run.experiment.seed for runs in groups.values() for run in runs}),
@@ -155,8 +157,8 @@ def compare_runs(
             _row(label, runs, answers[label], differences[label], roles[label], answers[base])
             for label, runs in groups.items()
         ],
-        verdict=judge_reference(reference, {label: one.resampled for label, one in answers.items()}, roles),
-        slices=_slices(groups, reference) if slices else None,
+        verdict=verdict,
+        slices=_slices(groups, verdict) if slices else None,
     )
 
 
@@ -252,10 +254,12 @@ def _tuned(run: RunFolder) -> dict[str, Any] | None:
     return values
 
 
-def _slices(groups: Mapping[str, Sequence[RunFolder]], reference: str) -> list[Slice]:
-    dataset = groups[reference][0].dataset
-    rows = {label: [predictions_of(run, SPLIT) for run in runs] for label, runs in groups.items()}
-    return slices_of(dataset, rows, reference)
+def _slices(groups: Mapping[str, Sequence[RunFolder]], verdict: Verdict) -> list[Slice]:
+    """The reference within parts of the split, and its rivals, or a few other rows if it has none."""
+    rivals = [rival.model for rival in (verdict.best_baseline, verdict.best_control) if rival is not None]
+    others = rivals or [label for label in groups if label != verdict.reference][:SLICED_ROWS]
+    rows = {label: [predictions_of(run, SPLIT) for run in groups[label]] for label in (verdict.reference, *others)}
+    return slices_of(groups[verdict.reference][0].dataset, rows, verdict.reference)
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float] | None:

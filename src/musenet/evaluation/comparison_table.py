@@ -101,9 +101,8 @@ def _markdown(lines: list[list[str]]) -> str:
 
 def _rivals(comparison: Comparison) -> list[str]:
     """The rows that the reference is compared with in every part of the split."""
-    verdict = comparison.verdict
-    best = [] if verdict is None else [verdict.best_baseline, verdict.best_control]
-    return [rival.model for rival in best if rival is not None]
+    first = comparison.slices[0].models if comparison.slices else []
+    return [row.name for row in first if row.name != comparison.reference]
 
 
 def _slice_heads(comparison: Comparison) -> list[str]:
