@@ -298,21 +298,27 @@ def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
     return Path(out)
 
 
-def report(run: AnyPath, out: AnyPath | None = None, *, comparison: AnyPath | None = None) -> Path:
-    """Write the page that shows a run; needs the extra `report`.
+def report(
+    run: AnyPath, out: AnyPath | None = None, *, comparison: AnyPath | None = None, listener: Listener = SILENT
+) -> Path:
+    """Write the page that shows a run, and its figures one by one beside it; needs the extra `report`.
+
+    The figures go to `<page>-figures` as CSV, and as PNG if a browser of the Chromium family is installed.
 
     Args:
         run: a trained run.
         out: the page; `report.html` in the run's folder if None.
         comparison: the JSON of a comparison to judge the run by; the one that the run belongs to if None.
+        listener: told whether the figures could be drawn.
 
     Raises:
         RunError: if the folder holds no trained run.
     """
-    from musenet.report.page import write_report
+    from musenet.report.page import write_pngs, write_report
 
     page = Path(run) / "report.html" if out is None else Path(out)
     write_report(RunFolder.open(Path(run)), page, None if comparison is None else Path(comparison))
+    listener.say(write_pngs(page))
     return page
 
 
@@ -378,7 +384,7 @@ def demo(
     comparison = compare(experiment, folder, jobs=min(4, os.cpu_count() or 1), listener=listener)
     runs = next(row.runs for row in comparison.models if row.name == soft[0])
     run = RunFolder.open(Path(runs[0]))
-    page = report(run.path, folder / "report.html", comparison=folder / "comparison.json")
+    page = report(run.path, folder / "report.html", comparison=folder / "comparison.json", listener=listener)
     return Demo(comparison, _describe_scenarios(run), page)
 
 

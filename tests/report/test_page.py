@@ -1,5 +1,6 @@
 """The page as a whole: self-contained, faithful to its numbers, safe, and honest about what it does not know."""
 
+import csv
 import json
 import math
 import re
@@ -13,7 +14,7 @@ import pytest
 
 from musenet.errors import RunError
 from musenet.report.contents import gather
-from musenet.report.page import write_report
+from musenet.report.page import figures_folder, write_pngs, write_report
 from musenet.run_folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -252,3 +253,59 @@ def test_a_damaged_comparison_is_refused_in_one_sentence(make_run: MakeRun, tmp_
 def test_a_missing_comparison_file_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         write_report(make_run(), tmp_path / "report.html", tmp_path / "nowhere.json")
+
+
+def test_the_numbers_of_each_figure_lie_beside_the_page(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run("soft")
+    page = write_report(run, run.path / "report.html", write_comparison())
+    files = {file.stem: file for file in figures_folder(page).iterdir()}
+    embedded = re.search(r'id="figures">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert embedded is not None
+    figures = json.loads(embedded[1])
+    assert set(files) == set(figures)
+    rows = {name: list(csv.DictReader(file.open(encoding="utf-8"))) for name, file in files.items()}
+    assert all(rows.values())
+    assert [float(row["share"]) for row in rows["shares"]] == figures["shares"]["data"][0]["x"]
+    drawn = [y for line in figures["by-date"]["data"] for y in line["y"]]
+    assert sorted(float(row["share"]) for row in rows["by-date"]) == pytest.approx(sorted(drawn))
+    dots = [x for trace in figures["map"]["data"] for x in trace["x"]]
+    assert sorted(float(row["x"]) for row in rows["map"]) == pytest.approx(sorted(dots))
+    important = figures["importance"]["data"][0]["x"][::-1]
+    overall = [float(row["auc_lost"]) for row in rows["importance"] if row["scenario"] == "all"]
+    assert overall[: len(important)] == important
+    assert {row["scenario"] for row in rows["importance"]} == {"all", "0", "1", "2", "3"}
+
+
+def test_an_unknown_number_is_an_empty_cell(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run, file = make_run(), write_comparison()
+    content = json.loads(file.read_text())
+    content["models"][1]["auc"] = {"mean": 0.7, "low": None, "high": None}
+    file.write_text(json.dumps(content))
+    page = write_report(run, run.path / "report.html", file)
+    rows = list(csv.DictReader((figures_folder(page) / "auc.csv").open(encoding="utf-8")))
+    assert rows[1] == {"model": "BaseModel", "kind": "base", "auc": "0.7", "auc_low": "", "auc_high": ""}
+
+
+def test_without_a_browser_the_numbers_alone_are_written_and_it_is_said(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = make_run()
+    page = write_report(run, run.path / "report.html")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no Chromium or Chrome was found" in write_pngs(page)
+    assert {file.suffix for file in figures_folder(page).iterdir()} == {".csv"}
+
+
+def test_a_browser_that_breaks_is_told_of_in_one_line(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = make_run()
+    page = write_report(run, run.path / "report.html")
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    said = write_pngs(page)
+    assert "could not be drawn as PNG" in said
+    assert "no display" in said
+    assert "\n" not in said

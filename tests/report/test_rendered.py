@@ -4,7 +4,7 @@ import html
 import json
 import os
 import re
-import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from musenet.report.page import write_report
+from musenet.report.browser import WIDTH, find_browser
+from musenet.report.page import figures_folder, write_pngs, write_report
 from musenet.run_folder import RunFolder
 
 FLAGS = (
@@ -38,6 +39,8 @@ window.addEventListener("load", () => setTimeout(() => {
     plots: document.querySelectorAll(".plot").length,
     drawn: document.querySelectorAll(".plot .main-svg:first-child").length,
     wide: wide.map((element) => element.tagName + "." + element.getAttribute("class")).slice(0, 5),
+    sizes: [...document.querySelectorAll(".plot .main-svg:first-child")].map(
+      (drawing) => [drawing.clientWidth, drawing.clientHeight]),
     ink: getComputedStyle(document.querySelector(".plot text")).fill,
   }, "*");
 }, 1500));
@@ -46,7 +49,7 @@ window.addEventListener("load", () => setTimeout(() => {
 
 @pytest.fixture
 def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    found = find_browser()
     if found is None:
         if os.environ.get("REQUIRE_ALL") == "1":
             pytest.fail("chromium is not installed: apt-get install chromium")
@@ -95,6 +98,38 @@ def test_figures_follow_the_dark_scheme(make_run: Callable[..., RunFolder], tmp_
     dark = rendered(chromium, page, 800, tmp_path, "--blink-settings=preferredColorScheme=0")
     assert _brightness(light["ink"]) < 60
     assert _brightness(dark["ink"]) > 200
+
+
+def test_each_figure_is_drawn_as_png(make_run: Callable[..., RunFolder], tmp_path: Path, chromium: str) -> None:
+    page = write_report(make_run("soft"), tmp_path / "report.html")
+    assert "as PNG and its numbers as CSV" in write_pngs(page)
+    folder = figures_folder(page)
+    pictures = {file.stem: file.read_bytes() for file in folder.glob("*.png")}
+    assert set(pictures) == {file.stem for file in folder.glob("*.csv")}
+    for content in pictures.values():
+        assert content.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", content[16:24])
+        assert width == 2 * WIDTH
+        assert height >= 500
+        assert len(content) > 5000, "an empty canvas is smaller"
+
+
+def test_paper_holds_every_figure_whole_and_the_screen_gets_its_own_back(
+    make_run: Callable[..., RunFolder], tmp_path: Path, chromium: str
+) -> None:
+    page = write_report(make_run("soft"), tmp_path / "report.html")
+    screen = rendered(chromium, page, 1000, tmp_path)["sizes"]
+    told = {}
+    for events in (["beforeprint"], ["beforeprint", "afterprint"]):
+        dispatched = "".join(f'window.dispatchEvent(new Event("{event}"));' for event in events)
+        copy = tmp_path / "copy.html"
+        before, after = page.read_text(encoding="utf-8").rsplit("</body>", 1)
+        copy.write_text(f"{before}<script>{dispatched}</script></body>{after}", encoding="utf-8")
+        told[events[-1]] = rendered(chromium, copy, 1000, tmp_path)["sizes"]
+    paper = told["beforeprint"]
+    assert all(width in (322, 670) for width, _ in paper)
+    assert all(height < 900 for _, height in paper), "a page of A4 between its margins is about 1000 pixels high"
+    assert told["afterprint"] == screen
 
 
 def _brightness(colour: str) -> float:

@@ -1,5 +1,6 @@
 """Sentences follow the data: what is claimed, what is warned of, what is left unsaid."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -127,9 +128,42 @@ def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
     words = sentences.scenario_sentence(portrait, contents.scenarios)
     assert words.startswith(f"Scenario 2 holds {percent(portrait.share)} of the requests: ")
     assert "lower distance travelled (−1." in words
-    assert f"{percent(portrait.repeat_share_of_positives.value)} of its clicks are repeats" in words
-    assert f"its repeat intention is {percent(portrait.repeat_intention.value)}" in words
+    share = percent(portrait.repeat_share_of_positives.value)
+    assert f"{share} of its clicks go back to something the user had before" in words
+    known, new = portrait.click_rate_on_repeats.value, portrait.click_rate_on_new.value
+    assert f"a known item is clicked {known / new:.1f} times as often as a new one" in words
+    assert f"({percent(known)} against {percent(new)})" in words
     assert words.count(". ") == 0
+
+
+def test_a_scenario_that_clicks_known_and_new_alike_is_not_said_to_prefer_any(make_run: MakeRun) -> None:
+    scenarios = gather(make_run("sharp")).scenarios
+    assert scenarios is not None
+    level = dataclasses.replace(
+        scenarios.portraits[0],
+        click_rate_on_repeats=Interval(0.11, 0.09, 0.13),
+        click_rate_on_new=Interval(0.10, 0.08, 0.12),
+    )
+    assert "known items are clicked about as often as new ones" in sentences.scenario_sentence(level, scenarios)
+
+
+def test_what_is_too_small_to_matter_is_left_unsaid(make_run: MakeRun) -> None:
+    scenarios = gather(make_run("melted")).scenarios
+    assert scenarios is not None
+    words = sentences.scenario_sentence(scenarios.portraits[1], scenarios)
+    assert "nothing known of its requests or clicks sets it clearly apart" in words
+
+
+def test_steady_scenarios_are_said_to_be_so(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run("sharp")
+    file = write_comparison(runs=[str(run.path)])
+    scenarios = gather(run, file).scenarios
+    assert scenarios is not None
+    assert "agreement 0.80" in (sentences.agreement_sentence(scenarios) or "")
+    file.write_text(file.read_text().replace('"agreement": 0.8', '"agreement": 0.3'))
+    unsteady = gather(run, file).scenarios
+    assert unsteady is not None
+    assert sentences.agreement_sentence(unsteady) is None, "the warning says it"
 
 
 def test_most_and_least_need_intervals_that_do_not_touch(make_run: MakeRun) -> None:

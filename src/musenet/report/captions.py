@@ -7,6 +7,9 @@ from musenet.report.formats import SPACE, field_words, listing, number, percent,
 from musenet.report.gains import Gains
 from musenet.report.request_map import CONFIDENT, RequestMap
 
+TOGETHER = 0.1
+"""Of the map's extent: nearer prototypes cover one another."""
+
 
 def importance_name(found: Importance) -> str:
     """A group of columns in short: `days ahead`, `repeat features`; `item: city` where it is the candidate's."""
@@ -23,6 +26,8 @@ def map_caption(drawn: RequestMap) -> str:
     )
     if drawn.prototypes:
         whole += " Large open marks are the prototypes."
+        if _spread(drawn.prototypes) < TOGETHER * _spread([(one.x, one.y) for one in drawn.requests]):
+            whole += " They fall together here: a request's scenario is decided by its direction from them."
     if not drawn.unsure:
         return whole
     which = listing([str(scenario) for scenario in drawn.unsure])
@@ -31,6 +36,11 @@ def map_caption(drawn: RequestMap) -> str:
         f"{whole} Scenario{'s' if many else ''} {which} {'have' if many else 'has'} hardly any such request and "
         f"{'are' if many else 'is'} shown by the most confident ones there are."
     )
+
+
+def _spread(points: Sequence[tuple[float, float]]) -> float:
+    across, down = ([point[axis] for point in points] for axis in (0, 1))
+    return max(max(across) - min(across), max(down) - min(down))
 
 
 def importance_caption(found: Sequence[Importance], shown: int) -> str:

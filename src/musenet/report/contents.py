@@ -20,6 +20,7 @@ from musenet.report.gains import Gains, base_run_of, gains_over
 from musenet.report.log_facts import LogFacts, log_facts
 from musenet.report.over_time import SharesOverTime, shares_by_date, shares_by_hour
 from musenet.report.request_map import RequestMap, map_requests
+from musenet.report.situations import Situation, typical_situations
 from musenet.run_folder import RunFolder, load_model
 
 SPLIT: Split = "test"
@@ -68,6 +69,8 @@ class ScenarioFacts:
     """Per scenario, the share of requests in which it is the most probable."""
     confidence: list[int]
     """Requests by their largest probability, in bins of equal width between 0 and 1."""
+    situations: list[Situation | None]
+    """What is typical of each, where there is something to tell."""
     differences: list[TraitDifference]
     recovery: dict[str, float] | None
     agreement: float | None
@@ -166,6 +169,7 @@ def scenario_facts(
         entropy=float(-(used * np.log(used)).sum()),
         largest_share=(np.bincount(assignment.argmax(axis=1), minlength=len(share)) / len(assignment)).tolist(),
         confidence=np.histogram(largest, bins=CONFIDENCE_BINS, range=(0, 1))[0].tolist(),
+        situations=typical_situations(run.dataset, predictions),
         differences=trait_differences(run.dataset, predictions, telling_traits(portraits), draws),
         recovery=figures.get("recovery"),
         agreement=agreement,

@@ -51,23 +51,22 @@ def figures_folder(page: Path) -> Path:
     return page.with_name(f"{page.stem}-figures")
 
 
-def write_pngs(page: Path) -> tuple[int, str]:
-    """Draw each figure of a page as `<page>-figures/<figure>.png`, if there is a browser that can.
-
-    Returns:
-        How many were drawn, and if none, why, in words.
-    """
+def write_pngs(page: Path) -> str:
+    """Draw each figure of a page as `<page>-figures/<figure>.png`, if there is a browser that can; what came of it."""
+    folder = figures_folder(page)
     browser = find_browser()
     if browser is None:
-        return 0, "no Chromium or Chrome was found to draw the figures as PNG; their numbers are there as CSV"
+        return (
+            f"{folder} holds the figures' numbers as CSV; no Chromium or Chrome was found to draw them as PNG as well"
+        )
     try:
         drawn = draw_figures(page, browser)
     except OSError as error:
-        return 0, f"the figures were not drawn as PNG ({error}); their numbers are there as CSV"
+        return f"{folder} holds the figures' numbers as CSV; they could not be drawn as PNG ({error})"
     for name, png in drawn.items():
-        with replacing(figures_folder(page) / f"{name}.png") as temporary:
+        with replacing(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    return len(drawn), ""
+    return f"{folder} holds each figure as PNG and its numbers as CSV"
 
 
 def render(contents: Contents, pictures: "Sequence[Picture]") -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 BARS = "Bars are 95\u00a0% intervals over users."
-IMPORTANT = 12
+IMPORTANT = 10
 """Features drawn; the CSV file holds all."""
 
 

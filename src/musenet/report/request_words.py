@@ -65,12 +65,18 @@ class RequestWords:
             return f"{field_words(field.name)} {' + '.join(names)}" if names else ""
         if self._dataset.has(f"{path}{MISSING_PART}") and self._dataset.column(f"{path}{MISSING_PART}")[row] > 0:
             return ""
-        fitted = self._dataset.manifest.numeric.get(field.name)
-        if fitted is None:
-            return f"{field_words(field.name)} {signed(float(value), 1)} sd"
-        exact = float(NumericTransform.model_validate(fitted).undone(np.asarray(value)))
-        return f"{field_words(field.name)} {number(exact, 0 if abs(exact) >= 10 else 1)}"
+        return f"{field_words(field.name)} {number_words(self._dataset, field, float(value))}"
 
     def _time(self, request: int) -> str:
         seconds = int(self._dataset.column("requests/time")[request]) / 1e6
         return f"{datetime.fromtimestamp(seconds, UTC).astimezone(self._zone):%a %d %b %Y, %H:%M}"
+
+
+def number_words(dataset: Dataset, field: Field, value: float) -> str:
+    """A dense field's value as the log wrote it, to three digits; in standard deviations where the dataset forgot."""
+    fitted = dataset.manifest.numeric.get(field.name)
+    if fitted is None:
+        return f"{signed(value, 1)} sd"
+    exact = float(NumericTransform.model_validate(fitted).undone(np.asarray(value)))
+    digits = 0 if abs(exact) >= 100 or abs(exact - round(exact)) < 0.005 else 1 if abs(exact) >= 10 else 2
+    return number(exact, digits)

@@ -7,8 +7,9 @@ from musenet.evaluation.intervals import Interval
 from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast
 from musenet.report.comparison import ComparisonFacts, ModelRow, Verdict
 from musenet.report.contents import Contents, Curves, ScenarioFacts
-from musenet.report.differences import EARLIER_EVENTS, Trait, contrasts
+from musenet.report.differences import EARLIER_EVENTS, Trait, contrasts, size_of
 from musenet.report.formats import SPACE, between, field_words, listing, number, percent, signed
+from musenet.report.situations import Situation
 
 SOFT_BELOW = 0.8
 MELTED_BELOW = 1.1
@@ -18,7 +19,9 @@ ONE_TAKES_ALL_BELOW = 0.2
 DEAD_BELOW = 0.2
 """Times 1/K: under 5 % of the requests with four scenarios."""
 UNSTEADY_BELOW = 0.5
-CLEAR_TRAITS = 3
+CLEAR_TRAITS = 2
+CLEAR_SIZE = 0.15
+"""Standard deviations: less is not worth a clause."""
 
 _GIVEN = {
     "uniform": "every request is given to all scenarios alike (a control: an ensemble)",
@@ -112,19 +115,30 @@ def verdict_caution(comparison: ComparisonFacts | None, verdict: Verdict) -> str
 
 
 def scenario_sentence(portrait: Portrait, scenarios: ScenarioFacts) -> str:
-    """One scenario: its size, what sets it apart, how people repeat in it."""
-    found = contrasts(portrait)
-    situation = [clause(contrast) for contrast in found if contrast.of == "requests"][:CLEAR_TRAITS]
-    choice = [clause(contrast) for contrast in found if contrast.of == "clicked"][:2]
+    """One scenario: its size, the situation that is typical of it, what is clicked, how people repeat in it."""
+    found = [contrast for contrast in contrasts(portrait) if abs(size_of(contrast)) >= CLEAR_SIZE]
+    apart = [clause(contrast) for contrast in found if contrast.of == "requests"][:CLEAR_TRAITS]
+    choice = [clause(contrast) for contrast in found if contrast.of == "clicked"][:CLEAR_TRAITS]
+    situation = scenarios.situations[portrait.scenario]
     parts = []
-    if situation:
-        parts.append(f"it stands out by {listing(situation)}")
+    if situation is not None:
+        parts.append(situation_clause(situation))
+    if apart:
+        parts.append(f"its requests have {listing(apart)}")
     if choice:
-        parts.append(f"what is clicked stands out by {listing(choice)}")
+        parts.append(f"its clicks go to items with {listing(choice)}")
     if not parts:
-        parts.append("no feature sets it clearly apart")
+        parts.append("nothing known of its requests or clicks sets it clearly apart")
     parts += _repeat_clauses(portrait, scenarios)
     return f"Scenario {portrait.scenario} holds {percent(portrait.share)} of the requests: {'; '.join(parts)}."
+
+
+def situation_clause(situation: Situation) -> str:
+    """A situation: `typical of it is days ahead above 6 with family = true (76 % of such requests, 25 % overall)`."""
+    first, *others = situation.conditions
+    together = f"{first} with {listing(others)}" if others else first
+    shares = f"{percent(situation.share)} of such requests belong here, {percent(situation.overall)} of all"
+    return f"typical is {together} ({shares})"
 
 
 def clause(contrast: NumericContrast | ValueContrast) -> str:
@@ -224,12 +238,16 @@ def _repeat_clauses(portrait: Portrait, scenarios: ScenarioFacts) -> list[str]:
     share = portrait.repeat_share_of_positives.value
     if not math.isfinite(share):
         return []
-    parts = [f"{percent(share)} of its clicks are repeats{repeat_rank(portrait, scenarios.portraits)}"]
-    rates = (portrait.click_rate_on_repeats.value, portrait.click_rate_on_new.value)
-    if all(map(math.isfinite, rates)):
-        parts.append(f"{percent(rates[0])} of known items shown are clicked, {percent(rates[1])} of new ones")
-    if math.isfinite(portrait.repeat_intention.value):
-        parts.append(f"its repeat intention is {percent(portrait.repeat_intention.value)}")
+    rank = repeat_rank(portrait, scenarios.portraits)
+    parts = [f"{percent(share)} of its clicks go back to something the user had before{rank}"]
+    known, new = portrait.click_rate_on_repeats, portrait.click_rate_on_new
+    if all(map(math.isfinite, (known.value, new.value))) and new.value > 0:
+        rates = f"{percent(known.value)} against {percent(new.value)}"
+        if known.low <= new.high and new.low <= known.high:
+            parts.append(f"known items are clicked about as often as new ones ({rates})")
+        else:
+            times = number(known.value / new.value, 1)
+            parts.append(f"a known item is clicked {times} times as often as a new one ({rates})")
     return parts
 
 

@@ -1,5 +1,7 @@
 """Requests: on the map of the metric space, and over time."""
 
+from datetime import date
+
 from plotly import graph_objects as go
 
 from musenet.report.figures.drawing import GRID, LINE, error_bars, finished, mark_of, percentages, plain_text
@@ -39,11 +41,9 @@ def figure_map(drawn: RequestMap, count: int) -> go.Figure:
             go.Scatter(
                 x=[x],
                 y=[y],
-                mode="markers+text",
+                mode="markers",
                 showlegend=False,
                 marker={"color": colour, "symbol": f"{symbol}-open", "size": 22, "line": {"width": 3.5}},
-                text=[f"<b>{k}</b>"],
-                textfont={"size": 12},
                 hoverinfo="text",
                 hovertext=[f"prototype of scenario {k}"],
             )
@@ -56,7 +56,7 @@ def figure_map(drawn: RequestMap, count: int) -> go.Figure:
 def figure_over_time(shares: SharesOverTime) -> go.Figure:
     """A line per scenario; the dotted one is where the test period begins."""
     figure = go.Figure()
-    labels = [span.label for span in shares.spans]
+    labels = _short([span.label for span in shares.spans], shares)
     for k in range(len(shares.spans[0].shares) if shares.spans else 0):
         colour, symbol = mark_of(k)
         intervals = [span.shares[k] for span in shares.spans]
@@ -74,11 +74,19 @@ def figure_over_time(shares: SharesOverTime) -> go.Figure:
             )
         )
     # Validation ends and the test period begins between two spans, or inside the one that is named.
-    if shares.test_begins in labels[1:]:
-        figure.add_vline(x=labels.index(shares.test_begins) - 0.5, line={"color": LINE, "width": 1.5, "dash": "dot"})
-    figure.update_xaxes(type="category", title_text=_AXIS[shares.unit], nticks=8, gridcolor=GRID)
+    spans = [span.label for span in shares.spans]
+    if shares.test_begins in spans[1:]:
+        figure.add_vline(x=spans.index(shares.test_begins) - 0.5, line={"color": LINE, "width": 1.5, "dash": "dot"})
+    figure.update_xaxes(type="category", title_text=_AXIS[shares.unit], nticks=5, gridcolor=GRID)
     figure.update_yaxes(tickformat=".0%", title_text="share of the requests", rangemode="tozero", nticks=6)
     return finished(figure, height=340, legend=True)
+
+
+def _short(labels: list[str], shares: SharesOverTime) -> list[str]:
+    """Dates as `18 Mar` where all are of one year."""
+    if shares.unit == "hour" or len({label[:4] for label in labels}) > 1:
+        return labels
+    return [f"{date.fromisoformat(label):%d %b}" for label in labels]
 
 
 def _hover(request: MappedRequest) -> str:
