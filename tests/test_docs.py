@@ -103,7 +103,7 @@ def test_published_json_keys_are_documented():
     assert published_keys("train") >= names(TrainingResult)
     assert published_keys("evaluate") >= (names(Evaluation) | names(ScenarioFigures)) - {"metrics"}
     assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"metrics"}
-    assert published_keys("ablate") >= (names(Ablation) | names(Step) | {"holds", "verdict"}) - {"comparison"}
+    assert published_keys("ablate") >= (names(Ablation) | names(Step) | {"holds", "order_verdict"}) - {"comparison"}
     assert published_keys("sweep") >= (names(Sweep) | names(SweepLine) | names(SweepPoint)) - {"metrics", "per_seed"}
     assert published_keys("scenarios") >= names(Portrait)
 
@@ -189,11 +189,14 @@ def row(name: str, **changes: Any) -> Row:
         "metrics": dict.fromkeys(shown, interval),
         "per_seed": {metric: [0.7] for metric in shown},
         "rela_impr": interval,
-        "difference_to": {"model": "base [b]", "value": 0.01, "low": 0.0, "high": math.nan, "p": 0.5},
+        "difference_to": {"model": "base [b]", "value": 0.01, "low": 0.0, "high": math.nan, "p": 0.5, "standard_error": 0.01, "p_holm": 0.5},
+        "role": "baseline",
         "valid_auc": 0.7,
         "parameters": 10,
         "parameters_outside_embedding": 5,
         "samples_per_second": 123_456.0,
+        "seconds_per_epoch": 1.5,
+        "tuned": None,
         "recovery": None,
         "agreement": None,
         "mean_max_probability": None,

@@ -106,7 +106,7 @@ def test_ablate_trains_the_rows_and_judges_each_pair(
     assert content["reference"] == "soft"
     assert list(content["left_out"]) == ["predefined scenarios"]
     page = (tmp_path / "ablation.md").read_text()
-    assert content["verdict"] in page
+    assert content["order_verdict"] in page
     assert "predefined scenarios is left out: the configuration names no `predefined_scenario`." in page
     runs = {row.name: [RunFolder.open(Path(path)) for path in row.runs] for row in result.comparison.models}
     assert {name: len(of_row) for name, of_row in runs.items()} == {"soft": 1, "hard": 1, "w/o M1 & M2": 1}

@@ -60,7 +60,7 @@ class Ablation:
     def to_json(self) -> dict[str, Any]:
         """With the keys of docs/commands.md."""
         order = [{**asdict(step), "holds": step.holds} for step in self.order]
-        return {**self.comparison.to_json(), "order": order, "verdict": self.verdict, "left_out": self.left_out}
+        return {**self.comparison.to_json(), "order": order, "order_verdict": self.verdict, "left_out": self.left_out}
 
     def to_markdown(self) -> str:
         """The table, and what it says of the paper's order."""
