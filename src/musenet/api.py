@@ -22,6 +22,7 @@ from musenet.config import Experiment, apply_overrides, load_experiment, validat
 from musenet.data.dataset import Dataset, Split
 from musenet.data.prepare import PreparedReport
 from musenet.data.prepare import prepare as prepare_dataset
+from musenet.data.sources.ali_ads import AliAds, AliAdsOptions
 from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
 from musenet.data.sources.kuairand import KuaiRand, KuaiRandOptions
 from musenet.data.sources.own_files import OwnFiles
@@ -403,6 +404,8 @@ def _source(experiment: Experiment) -> Source:
         return CompleteJourney(experiment.data, experiment.recipe)
     if isinstance(experiment.data, KuaiRandOptions):
         return KuaiRand(experiment.data, experiment.recipe)
+    if isinstance(experiment.data, AliAdsOptions):
+        return AliAds(experiment.data, experiment.recipe)
     return OwnFiles(experiment.data, experiment.recipe, Path())
 
 
@@ -428,7 +431,7 @@ def _trained_and_compared(
 def _compared(
     groups: dict[str, list[RunFolder]], out: Path | None, reference: str | None, base: str | None
 ) -> Comparison:
-    comparison = _compare_runs(groups, reference, base)
+    comparison = _compare_runs(groups, reference, base, slices=True)
     if out is not None:
         write_json(out / "comparison.json", comparison.to_json())
         write_text(out / "comparison.md", to_markdown(comparison))

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from musenet.data.recipe import Recipe
+from musenet.data.sources.ali_ads import AliAdsOptions
 from musenet.data.sources.complete_journey import CompleteJourneyOptions
 from musenet.data.sources.kuairand import KuaiRandOptions
 from musenet.data.sources.own_files import OwnFilesOptions
@@ -25,9 +26,11 @@ from musenet.options import Options, reason, with_value
 from musenet.training.options import TrainingOptions
 from musenet.training.search_space import Choices, TuningOptions, check_space
 
-_TAGS = {*MODELS, "own_files", "complete_journey", "kuairand"}
+_TAGS = {*MODELS, "own_files", "complete_journey", "kuairand", "ali_ads"}
 
-DataOptions = Annotated[OwnFilesOptions | CompleteJourneyOptions | KuaiRandOptions, Field(discriminator="source")]
+DataOptions = Annotated[
+    OwnFilesOptions | CompleteJourneyOptions | KuaiRandOptions | AliAdsOptions, Field(discriminator="source")
+]
 
 
 class TopOptions(Options):

@@ -42,9 +42,16 @@ def key_of(row: Row, key: Sequence[str]) -> tuple[Any, ...] | None:
 
 
 def repeats(
-    events: list[Row], candidate: Row, time: int, key: Sequence[str], delay: int, window: int | None
+    events: list[Row],
+    candidate: Row,
+    time: int,
+    key: Sequence[str],
+    delay: int,
+    window: int | None,
+    optional: Sequence[str] = (),
 ) -> Repeats:
     """Whether, how often, and how long ago the candidate's key was met."""
+    key = [name for name in key if not (name in optional and candidate[name] is None)]
     wanted = key_of(candidate, key)
     same = [
         event["_time"]

@@ -15,7 +15,7 @@ from musenet.data.engine import Engine
 from musenet.data.histories import Before
 from musenet.data.recipe import Recipe
 from musenet.data.relations import HISTORY_COUNT, REPEAT_COUNT, REPEAT_LAST, REPEATS_BEFORE, build_relations
-from musenet.data.repeats import AGAIN
+from musenet.data.repeats import AGAIN, RepeatOptions
 from musenet.errors import DataError
 
 HALF = 500_000
@@ -45,6 +45,7 @@ options = st.fixed_dictionaries(
         "delay": st.sampled_from([0, 0.5, 1.5]),
         "window": st.sampled_from([None, 2, 3.5]),
         "key": st.sampled_from([["item_id"], ["brand"], ["item_id", "brand"], ["brand", "group"]]),
+        "optional": st.sampled_from([[], ["brand"], ["group"]]),
         "kinds": st.sampled_from([None, ["click"], ["buy"]]),
         "history_kinds": st.sampled_from([None, ["click"]]),
     }
@@ -80,6 +81,7 @@ def log_of(requests: list[Any], events: list[dict[str, Any]] | None) -> Log:
 
 
 def recipe_of(choice: dict[str, Any], kinds: bool = True) -> Recipe:
+    optional = [name for name in choice.get("optional", ()) if name in choice["key"] and len(choice["key"]) > 1]
     return Recipe.model_validate(
         {
             "features": {"candidate": ["brand"]},
@@ -88,7 +90,12 @@ def recipe_of(choice: dict[str, Any], kinds: bool = True) -> Recipe:
                 "delay": choice["delay"],
                 "kinds": choice["history_kinds"] if kinds else None,
             },
-            "repeat": {"key": choice["key"], "window": choice["window"], "kinds": choice["kinds"] if kinds else None},
+            "repeat": {
+                "key": choice["key"],
+                "optional": optional,
+                "window": choice["window"],
+                "kinds": choice["kinds"] if kinds else None,
+            },
             "split": SPLIT,
         }
     )
@@ -140,7 +147,7 @@ def expected(log: Log, recipe: Recipe) -> tuple[dict[Any, Any], dict[Any, Any]]:
         user, time = row["_user"], row["_time"]
         length = len(known(stored, user, time, span.delay, None))
         asked[user, time] = (length, fraction(counted, user, time, key, span.delay, span.window))
-        found = repeats(counted, row, time, key, span.delay, span.window)
+        found = repeats(counted, row, time, key, span.delay, span.window, recipe.repeat.optional)
         shown[user, time, row["_item"]] = (found.count, found.recency)
     return asked, shown
 
@@ -224,3 +231,26 @@ def test_delay_and_window_are_borders_to_the_microsecond() -> None:
 def test_a_window_within_the_delay_is_refused() -> None:
     with pytest.raises(DataError, match=r"repeat\.window \(1 s\) must be longer than history\.delay \(2 s\)"):
         Before.of(2, 1)
+
+
+def test_a_candidate_without_an_optional_column_repeats_by_the_others() -> None:
+    events = [
+        {"_user": "a", "_time": START + tick, "_kind": "click", "_item": 1, "brand": brand}
+        for tick, brand in ((1, "x"), (2, "y"), (3, None))
+    ]
+    choice = {"delay": 0, "window": None, "key": ["item_id", "brand"], "kinds": None, "history_kinds": None}
+    for brand, optional, count in (("x", ["brand"], 1), (None, ["brand"], 3), (None, [], 0)):
+        log = log_of([("a", START + 9, {1: brand})], events)
+        _, shown = past_of(log, recipe_of({**choice, "optional": optional}))
+        assert shown["a", START + 9, 1][0] == count
+
+
+def test_only_some_columns_of_the_key_can_be_optional() -> None:
+    for optional, said in ((["city"], "'city' is no column of the key"), (["brand"], "at least one column")):
+        with pytest.raises(ValueError, match=said):
+            RepeatOptions(key=["brand"], optional=optional)
+
+
+def test_an_option_that_is_not_used_changes_no_fingerprint() -> None:
+    assert "optional" not in RepeatOptions(key=["brand"]).model_dump()
+    assert RepeatOptions(key=["item", "brand"], optional=["brand"]).model_dump()["optional"] == ["brand"]

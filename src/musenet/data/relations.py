@@ -217,7 +217,9 @@ def _with_past(engine: Engine, relations: Relations, recipe: Recipe) -> Relation
         counting = relations.events.filter(relations.events[IN_REPEATS])
         events, keyed = with_comparable_keys(counting, _key_columns(candidates, relations.columns), key)
         span = Before.of(delay, recipe.repeat.window)
-        repeats = candidate_repeats(events, keyed, key, span)
+        # An id is never missing, so its role name need not be found.
+        optional = [name for name in key if name in recipe.repeat.optional]
+        repeats = candidate_repeats(events, keyed, key, optional, span)
         last = repeats[LAST] if recipe.repeat.recency else ibis.null("int64")
         repeats = repeats.select(REQUEST_ROW, ITEM_ROW, **{REPEAT_COUNT: repeats[EVENTS_BEFORE], REPEAT_LAST: last})
         candidates = join(candidates, engine.store("repeats", repeats), [REQUEST_ROW, ITEM_ROW], "left")

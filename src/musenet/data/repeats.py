@@ -1,10 +1,11 @@
 """Had this before? Repeat indicator, count and recency of a candidate, repeat fraction of a request."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import ibis
 import ibis.expr.types as ir
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from musenet.data.histories import COUNT, LAST, Before, before
 from musenet.data.plain import common_type
@@ -14,12 +15,27 @@ from musenet.options import Options, Seconds
 
 
 class RepeatOptions(Options):
-    """When a candidate repeats an earlier event: all `key` columns are equal and none is missing."""
+    """When a candidate repeats an earlier event: all `key` columns are equal, and none is missing unless it may be."""
 
     key: list[str] = Field(min_length=1, description="columns whose equality says `had this before`")
+    # Not written where unset: datasets prepared before there was this key remain the same ones.
+    optional: list[str] = Field(
+        [],
+        description="columns of `key` that a candidate may lack: it then repeats by the others alone",
+        exclude_if=lambda columns: not columns,
+    )
     kinds: list[str] | None = Field(None, description="event kinds that count; all, if left out")
     window: Seconds | None = Field(None, description="how far back an event counts; for ever, if left out")
     recency: bool = Field(True, description="tell how long ago; false where only the order of events is known")
+
+    @model_validator(mode="after")
+    def _leaves_a_key(self) -> "RepeatOptions":
+        for name in self.optional:
+            if name not in self.key:
+                raise ValueError(f"optional: '{name}' is no column of the key ({', '.join(self.key)})")
+        if not set(self.key) - set(self.optional):
+            raise ValueError("optional: at least one column of the key must be there")
+        return self
 
 
 AGAIN = "_again"
@@ -43,23 +59,31 @@ def with_comparable_keys(events: ir.Table, candidates: ir.Table, key: Sequence[s
     )
 
 
-def candidate_repeats(events: ir.Table, candidates: ir.Table, key: Sequence[str], span: Before) -> ir.Table:
+def candidate_repeats(
+    events: ir.Table, candidates: ir.Table, key: Sequence[str], optional: Sequence[str], span: Before
+) -> ir.Table:
     """Count and time of the last of the user's events with each candidate's repeat key, before its request.
 
     Args:
         events: `_user_row`, `_time` and the key.
         candidates: `_request_row`, `_item_row`, `_user_row`, `_time` (the request's) and the key.
         key: columns that must be equal and not NULL.
+        optional: those of them that set no condition where a candidate lacks them.
         span: how far back an event counts.
 
     Returns:
         `_request_row`, `_item_row`, `_count`, `_last` of those candidates whose user ever had an event of that key.
     """
-    by = [USER_ROW, *key]
-    counts = _complete(events, key).group_by([*by, TIME]).aggregate(**{COUNT: ibis._.count()})
-    # Most candidates repeat nothing: only those whose user has such an event, earlier or later, enter the window.
-    relevant = _complete(candidates, key).semi_join(counts.select(by).distinct(), by)
-    return before(counts, relevant, by, [REQUEST_ROW, ITEM_ROW], [COUNT], span)
+    parts = []
+    for lacking in _subsets(optional):
+        conditions = [name for name in key if name not in lacking]
+        asked = candidates.filter([candidates[name].isnull() for name in lacking]) if lacking else candidates
+        by = [USER_ROW, *conditions]
+        counts = _complete(events, conditions).group_by([*by, TIME]).aggregate(**{COUNT: ibis._.count()})
+        # Most candidates repeat nothing: only those whose user has such an event, earlier or later, enter the window.
+        relevant = _complete(asked, conditions).semi_join(counts.select(by).distinct(), by)
+        parts.append(before(counts, relevant, by, [REQUEST_ROW, ITEM_ROW], [COUNT], span))
+    return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
 
 def request_repeats(events: ir.Table, requests: ir.Table, key: Sequence[str], span: Before) -> ir.Table:
@@ -76,6 +100,11 @@ def request_repeats(events: ir.Table, requests: ir.Table, key: Sequence[str], sp
     marked = counts.mutate(**{AGAIN: again.ifelse(counts[COUNT], 0)})
     totals = marked.group_by([USER_ROW, TIME]).aggregate(**{COUNT: marked[COUNT].sum(), AGAIN: marked[AGAIN].sum()})
     return before(totals, requests, [USER_ROW], [REQUEST_ROW], [COUNT, AGAIN], span).drop(LAST)
+
+
+def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for size in range(len(names) + 1):
+        yield from combinations(names, size)
 
 
 def _complete(table: ir.Table, key: Sequence[str]) -> ir.Table:

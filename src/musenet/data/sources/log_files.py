@@ -61,8 +61,8 @@ def find_files(key: str, written: str | Sequence[str], base: Path) -> list[Path]
     return found
 
 
-def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path]) -> LogFile:
-    """The rows of these files; a CSV's columns are text, read once into the engine.
+def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path], *, stored: bool = True) -> LogFile:
+    """The rows of these files; a CSV's columns are text, read once into the engine unless they are not to be stored.
 
     Raises:
         DataError: if a file cannot be read or holds no rows.
@@ -72,8 +72,9 @@ def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path]) -> Log
         if _ending(paths[0]) in PARQUET:
             table = _with_clean_names(connection.read_parquet(names), names[0])
         else:
-            table = connection.create_table(ibis.util.gen_name("text"), _text_of(connection, paths))
-        rows = connection.to_pyarrow(table.count()).as_py()
+            text = _text_of(connection, paths)
+            table = connection.create_table(ibis.util.gen_name("text"), text) if stored else text
+        rows = connection.to_pyarrow(table.limit(1).count()).as_py()
     if not rows:
         raise DataError(f"{names[0]} holds no rows ({key}): check which file was meant")
     return LogFile(key, paths, table)
