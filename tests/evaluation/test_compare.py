@@ -179,3 +179,13 @@ def test_what_cannot_be_compared_is_said(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         compared(make_experiment(compare=compare), tmp_path, models=models)
+
+
+def test_the_footnote_counts_the_seeds_of_the_rows(
+    trained: list[str], make_experiment: MakeExperiment, tmp_path: Path
+) -> None:
+    models = {name: MODELS[name] for name in ("base", "musenet")}
+    more = make_experiment(compare={"models": models, "seeds": 1, "top": {"count": 1, "seeds": 3}})
+    assert "means of 1 to 3 seeds, 95 %" in to_markdown(compared(more, tmp_path / "more"))
+    alike = make_experiment(compare={"models": models, "seeds": 1})
+    assert "means of 1 seed, 95 %" in to_markdown(compared(alike, tmp_path / "alike"))

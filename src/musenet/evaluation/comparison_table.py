@@ -46,7 +46,7 @@ def footnote(comparison: Comparison) -> str:
     """What the intervals are, and the protocol."""
     return (
         f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
-        f"{len(comparison.seeds)} seed(s), 95 % intervals over users and seeds, paired. {comparison.protocol}. "
+        f"{_seeds(comparison)}, 95 % intervals over users and seeds, paired. {comparison.protocol}. "
         f"NDCG@{comparison.ndcg_at} over requests. p-values corrected by Holm's method. "
         "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
     )
@@ -121,6 +121,13 @@ def _slice_lines(comparison: Comparison) -> list[list[str]]:
             cells.append(_MISSING if behind is None else _bounds(-behind.value, -behind.high, -behind.low))
         lines.append(cells)
     return lines
+
+
+def _seeds(comparison: Comparison) -> str:
+    """How many seeds the rows have: the best may have more."""
+    counts = sorted({len(row.per_seed["auc"]) for row in comparison.models})
+    many = " to ".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])
+    return f"{many} seed{'' if counts[-1] == 1 else 's'}"
 
 
 def _recovered(comparison: Comparison) -> bool:
