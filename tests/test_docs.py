@@ -183,13 +183,21 @@ def test_the_demo_in_the_docs_is_that_of_its_configuration(demo: dict[str, Any])
 
 def row(name: str, **changes: Any) -> Row:
     interval = Interval(0.7, 0.65, math.nan)
-    shown = ("auc", "gauc", "logloss", "calibration_ratio", "calibration_error")
+    shown = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
     content: dict[str, Any] = {
         "name": name,
         "metrics": dict.fromkeys(shown, interval),
         "per_seed": {metric: [0.7] for metric in shown},
         "rela_impr": interval,
-        "difference_to": {"model": "base [b]", "value": 0.01, "low": 0.0, "high": math.nan, "p": 0.5, "standard_error": 0.01, "p_holm": 0.5},
+        "difference_to": {
+            "model": "base [b]",
+            "value": 0.01,
+            "low": 0.0,
+            "high": math.nan,
+            "p": 0.5,
+            "standard_error": 0.01,
+            "p_holm": 0.5,
+        },
         "role": "baseline",
         "valid_auc": 0.7,
         "parameters": 10,
@@ -222,7 +230,7 @@ def test_a_demos_json_prints_what_the_demo_printed():
     console.print("The report: report.html")
     told = plain(api.Demo(comparison, [portrait], Path("report.html")).to_json())
     text = refresh.demo_text(refresh.without_times(json.loads(json.dumps(told))))
-    assert text.split() == printed.getvalue().replace("123,456", "…").split()
+    assert text.split() == printed.getvalue().replace("1.5", "…").split()
     assert not [line for line in text.splitlines() if line != line.rstrip() or len(line) > 80]
 
 
@@ -230,7 +238,7 @@ def test_readme_of_a_new_demo_replaces_the_block_alone():
     before = "a\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nb\n"
     demo = {"comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"}, "scenarios": []}
     demo["report"] = "demo/report.html"
-    demo["comparison"] |= {"impressions": 0, "users": 0, "models": []}
+    demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": None, "slices": None}
     after = refresh.readme_text(before, demo)
     assert after.startswith("a\n<!-- demo:begin -->\n```text\n")
     assert after.endswith("```\n<!-- demo:end -->\nb\n")

@@ -125,7 +125,7 @@ def _slice_lines(comparison: Comparison) -> list[list[str]]:
 
 def _seeds(comparison: Comparison) -> str:
     """How many seeds the rows have: the best may have more."""
-    counts = sorted({len(row.per_seed["auc"]) for row in comparison.models})
+    counts = sorted({len(row.per_seed["auc"]) for row in comparison.models} or {len(comparison.seeds)})
     many = " to ".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])
     return f"{many} seed{'' if counts[-1] == 1 else 's'}"
 
