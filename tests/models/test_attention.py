@@ -9,7 +9,8 @@ from torch import Tensor
 
 from musenet.data.batches import Batch, BatchBuilder, Schema, schema_of
 from musenet.data.dataset import Dataset
-from musenet.models.attention import Activation, Dice, HistoryAttention, activation, matches, padded_history, pairs_of
+from musenet.models.attention import Activation, Dice, HistoryAttention, activation, matches, padded_history
+from musenet.models.pairs import pairs_of
 from plain_networks import plain_dice, plain_history
 from planted import HAND_MADE_SCHEMA, hand_made_batch
 

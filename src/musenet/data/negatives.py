@@ -44,7 +44,7 @@ def sample_negatives(
         taken_request: (P) the request of each positive.
         taken_item: (P) its item.
         weight: (items) how readily each item is drawn; 0 for never.
-        per_request: how many each request gets.
+        per_request: how many each request gets; 0 for none.
         seed: decides the draw.
 
     Returns:
@@ -63,7 +63,7 @@ def sample_negatives(
             f"took up to {most} of them: ask for at most {max(len(drawable) - most, 0)}"
         )
     cumulative = np.cumsum(weight[drawable], dtype=np.float64)
-    chunk = max(1, _CHUNK // per_request)
+    chunk = max(1, _CHUNK // max(1, per_request))
     drawn = []
     for begin in range(0, requests, chunk):
         rows = np.arange(begin, min(begin + chunk, requests), dtype=np.int64)

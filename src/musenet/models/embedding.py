@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
 from musenet.data.dataset import Field
 from musenet.models.attention import Activation, HistoryAttention
+from musenet.models.layers import rows_of
 
 HistoryEncoder = Literal["mean", "attention"]
 
@@ -57,9 +58,10 @@ def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
     """
     if codes.shape[1] == 0:
         return values.new_zeros(offset.shape[0] - 1, 0)
-    starts = offset[:-1].contiguous()
-    columns = [F.embedding_bag(column.contiguous(), values, starts, mode="mean") for column in codes.unbind(1)]
-    return torch.cat(columns, dim=1)
+    counts = offset.diff()
+    sums = values.new_zeros(len(counts), codes.shape[1] * values.shape[1])
+    sums = sums.index_add(0, torch.repeat_interleave(counts), rows_of(values, codes))
+    return sums / counts.clamp_min(1)[:, None]
 
 
 class FieldEmbeddings(nn.Module):
@@ -89,7 +91,7 @@ class FieldEmbeddings(nn.Module):
     def forward(self, values: Tensor, codes: Tensor) -> Tensor:
         """(rows, out) from the looked-up `values` (U, D) and `codes` (rows, widths)."""
         chosen = codes if self.everything else codes[:, self.single]
-        parts = [F.embedding(chosen, values).flatten(1)]
+        parts = [rows_of(values, chosen)]
         for begin, end in self.multiple:
             parts.append(F.embedding_bag(codes[:, begin:end].contiguous(), values, mode="mean", padding_idx=0))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
