@@ -8,11 +8,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.layers import Standardise, rows_of
-from musenet.models.pairs import PairSums, pairs_of
+from musenet.models.pairs import GatedPool, PairSums, Standardised, moments, pairs_of
 
 Activation = Literal["prelu", "dice"]
 
@@ -33,6 +32,19 @@ class Dice(nn.Module):
         """(..., size)."""
         gate = torch.sigmoid(self.standardise(x.reshape(-1, x.shape[-1]))).view_as(x)
         return x * torch.addcmul(self.slope, gate, 1 - self.slope)
+
+    @torch.no_grad()
+    def standardised(self, x: Tensor) -> Standardised:
+        """By what (rows, size) is standardised: its own moments in training, which move the statistics, else these."""
+        norm = self.standardise
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        of_batch = self.training and len(x) > 1
+        mean, variance = norm.running_mean, norm.running_var
+        if of_batch:
+            mean, variance = moments(x)
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(variance * len(x) / (len(x) - 1), norm.momentum)
+        return Standardised(mean, (variance + norm.eps).rsqrt(), of_batch)
 
 
 class PRelu(nn.PReLU):
@@ -94,11 +106,14 @@ class HistoryAttention(nn.Module):
         pairs = pairs_of(batch)
         if len(pairs.event) == 0:
             return query * 0
-        first = PairSums.apply(
+        sums = PairSums.apply(
             pairs, query, events, self.from_query(query), self.from_event(events), self.from_product.weight
-        )
-        weight = self.weight(self.activation(first))[:, 0]  # (P,)
-        return F.embedding_bag(pairs.event, events, pairs.offset, mode="sum", per_sample_weights=weight)
+        )  # (P, hidden)
+        unit, last = self.activation, self.weight
+        dice = isinstance(unit, Dice)
+        slope, standardised = (unit.slope, unit.standardised(sums)) if dice else (unit.weight, None)
+        pooled: Tensor = GatedPool.apply(pairs, standardised, sums, events, slope, last.weight[0], last.bias[0])
+        return pooled
 
     def query(self, values: Tensor, batch: Batch) -> Tensor:
         """(N, H·D) the candidates' embeddings in the history's columns."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from musenet.data.batches import Batch
 
@@ -55,6 +56,7 @@ class PairSums(torch.autograd.Function):
         return sums
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k, a, b and W."""
         q, k, weight = context.saved_tensors
@@ -70,7 +72,114 @@ class PairSums(torch.autograd.Function):
         return None, of_q, of_k, of_a, of_b, of_weight
 
 
+class Standardised(NamedTuple):
+    """Dice's s -> (s - mean) / deviation, per hidden unit."""
+
+    mean: Tensor
+    """(hidden,)."""
+    scale: Tensor
+    """(hidden,) 1 / deviation."""
+    of_batch: bool
+    """Whether these are the pairs' own moments, so that gradients also go through them."""
+
+
+class GatedPool(torch.autograd.Function):
+    """(N, H·D) sum over a candidate's pairs of w k, with w = v·(g s + (1 - g) alpha s) + c from the pair sums s.
+
+    g is the gate of PReLU, s > 0, or of Dice, sigmoid of the standardised s. Like the pair sums, what is between s and
+    the pooled history is made block by block.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        pairs: Pairs,
+        standardised: Standardised | None,
+        s: Tensor,
+        k: Tensor,
+        slope: Tensor,
+        v: Tensor,
+        c: Tensor,
+    ) -> Tensor:
+        """From s (P, hidden), k (T, H·D), alpha (hidden) or (1), v (hidden) and c ()."""
+        context.pairs, context.standardised = pairs, standardised
+        context.save_for_backward(s, k, slope, v, c)
+        pooled = k.new_zeros(len(pairs.offset), k.shape[1])
+        for block, of, at in _blocks(s, pairs):
+            weight = torch.addmv(c, torch.lerp(slope, _ONE.to(s), _gate(block, standardised)).mul_(block), v)
+            pooled.index_add_(0, of, k.index_select(0, at).mul_(weight[:, None]))
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of s, k, alpha, v and c."""
+        s, k, slope, v, c = context.saved_tensors
+        standardised: Standardised | None = context.standardised
+        of_s, of_k, of_weight = torch.empty_like(s), torch.zeros_like(k), s.new_empty(len(s))
+        of_slope, of_v = torch.zeros_like(v), torch.zeros_like(v)
+        sums = s.new_zeros(2, len(v))  # of the standardised values' gradients, and of these times the values
+        for (block, of, at), out, of_w in zip(
+            _blocks(s, context.pairs), of_s.split(_size(s)), of_weight.split(_size(s)), strict=True
+        ):
+            gate = _gate(block, standardised)
+            factor = torch.lerp(slope, _ONE.to(s), gate)
+            active = factor * block
+            of_pooled = gradient.index_select(0, of)
+            torch.linalg.vecdot(of_pooled, k.index_select(0, at), out=of_w)
+            of_k.index_add_(0, at, of_pooled.mul_(torch.addmv(c, active, v)[:, None]))
+            of_v.addmv_(active.T, of_w)
+            of_slope.addmv_(torch.addcmul(block, block, gate, value=-1).T, of_w)
+            if standardised is None:
+                torch.mul(factor, v, out=out).mul_(of_w[:, None])
+                continue
+            through = _through_gate(block, gate, slope).mul_(v).mul_(of_w[:, None])
+            torch.mul(factor, v, out=out).mul_(of_w[:, None]).addcmul_(through, standardised.scale)
+            if standardised.of_batch:
+                sums[0] += through.sum(0)
+                sums[1] += (through * (block - standardised.mean)).sum(0)
+        if standardised is not None and standardised.of_batch:
+            _through_moments(of_s, s, standardised, sums)
+        of_slope = (of_slope * v).sum_to_size(slope.shape)
+        return None, None, of_s, of_k, of_slope, of_v, of_weight.sum().reshape(c.shape)
+
+
+def moments(s: Tensor) -> tuple[Tensor, Tensor]:
+    """(hidden,) mean and variance of the rows of s (P, hidden); `torch.var_mean` takes several times as long."""
+    blocks = s.split(_size(s))
+    mean = torch.stack([block.sum(0) for block in blocks]).sum(0) / len(s)
+    return mean, torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0) / len(s)
+
+
+_ONE = torch.ones(())
+
+
+def _gate(s: Tensor, standardised: Standardised | None) -> Tensor:
+    """(p, hidden) how much of s passes whole."""
+    if standardised is None:
+        return (s > 0).to(s.dtype)
+    return torch.sub(s, standardised.mean).mul_(standardised.scale).sigmoid_()
+
+
+def _through_gate(s: Tensor, gate: Tensor, slope: Tensor) -> Tensor:
+    """(p, hidden) slope of the activation by what the sigmoid gets."""
+    return torch.addcmul(gate, gate, gate, value=-1).mul_(s).mul_(1 - slope)
+
+
+def _through_moments(gradient: Tensor, s: Tensor, standardised: Standardised, sums: Tensor) -> None:
+    """Subtract what reaches s through the mean and the deviation of all pairs (the gradient of BatchNorm)."""
+    mean, scale, _ = standardised
+    of_mean, of_deviation = sums[0] * scale / len(s), sums[1] * scale.pow(3) / len(s)
+    for out, block in zip(gradient.split(_size(s)), s.split(_size(s)), strict=True):
+        out.sub_(of_mean).sub_(torch.sub(block, mean).mul_(of_deviation))
+
+
+def _size(values: Tensor) -> int:
+    """Pairs of a block: a cacheful, on a GPU all at once."""
+    return PAIRS_AT_ONCE if values.device.type == "cpu" else max(1, len(values))
+
+
 def _blocks(values: Tensor, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of `values` (P, hidden) with their candidates and events: a cacheful at a time, on a GPU all at once."""
-    size = PAIRS_AT_ONCE if values.device.type == "cpu" else max(1, len(values))
+    """Rows of `values` (P, hidden) with their candidates and events."""
+    size = _size(values)
     return zip(values.split(size), pairs.candidate.split(size), pairs.event.split(size), strict=True)
