@@ -55,7 +55,7 @@ class PRelu(nn.PReLU):
         return torch.lerp(torch.relu(x), x, self.weight)
 
 
-def activation(name: Activation, size: int) -> nn.Module:
+def activation(name: Activation, size: int) -> Dice | PRelu:
     """The activation of that name over `size` units."""
     return Dice(size) if name == "dice" else PRelu(init=0.1)
 
@@ -106,13 +106,14 @@ class HistoryAttention(nn.Module):
         pairs = pairs_of(batch)
         if len(pairs.event) == 0:
             return query * 0
-        sums = PairSums.apply(
+        sums = PairSums.apply(  # type: ignore[no-untyped-call]
             pairs, query, events, self.from_query(query), self.from_event(events), self.from_product.weight
         )  # (P, hidden)
         unit, last = self.activation, self.weight
-        dice = isinstance(unit, Dice)
-        slope, standardised = (unit.slope, unit.standardised(sums)) if dice else (unit.weight, None)
-        pooled: Tensor = GatedPool.apply(pairs, standardised, sums, events, slope, last.weight[0], last.bias[0])
+        slope, standardised = (unit.slope, unit.standardised(sums)) if isinstance(unit, Dice) else (unit.weight, None)
+        pooled: Tensor = GatedPool.apply(  # type: ignore[no-untyped-call]
+            pairs, standardised, sums, events, slope, last.weight[0], last.bias[0]
+        )
         return pooled
 
     def query(self, values: Tensor, batch: Batch) -> Tensor:

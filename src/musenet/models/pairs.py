@@ -120,7 +120,7 @@ class GatedPool(torch.autograd.Function):
         of_slope, of_v = torch.zeros_like(v), torch.zeros_like(v)
         sums = s.new_zeros(2, len(v))  # of the standardised values' gradients, and of these times the values
         for (block, of, at), out, of_w in zip(
-            _blocks(s, context.pairs), of_s.split(_size(s)), of_weight.split(_size(s)), strict=True
+            _blocks(s, context.pairs), torch.split(of_s, _size(s)), torch.split(of_weight, _size(s)), strict=True
         ):
             gate = _gate(block, standardised)
             factor = torch.lerp(slope, _ONE.to(s), gate)
@@ -146,7 +146,7 @@ class GatedPool(torch.autograd.Function):
 
 def moments(s: Tensor) -> tuple[Tensor, Tensor]:
     """(hidden,) mean and variance of the rows of s (P, hidden); `torch.var_mean` takes several times as long."""
-    blocks = s.split(_size(s))
+    blocks = torch.split(s, _size(s))
     mean = torch.stack([block.sum(0) for block in blocks]).sum(0) / len(s)
     return mean, torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0) / len(s)
 
@@ -170,7 +170,7 @@ def _through_moments(gradient: Tensor, s: Tensor, standardised: Standardised, su
     """Subtract what reaches s through the mean and the deviation of all pairs (the gradient of BatchNorm)."""
     mean, scale, _ = standardised
     of_mean, of_deviation = sums[0] * scale / len(s), sums[1] * scale.pow(3) / len(s)
-    for out, block in zip(gradient.split(_size(s)), s.split(_size(s)), strict=True):
+    for out, block in zip(torch.split(gradient, _size(s)), torch.split(s, _size(s)), strict=True):
         out.sub_(of_mean).sub_(torch.sub(block, mean).mul_(of_deviation))
 
 
@@ -182,4 +182,4 @@ def _size(values: Tensor) -> int:
 def _blocks(values: Tensor, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Rows of `values` (P, hidden) with their candidates and events."""
     size = _size(values)
-    return zip(values.split(size), pairs.candidate.split(size), pairs.event.split(size), strict=True)
+    return zip(*(torch.split(rows, size) for rows in (values, pairs.candidate, pairs.event)), strict=True)
