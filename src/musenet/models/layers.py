@@ -4,6 +4,7 @@ Shapes: R requests, N candidates, K parallel networks, H hidden units.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -68,7 +69,7 @@ class ParallelMLP(nn.Module):
         inputs: int,
         hidden: list[int],
         outputs: int = 1,
-        activations: list[nn.Module] | None = None,
+        activations: Sequence[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.networks = networks
@@ -133,7 +134,7 @@ class TwoSidedMLP(nn.Module):
         request: int,
         candidate: int,
         hidden: list[int],
-        activations: list[nn.Module] | None = None,
+        activations: Sequence[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.from_request = nn.Linear(request, networks * hidden[0], bias=False)
