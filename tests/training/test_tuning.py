@@ -78,6 +78,15 @@ def test_points_are_distinct_the_same_again_and_begin_with_those_of_fewer() -> N
     assert distinct_points(space, 12, seed=2) != points
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_handful_of_points_tries_every_value_about_equally_often(seed: int) -> None:
+    space = {"a": [1, 2, 3], "b": [1, 2, 3], "c": [[], ["x"], ["y"]], "d": ["mean", "attention"]}
+    points = distinct_points(space, 8, seed)
+    for key, values in space.items():
+        counts = [sum(point[key] == value for point in points) for value in values]
+        assert min(counts) >= len(points) // len(values) - 1, (key, counts)
+
+
 def test_a_space_gives_each_of_its_points_once_and_none_that_is_taken() -> None:
     space = {"a": [1, 2], "b": [[], ["x"]]}
     points = distinct_points(space, 100, seed=3)

@@ -123,7 +123,7 @@ class Inputs(nn.Module):
         repeat_features: bool,
         history: HistoryEncoder = "mean",
         request_sees_history: bool = True,
-        attention: tuple[int, Activation] = (32, "prelu"),
+        attention: tuple[int, Activation] = (16, "prelu"),
     ) -> None:
         super().__init__()
         self.repeat_features = repeat_features and schema.has_repeats

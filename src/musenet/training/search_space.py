@@ -1,10 +1,12 @@
 """What tuning may change, and which points of it are tried.
 
-A point is a value for each dotted key, for example `{"training.learning_rate": 0.002, "model.ids": []}`. Points are
-drawn at random by Optuna from a fixed seed, so a larger number of trials begins with those of a smaller one.
+A point is a value for each dotted key, for example `{"training.learning_rate": 0.002, "model.ids": []}`. Points follow
+a scrambled Halton sequence: even a handful of them tries every value of every key about equally often, and a larger
+number of trials begins with those of a smaller one.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -79,19 +81,34 @@ def distinct_points(
     space: Mapping[str, Choices | Range], count: int, seed: int, taken: Iterable[Point] = ()
 ) -> list[Point]:
     """Up to `count` points that differ from each other and from those taken; fewer if the space holds no more."""
-    study = _study(seed)
-    distributions = {key: distribution(of) for key, of in space.items()}
+    from scipy.stats import qmc
+
     seen = {_text(point) for point in taken}
     points: list[Point] = []
     failures = 0
-    while space and len(points) < count and failures < ATTEMPTS:
-        drawn = study.ask(distributions).params
-        point = {key: from_parameter(space[key], drawn[key]) for key in space}
+    sequence = qmc.Halton(len(space), rng=seed) if space else None
+    while sequence is not None and len(points) < count and failures < ATTEMPTS:
+        place = sequence.random()[0]
+        point = {key: value_at_place(of, float(u)) for (key, of), u in zip(space.items(), place, strict=True)}
         failures = failures + 1 if _text(point) in seen else 0
         if not failures:
             seen.add(_text(point))
             points.append(point)
     return points
+
+
+def value_at_place(space: Choices | Range, place: float) -> Any:
+    """The value at a place in [0, 1), if the values are laid out evenly; evenly in the logarithm if asked.
+
+    >>> value_at_place([[], ["item"]], 0.7), value_at_place(Range(low=1, high=4), 0.7)
+    (['item'], 3)
+    """
+    if not isinstance(space, Range):
+        return space[int(place * len(space))]
+    whole = isinstance(space.low, int) and isinstance(space.high, int)
+    low, high = float(space.low), float(space.high) + whole
+    value = low * math.exp(place * math.log(high / low)) if space.log else low + place * (high - low)
+    return int(value) if whole else value
 
 
 def distribution(space: Choices | Range) -> Any:
@@ -108,20 +125,6 @@ def distribution(space: Choices | Range) -> Any:
 def as_parameter(value: Any) -> Any:
     """A value as Optuna shows it."""
     return json.dumps(value) if isinstance(value, list) else value
-
-
-def from_parameter(space: Choices | Range, parameter: Any) -> Any:
-    """The value behind what Optuna drew."""
-    if isinstance(space, Range):
-        return parameter
-    return next(value for value in space if as_parameter(value) == parameter)
-
-
-def _study(seed: int) -> Any:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
 
 
 def _text(point: Point) -> str:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,12 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     source = OwnFiles(options, recipe_of(), tmp_path)
     before = source.fingerprint()
     assert source.fingerprint() == before
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy2(tmp_path / "log.parquet", elsewhere / "log.parquet")  # a log that was moved is still the same
+    moved = part | {"path": str(elsewhere / "log.parquet")}
+    there = OwnFilesOptions.model_validate({"source": "own_files", "impressions": moved})
+    assert OwnFiles(there, recipe_of(), Path()).fingerprint() == before
     write_log(tmp_path, label=[1] * 10, more=[2.5] * 10)
     assert source.fingerprint() != before
 

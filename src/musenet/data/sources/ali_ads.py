@@ -46,7 +46,7 @@ class AliAds:
         self._recipe = recipe
 
     def fingerprint(self) -> str:
-        """The options, and each file's path, size and time of modification."""
+        """The options, and each file's name, size and time of modification."""
         return fingerprint_of(self._options, self._files().paths.values())
 
     def tables(self, connection: ibis.BaseBackend) -> Tables:

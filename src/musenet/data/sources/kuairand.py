@@ -50,7 +50,7 @@ class KuaiRand:
         self._recipe = recipe
 
     def fingerprint(self) -> str:
-        """The options, and each file's path, size and time of modification."""
+        """The options, and each file's name, size and time of modification."""
         return fingerprint_of(self._options, find_kuairand(Path(self._options.folder)).paths)
 
     def tables(self, connection: ibis.BaseBackend) -> Tables:

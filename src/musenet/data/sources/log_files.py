@@ -4,11 +4,13 @@ import csv
 import glob
 import gzip
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import ibis
@@ -81,12 +83,20 @@ def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path], *, sto
 
 
 def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
-    """Changes with the options, and with each file's path, size and time of modification."""
-    parts = [options.model_dump_json()]
+    """Changes with the options and with each file's name, size and time of modification, not with where they lie."""
+    parts = [json.dumps(_without_places(options.model_dump(mode="json")))]
     for path in paths:
         status = path.stat()
-        parts.append(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
+        parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _without_places(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_places(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+        if key not in ("path", "folder")
+    }
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class OwnFiles:
         self._base = base
 
     def fingerprint(self) -> str:
-        """The options, and each file's path, size and time of modification."""
+        """The options, and each file's name, size and time of modification."""
         found = [find_files(f"data.{relation}", part.path, self._base) for relation, part in self._parts().items()]
         return fingerprint_of(self._options, chain.from_iterable(found))
 
