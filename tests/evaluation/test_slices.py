@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,24 @@ def test_every_way_of_parting_covers_every_impression_once(
     assert {"candidate", "user", "item", "history", "day", "scenario"} <= set(parts)
     for name, masks in parts.items():
         assert np.sum(list(masks.values()), axis=0).tolist() == [1] * len(predictions.label), name
+
+
+def test_a_split_of_more_than_a_fortnight_is_parted_by_week(
+    runs: dict[str, list[RunFolder]], tiny_dataset: Dataset
+) -> None:
+    predictions = predictions_of(runs["musenet"][0], "test")
+    first, day = datetime(2017, 12, 18, tzinfo=UTC), timedelta(days=1)
+
+    def parts(days: int) -> dict[str, Any]:
+        moments = [first + day * (row % days) for row in range(len(predictions.label))]
+        time = np.array([round(moment.timestamp() * 1e6) for moment in moments])
+        found = dict(parts_of(tiny_dataset, replace(predictions, time=time)))
+        assert len({"day", "week"} & set(found)) == 1
+        return {name: mask.sum() for name, mask in found.get("day", found.get("week", {})).items()}
+
+    fortnight = parts(14)
+    assert list(fortnight) == [(first + day * number).date().isoformat() for number in range(14)]
+    assert parts(15) == {"2017-W51": 49, "2017-W52": 45, "2018-W01": 6}
 
 
 def test_parts_are_what_they_are_called(runs: dict[str, list[RunFolder]], tiny_dataset: Dataset) -> None:

@@ -18,6 +18,8 @@ from musenet.evaluation.predictions import Predictions
 RESAMPLES = 100
 FEWEST = 200
 """Parts with fewer impressions are left out."""
+LONGEST_IN_DAYS = 14
+"""A split over more local days is parted by week."""
 HISTORY_BINS = {"0": (0, 0), "1 to 4": (1, 4), "5 to 19": (5, 19), "20 and more": (20, np.iinfo(np.int64).max)}
 
 Mask = NDArray[np.bool_]
@@ -81,7 +83,7 @@ def parts_of(dataset: Dataset, predictions: Predictions) -> Iterator[tuple[str, 
         yield name, {"seen in training": familiar, "not seen in training": ~familiar}
     length = _history_length(dataset, predictions.requests)[place]
     yield "history", {name: (length >= low) & (length <= high) for name, (low, high) in HISTORY_BINS.items()}
-    yield "day", _by_day(dataset, predictions)
+    yield _by_time(dataset, predictions)
     if predictions.assignment is not None and predictions.assignment.shape[1] > 1:
         yield "scenario", _by_code(predictions.assignment.argmax(axis=1)[place], None)
     if dataset.manifest.predefined_scenarios is not None:
@@ -102,10 +104,15 @@ def _history_length(dataset: Dataset, requests: NDArray[Any]) -> NDArray[np.int6
     return np.asarray(dataset.column("requests/history_end")[requests].astype(np.int64) - begin)
 
 
-def _by_day(dataset: Dataset, predictions: Predictions) -> dict[str, Mask]:
+def _by_time(dataset: Dataset, predictions: Predictions) -> tuple[str, dict[str, Mask]]:
+    """Local days, or ISO weeks (`2017-W45`) if the split is long."""
     times = pl.Series(predictions.time).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    days = times.dt.convert_time_zone(dataset.manifest.timezone).dt.date().cast(pl.String).to_numpy()
-    return {str(day): days == day for day in np.unique(days)}
+    days = times.dt.convert_time_zone(dataset.manifest.timezone).dt.date()
+    ordinal = days.to_physical()
+    by_week = len(days) > 0 and int(ordinal.max()) - int(ordinal.min()) >= LONGEST_IN_DAYS  # type: ignore[arg-type]
+    unit, form = ("week", "%G-W%V") if by_week else ("day", "%Y-%m-%d")
+    values = days.dt.strftime(form).to_numpy()
+    return unit, {str(value): values == value for value in np.unique(values)}
 
 
 def _by_code(codes: NDArray[Any], names: Sequence[str] | None) -> dict[str, Mask]:
