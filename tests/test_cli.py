@@ -252,6 +252,33 @@ def test_people_read_tables(trained: Path, capsys: pytest.CaptureFixture[str], t
     assert "weights chosen on validation" in " ".join(capsys.readouterr().out.split())
 
 
+def test_runs_are_scored_on_another_dataset_that_they_can_read(
+    here: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = columns()["page"] >= REQUESTS * 5 // 6
+    config = write_log(here, clicked=np.where(later, columns()["price"] > 10.5, columns()["clicked"]).astype(np.int8))
+    assert cli.run(["prepare", str(config), "--out", "other"]) == 0
+    capsys.readouterr()
+    assert cli.run(["compare", str(trained), "--dataset", "other", "--reference", "run", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    (row,) = compared["models"]
+    assert compared["where_trained"]["scored"] == "other"
+    assert row["loss"]["value"] == pytest.approx(row["auc_where_trained"]["mean"] - row["auc"]["mean"])
+    assert "no row is called 'musenet'; there are run" in refused(
+        ["compare", str(trained), "--reference", "musenet"], capsys
+    )
+    assert "--set compare.reference=LABEL" in refused(["compare", str(config), "--reference", "musenet"], capsys)
+    device = np.array(["tablet", "desktop"])[np.arange(REQUESTS) % 2][columns()["page"]]
+    assert cli.run(["prepare", str(write_log(here, device=device)), "--out", "tablets"]) == 0
+    capsys.readouterr()
+    sentence = refused(["compare", str(trained), "--dataset", "tablets"], capsys)
+    assert sentence == (
+        f"error: tablets cannot be scored by runs of {trained.parent / 'dataset'}, it differs in vocabularies device: "
+        "prepare it by the runs' own configuration, from a log that is the same up to the test period"
+    )
+    assert "holds no prepared dataset" in refused(["compare", str(trained), "--dataset", "nowhere"], capsys)
+
+
 def test_the_schema_names_every_part_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["config-schema"]) == 0
     assert set(CONFIG) <= set(json.loads(capsys.readouterr().out)["properties"])

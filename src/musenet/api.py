@@ -29,12 +29,14 @@ from musenet.data.sources.own_files import OwnFiles
 from musenet.data.tables import Source
 from musenet.errors import ConfigError, RunError
 from musenet.evaluation.ablation import Ablation, ablation_of, judge_order
-from musenet.evaluation.compare import Comparison, group_by_model
+from musenet.evaluation.compare import SPLIT as COMPARED
+from musenet.evaluation.compare import Comparison, check_alike, group_by_model
 from musenet.evaluation.compare import compare_runs as _compare_runs
 from musenet.evaluation.comparison_table import to_markdown
 from musenet.evaluation.evaluate import Evaluation
 from musenet.evaluation.evaluate import evaluate as _evaluate
 from musenet.evaluation.intervals import RESAMPLES
+from musenet.evaluation.losses import OtherDataset
 from musenet.evaluation.portraits import Portrait
 from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios
 from musenet.evaluation.scenarios import SPLITS, write_scenarios
@@ -49,7 +51,7 @@ from musenet.models.musenet.model import MusenetOptions
 from musenet.progress import SILENT, Listener
 from musenet.run_folder import RunFolder
 from musenet.training.loop import TrainingResult
-from musenet.training.plans import chosen_labels
+from musenet.training.plans import chosen_labels, folder_name
 from musenet.training.pool import TrainingPool
 from musenet.training.runs import train_run
 
@@ -167,18 +169,40 @@ def compare(
         return _trained_and_compared(resolved, labels, seeds, folder, pool)
 
 
-def compare_runs(runs: Iterable[AnyPath], out: AnyPath | None = None) -> Comparison:
+def compare_runs(
+    runs: Iterable[AnyPath],
+    out: AnyPath | None = None,
+    *,
+    dataset: AnyPath | None = None,
+    reference: str | None = None,
+    resamples: int = RESAMPLES,
+    listener: Listener = SILENT,
+) -> Comparison:
     """Put trained runs side by side on the test split; runs that differ in the seed alone are one row.
 
-    The first run's row is what the others are compared with. The table is written below `out`, if given.
+    Args:
+        runs: their folders; nothing is written there if another dataset is given.
+        out: where the table is written; nowhere if None.
+        dataset: another prepared dataset than the runs' own, to score them on without training again. It must have the
+            same fields, vocabularies and scales; every row then also has its AUC where it was trained, and its loss.
+        reference: the row that the others are compared with, by its label or folder; the first run's if None.
+        resamples: of users and seeds.
+        listener: told of every run that is scored on the other dataset.
 
     Raises:
         RunError: if a folder holds no trained run, or the runs are of different datasets.
+        DatasetError: if the other dataset is none, or cannot be scored by these runs.
     """
     folders = [RunFolder.open(Path(run)) for run in runs]
     if not folders:
         raise RunError("compare: give at least one run folder")
-    return _compared(group_by_model(folders), None if out is None else Path(out), None, None)
+    groups = group_by_model(folders)
+    chosen = None if reference is None else _row_named(reference, list(groups))
+    other = None
+    if dataset is not None:
+        check_alike(folders)
+        other = OtherDataset(folders[0].dataset, Dataset(Path(dataset)), COMPARED, resamples, listener.say)
+    return _compared(groups, None if out is None else Path(out), chosen, None, resamples=resamples, other=other)
 
 
 def ablate(
@@ -429,10 +453,24 @@ def _trained_and_compared(
 
 
 def _compared(
-    groups: dict[str, list[RunFolder]], out: Path | None, reference: str | None, base: str | None
+    groups: dict[str, list[RunFolder]],
+    out: Path | None,
+    reference: str | None,
+    base: str | None,
+    *,
+    resamples: int = RESAMPLES,
+    other: OtherDataset | None = None,
 ) -> Comparison:
-    comparison = _compare_runs(groups, reference, base, slices=True)
+    comparison = _compare_runs(groups, reference, base, resamples, slices=True, other=other)
     if out is not None:
         write_json(out / "comparison.json", comparison.to_json())
         write_text(out / "comparison.md", to_markdown(comparison))
     return comparison
+
+
+def _row_named(asked: str, rows: Sequence[str]) -> str:
+    """The row of this label; rows of run folders are called as the label's folder."""
+    for name in (asked, folder_name(asked)):
+        if name in rows:
+            return name
+    raise RunError(f"compare: no row is called '{asked}'; there are {', '.join(rows)}")

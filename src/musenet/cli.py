@@ -137,13 +137,19 @@ def evaluate(run: Run, split: SplitName = "test", out: Out = None, as_json: Json
 
 
 @app.command()
-def compare(
+def compare(  # noqa: PLR0913, PLR0917 - one per option
     paths: Annotated[list[Path], typer.Argument(metavar="CONFIG | RUN...", help="a YAML, or trained runs")],
     models: Models = None,
     seeds: Seeds = None,
     jobs: Jobs = 1,
     out: Out = None,
-    dataset: DatasetFolder = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", help="CONFIG: the dataset's folder; RUN...: another dataset to score them on"),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="RUN...: the row to compare the others with (the first)")
+    ] = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
@@ -153,8 +159,10 @@ def compare(
 
     with Reporter() as reporter:
         if all(path.is_dir() for path in paths):
-            comparison = api.compare_runs(paths, out)
+            comparison = api.compare_runs(paths, out, dataset=dataset, reference=reference, listener=reporter)
         elif len(paths) == 1:
+            if reference is not None:
+                raise UserError("compare: --reference is for run folders: give --set compare.reference=LABEL instead")
             comparison = api.compare(
                 paths[0],
                 out,

@@ -4,14 +4,14 @@ Weights are chosen on validation. How often a test period was looked at, no prog
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
-from musenet.data.dataset import Split
+from musenet.data.dataset import Dataset, Split
 from musenet.errors import RunError
 from musenet.evaluation.evaluate import protocol_line
 from musenet.evaluation.intervals import (
@@ -26,6 +26,7 @@ from musenet.evaluation.intervals import (
     resample_model,
     seed_and_user_interval,
 )
+from musenet.evaluation.losses import Loss, OtherDataset, WhereTrained
 from musenet.evaluation.predictions import Predictions, predictions_of
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.slices import Slice, slices_of
@@ -67,6 +68,10 @@ class Row:
     """Mean ARI between the assignments of two seeds."""
     mean_max_probability: float | None
     runs: list[str]
+    auc_where_trained: dict[str, Any] | None = None
+    """On the test split of the runs' own dataset: `mean`, `low`, `high`, `per_seed`; None unless scored on another."""
+    loss: dict[str, Any] | None = None
+    """AUC where trained minus AUC: `value`, `low`, `high`, and `over_reference`, the loss minus the reference's."""
 
     def to_json(self) -> dict[str, Any]:
         """With the keys of docs/commands.md."""
@@ -95,6 +100,8 @@ class Comparison:
     ndcg_at: int = NDCG_AT
     slices: list[Slice] | None = None
     """Where the reference and its rivals differ; None unless asked for."""
+    where_trained: WhereTrained | None = None
+    """The runs' own dataset; None unless they were scored on another."""
 
     def to_json(self) -> dict[str, Any]:
         """One object with the keys of docs/commands.md."""
@@ -102,6 +109,7 @@ class Comparison:
         content["models"] = [row.to_json() for row in self.models]
         content["verdict"] = None if self.verdict is None else self.verdict.to_json()
         content["slices"] = None if self.slices is None else [one.to_json() for one in self.slices]
+        content["where_trained"] = None if self.where_trained is None else asdict(self.where_trained)
         return content
 
 
@@ -122,6 +130,7 @@ def compare_runs(
     resamples: int = RESAMPLES,
     *,
     slices: bool = False,
+    other: OtherDataset | None = None,
 ) -> Comparison:
     """Put trained runs side by side on the test split.
 
@@ -129,36 +138,42 @@ def compare_runs(
         groups: the runs of each row, one per seed.
         reference: the row that all others are compared with; the first if None.
         base: the row that RelaImpr counts from; the first if None.
-        resamples: of users and seeds.
+        resamples: of users and seeds; those of `other` if that is given.
         slices: also measure the reference and its rivals within parts of the split.
+        other: the dataset to compare on; the runs' own if None.
 
     Raises:
         RunError: if the runs were not trained on the same dataset, or a row's test split is empty.
     """
     first_label, first = next((label, runs[0]) for label, runs in groups.items())
-    _check_alike([run for runs in groups.values() for run in runs])
-    if first.dataset.manifest.splits[SPLIT].impressions == 0:
-        raise RunError(f"the test split of {first.dataset.folder} is empty: there is nothing to compare on")
-    draws = UserDraws(predictions_of(first, SPLIT).user, resamples)
-    answers = {label: _answers([predictions_of(run, SPLIT) for run in runs], draws) for label, runs in groups.items()}
+    check_alike([run for runs in groups.values() for run in runs])
+    dataset = first.dataset if other is None else other.other
+    if dataset.manifest.splits[SPLIT].impressions == 0:
+        raise RunError(f"the test split of {dataset.folder} is empty: there is nothing to compare on")
+    predictions = _saved if other is None else other.predictions
+    draws = UserDraws(_saved(first).user, resamples) if other is None else other.draws
+    answers = {label: _answers([predictions(run) for run in runs], draws) for label, runs in groups.items()}
     reference, base = reference or first_label, base or first_label
     roles = {label: role_of(runs[0].experiment.model) for label, runs in groups.items()}
     differences = _differences(answers, reference)
-    verdict = judge_reference(reference, {label: one.resampled for label, one in answers.items()}, roles)
+    resampled = {label: one.resampled for label, one in answers.items()}
+    losses = {} if other is None else other.losses(groups, resampled, reference)
+    verdict = judge_reference(reference, resampled, roles)
     return Comparison(
-        data=first.experiment.name,
+        data=first.experiment.name if other is None else dataset.folder.name,
         seeds=sorted({run.experiment.seed for runs in groups.values() for run in runs}),
-        protocol=protocol_line(first.dataset, SPLIT) + "; weights chosen on validation",
+        protocol=protocol_line(dataset, SPLIT) + "; weights chosen on validation",
         reference=reference,
         base=base,
-        impressions=first.dataset.manifest.splits[SPLIT].impressions,
+        impressions=dataset.manifest.splits[SPLIT].impressions,
         users=draws.users,
         models=[
-            _row(label, runs, answers[label], differences[label], roles[label], answers[base])
+            _row(label, runs, answers[label], differences[label], roles[label], answers[base], losses.get(label))
             for label, runs in groups.items()
         ],
         verdict=verdict,
-        slices=_slices(groups, verdict) if slices else None,
+        slices=_slices(groups, verdict, dataset, predictions) if slices else None,
+        where_trained=None if other is None else other.where_trained(),
     )
 
 
@@ -176,11 +191,16 @@ def group_by_model(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     return groups
 
 
-def _check_alike(runs: Sequence[RunFolder]) -> None:
+def check_alike(runs: Sequence[RunFolder]) -> None:
+    """Raise `RunError` unless all runs were trained on one dataset."""
     fingerprints = {run.dataset_fingerprint: run.path for run in runs}
     if len(fingerprints) > 1:
         first, second, *_ = fingerprints.values()
         raise RunError(f"{first} and {second} were trained on different datasets: only runs on one can be compared")
+
+
+def _saved(run: RunFolder) -> Predictions:
+    return predictions_of(run, SPLIT)
 
 
 def _answers(of_seeds: Sequence[Predictions], draws: UserDraws) -> _Answers:
@@ -220,6 +240,7 @@ def _row(
     to_reference: dict[str, Any],
     role: Role,
     base: _Answers,
+    loss: Loss | None,
 ) -> Row:
     results = [run.read_json("training.json") for run in runs]
     outside, embedding = _parameters(runs[0])
@@ -242,6 +263,7 @@ def _row(
         agreement=own.agreement,
         mean_max_probability=own.mean_max_probability,
         runs=[str(run.path) for run in runs],
+        **({} if loss is None else loss.to_json()),
     )
 
 
@@ -254,12 +276,17 @@ def _tuned(run: RunFolder) -> dict[str, Any] | None:
     return values
 
 
-def _slices(groups: Mapping[str, Sequence[RunFolder]], verdict: Verdict) -> list[Slice]:
+def _slices(
+    groups: Mapping[str, Sequence[RunFolder]],
+    verdict: Verdict,
+    dataset: Dataset,
+    predictions: Callable[[RunFolder], Predictions],
+) -> list[Slice]:
     """The reference within parts of the split, and its rivals, or a few other rows if it has none."""
     rivals = [rival.model for rival in (verdict.best_baseline, verdict.best_control) if rival is not None]
     others = rivals or [label for label in groups if label != verdict.reference][:SLICED_ROWS]
-    rows = {label: [predictions_of(run, SPLIT) for run in groups[label]] for label in (verdict.reference, *others)}
-    return slices_of(groups[verdict.reference][0].dataset, rows, verdict.reference)
+    rows = {label: [predictions(run) for run in groups[label]] for label in (verdict.reference, *others)}
+    return slices_of(dataset, rows, verdict.reference)
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float] | None:

@@ -1,5 +1,8 @@
 """The comparison as people read it: on a terminal and as Markdown."""
 
+from pathlib import Path
+from typing import Literal
+
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -9,11 +12,15 @@ from musenet.evaluation.compare import Comparison, Row
 _MISSING = "–"
 _HOW_GOOD = ("model", "AUC", "GAUC", "NDCG", "logloss", "pred/obs", "valid\nAUC")
 _HOW_DIFFERENT = ("ΔAUC", "p (Holm)", "RelaImpr")
+_HOW_LOST = ("AUC where\ntrained", "loss")
 
 
 def columns(comparison: Comparison) -> list[str]:
     """The table's heads; how well scenarios were recovered only where it is known."""
-    heads = ["model", "AUC", "GAUC", "NDCG", "logloss", f"RelaImpr to\n{comparison.base}"]
+    heads = ["model", "AUC"]
+    if comparison.where_trained is not None:
+        heads += ["AUC where\ntrained", "loss", f"loss over\n{comparison.reference}"]
+    heads += ["GAUC", "NDCG", "logloss", f"RelaImpr to\n{comparison.base}"]
     heads += [f"ΔAUC to\n{comparison.reference}", "p (Holm)", "pred/obs", "valid\nAUC"]
     if _recovered(comparison):
         heads += ["ARI"]
@@ -24,9 +31,10 @@ def cells(row: Row, comparison: Comparison) -> list[str]:
     """One row as text, in the order of `columns`."""
     auc, relative, to_reference = row.metrics["auc"], row.rela_impr, row.difference_to
     is_reference = row.name == comparison.reference
-    texts = [
-        row.name,
-        f"{auc.value:.4f} ({auc.low:.4f} … {auc.high:.4f})",
+    texts = [row.name, _figure(auc.value, auc.low, auc.high)]
+    if comparison.where_trained is not None:
+        texts += _losses(row, is_reference)
+    texts += [
         f"{row.metrics['gauc'].value:.4f}",
         f"{row.metrics['ndcg'].value:.4f}",
         f"{row.metrics['logloss'].value:.4f}",
@@ -47,21 +55,29 @@ def footnote(comparison: Comparison) -> str:
     return (
         f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
         f"{_seeds(comparison)}, 95 % intervals over users and seeds, paired. {comparison.protocol}. "
+        f"{_note_on_losses(comparison)}"
         f"NDCG@{comparison.ndcg_at} over requests. p-values corrected by Holm's method. "
         "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
     )
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print three tables that fit 80 columns: how good the models are, how they differ, and what else they are."""
+    """Print tables that fit 80 columns: how good models are, what they lose, how they differ, what else they are."""
     heads, rows = columns(comparison), [cells(row, comparison) for row in comparison.models]
     differing = [place for place, head in enumerate(heads) if head.startswith(_HOW_DIFFERENT)]
+    lost = [place for place, head in enumerate(heads) if head.startswith(_HOW_LOST)]
     good = [place for place, head in enumerate(heads) if head in _HOW_GOOD]
-    rest = [place for place in range(1, len(heads)) if place not in (*good, *differing)]
-    for places in (good, [0, *differing], [0, *rest]):
+    rest = [place for place in range(1, len(heads)) if place not in (*good, *differing, *lost)]
+    # Rows of run folders are called by one long word: folded, they stay apart where they begin alike.
+    overflow: Literal["ellipsis", "fold"] = "ellipsis" if any(" " in row.name for row in comparison.models) else "fold"
+    for places in (good, [0, *lost], [0, *differing], [0, *rest]):
+        if len(places) == 1:
+            continue
         table = Table(box=SIMPLE, show_edge=False)
         for place in places:
-            table.add_column(heads[place], justify="left" if place == 0 else "right", no_wrap=place > 0)
+            table.add_column(
+                heads[place], justify="left" if place == 0 else "right", no_wrap=place > 0, overflow=overflow
+            )
         for row in rows:
             # An interval stands below its value.
             table.add_row(*(row[place] if place == 0 else row[place].replace(" (", "\n(") for place in places))
@@ -132,6 +148,32 @@ def _seeds(comparison: Comparison) -> str:
 
 def _recovered(comparison: Comparison) -> bool:
     return any(row.recovery is not None for row in comparison.models)
+
+
+def _losses(row: Row, is_reference: bool) -> list[str]:
+    if row.auc_where_trained is None or row.loss is None:
+        return [_MISSING] * 3
+    auc, loss, over = row.auc_where_trained, row.loss, row.loss["over_reference"]
+    return [
+        _figure(auc["mean"], auc["low"], auc["high"]),
+        _bounds(loss["value"], loss["low"], loss["high"]),
+        _MISSING if is_reference else _bounds(over["value"], over["low"], over["high"]),
+    ]
+
+
+def _note_on_losses(comparison: Comparison) -> str:
+    where = comparison.where_trained
+    if where is None:
+        return ""
+    return (
+        f"Trained on {Path(where.dataset).name}, whose test split has {where.impressions:,} impressions of "
+        f"{where.users:,} users, {where.users_of_both:,} of them in both splits; loss: AUC there minus AUC here; "
+        f"loss over {comparison.reference}: its loss taken off. "
+    )
+
+
+def _figure(value: float, low: float, high: float) -> str:
+    return f"{value:.4f} ({low:.4f} … {high:.4f})"
 
 
 def _bounds(value: float, low: float, high: float, *, percent: bool = False) -> str:

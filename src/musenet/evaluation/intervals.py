@@ -263,7 +263,7 @@ def seed_and_user_interval(model: Resampled, metric: str = "auc", level: float =
     value, resampled = model.value(metric), model.seed_means(metric)
     if metric == "calibration_error":
         resampled = np.maximum(0.0, 2 * value - resampled)
-    return _interval(value, resampled, model.draws, level)
+    return percentile_interval(value, resampled, model.draws, level)
 
 
 def difference(first: Resampled, second: Resampled, metric: str = "auc", level: float = LEVEL) -> Difference:
@@ -274,7 +274,7 @@ def difference(first: Resampled, second: Resampled, metric: str = "auc", level: 
     """
     ours, theirs = _paired(first, second, metric)
     differences = ours - theirs
-    interval = _interval(first.value(metric) - second.value(metric), differences, first.draws, level)
+    interval = percentile_interval(first.value(metric) - second.value(metric), differences, first.draws, level)
     p = _p_value(differences) if first.draws.users > 1 else float("nan")
     return Difference(interval.value, interval.low, interval.high, p, float(np.nanstd(differences)))
 
@@ -311,7 +311,7 @@ def rela_impr_interval(model: Resampled, base: Resampled, metric: str = "auc", l
     ratios = np.array([rela_impr(float(a), float(b)) for a, b in zip(ours, theirs, strict=True)])
     if np.any(theirs <= 0.5):
         ratios = np.full(len(ratios), np.nan)
-    return _interval(rela_impr(model.value(metric), base.value(metric)), ratios, model.draws, level)
+    return percentile_interval(rela_impr(model.value(metric), base.value(metric)), ratios, model.draws, level)
 
 
 def _per_seed(samples: Sample | Sequence[Sample]) -> list[Sample]:
@@ -344,7 +344,8 @@ def _paired(first: Resampled, second: Resampled, metric: str) -> tuple[FloatArra
     return first.seed_means(metric), second.seed_means(metric, stream=0 if seeds_alike else 1)
 
 
-def _interval(value: float, resampled: FloatArray, draws: UserDraws, level: float) -> Interval:
+def percentile_interval(value: float, resampled: FloatArray, draws: UserDraws, level: float = LEVEL) -> Interval:
+    """A figure with the bounds that its values in the resamples give; nan for those if there is a single user."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it is a probability, like 0.95")
     defined = resampled[~np.isnan(resampled)]

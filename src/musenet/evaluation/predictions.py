@@ -108,7 +108,7 @@ def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int =
 
     Args:
         model: a trained model, on any device; its mode and progress are left as they were.
-        dataset: the dataset it was trained on.
+        dataset: the dataset it was trained on, or one with the same fields, codes and scales.
         split: which period.
         batch_size: candidates at once.
     """
@@ -163,8 +163,13 @@ def evenly_spaced(dataset: Dataset, split: Split, limit: int) -> Integers:
     return period.begin + np.arange(wanted, dtype=np.int64) * requests // wanted
 
 
-def predictions_of(run: RunFolder, split: Split) -> Predictions:
+def predictions_of(run: RunFolder, split: Split, *, keep: bool = True) -> Predictions:
     """The kept model's answers on a split: those saved in the run's folder if they are this model's, else scored anew.
+
+    Args:
+        run: a trained run.
+        split: of the run's own dataset.
+        keep: save what was scored anew in the run's folder.
 
     Raises:
         RunError: if the run holds no trained model.
@@ -175,10 +180,20 @@ def predictions_of(run: RunFolder, split: Split) -> Predictions:
     model_checksum = checksum(run.model_file)
     if all(_model_of(file) == model_checksum for file in files):
         return Predictions.from_parquet(*files)
-    model, dataset, experiment = load_model(run)
-    predictions = predict(model.to(scoring_device(experiment.training)), dataset, split)
-    predictions.to_parquet(*files, model_checksum)
+    predictions = predictions_on(run, run.dataset, split)
+    if keep:
+        predictions.to_parquet(*files, model_checksum)
     return predictions
+
+
+def predictions_on(run: RunFolder, dataset: Dataset, split: Split) -> Predictions:
+    """The kept model's answers on a split of any dataset that it can read; nothing is saved.
+
+    Raises:
+        RunError: if the run holds no trained model.
+    """
+    model, _, experiment = load_model(run)
+    return predict(model.to(scoring_device(experiment.training)), dataset, split)
 
 
 def scoring_device(options: TrainingOptions) -> torch.device:
