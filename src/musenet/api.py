@@ -324,7 +324,12 @@ def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
 
 
 def report(
-    run: AnyPath, out: AnyPath | None = None, *, comparison: AnyPath | None = None, listener: Listener = SILENT
+    run: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    comparison: AnyPath | None = None,
+    note: AnyPath | None = None,
+    listener: Listener = SILENT,
 ) -> Path:
     """Write the page that shows a run, and its figures one by one beside it; needs the extra `report`.
 
@@ -332,19 +337,19 @@ def report(
 
     Args:
         run: a trained run.
-        out: the page; `report.html` in the run's folder if None.
+        out: the page, `.html` or `.md`; `report.html` in the run's folder if None.
         comparison: the JSON of a comparison to judge the run by; the one that the run belongs to if None.
+        note: a file of Markdown that tells what was learned, to stand below the headline.
         listener: told whether the figures could be drawn.
 
     Raises:
-        RunError: if the folder holds no trained run.
+        RunError: if the folder holds no trained run, or the page ends otherwise.
     """
-    from musenet.report.page import write_pngs, write_report
+    from musenet.report.page import write_report
 
     page = Path(run) / "report.html" if out is None else Path(out)
-    write_report(RunFolder.open(Path(run)), page, None if comparison is None else Path(comparison))
-    listener.say(write_pngs(page))
-    return page
+    table, text = (None if file is None else Path(file) for file in (comparison, note))
+    return write_report(RunFolder.open(Path(run)), page, table, text, draw=True, listener=listener)
 
 
 def simulate_hotels(

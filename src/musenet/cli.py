@@ -274,12 +274,19 @@ def scenarios(
 
 
 @app.command()
-def report(run: Run, out: Out = None, as_json: Json = False) -> None:
-    """Write a page that shows a run or a comparison: `report.html` in its folder unless --out says otherwise."""
+def report(
+    run: Run,
+    out: Out = None,
+    note: Annotated[
+        Path | None, typer.Option("--note", help="Markdown that tells what was learned, to stand below the headline")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page that shows a run: `report.html` in its folder unless --out names another `.html` or `.md`."""
     from musenet import api
 
     with Reporter() as reporter:
-        written = api.report(run, out, listener=reporter)
+        written = api.report(run, out, note=note, listener=reporter)
     _finish(as_json, {"report": written}, f"wrote {written}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reading import Heard
 
 from musenet.config import validate_experiment
 from musenet.data.batches import schema_of
@@ -181,6 +182,11 @@ def _small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "IMPORTANCE_IMPRESSIONS", 400)
     monkeypatch.setattr(contents, "IMPORTANCE_REPEATS", 1)
     monkeypatch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
 
 
 @pytest.fixture

@@ -5,75 +5,20 @@ import json
 import math
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from reading import Heard, Page
 
 from musenet.errors import RunError
 from musenet.report.contents import gather
-from musenet.report.page import figures_folder, write_pngs, write_report
+from musenet.report.page import figures_folder, write_report
 from musenet.run_folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
 WriteComparison = Callable[..., Path]
-
-
-class Page(HTMLParser):
-    """What a test asks of a page: attributes that load or link, tables by caption, visible text, headings."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.tables: dict[str, list[list[dict[str, Any]]]] = {}
-        self.text = ""
-        self.headings: list[int] = []
-        self.tags: set[str] = set()
-        self.unnamed_plots = 0
-        self._silent = 0
-        self._rows: list[list[dict[str, Any]]] = []
-        self._caption: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        self.tags.add(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset", "action")]
-        self._silent += tag in ("script", "style")
-        if re.fullmatch(r"h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if attributes.get("class") == "plot" and not attributes.get("aria-label"):
-            self.unnamed_plots += 1
-        if tag == "table":
-            self._rows = []
-        if tag == "caption":
-            self._caption = ""
-        if tag == "tr":
-            self._rows.append([])
-        if tag in ("td", "th"):
-            value = attributes.get("data-value")
-            self._rows[-1].append({"text": "", "value": None if value is None else float(value)})
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in ("script", "style")
-        if tag == "caption" and self._caption is not None:
-            self.tables[self._caption] = self._rows
-            self._caption = None
-
-    def handle_data(self, data: str) -> None:
-        if self._silent:
-            return
-        self.text += data
-        if self._caption is not None:
-            self._caption += data
-        elif self._rows and self._rows[-1]:
-            self._rows[-1][-1]["text"] += data.strip()
-
-    def row(self, caption: str, head: str) -> list[dict[str, Any]]:
-        """The row whose first cell begins so, its cells by position."""
-        return next(row for row in self.tables[caption] if row and row[0]["text"].startswith(head))
 
 
 def page_of(run: RunFolder, comparison: Path | None = None) -> Page:
@@ -287,25 +232,54 @@ def test_an_unknown_number_is_an_empty_cell(make_run: MakeRun, write_comparison:
 
 
 def test_without_a_browser_the_numbers_alone_are_written_and_it_is_said(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_run: MakeRun, heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = make_run()
-    page = write_report(run, run.path / "report.html")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no Chromium or Chrome was found" in write_pngs(page)
+    page = write_report(run, run.path / "report.html", draw=True, listener=heard)
+    (said,) = heard.said
+    assert "no Chromium or Chrome was found" in said
     assert {file.suffix for file in figures_folder(page).iterdir()} == {".csv"}
 
 
 def test_a_browser_that_breaks_is_told_of_in_one_line(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_run: MakeRun, heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = make_run()
-    page = write_report(run, run.path / "report.html")
     broken = tmp_path / "chromium"
     broken.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    said = write_pngs(page)
+    write_report(run, run.path / "report.html", draw=True, listener=heard)
+    (said,) = heard.said
     assert "could not be drawn as PNG" in said
     assert "no display" in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["report.txt", "report", "report.md.html.pdf"])
+def test_a_page_of_another_ending_is_refused_before_anything_is_measured(
+    make_run: MakeRun, tmp_path: Path, name: str
+) -> None:
+    run = make_run("none")
+    run.evaluation_file("test").unlink()
+    with pytest.raises(RunError, match=r"ends in neither \.html nor \.md"):
+        write_report(run, tmp_path / name)
+    assert not run.evaluation_file("test").is_file()
+
+
+def test_a_note_stands_below_the_headline_as_it_was_written(make_run: MakeRun, tmp_path: Path) -> None:
+    run, note = make_run("none"), tmp_path / "note.md"
+    note.write_text("It paid <b>a lot</b> & *more*.\nBy a hair.\n\n\nNot <script>alert(2)</script>.\n")
+    page = Page(write_report(run, run.path / "report.html", None, note).read_text())
+    learned = page.text[page.text.index("What was learned") : page.text.index("The scenarios")]
+    assert "It paid <b>a lot</b> & *more*.\nBy a hair." in learned
+    assert "Not <script>alert(2)</script>." in learned
+    assert "b" not in page.tags
+    assert (run.path / "report.html").read_text().count("<script>alert") == 0
+    assert "What was learned" not in page_of(run).text
+
+
+def test_a_note_that_is_not_there_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"nowhere\.md cannot be read"):
+        write_report(make_run("none"), tmp_path / "report.html", None, tmp_path / "nowhere.md")

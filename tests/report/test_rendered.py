@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import Heard
 
-from musenet.report.browser import WIDTH, find_browser
-from musenet.report.page import figures_folder, write_pngs, write_report
+from musenet.report.browser import SCALE, WIDTH, find_browser
+from musenet.report.page import figures_folder, write_report
 from musenet.run_folder import RunFolder
 
 FLAGS = (
@@ -100,18 +101,22 @@ def test_figures_follow_the_dark_scheme(make_run: Callable[..., RunFolder], tmp_
     assert _brightness(dark["ink"]) > 200
 
 
-def test_each_figure_is_drawn_as_png(make_run: Callable[..., RunFolder], tmp_path: Path, chromium: str) -> None:
-    page = write_report(make_run("soft"), tmp_path / "report.html")
-    assert "as PNG and its numbers as CSV" in write_pngs(page)
+@pytest.mark.parametrize("ending", ["html", "md"])
+def test_each_figure_is_drawn_as_a_small_png(
+    make_run: Callable[..., RunFolder], heard: Heard, tmp_path: Path, chromium: str, ending: str
+) -> None:
+    page = write_report(make_run("soft"), tmp_path / f"report.{ending}", draw=True, listener=heard)
+    assert "as PNG and its numbers as CSV" in heard.said[0]
     folder = figures_folder(page)
     pictures = {file.stem: file.read_bytes() for file in folder.glob("*.png")}
     assert set(pictures) == {file.stem for file in folder.glob("*.csv")}
-    for content in pictures.values():
+    for name, content in pictures.items():
         assert content.startswith(b"\x89PNG")
         width, height = struct.unpack(">II", content[16:24])
-        assert width == 2 * WIDTH
-        assert height >= 500
-        assert len(content) > 5000, "an empty canvas is smaller"
+        assert width == SCALE * WIDTH
+        assert height >= 350
+        assert 5000 < len(content) < 60_000, "an empty canvas is smaller, and a repository wants small ones"
+        assert ending == "html" or f"(report-figures/{name}.png)" in page.read_text(encoding="utf-8")
 
 
 def test_paper_holds_every_figure_whole_and_the_screen_gets_its_own_back(

@@ -19,22 +19,38 @@ WriteComparison = Callable[..., Path]
 
 
 @pytest.mark.parametrize(
-    ("gap", "outcome", "words"),
+    ("gap", "outcome", "pairs", "words"),
     [
-        (-0.01, "gain", "+0.0100 AUC, 95\u00a0% interval +0.0080 to +0.0120; the whole interval lies above zero"),
-        (-0.001, "no gain", "interval −0.0010 to +0.0030; the interval holds zero, so no gain can be claimed"),
-        (0.001, "no gain", "−0.0010 AUC, 95\u00a0% interval −0.0030 to +0.0010; the interval holds zero"),
-        (0.01, "loss", "interval −0.0120 to −0.0080; the whole interval lies below zero"),
+        (
+            -0.01,
+            "gain",
+            "10 more",
+            "+0.0100 AUC, 95\u00a0% interval +0.0080 to +0.0120; the whole interval lies above zero",
+        ),
+        (
+            -0.001,
+            "no gain",
+            "1.0 more",
+            "interval −0.0010 to +0.0030; the interval holds zero, so no gain can be claimed",
+        ),
+        (0.001, "no gain", "1.0 fewer", "−0.0010 AUC, 95\u00a0% interval −0.0030 to +0.0010; the interval holds zero"),
+        (0.01, "loss", "10 fewer", "interval −0.0120 to −0.0080; the whole interval lies below zero"),
     ],
 )
 def test_verdict_says_what_the_interval_says(
-    make_run: MakeRun, write_comparison: WriteComparison, gap: float, outcome: str, words: str
+    make_run: MakeRun, write_comparison: WriteComparison, gap: float, outcome: str, pairs: str, words: str
 ) -> None:
     comparison = read_comparison(write_comparison({"BaseModel": -0.03, "one scenario, wide": gap}))
     verdict = judge(comparison, make_run())
     assert verdict.outcome == outcome
     assert "“MUSENET soft” against the best control, “one scenario, wide”" in sentences.verdict_sentence(verdict)
     assert words in sentences.verdict_sentence(verdict)
+    chance = ", which may be chance" if outcome == "no gain" else ""
+    said = sentences.verdict_in_pairs(verdict)
+    assert said is not None
+    assert said.endswith(
+        f"puts about {pairs} in the right order than the best one without, “one scenario, wide”{chance}."
+    )
 
 
 def test_rows_that_learn_scenarios_or_know_the_truth_are_no_rivals(
@@ -54,6 +70,7 @@ def test_a_gain_counts_only_against_every_control(make_run: MakeRun, write_compa
     assert verdict.also_level_with == "uniform"
     assert verdict.outcome == "no gain"
     assert "a gain counts only against every control" in sentences.verdict_sentence(verdict)
+    assert "but not surely more than “uniform”" in (sentences.verdict_in_pairs(verdict) or "")
 
 
 def test_without_a_paired_interval_nothing_is_claimed(make_run: MakeRun, write_comparison: WriteComparison) -> None:
@@ -62,6 +79,7 @@ def test_without_a_paired_interval_nothing_is_claimed(make_run: MakeRun, write_c
     verdict = judge(read_comparison(file), make_run())
     assert verdict.outcome == "unknown"
     assert "nothing can be claimed" in sentences.verdict_sentence(verdict)
+    assert sentences.verdict_in_pairs(verdict) is None
 
 
 def test_the_run_itself_is_the_subject(make_run: MakeRun, write_comparison: WriteComparison) -> None:

@@ -21,8 +21,8 @@ def map_caption(drawn: RequestMap) -> str:
     """How the map was made, and which scenarios it shows by requests that are not confident."""
     whole = (
         f"{number(len(drawn.requests))} requests of the test period, drawn by chance among those whose likeliest "
-        f"scenario has more than {percent(CONFIDENT)}; hover over one to see what it was. Near ones are alike to the "
-        "model; distances between far groups mean little (t-SNE of the metric space)."
+        f"scenario has more than {percent(CONFIDENT)}. Near ones are alike to the model; distances between far groups "
+        "mean little (t-SNE of the metric space)."
     )
     if drawn.prototypes:
         whole += " Large open marks are the prototypes."

@@ -1,48 +1,68 @@
-"""The report: one HTML page that needs nothing but itself, made from a run folder."""
+"""The report of a run: an HTML page or a Markdown page, by its ending, and the figures one by one beside it."""
 
 import csv
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musenet.errors import RunError
-from musenet.evaluation.intervals import Interval
 from musenet.files import replacing, write_text
+from musenet.progress import SILENT, Listener
 from musenet.report.browser import draw_figures, find_browser
-from musenet.report.contents import Contents, gather
+from musenet.report.contents import gather
+from musenet.report.document import Document, read_note
 from musenet.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from musenet.report.pictures import Picture
 
-TEMPLATES = Path(__file__).parent / "templates"
+ENDINGS = (".html", ".md")
 
 
-def write_report(run: RunFolder, out: Path, comparison: Path | None = None) -> Path:
+def write_report(
+    run: RunFolder,
+    out: Path,
+    comparison: Path | None = None,
+    note: Path | None = None,
+    *,
+    draw: bool = False,
+    listener: Listener = SILENT,
+) -> Path:
     """Write the page that shows a run, and beside it the numbers behind each figure: `<page>-figures/<figure>.csv`.
 
     Args:
         run: a trained run; its test split must not be empty.
-        out: the HTML file, replaced whole.
+        out: the page, replaced whole: HTML if it ends in `.html`, Markdown if in `.md`.
         comparison: the JSON that `musenet compare` wrote; if None, the `comparison.json` two folders above the run
             (where `compare` puts it) is taken if it names this run.
+        note: Markdown that tells what was learned, to stand below the headline.
+        draw: draw each figure as `<page>-figures/<figure>.png` as well, if there is a browser that can. A Markdown page
+            shows the figures that were drawn and links the numbers of the others.
+        listener: told what came of drawing.
 
     Returns:
         The file written.
 
     Raises:
-        RunError: if the run or the comparison is missing or damaged, or the extra `report` is not installed.
+        RunError: if the run, the comparison or the note is missing or damaged, the page ends otherwise, or the extra
+            `report` is not installed.
     """
+    if out.suffix not in ENDINGS:
+        raise RunError(f"{out} ends in neither .html nor .md: name the report after what it shall be")
     _check_installed()
+    from musenet.report.html_page import render_html
+    from musenet.report.markdown_page import render_markdown
     from musenet.report.pictures import pictures_of
 
+    text = "" if note is None else read_note(note)
     contents = gather(run, comparison)
-    pictures = list(pictures_of(contents))
-    write_text(out, render(contents, pictures))
-    for picture in pictures:
-        write_text(figures_folder(out) / f"{picture.name}.csv", _csv(picture))
+    document = Document(contents, list(pictures_of(contents)), text)
+    folder, html = figures_folder(out), render_html(document)
+    for picture in document.pictures:
+        write_text(folder / f"{picture.name}.csv", _csv(picture))
+    drawn = _write_pngs(document, html, folder, listener) if draw else []
+    write_text(out, html if out.suffix == ".html" else render_markdown(document, folder.name, drawn))
     return out
 
 
@@ -51,78 +71,27 @@ def figures_folder(page: Path) -> Path:
     return page.with_name(f"{page.stem}-figures")
 
 
-def write_pngs(page: Path) -> str:
-    """Draw each figure of a page as `<page>-figures/<figure>.png`, if there is a browser that can; what came of it."""
-    folder = figures_folder(page)
+def _write_pngs(document: Document, html: str, folder: Path, listener: Listener) -> list[str]:
+    """The names of the figures that were drawn; it is told which were not, and why."""
+    numbers = f"{folder} holds the figures' numbers as CSV"
     browser = find_browser()
     if browser is None:
-        return (
-            f"{folder} holds the figures' numbers as CSV; no Chromium or Chrome was found to draw them as PNG as well"
-        )
+        listener.say(f"{numbers}; no Chromium or Chrome was found to draw them as PNG as well")
+        return []
     try:
-        drawn = draw_figures(page, browser)
+        drawn = draw_figures(html, browser)
     except OSError as error:
-        return f"{folder} holds the figures' numbers as CSV; they could not be drawn as PNG ({error})"
+        listener.say(f"{numbers}; they could not be drawn as PNG ({error})")
+        return []
     for name, png in drawn.items():
         with replacing(folder / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    return f"{folder} holds each figure as PNG and its numbers as CSV"
-
-
-def render(contents: Contents, pictures: "Sequence[Picture]") -> str:
-    """The page as HTML; touches no files but its templates."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    from musenet.report import captions, formats, sentences
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        contents=contents,
-        words=sentences,
-        formats=formats,
-        captions=captions,
-        tables=_tables(contents),
-        pictures={picture.name: picture for picture in pictures},
-        figures=_script_json(pictures),
-        plotly=get_plotlyjs(),
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
-        mark=_mark,
-        metric=lambda name: _metric(contents, name),
-    )
-
-
-def _tables(contents: Contents) -> dict[str, Any]:
-    from musenet.report import tables
-
-    found = {"periods": tables.periods_table(contents.log), "metrics": tables.metrics_table(contents)}
-    if contents.comparison is not None:
-        found["comparison"] = tables.comparison_table(contents.comparison, contents.verdict.subject)
-    if contents.scenarios is not None:
-        found["scenarios"] = tables.scenario_table(contents.scenarios)
-        if contents.scenarios.differences:
-            found["differences"] = tables.differences_table(contents.scenarios)
-    return found
-
-
-def _script_json(pictures: "Sequence[Picture]") -> str:
-    """The figures as JSON that can stand inside a script element: no `<` to end it early."""
-    parts = [f'"{picture.name}":{picture.figure.to_json()}' for picture in pictures]
-    escapes: dict[str, str | int | None] = {
-        "<": "\\u003c",
-        ">": "\\u003e",
-        "&": "\\u0026",
-        "\u2028": "\\u2028",
-        "\u2029": "\\u2029",
-    }
-    return ("{" + ",".join(parts) + "}").translate(str.maketrans(escapes))
+    missing = [picture.name for picture in document.pictures if picture.name not in drawn]
+    if missing:
+        listener.say(f"{numbers} and as PNG, but for {', '.join(missing)}, which {browser} did not draw")
+    else:
+        listener.say(f"{folder} holds each figure as PNG and its numbers as CSV")
+    return list(drawn)
 
 
 def _csv(picture: "Picture") -> str:
@@ -138,18 +107,6 @@ def _csv(picture: "Picture") -> str:
 
 def _is_nan(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _metric(contents: Contents, name: str) -> Interval:
-    found = contents.evaluation[name]
-    bounds = (found.get(key) for key in ("value", "low", "high"))
-    return Interval(*(float("nan") if bound is None else float(bound) for bound in bounds))
-
-
-def _mark(scenario: int) -> str:
-    from musenet.report.figures.drawing import mark_of
-
-    return mark_of(scenario)[0]
 
 
 def _check_installed() -> None:

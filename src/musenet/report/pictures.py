@@ -40,6 +40,8 @@ class Picture:
     figure: "Figure"
     rows: data.Rows
     """The numbers behind it."""
+    on_hover: str = ""
+    """What only the figure on the screen can tell."""
 
 
 def pictures_of(contents: Contents) -> Iterator[Picture]:
@@ -102,6 +104,7 @@ def _trait_pictures(scenarios: ScenarioFacts) -> Iterator[Picture]:
             captions.map_caption(scenarios.request_map),
             figure_map(scenarios.request_map, len(scenarios.portraits)),
             data.map_rows(scenarios.request_map),
+            "Hover over one to see what it was.",
         )
 
 
@@ -109,10 +112,10 @@ def _repeat_pictures(scenarios: ScenarioFacts) -> Iterator[Picture]:
     if any(portrait.repeat_probability is not None for portrait in scenarios.portraits):
         yield Picture(
             "repeat-intention",
-            "What they come back for",
+            "How often they go back",
             "Dots per scenario: the model's repeat intention, and the observed share of repeats among clicks.",
-            "The model's repeat intention is not identified by itself; trust it where the observed share has the same "
-            f"order. {BARS}",
+            "The model can shift its own p_r without changing a prediction; trust it where what people did has the "
+            f"same order. {BARS}",
             figure_repeat_intention(scenarios.portraits),
             data.portrait_rows(
                 scenarios.portraits, "repeat_intention", "repeat_probability", "repeat_share_of_positives"

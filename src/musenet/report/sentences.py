@@ -23,6 +23,28 @@ CLEAR_TRAITS = 2
 CLEAR_SIZE = 0.15
 """Standard deviations: less is not worth a clause."""
 
+SECTIONS = {
+    "learned": "What was learned",
+    "scenarios": "The scenarios",
+    "evidence": "The evidence",
+    "predictions": "How good the predictions are",
+    "making": "How it was made",
+}
+MIND = "Mind:"
+LAST_VALIDATION = "At the last validation:"
+HARD = "Each request belongs wholly to one scenario (hard assignment)."
+NO_SCENARIOS = "This model has no scenarios, or a single one: there is nothing to tell apart."
+PORTRAITS_NOTE = (
+    "sd: standard deviations among all requests (or all clicks). Scenarios bear the numbers that musenet scenarios "
+    "writes."
+)
+NUMBERS = "The numbers behind it (CSV)."
+NOT_DRAWN = (
+    "The figures are left out, as drawing them takes Chromium or Chrome; each is told in words and links the numbers "
+    "behind it."
+)
+AUC_NOTE = "AUC is the share of such pairs that are in the right order."
+
 _GIVEN = {
     "uniform": "every request is given to all scenarios alike (a control: an ensemble)",
     "permuted": "requests are given one another's scenarios when scored (a control)",
@@ -59,6 +81,11 @@ def log_sentence(contents: Contents) -> str:
     )
 
 
+def model_sentence(contents: Contents) -> str:
+    """Which model the page is about."""
+    return f"The model shown is {contents.model}, seed {contents.seed}."
+
+
 def verdict_title(verdict: Verdict) -> str:
     """The headline's few words."""
     return {
@@ -67,6 +94,22 @@ def verdict_title(verdict: Verdict) -> str:
         "loss": "Scenarios lost",
         "unknown": "Whether scenarios paid is not known",
     }[verdict.outcome]
+
+
+def verdict_in_pairs(verdict: Verdict) -> str | None:
+    """The headline's difference for people who know no AUC; None where nothing is known."""
+    subject, rival, difference = verdict.subject, verdict.rival, verdict.difference
+    if subject is None or rival is None or difference is None or verdict.outcome == "unknown":
+        return None
+    pairs = abs(1000 * difference.value)
+    count = f"{number(pairs, 0 if pairs >= 9.95 else 1)} {'more' if difference.value >= 0 else 'fewer'}"
+    ending = ", which may be chance" if verdict.outcome == "no gain" else ""
+    if verdict.also_level_with is not None:
+        ending = f", but not surely more than “{verdict.also_level_with}”"
+    return (
+        f"Of 1,000 pairs of a clicked and an unclicked item, the model with learned scenarios, “{subject.name}”, puts "
+        f"about {count} in the right order than the best one without, “{rival.name}”{ending}."
+    )
 
 
 def verdict_sentence(verdict: Verdict) -> str:

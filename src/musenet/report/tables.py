@@ -48,6 +48,18 @@ class Table:
     strong: tuple[int, ...] = ()
 
 
+def facts(log: LogFacts) -> list[tuple[str, str]]:
+    """Names and numbers of the whole log."""
+    whole = log.whole
+    return [
+        ("Impressions", number(whole.impressions)),
+        ("Requests", number(whole.requests)),
+        ("Users", number(whole.users)),
+        ("Click rate", percent(whole.click_rate, 2)),
+        ("Repeats among clicks", percent(whole.repeat_share)),
+    ]
+
+
 def periods_table(log: LogFacts) -> Table:
     """The splits, a row each."""
     return Table(
@@ -78,7 +90,7 @@ def comparison_table(comparison: ComparisonFacts, subject: ModelRow | None) -> T
             "Samples/s",
         ],
         rows=[_model_row(row, comparison.base) for row in rows],
-        note=f"Means of {comparison.seeds} seed{'s' if comparison.seeds != 1 else ''}; small print: 95{SPACE}% "
+        note=f"Means of {comparison.seeds} seed{'s' if comparison.seeds != 1 else ''}; below them 95{SPACE}% "
         "intervals, bootstrap over users and seeds, paired for differences. GAUC ranks within a request. RelaImpr is "
         "the gain in AUC above chance. Parameters count the embedding table.",
         strong=tuple(place for place, row in enumerate(rows) if subject is not None and row.name == subject.name),

@@ -34,6 +34,8 @@ GRID = "rgba(128,128,128,0.22)"
 LINE = "rgba(128,128,128,0.75)"
 LABEL_LENGTH = 44
 ROW = 50
+TEXT = 12.5
+"""Of labels and titles; report.js knows it as well."""
 ONE_DOT = -0.08
 """Where in its row a single dot stands, below the label."""
 
@@ -113,13 +115,17 @@ def error_bars(intervals: Sequence[Interval], colour: str) -> dict[str, Any]:
 
 
 def label_rows(figure: go.Figure, labels: Sequence[str]) -> None:
-    """Label row i, at height i, above its dots; a fine line sets it apart from the row above."""
+    """Label row i, at height i, above its dots; a fine line sets it apart from the row above.
+
+    The figure is marked as one of rows: on paper it keeps more of its height than others.
+    """
     for place, label in enumerate(labels):
         figure.add_annotation(
             text=plain_text(label), x=0, xref="paper", xanchor="left", y=place + 0.36, yanchor="middle", showarrow=False
         )
         figure.add_hline(y=place + 0.56, line={"color": GRID, "width": 1})
     figure.update_yaxes(range=[-0.5, len(labels) - 0.42], showticklabels=False, showgrid=False)
+    figure.update_layout(meta="rows")
 
 
 def panel_title(figure: go.Figure, row: int, title: str) -> None:
@@ -155,10 +161,10 @@ def finished(figure: go.Figure, height: int, *, legend: bool = False) -> go.Figu
         bargap=0.25,
     )
     axis = {"gridcolor": GRID, "zeroline": False, "fixedrange": True, "automargin": True, "linecolor": GRID}
-    axis |= {"title_font_size": 13, "title_standoff": 8}
+    axis |= {"title_font_size": TEXT, "title_standoff": 8, "exponentformat": "none"}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
-    figure.update_annotations(font={"size": 12.5})
+    figure.update_annotations(font={"size": TEXT})
     return figure
 
 

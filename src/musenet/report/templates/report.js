@@ -10,13 +10,19 @@
     }
   }
   // A page of A4 or Letter between its margins is about 670 pixels wide; plotly sizes its drawings in pixels. Lower than
-  // on the screen, two figures fit on a page.
+  // on the screen, two figures fit on a page. Rows with labels need their height, as the labels stand inside.
+  const texts = (plot) => [
+    ...Object.keys(plot.layout).filter((key) => /^[xy]axis/.test(key)).map((key) => key + ".title.font.size"),
+    ...(plot.layout.annotations || []).map((_, place) => "annotations[" + place + "].font.size"),
+  ];
+  const sized = (plot, size) => Object.fromEntries(["font.size", ...texts(plot)].map((key) => [key, size]));
   const onPaper = (plot) => {
-    const [height, narrow] = [plot.layout.height, plot.closest(".pair:not(.wide)")];
-    return { width: narrow ? 322 : 670, height: Math.round((height > 400 ? 0.72 : 0.85) * height), "font.size": 10.5 };
+    const height = plot.layout.height, narrow = plot.closest(".pair:not(.wide)");
+    const factor = height <= 400 ? 0.85 : plot.layout.meta === "rows" ? 0.72 : 0.6;
+    return { ...sized(plot, 10), width: narrow ? 322 : 670, height: Math.round(factor * height) };
   };
   const onScreen = plots.map((plot) => ({
-    width: null, autosize: true, height: plot.layout.height, "font.size": plot.layout.font.size,
+    ...sized(plot, 12.5), width: null, autosize: true, height: plot.layout.height, "font.size": plot.layout.font.size,
   }));
   const draw = (plot, size) => {
     plot.style.minHeight = size.height + "px";
