@@ -1,0 +1,131 @@
+"""When do learned scenarios pay? MUSENET against one scenario of the same size, by size of the log and strength.
+
+    python benchmarks/scenarios_pay.py --jobs 2
+
+Simulates hotel logs, trains both models on each, and writes `docs/scenarios-pay.csv` and, where a browser can draw it,
+`docs/scenarios-pay.png`. The smaller a log, the more often it is gone through, so that no model is left half trained.
+Finished runs are reused.
+"""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
+
+import musenet
+from musenet.evaluation.compare import Comparison
+from musenet.progress import SILENT
+from musenet.report.browser import draw_figures, find_browser
+from musenet.report.figures.drawing import finished, mark_of
+
+EPOCHS_AND_SEEDS = {200_000: (10, 3), 600_000: (6, 3), 2_000_000: (4, 2), 6_000_000: (2, 1), 20_000_000: (1, 1)}
+"""By impressions: how often the log is gone through, and how many trainings there are."""
+STRENGTHS = (0.25, 0.5, 1.0)
+SOFT, SINGLE = "musenet soft", "one scenario (parameters of four)"
+CONFIG = Path(__file__).parent.parent / "configs" / "hotels.yaml"
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="where logs, datasets and runs go")] = Path("runs/scenarios-pay"),
+    most: Annotated[int, typer.Option(help="leave out larger logs")] = 6_000_000,
+    jobs: Annotated[int, typer.Option(help="trainings at once")] = 1,
+    docs: Annotated[Path, typer.Option(help="where the figure and its numbers go")] = DOCS,
+) -> None:
+    """Measure every combination, then write the numbers and draw the figure."""
+    rows = []
+    for impressions, (epochs, seeds) in EPOCHS_AND_SEEDS.items():
+        for strength in STRENGTHS if impressions <= most else ():
+            rows.append(measure(work, impressions, strength, epochs, seeds, jobs))
+            typer.echo(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+    with (docs / "scenarios-pay.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    browser = find_browser()
+    if browser is None:
+        typer.echo("no Chromium or Chrome here: the figure is not drawn")
+        return
+    (docs / "scenarios-pay.png").write_bytes(draw_figures(page_of(figure_of(rows)), browser)["scenarios-pay"])
+
+
+def measure(work: Path, impressions: int, strength: float, epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
+    """Simulate one log and compare the two models on its test period."""
+    name = f"hotels-{impressions}-{strength}"
+    log, dataset = work / "logs" / name, work / "datasets" / name
+    if not (dataset / "manifest.json").is_file():
+        shutil.rmtree(log, ignore_errors=True)
+        musenet.simulate_hotels(log, impressions=impressions, strength=strength, seed=1)
+    files = {"impressions": "impressions", "events": "clicks", "users": "users", "items": "hotels"}
+    changes = [f"data.{part}.path={(log / file).resolve()}.parquet" for part, file in files.items()]
+    changes += [f"name={name}", f"training.epochs={epochs}", "compare.tuning=null", "compare.top=null"]
+    experiment = musenet.load(CONFIG, overrides=[*changes, f"compare.base={SINGLE}"])
+    comparison = musenet.compare(
+        experiment,
+        work / "runs" / name,
+        models=[SOFT, SINGLE],
+        seeds=seeds,
+        jobs=jobs,
+        dataset=dataset,
+        listener=SILENT,
+    )
+    return row_of(comparison, impressions, strength, epochs)
+
+
+def row_of(comparison: Comparison, impressions: int, strength: float, epochs: int) -> dict[str, Any]:
+    """What one log says: AUC of both, RelaImpr with its interval, ARI."""
+    soft, single = ({row.name: row for row in comparison.models}[name] for name in (SOFT, SINGLE))
+    gain = soft.rela_impr
+    return {
+        "impressions": impressions,
+        "strength": strength,
+        "epochs": epochs,
+        "seeds": len(comparison.seeds),
+        "auc_soft": round(soft.metrics["auc"].value, 5),
+        "auc_single": round(single.metrics["auc"].value, 5),
+        "rela_impr": round(gain.value, 5),
+        "low": round(gain.low, 5),
+        "high": round(gain.high, 5),
+        "ari": None if soft.recovery is None else round(soft.recovery["ari"], 3),
+    }
+
+
+def figure_of(rows: list[dict[str, Any]]) -> go.Figure:
+    """RelaImpr by impressions, a line per strength."""
+    figure = go.Figure()
+    for place, strength in enumerate(STRENGTHS):
+        line = [row for row in rows if row["strength"] == strength]
+        values = [row["rela_impr"] for row in line]
+        colour, symbol = mark_of(place)
+        figure.add_scatter(
+            x=[row["impressions"] * (0.94 + 0.06 * place) for row in line],
+            y=values,
+            error_y={
+                "array": [row["high"] - value for row, value in zip(line, values, strict=True)],
+                "arrayminus": [value - row["low"] for row, value in zip(line, values, strict=True)],
+                "color": colour,
+            },
+            mode="lines+markers",
+            name=f"strength {strength}",
+            line={"color": colour},
+            marker={"color": colour, "symbol": symbol, "size": 9},
+        )
+    finished(figure, height=420, legend=True)
+    figure.update_xaxes(type="log", title_text="impressions of the log", tickvals=list(EPOCHS_AND_SEEDS))
+    figure.update_yaxes(tickformat="+.0%", title_text="RelaImpr over one scenario of the same size", zeroline=True)
+    return figure
+
+
+def page_of(figure: go.Figure) -> str:
+    """The least page that figures are drawn from."""
+    figures = f'{{"scenarios-pay": {figure.to_json()}}}'
+    script = f'<script id="figures" type="application/json">{figures}</script>'
+    return f"<!doctype html><html><head><script>{get_plotlyjs()}</script></head><body>{script}</body></html>"
+
+
+if __name__ == "__main__":
+    typer.run(main)
