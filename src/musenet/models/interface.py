@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from musenet.data.batches import Batch
-from musenet.models.embedding import EmbeddingTable, HistoryEncoder
+from musenet.data.batches import Batch, Schema
+from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs
 from musenet.options import Options
 
 
@@ -30,6 +30,17 @@ class PoolingOptions(ModelOptions):
 
     history_encoder: HistoryEncoder = Field(
         "mean", description="how events are pooled; `attention`: also for every candidate anew, as DIN does"
+    )
+
+
+def pooling_inputs(options: PoolingOptions, schema: Schema) -> Inputs:
+    """Both sides of a batch as such a model sees them."""
+    return Inputs(
+        schema,
+        options.embedding,
+        ids=list(options.ids),
+        repeat_features=options.repeat_features,
+        history=options.history_encoder,
     )
 
 

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from musenet.data.batches import Batch, Schema
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
 
 
@@ -23,13 +23,7 @@ class BaseModel(ClickModel):
     def __init__(self, options: BaseModelOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
 
     def forward(self, batch: Batch) -> Prediction:

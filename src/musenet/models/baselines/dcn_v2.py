@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import ParallelMLP, weighted_cross_entropy
 
 
@@ -43,13 +43,7 @@ class DcnV2(ClickModel):
     def __init__(self, options: DcnV2Options, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         size = self.inputs.request_size + self.inputs.candidate_size
         self.crosses = nn.ModuleList(CrossLayer(size, options.low_rank) for _ in range(options.cross_layers))
         self.mlp = ParallelMLP(1, size, options.hidden)

@@ -6,8 +6,8 @@ from pydantic import Field
 from torch import nn
 
 from musenet.data.batches import Batch, Schema
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
 
 
@@ -32,13 +32,7 @@ class Ncf(ClickModel):
     def __init__(self, options: NcfOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         request, candidate = self.inputs.request_size, self.inputs.candidate_size
         self.user_factors = nn.Linear(request, options.factors)
         self.item_factors = nn.Linear(candidate, options.factors)

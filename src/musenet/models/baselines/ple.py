@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, own
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import ParallelMLP, TwoSidedLinear, weighted_cross_entropy
 
 
@@ -42,13 +42,7 @@ class Ple(ClickModel):
     def __init__(self, options: PleOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         self.scenario = PredefinedScenario(schema, "ple")
         scenarios, mine, shared = self.scenario.scenarios, options.own_experts, options.shared_experts
         self.counts = (scenarios, mine, shared)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, own
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear, weighted_cross_entropy
 
 
@@ -43,13 +43,7 @@ class RevMan(ClickModel):
     def __init__(self, options: RevManOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         self.scenario = PredefinedScenario(schema, "revman")
         scenarios, size = self.scenario.scenarios, options.hidden[-1]
         self.first = TwoSidedLinear(self.inputs.request_size, self.inputs.candidate_size, scenarios * options.hidden[0])

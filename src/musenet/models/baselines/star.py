@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from musenet.data.batches import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, ScenarioBlocks
 from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP, weighted_cross_entropy
 
 
@@ -37,13 +37,7 @@ class Star(ClickModel):
     def __init__(self, options: StarOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         self.scenario = PredefinedScenario(schema, "star")
         scenarios = self.scenario.scenarios
         request, candidate = self.inputs.request_size, self.inputs.candidate_size

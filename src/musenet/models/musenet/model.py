@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
 from musenet.errors import ConfigError
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, Health, ParameterGroup, PoolingOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import (
+    ClickModel,
+    Health,
+    ParameterGroup,
+    PoolingOptions,
+    Prediction,
+    Term,
+    pooling_inputs,
+)
 from musenet.models.layers import weighted_cross_entropy
 from musenet.models.musenet import objective
 from musenet.models.musenet.health import ScenarioHealth
@@ -86,13 +94,7 @@ class Musenet(ClickModel):
         self.options = options
         self.scenarios = _scenario_count(options, schema)
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=list(options.ids),
-            repeat_features=options.repeat_features,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         self.learns_scenarios = self.scenarios > 1 and options.assignment not in ("uniform", "predefined", "true")
         if self.learns_scenarios:
             self.build_scenario_learner(schema)
