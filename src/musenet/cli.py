@@ -155,7 +155,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
 ) -> None:
     """Put models side by side, over seeds, paired: one table on the terminal, as Markdown and as JSON."""
     from musenet import api
-    from musenet.evaluation.comparison_table import show
+    from musenet.evaluation.comparison_table import show, show_parts
 
     with Reporter() as reporter:
         if all(path.is_dir() for path in paths):
@@ -176,7 +176,12 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
         else:
             missing = next(path for path in paths if not path.is_dir())
             raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
-    _finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
+
+    def show_all(console: Console) -> None:
+        show(comparison, console)
+        show_parts(comparison, console)
+
+    _finish(as_json, comparison.to_json(), show_all)
 
 
 @app.command()

@@ -86,13 +86,18 @@ def show(comparison: Comparison, console: Console) -> None:
     if comparison.verdict is not None:
         console.print(comparison.verdict.sentence(), markup=False)
     console.print(footnote(comparison), markup=False)
-    if comparison.slices is not None:
-        table = Table(box=SIMPLE, show_edge=False)
-        for head in _slice_heads(comparison):
-            table.add_column(head)
-        for line in _slice_lines(comparison):
-            table.add_row(*line)
-        console.print(table)
+
+
+def show_parts(comparison: Comparison, console: Console) -> None:
+    """Print how the reference does against its rivals within parts of the split, if that was measured."""
+    if comparison.slices is None:
+        return
+    table = Table(box=SIMPLE, show_edge=False)
+    for head in _slice_heads(comparison):
+        table.add_column(head)
+    for line in _slice_lines(comparison):
+        table.add_row(*line)
+    console.print(table)
 
 
 def to_markdown(comparison: Comparison) -> str:
