@@ -1,5 +1,6 @@
 """Parts of a split, against plain loops over its impressions."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from musenet import metrics
 from musenet.config import Experiment
 from musenet.data.dataset import Dataset
 from musenet.evaluation import slices
 from musenet.evaluation.compare import compare_runs
-from musenet.evaluation.comparison_table import to_markdown
+from musenet.evaluation.comparison_table import show_parts, to_markdown
 from musenet.evaluation.predictions import predictions_of
 from musenet.evaluation.slices import parts_of, slices_of
 from musenet.run_folder import RunFolder
@@ -108,3 +110,9 @@ def test_a_comparison_holds_its_parts_if_asked(
     table = to_markdown(comparison).split("\n\n")[-1]
     assert "| candidate: repeat |" in table
     assert "AUC over base" in table
+    printed = io.StringIO()
+    show_parts(without, Console(file=printed, width=80))
+    assert printed.getvalue() == ""
+    show_parts(comparison, Console(file=printed, width=200))
+    for part in content["slices"]:
+        assert f"{part['slice']}: {part['value']}" in printed.getvalue()
