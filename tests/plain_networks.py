@@ -11,21 +11,40 @@ from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedMLP
 from musenet.models.musenet.intentions import IntentionModules
 
 
-def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[nn.Sequential]:
+class WithProducts(nn.Module):
+    """A network of [request, candidate], and the products of both sides one by one."""
+
+    def __init__(self, network: nn.Module, of_request: Tensor, of_candidate: Tensor) -> None:
+        super().__init__()
+        self.network, self.of_request, self.of_candidate = network, of_request.detach(), of_candidate.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        request, candidate = x.split([self.of_request.shape[1], self.of_candidate.shape[1]], dim=-1)
+        answer: Tensor = self.network(x)
+        for left, right in zip(self.of_request, self.of_candidate, strict=True):
+            answer = answer + ((request * left).sum(-1) * (candidate * right).sum(-1))[..., None]
+        return answer
+
+
+def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[nn.Module]:
     """The K networks as plain ones with the same weights; over [request, candidate] if the layer has two sides."""
     mlp = layer.mlp if isinstance(layer, TwoSidedMLP) else layer
     weight = mlp.first.weight
     if isinstance(layer, TwoSidedMLP):
-        weight = torch.cat([layer.from_request.weight, weight], dim=1)
+        weight = torch.cat([layer.from_request.weight[: len(weight)], weight], dim=1)
     width = len(weight) // mlp.networks
-    networks = []
+    networks: list[nn.Module] = []
     for k in range(mlp.networks):
         own = slice(k * width, (k + 1) * width)
         steps: list[nn.Module] = [_linear(weight[own], mlp.first.bias[own])]
         for deeper in mlp.rest:
             assert isinstance(deeper, ParallelLinear)
             steps += [nn.ReLU(), _linear(deeper.weight[k].T, deeper.bias[k, 0])]
-        networks.append(nn.Sequential(*steps))
+        network: nn.Module = nn.Sequential(*steps)
+        if isinstance(layer, TwoSidedMLP) and layer.crossed is not None:
+            of_k = slice(k * layer.crosses, (k + 1) * layer.crosses)
+            network = WithProducts(network, layer.from_request.weight[len(weight) :][of_k], layer.crossed.weight[of_k])
+        networks.append(network)
     return networks
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention, combine
+from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention, SharedScore, combine
 from plain_networks import networks_of, plain_intention
 from planted import hand_made_batch
 
@@ -50,10 +50,14 @@ def test_the_forms_read_eq_5_and_9_as_the_design_says():
     assert by_hand(mode, score, "log") == pytest.approx(math.log(p) + score)
 
 
+def shared_score(crosses: int | None) -> SharedScore | None:
+    return None if crosses is None else SharedScore(5, 4, [6], crosses)
+
+
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("shared", [False, True])
-def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(form: Form, shared: bool):
-    modules = IntentionModules(3, request=5, candidate=4, hidden=[7, 6], form=form, shared=shared)
+@pytest.mark.parametrize("crosses", [None, 0, 2])
+def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(form: Form, crosses: int | None):
+    modules = IntentionModules(3, request=5, candidate=4, hidden=[7, 6], form=form, shared=shared_score(crosses))
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     expected_logits, expected_probability = plain_intention(modules, request, candidate, batch, by_hand)
@@ -73,9 +77,9 @@ def test_the_branch_that_the_indicator_excludes_learns_nothing(indicator: bool, 
         assert learns == (name != idle)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability(shared: bool):
-    modules = PlainIntention(3, request=5, candidate=4, hidden=[7], shared=shared)
+@pytest.mark.parametrize("crosses", [None, 0, 2])
+def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability(crosses: int | None):
+    modules = PlainIntention(3, request=5, candidate=4, hidden=[7], shared=shared_score(crosses))
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     assert probability is None

@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "prototypes-by-eq-14": SMALL_MUSENET | {"prototypes": "posterior"},
     "mixture": SMALL_MUSENET | {"likelihood": "mixture"},
     "bound": SMALL_MUSENET | {"likelihood": "bound"},
+    "crosses": SMALL_MUSENET | {"crosses": 3},
     "nothing-shared": SMALL_MUSENET | {"shared_score": False},
     "plain-nothing-shared": SMALL_MUSENET | {"form": "plain", "shared_score": False},
     "late-confidence": SMALL_MUSENET | {"confidence": 0.02},

@@ -118,7 +118,8 @@ class TwoSidedLinear(nn.Module):
 class TwoSidedMLP(nn.Module):
     """K MLPs over [request, candidate] whose first layer is split, so that the request's part is computed R times.
 
-    W [x_request, x_candidate] = W_1 x_request + W_2 x_candidate.
+    W [x_request, x_candidate] = W_1 x_request + W_2 x_candidate. If asked, the products of both sides are added to the
+    output, sum_c (U x_request)_c (V x_candidate)_c, which an MLP of this size does not learn by itself.
 
     Args:
         networks: K.
@@ -126,6 +127,7 @@ class TwoSidedMLP(nn.Module):
         candidate: size of the candidate's input.
         hidden: sizes of the hidden layers.
         activations: after each hidden layer; ReLU if left out.
+        crosses: how many products of both sides each network has.
     """
 
     def __init__(
@@ -135,16 +137,19 @@ class TwoSidedMLP(nn.Module):
         candidate: int,
         hidden: list[int],
         activations: Sequence[nn.Module] | None = None,
+        crosses: int = 0,
     ) -> None:
         super().__init__()
-        self.from_request = nn.Linear(request, networks * hidden[0], bias=False)
+        self.networks, self.crosses = networks, crosses
+        self.from_request = nn.Linear(request, networks * (hidden[0] + crosses), bias=False)
         self.mlp = ParallelMLP(networks, candidate, hidden, activations=activations)
         total = request + candidate
         for weight in (self.from_request.weight, self.mlp.first.weight, self.mlp.first.bias):
             nn.init.uniform_(weight, -1 / math.sqrt(total), 1 / math.sqrt(total))
+        self.crossed = nn.Linear(candidate, networks * crosses, bias=False) if crosses else None
 
     def request_part(self, request: Tensor) -> Tensor:
-        """(R, K·hidden[0]) what a request adds to the first layer."""
+        """(R, K·hidden[0] + K·crosses) what a request adds to the first layer, and U x_request."""
         part: Tensor = self.from_request(request)
         return part
 
@@ -152,12 +157,17 @@ class TwoSidedMLP(nn.Module):
         """(K, N) one number per network and candidate.
 
         Args:
-            request_part: (R, K·hidden[0]) of `request_part`.
+            request_part: (R, K·hidden[0] + K·crosses) of `request_part`.
             candidate: (N, candidate).
             of: (N,) the candidate's request.
         """
-        first: Tensor = self.mlp.first(candidate) + request_part.index_select(0, of)
-        return self.mlp.after_first(first).squeeze(2)
+        part = request_part.index_select(0, of)
+        first, factors = part.tensor_split([self.mlp.first.out_features], dim=1)
+        answer: Tensor = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
+        if self.crossed is None:
+            return answer
+        products = (factors * self.crossed(candidate)).view(len(candidate), self.networks, self.crosses)
+        return answer + products.sum(2).T
 
 
 def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:

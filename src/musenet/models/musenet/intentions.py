@@ -18,12 +18,13 @@ Form = Literal["log", "score", "probability", "plain"]
 class SharedScore(nn.Module):
     """What holds in every scenario: the paper's scenario-agnostic correlations (its section 1), learned from all data.
 
-    The scenarios' own scores then only have to learn how they differ.
+    The scenarios' own scores then only have to learn how they differ. `crosses` products of both sides say how well a
+    candidate suits the user.
     """
 
-    def __init__(self, request: int, candidate: int, hidden: list[int]) -> None:
+    def __init__(self, request: int, candidate: int, hidden: list[int], crosses: int = 0) -> None:
         super().__init__()
-        self.score = TwoSidedMLP(1, request, candidate, hidden)
+        self.score = TwoSidedMLP(1, request, candidate, hidden, crosses=crosses)
 
     def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> Tensor:
         """(N, 1), to be added to the score of every scenario."""
@@ -39,15 +40,22 @@ class IntentionModules(nn.Module):
         candidate: size of the candidate's input b_t.
         hidden: sizes of the ReLU layers of every MLP.
         form: how Eq 5 and Eq 9 are read, see `combine`.
-        shared: add to every scenario's scores one that all share.
+        shared: a score to be added to those of every scenario.
     """
 
     def __init__(
-        self, scenarios: int, request: int, candidate: int, hidden: list[int], form: Form, *, shared: bool = False
+        self,
+        scenarios: int,
+        request: int,
+        candidate: int,
+        hidden: list[int],
+        form: Form,
+        *,
+        shared: SharedScore | None = None,
     ) -> None:
         super().__init__()
         self.form = form
-        self.shared = SharedScore(request, candidate, hidden) if shared else None
+        self.shared = shared
         self.intention = ParallelMLP(scenarios, request, hidden)
         self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
         self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
@@ -94,10 +102,10 @@ class PlainIntention(nn.Module):
     """Without the repeat-aware mechanism (w/o M2): one MLP per scenario, repeat features among its inputs."""
 
     def __init__(
-        self, scenarios: int, request: int, candidate: int, hidden: list[int], *, shared: bool = False
+        self, scenarios: int, request: int, candidate: int, hidden: list[int], *, shared: SharedScore | None = None
     ) -> None:
         super().__init__()
-        self.shared = SharedScore(request, candidate, hidden) if shared else None
+        self.shared = shared
         self.score = TwoSidedMLP(scenarios, request, candidate, hidden)
 
     def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, None]:

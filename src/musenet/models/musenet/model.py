@@ -24,7 +24,7 @@ from musenet.models.interface import (
 from musenet.models.layers import weighted_cross_entropy
 from musenet.models.musenet import objective
 from musenet.models.musenet.health import ScenarioHealth
-from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention
+from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention, SharedScore
 from musenet.models.musenet.pruning import PruningOptions, ScenarioPruning
 from musenet.models.musenet.scenarios import (
     Gate,
@@ -60,6 +60,7 @@ class MusenetOptions(PoolingOptions):
     metric_space: MetricSpaceOptions = MetricSpaceOptions()
     metric_learning_rate: float = Field(10.0, gt=0, description="of the metric space, times the learning rate")
     shared_score: bool = Field(True, description="a score common to all scenarios beside their own; not for `paper`")
+    crosses: int = Field(0, ge=0, description="products of request and candidate in the shared score")
     scale: float | Literal["auto"] | None = Field(None, description="s of Eq 3; unset: 0.5, or 1 for `paper`")
     spread: float = Field(0.3, gt=0, description="standard deviation of the prototypes' first coordinates")
     likelihood: Literal["request", "mixture", "bound"] = Field(
@@ -320,10 +321,11 @@ def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, request
     if options.form == "auto":
         raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
     form: Form = options.form if schema.has_repeats else "plain"
-    shared = options.shared_score and options.objective == "robust"
 
     def build(networks: int, hidden: list[int]) -> nn.Module:
         sizes = (networks, request, candidate, hidden)
+        shares = options.shared_score and options.objective == "robust"
+        shared = SharedScore(request, candidate, hidden, options.crosses) if shares else None
         if form == "plain":
             return PlainIntention(*sizes, shared=shared)
         return IntentionModules(*sizes, form, shared=shared)
