@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SOURCES := src tests docs
+PEERS := benchmarks/accuracy/.venv-peers
+SOURCES := src tests docs benchmarks
 # What pytest is told, for example: make test TESTS=tests/models WORKERS=4
 TESTS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo demo-docs test lint format docs clean
+.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
+	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour"
 	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
 
 install: $(VENV)/.installed-dev
@@ -45,8 +47,15 @@ docs: $(VENV)/.installed-dev
 demo-docs: $(VENV)/.installed-dev
 	$(BIN)/musenet demo configs/demo.yaml --out demo --json | $(BIN)/python docs/refresh.py --demo -
 
+# Finished runs are not trained again. The peers' package stays out of musenet's own environment.
+benchmark-accuracy: $(VENV)/.installed-report $(PEERS)/.installed data/hotels-accuracy
+	$(BIN)/python benchmarks/accuracy/peers.py benchmarks/accuracy/hotels.yaml --python $(PEERS)/bin/python
+
+data/hotels-accuracy: | $(VENV)/.installed-report
+	$(BIN)/musenet simulate hotels --out $@ --impressions 200000 --seed 7
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A stamp says that the extras are there, so that nothing is resolved twice. dev holds all that report holds.
 $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
@@ -58,6 +67,12 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
 	$(PIP) -c constraints.txt -e '.[report,dev]'
 	@touch $@ $(VENV)/.installed-report
+
+$(PEERS)/.installed: benchmarks/accuracy/requirements.txt | $(BIN)/python
+	@echo "installing into $(PEERS): a few minutes the first time, most of them for PyTorch"
+	$(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -31,10 +31,9 @@ def test_the_logit_is_the_mlps_and_a_weight_for_every_value_and_number(planted_d
         rows = model.table.weight[batch.rows]
         request, candidate = (side(rows[:, :D], batch) for side in (model.inputs.request, model.inputs.candidate))
         network = networks_of(model.mlp)[0]
-        bias = model.wide_request.bias + model.wide_candidate.bias
         for n, of in enumerate(batch.request.tolist()):
             deep = network(torch.cat([request[of], candidate[n]]))
-            torch.testing.assert_close(logit[n], (deep + plain_wide(rows[:, -1], batch, n, of) + bias).squeeze())
+            torch.testing.assert_close(logit[n], (deep + plain_wide(rows[:, -1], batch, n, of)).squeeze())
 
 
 def plain_wide(weight: Tensor, batch: Batch, n: int, of: int) -> Tensor:
@@ -53,7 +52,8 @@ def plain_wide(weight: Tensor, batch: Batch, n: int, of: int) -> Tensor:
 
 def test_wide_weights_begin_at_zero_and_every_one_that_a_batch_uses_learns(planted_dataset: Dataset):
     model, batch = small_model(planted_dataset), batch_of(planted_dataset)
-    assert (model.table.weight[:, -1] == 0).all()
+    wide = (model.table.weight[:, -1], model.wide_request.weight, model.wide_candidate.weight)
+    assert all((weights == 0).all() for weights in wide)
     assert (model.table.weight[1:, :-1] != 0).all()
     optimizers = Optimizers(model, 0.01, 0.01)
     optimizers.zero_grad()
@@ -63,13 +63,18 @@ def test_wide_weights_begin_at_zero_and_every_one_that_a_batch_uses_learns(plant
     used[batch.rows[1:]] = True
     assert (model.table.weight[used, -1] != 0).all()
     assert (model.table.weight[~used, -1] == 0).all()
+    assert all((weights != 0).all() for weights in wide[1:])
+
+
+class Silent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x))
 
 
 def test_the_deep_part_does_not_see_the_wide_weights(planted_dataset: Dataset):
     model, batch = small_model(planted_dataset), batch_of(planted_dataset)
     with torch.no_grad():
-        for wide in (model.wide_request, model.wide_candidate):
-            nn.init.zeros_(wide.weight)
+        model.wide_request = model.wide_candidate = Silent()
         before = model(batch).logit
         model.table.weight[1:, -1].normal_()
         assert torch.equal(model(batch).logit, before)

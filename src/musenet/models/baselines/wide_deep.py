@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
-from musenet.data.batches import Batch, Schema
+from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
@@ -42,8 +42,9 @@ class WideDeep(ClickModel):
         )
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
         self.wide_inputs = Inputs(schema, 1, ids=ids, repeat_features=repeats)
-        self.wide_request = _sum_of(self.wide_inputs.request_size)
-        self.wide_candidate = _sum_of(self.wide_inputs.candidate_size)
+        request_numbers, candidate_numbers = len(schema.request_dense), len(schema.candidate_dense)
+        self.wide_request = WideSum(request_numbers)
+        self.wide_candidate = WideSum(candidate_numbers + (REPEAT_FEATURES if self.wide_inputs.repeat_features else 0))
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict every candidate of the batch."""
@@ -53,19 +54,26 @@ class WideDeep(ClickModel):
         deep = self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0]
         wide = self.wide_request(self.wide_inputs.request(weights, batch)).index_select(0, batch.request)
         wide = wide + self.wide_candidate(self.wide_inputs.candidate(weights, batch))
-        return Prediction(logit=deep + wide[:, 0])
+        return Prediction(logit=deep + wide)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
         """Cross-entropy, Eq 11."""
         return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
 
 
-def _sum_of(size: int) -> nn.Linear:
-    """Adds up the weights of all fields and gives each number its own.
+class WideSum(nn.Module):
+    """Adds up the weights of all fields, and each number times a weight of its own, which begins at zero.
 
-    It begins as a tenth of the plain sum: a step moves a wide weight as far as an embedding's coordinate, but nothing
-    stands between it and the logit, so that fields that share one direction would overshoot together.
+    Args:
+        numbers: how many of the last columns are numbers.
     """
-    layer = nn.Linear(size, 1)
-    nn.init.constant_(layer.weight, 0.1)
-    return layer
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(numbers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows,) from (rows, fields + numbers)."""
+        fields, numbers = x.split([x.shape[1] - len(self.weight), len(self.weight)], dim=1)
+        total: Tensor = fields.sum(dim=1) + numbers @ self.weight
+        return total
