@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from logs import MemorySource, random_log, recipe
+
 from musenet.data.batches import repeat_features
 from musenet.data.dataset import FIRST_VALUE, Dataset
 from musenet.data.prepare import prepare
@@ -114,7 +114,8 @@ def test_numbers_end_with_the_repeat_features(dataset: Dataset, folder: Path):
     named = dict(zip(schema["dense"], exported["dense"].T, strict=True))
     assert {"age", "stars", "price"} < set(named)
     np.testing.assert_array_equal(named["price"], dataset.column("candidates/price")[shown])
-    np.testing.assert_array_equal(named["stars"], dataset.column("items/stars")[dataset.column("candidates/item")[shown]])
+    items = dataset.column("candidates/item")[shown]
+    np.testing.assert_array_equal(named["stars"], dataset.column("items/stars")[items])
     repeats = [dataset.column(f"candidates/repeat_{name}")[shown] for name in ("indicator", "count", "recency")]
     assert schema["dense"][-3:] == ["repeat_0", "repeat_1", "repeat_2"]
     np.testing.assert_array_equal(exported["dense"][:, -3:], repeat_features(*repeats))
