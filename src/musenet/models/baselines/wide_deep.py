@@ -74,6 +74,5 @@ class WideSum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows,) from (rows, fields + numbers)."""
-        fields, numbers = x.split([x.shape[1] - len(self.weight), len(self.weight)], dim=1)
-        total: Tensor = fields.sum(dim=1) + numbers @ self.weight
-        return total
+        fields = x.shape[1] - len(self.weight)
+        return x[:, :fields].sum(dim=1) + x[:, fields:] @ self.weight
