@@ -127,8 +127,8 @@ def _chosen(answers: Path, exported: Path) -> Scores:
 
 def peer_name() -> str:
     """The pinned package, such as `deepctr-torch 0.3.0`."""
-    pins = (HERE / "requirements.txt").read_text(encoding="utf-8").split()
-    return next(pin for pin in pins if pin.startswith("deepctr-torch")).replace("==", " ")
+    pins = (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return next(pin for pin in pins if pin.startswith("deepctr-torch==")).replace("==", " ")
 
 
 def _write(comparisons: list[Comparison], experiment: Experiment, out: Path) -> None:
