@@ -167,7 +167,7 @@ class TwoSidedMLP(nn.Module):
         if self.crossed is None:
             return answer
         products = (factors * self.crossed(candidate)).view(len(candidate), self.networks, self.crosses)
-        return answer + products.sum(2).T
+        return answer.add(products.sum(2).T)
 
 
 def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
