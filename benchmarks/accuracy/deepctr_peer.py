@@ -38,7 +38,9 @@ def main(export: Path, task_file: Path, out: Path) -> None:
     model = build(task, schema)
     data = {split: Rows(export / f"{split}.npz", schema, model) for split in ("train", "valid", "test")}
     scores = train(model, data, task["training"], np.random.default_rng(task["seed"]))
-    np.savez(out, parameters=_parameters(model), **{split: np.stack(kept) for split, kept in scores.items()})
+    unfinished = out.with_suffix(".unfinished.npz")
+    np.savez(unfinished, parameters=_parameters(model), **{split: np.stack(kept) for split, kept in scores.items()})
+    unfinished.replace(out)
 
 
 def train(
