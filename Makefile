@@ -20,7 +20,7 @@ help:
 	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
-	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour"
+	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour on a free core"
 	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
 
 install: $(VENV)/.installed-dev
