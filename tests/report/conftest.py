@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from reading import Heard
+from page_reading import Heard
 
 from musenet.config import validate_experiment
 from musenet.data.batches import schema_of

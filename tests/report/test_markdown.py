@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 from markdown_it import MarkdownIt
-from reading import Heard
+from page_reading import Heard
 
 from musenet.report import page as report_page
 from musenet.report.markdown_page import escape

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import Heard, Page
+from page_reading import Heard, Page
 
 from musenet.errors import RunError
 from musenet.report.contents import gather

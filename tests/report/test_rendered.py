@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import Heard
+from page_reading import Heard
 
 from musenet.report.browser import SCALE, WIDTH, find_browser
 from musenet.report.page import figures_folder, write_report
