@@ -140,7 +140,7 @@ class TwoSidedMLP(nn.Module):
         crosses: int = 0,
     ) -> None:
         super().__init__()
-        self.networks, self.crosses = networks, crosses
+        self.crosses = crosses
         self.from_request = nn.Linear(request, networks * (hidden[0] + crosses), bias=False)
         self.mlp = ParallelMLP(networks, candidate, hidden, activations=activations)
         total = request + candidate
@@ -166,7 +166,7 @@ class TwoSidedMLP(nn.Module):
         answer: Tensor = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
         if self.crossed is None:
             return answer
-        products = (factors * self.crossed(candidate)).view(len(candidate), self.networks, self.crosses)
+        products = (factors * self.crossed(candidate)).view(len(candidate), self.mlp.networks, self.crosses)
         return answer.add(products.sum(2).T)
 
 
