@@ -7,12 +7,12 @@ Simulates hotel logs, trains both models on each, and writes `docs/scenarios-pay
 Finished runs are reused.
 """
 
-import csv
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
+from hotel_logs import hotels_with
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
@@ -22,11 +22,10 @@ from musenet.progress import SILENT
 from musenet.report.browser import draw_figures, find_browser
 from musenet.report.figures.drawing import finished, mark_of
 
-EPOCHS_AND_SEEDS = {200_000: (10, 3), 600_000: (6, 3), 2_000_000: (4, 2), 6_000_000: (2, 1), 20_000_000: (1, 1)}
+EPOCHS_AND_SEEDS = {200_000: (8, 3), 600_000: (5, 2), 2_000_000: (3, 2), 6_000_000: (2, 1), 20_000_000: (1, 1)}
 """By impressions: how often the log is gone through, and how many trainings there are."""
 STRENGTHS = (0.25, 0.5, 1.0)
 SOFT, SINGLE = "musenet soft", "one scenario (parameters of four)"
-CONFIG = Path(__file__).parent.parent / "configs" / "hotels.yaml"
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -42,10 +41,7 @@ def main(
         for strength in STRENGTHS if impressions <= most else ():
             rows.append(measure(work, impressions, strength, epochs, seeds, jobs))
             typer.echo(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
-    with (docs / "scenarios-pay.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(docs / "scenarios-pay.csv", index=False)
     browser = find_browser()
     if browser is None:
         typer.echo("no Chromium or Chrome here: the figure is not drawn")
@@ -56,14 +52,8 @@ def main(
 def measure(work: Path, impressions: int, strength: float, epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
     """Simulate one log and compare the two models on its test period."""
     name = f"hotels-{impressions}-{strength}"
-    log, dataset = work / "logs" / name, work / "datasets" / name
-    if not (dataset / "manifest.json").is_file():
-        shutil.rmtree(log, ignore_errors=True)
-        musenet.simulate_hotels(log, impressions=impressions, strength=strength, seed=1)
-    files = {"impressions": "impressions", "events": "clicks", "users": "users", "items": "hotels"}
-    changes = [f"data.{part}.path={(log / file).resolve()}.parquet" for part, file in files.items()]
-    changes += [f"name={name}", f"training.epochs={epochs}", "compare.tuning=null", "compare.top=null"]
-    experiment = musenet.load(CONFIG, overrides=[*changes, f"compare.base={SINGLE}"])
+    changes = [f"training.epochs={epochs}", f"compare.base={SINGLE}"]
+    experiment, dataset = hotels_with(work, name, changes, impressions=impressions, strength=strength, seed=1)
     comparison = musenet.compare(
         experiment,
         work / "runs" / name,
