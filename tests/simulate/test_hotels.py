@@ -227,6 +227,19 @@ def test_without_strength_scenarios_differ_in_nothing() -> None:
         np.testing.assert_allclose(same, block.probability, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scenarios", [3, 4])
+def test_the_rules_probability_is_how_often_a_scenario_is_drawn(scenarios: int) -> None:
+    plan, blocks = blocks_of(scenarios=scenarios)
+    situation, tested = blocks[0].requests.situation, blocks[0].requests.tested
+    generator = np.random.default_rng(5)
+    drawn = [np.eye(scenarios)[plan.rule.assign(situation, tested, generator)] for _ in range(200)]
+    probability = plan.rule.probability(situation, tested)
+    assert np.allclose(probability.sum(axis=1), 1.0, atol=1e-5)
+    # 200 draws of each of some thousand requests: six standard errors of the share, 0.5 / sqrt(200), are .21.
+    assert np.abs(np.mean(drawn, axis=0) - probability).max() < 0.21
+    assert np.mean(drawn, axis=0).mean(axis=0) == pytest.approx(probability.mean(axis=0), abs=0.005)
+
+
 def test_a_shift_changes_the_last_week_alone(log: Log, tmp_path: Path) -> None:
     simulate_hotels(tmp_path / "shifted", HotelOptions(impressions=200_000, shift=0.5))
     plain = log.read("impressions")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, logit
+from scipy.special import expit, log_expit, logit, softmax
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -107,6 +107,17 @@ class ScenarioRule:
         noise = self.noise * generator.gumbel(size=scores.shape)
         scenario: Integers = np.argmax(scores + noise, axis=1) % self.scenarios
         return scenario
+
+    def probability(self, situation: Situation, shifted: Booleans) -> Floats:
+        """Return how probable each scenario is for who knows the rule and the situation, not the chance (R × K).
+
+        Undefined without noise.
+        """
+        corners = softmax(self.scores(situation, shifted) / self.noise, axis=1)
+        probability = np.zeros((len(corners), self.scenarios), np.float32)
+        for corner, column in enumerate(corners.T):
+            probability[:, corner % self.scenarios] += column
+        return probability
 
     def balanced(self, situation: Situation, generator: np.random.Generator, rounds: int = 20) -> ScenarioRule:
         """Return the rule with offsets that make the corners equally frequent on these requests, before any shift."""
