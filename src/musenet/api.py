@@ -33,9 +33,9 @@ from musenet.evaluation.compare import SPLIT as COMPARED
 from musenet.evaluation.compare import Comparison, check_alike, group_by_model
 from musenet.evaluation.compare import compare_runs as _compare_runs
 from musenet.evaluation.comparison_table import to_markdown
+from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluate import Evaluation
 from musenet.evaluation.evaluate import evaluate as _evaluate
-from musenet.evaluation.intervals import RESAMPLES
 from musenet.evaluation.losses import OtherDataset
 from musenet.evaluation.portraits import Portrait
 from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios

@@ -12,8 +12,8 @@ from rich.console import Console
 from musenet.config import Experiment
 from musenet.data.dataset import Dataset
 from musenet.errors import RunError
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluate import evaluate, measure, protocol_line
-from musenet.evaluation.intervals import UserDraws
 from musenet.evaluation.predictions import Predictions, predict, validation_scores
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.scenario_figures import scenario_figures

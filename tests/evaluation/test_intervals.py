@@ -9,11 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from musenet import metrics
-from musenet.evaluation import intervals
+from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.estimators import METRICS
 from musenet.evaluation.intervals import (
-    METRICS,
-    Sample,
-    UserDraws,
     difference,
     paired_difference,
     rela_impr_interval,
@@ -129,8 +127,8 @@ def test_every_resample_draws_as_many_users_as_there_are() -> None:
 
 def test_draws_repeat_and_do_not_depend_on_how_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = np.concatenate(list(UserDraws(np.arange(50), 30, seed=3).blocks()))
-    monkeypatch.setattr(intervals, "CACHED_BYTES", 0)
-    monkeypatch.setattr(intervals, "BLOCK_VALUES", 350)
+    monkeypatch.setattr("musenet.evaluation.draws.CACHED_BYTES", 0)
+    monkeypatch.setattr("musenet.evaluation.draws.BLOCK_VALUES", 350)
     afresh = UserDraws(np.arange(50), 30, seed=3)
     for _ in range(2):
         blocks = list(afresh.blocks())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from musenet.evaluation.intervals import Resampled, Sample, UserDraws, resample_model
+from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.intervals import Resampled, resample_model
 from musenet.evaluation.verdict import Role, judge_reference, role_of
 from musenet.models.registry import AnyModelOptions
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from musenet.data.dataset import Dataset
-from musenet.evaluation.intervals import UserDraws
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.portraits import describe_scenarios
 from musenet.evaluation.predictions import predictions_of
 from musenet.report.differences import Trait, standardised, telling_traits, trait_differences

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musenet.data.dataset import Dataset
-from musenet.evaluation.intervals import UserDraws
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.predictions import Predictions, predictions_of
 from musenet.report.figures.requests import figure_over_time
 from musenet.report.over_time import FEWEST_REQUESTS, SharesOverTime, shares_by_date, shares_by_hour

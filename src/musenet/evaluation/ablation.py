@@ -12,7 +12,8 @@ from musenet.config import CompareOptions, Experiment
 from musenet.errors import ConfigError
 from musenet.evaluation.compare import SPLIT, Comparison
 from musenet.evaluation.comparison_table import to_markdown
-from musenet.evaluation.intervals import RESAMPLES, Difference, UserDraws, difference, resample_model
+from musenet.evaluation.draws import RESAMPLES, UserDraws
+from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import predictions_of
 from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions

@@ -13,14 +13,13 @@ from scipy.stats import norm
 
 from musenet.data.dataset import Dataset, Split
 from musenet.errors import RunError
+from musenet.evaluation.draws import RESAMPLES, UserDraws
+from musenet.evaluation.estimators import NDCG_AT
 from musenet.evaluation.evaluate import protocol_line
 from musenet.evaluation.intervals import (
-    NDCG_AT,
-    RESAMPLES,
     Difference,
     Interval,
     Resampled,
-    UserDraws,
     difference,
     rela_impr_interval,
     resample_model,

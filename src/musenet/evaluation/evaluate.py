@@ -11,15 +11,9 @@ from rich.table import Table
 
 from musenet.data.dataset import Dataset, Period, Split
 from musenet.errors import RunError
-from musenet.evaluation.intervals import (
-    METRICS,
-    NDCG_AT,
-    RESAMPLES,
-    Interval,
-    UserDraws,
-    resample_model,
-    seed_and_user_interval,
-)
+from musenet.evaluation.draws import RESAMPLES, UserDraws
+from musenet.evaluation.estimators import METRICS, NDCG_AT
+from musenet.evaluation.intervals import Interval, resample_model, seed_and_user_interval
 from musenet.evaluation.predictions import Predictions, predictions_of
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from musenet.data.batches import Batch, BatchBuilder, Schema
 from musenet.data.dataset import Dataset, Field
-from musenet.evaluation.intervals import Interval, Sample, UserDraws, difference, resample_model
+from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.intervals import Interval, difference, resample_model
 from musenet.evaluation.predictions import BATCH_SIZE, Floats, Integers, scoring
 from musenet.models.interface import ClickModel
 

@@ -18,11 +18,10 @@ from musenet.data.dataset import Dataset, Split
 from musenet.data.language import check_readable
 from musenet.data.tables import USER
 from musenet.errors import DatasetError
+from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import (
-    RESAMPLES,
     Interval,
     Resampled,
-    UserDraws,
     percentile_interval,
     resample_model,
     seed_and_user_interval,

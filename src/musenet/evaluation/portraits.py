@@ -15,8 +15,9 @@ from rich.console import Console
 
 from musenet.data.dataset import FIRST_VALUE, MISSING, PADDING, UNSEEN, Dataset, Field, Split
 from musenet.errors import DatasetError
+from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluate import percentage
-from musenet.evaluation.intervals import RESAMPLES, Interval, UserDraws
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions, predictions_of
 from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.evaluation.scenarios import with_scenarios

@@ -20,7 +20,7 @@ from torch import Tensor
 from musenet.data.batches import Batch, BatchBuilder
 from musenet.data.dataset import Dataset, Split, checksum
 from musenet.errors import RunError
-from musenet.evaluation.intervals import Sample
+from musenet.evaluation.draws import Sample
 from musenet.files import replacing
 from musenet.metrics import auc, logloss_from_logit
 from musenet.models.interface import ClickModel, Prediction

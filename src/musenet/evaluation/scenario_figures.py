@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.evaluation.intervals import LEVEL, Interval, UserDraws
+from musenet.evaluation.draws import UserDraws
+from musenet.evaluation.intervals import LEVEL, Interval
 from musenet.evaluation.predictions import Floats, Predictions
 from musenet.evaluation.recovery import recovery
 

@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from musenet.data.dataset import Dataset
-from musenet.evaluation.intervals import Difference, Sample, UserDraws, difference, resample_model
+from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions
 
 RESAMPLES = 100

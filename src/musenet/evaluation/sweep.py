@@ -7,13 +7,12 @@ from typing import Any
 
 from musenet.data.dataset import Split
 from musenet.errors import RunError
+from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluate import protocol_line
 from musenet.evaluation.intervals import (
-    RESAMPLES,
     Difference,
     Interval,
     Resampled,
-    UserDraws,
     difference,
     resample_model,
     seed_and_user_interval,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from musenet.data.dataset import Dataset, Split
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluate import evaluate
 from musenet.evaluation.importance import Importance, permutation_importance
-from musenet.evaluation.intervals import Interval, UserDraws
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.portraits import Portrait, describe_scenarios
 from musenet.evaluation.predictions import Floats, Predictions, evenly_spaced, predictions_of, scoring_device
 from musenet.metrics import CALIBRATION_BINS, equal_count_bins, probability_of_logit

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musenet.data.dataset import Dataset, Field
-from musenet.evaluation.intervals import LEVEL, Interval, UserDraws
+from musenet.evaluation.draws import UserDraws
+from musenet.evaluation.intervals import LEVEL, Interval
 from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, value_names
 from musenet.evaluation.predictions import Floats, Predictions
 

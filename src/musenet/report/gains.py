@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from musenet.errors import RunError
-from musenet.evaluation.intervals import Difference, Sample, UserDraws, difference, resample_model
+from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions
 from musenet.report.comparison import ComparisonFacts
 from musenet.run_folder import RunFolder

@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from musenet.data.dataset import Dataset
-from musenet.evaluation.intervals import Interval, UserDraws
+from musenet.evaluation.draws import UserDraws
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
 from musenet.report.differences import interval_of
 
