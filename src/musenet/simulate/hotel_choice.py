@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, logit, softmax
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
+from musenet.simulate.arrays import Booleans, Floats, Integers
 
 FEATURES = ("price", "stars", "distance_to_centre", "affinity", "quality")
 SCENARIO_NAMES = ("family holiday", "business at short notice", "weekend escape", "routine stay")

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
-from scipy.special import expit
 
-from musenet.simulate.hotel_choice import FEATURES, Booleans, ClickModel, Floats, Integers, ScenarioRule
-from musenet.simulate.hotel_world import Doubles, Requests, Users, World, draw_requests, draw_users, draw_world
+from musenet.simulate.arrays import Booleans, Doubles, Floats, Integers
+from musenet.simulate.calibration import shift_to_mean
+from musenet.simulate.hotel_choice import FEATURES, ClickModel, ScenarioRule
+from musenet.simulate.hotel_world import Requests, Users, World, draw_requests, draw_users, draw_world
 
 CANDIDATES = 10
 REQUESTS_PER_USER = 20
@@ -87,17 +88,8 @@ def make_plan(options: HotelOptions) -> Plan:
         choices = np.random.default_rng([options.seed, PILOT_CHOICE_STREAM])
         block = simulate_choices(Plan(world, rule, clicks), users, requests, choices)
         log_odds = clicks.log_odds(block.scenario, block.features, block.earlier_clicks)[requests.logged]
-        clicks = replace(clicks, intercept=clicks.intercept + _shift_to_mean(log_odds, CLICK_RATE))
+        clicks = replace(clicks, intercept=clicks.intercept + shift_to_mean(log_odds, CLICK_RATE))
     return Plan(world, replace(rule, shift=options.shift), clicks)
-
-
-def _shift_to_mean(log_odds: Floats, target: float) -> float:
-    """Return what must be added to all log-odds for their mean probability to be the target, by bisection."""
-    low, high = -20.0 - float(log_odds.max()), 20.0 - float(log_odds.min())
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(log_odds + middle).mean(dtype=np.float64) < target else (low, middle)
-    return (low + high) / 2
 
 
 def draw_activity(users: int, requests: int, generator: np.random.Generator) -> Integers:

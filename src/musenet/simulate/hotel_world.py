@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from musenet.simulate.hotel_choice import Booleans, Floats, Integers, Situation
+from musenet.simulate.arrays import Booleans, Doubles, Floats, Integers
+from musenet.simulate.hotel_choice import Situation
 
 DAY = 86_400
 BURN_IN_DAYS = 28
@@ -27,8 +27,6 @@ BRANDS = 12
 TASTES = 4
 FAVOURITES = 3
 MAP_KILOMETRES = 900.0
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ columns, the scenarios and the measured figures.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from musenet.errors import UserError
-from musenet.simulate.hotel_choice import Integers
+from musenet.simulate.arrays import Integers
 from musenet.simulate.hotel_visits import CANDIDATES, Block, HotelOptions, make_plan, simulate_blocks
 from musenet.simulate.hotel_world import AGE_BANDS, BRANDS, DEVICES, MEMBERSHIPS, WEEKDAYS, World
+from musenet.simulate.new_folder import new_folder
 
 __all__ = ["SCHEMAS", "HotelOptions", "simulate_hotels"]
 
@@ -82,21 +80,8 @@ def simulate_hotels(
 
     `progress` is called with the impressions written so far and in all. Nothing is left behind if writing fails.
     """
-    out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} already exists and is not an empty folder: name another, or remove it first.")
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    try:
-        partial.mkdir(parents=True)
-        counts = _write_log(partial, options, progress)
-        os.replace(partial, out)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"The hotel log could not be written to {out}: {error}.") from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return counts
+    with new_folder(out, "The hotel log") as folder:
+        return _write_log(folder, options, progress)
 
 
 def _write_log(folder: Path, options: HotelOptions, progress: Callable[[int, int], None] | None) -> dict[str, int]:
