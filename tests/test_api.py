@@ -125,6 +125,10 @@ def test_what_simulate_cannot_do_is_said() -> None:
         musenet.simulate_hotels("hotels", impressions=5)
     with pytest.raises(ConfigError, match="rooms"):
         musenet.simulate_hotels("hotels", rooms=5)
+    with pytest.raises(ConfigError, match=r"simulate ads: scale: .* \(found 2\)"):
+        musenet.simulate_ads("ads", scale=2)
+    with pytest.raises(ConfigError, match="given twice"):
+        musenet.simulate_ads("ads", scale=0.01, impressions=50_000)
 
 
 def test_the_package_offers_the_calls_and_nothing_else() -> None:

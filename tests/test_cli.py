@@ -177,6 +177,7 @@ def test_a_mistake_in_a_path_is_one_sentence(here: Path, trained: Path, capsys: 
     (here / "list.yaml").write_text("- name")
     assert "must hold keys" in refused(["prepare", "list.yaml"], capsys)
     assert "impressions" in refused(["simulate", "hotels", "--out", "hotels", "--impressions", "5"], capsys)
+    assert "scale" in refused(["simulate", "ads", "--out", "ads", "--scale", "2"], capsys)
 
 
 def test_a_mistake_in_the_command_line_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
 from musenet.data.dataset import Dataset, Split
@@ -57,6 +57,7 @@ from musenet.training.runs import train_run
 
 AnyPath = str | os.PathLike[str]
 AnyExperiment = Experiment | AnyPath
+AnyOptions = TypeVar("AnyOptions", bound=BaseModel)
 
 
 def load(experiment: AnyExperiment, overrides: Sequence[str] = ()) -> Experiment:
@@ -368,12 +369,34 @@ def simulate_hotels(
     from musenet.simulate.hotels import HotelOptions
     from musenet.simulate.hotels import simulate_hotels as simulate
 
+    return simulate(Path(out), _chosen("simulate hotels", HotelOptions, options), progress)
+
+
+def simulate_ads(
+    out: AnyPath, *, progress: Callable[[int, int], None] | None = None, **options: float | None
+) -> dict[str, int]:
+    """Write files of the schema and the published figures of Ali Display Ads; the number of rows of each file.
+
+    Args:
+        out: the folder to write.
+        progress: told of the portions of work done so far and in all.
+        options: of `musenet.simulate.ads.AdsOptions`: scale or impressions, seed.
+
+    Raises:
+        ConfigError: for options that are unknown or out of range.
+    """
+    from musenet.simulate.ads import AdsOptions
+    from musenet.simulate.ads import simulate_ads as simulate
+
+    return simulate(Path(out), _chosen("simulate ads", AdsOptions, options), progress)
+
+
+def _chosen(command: str, kind: type[AnyOptions], options: Mapping[str, Any]) -> AnyOptions:
     try:
-        chosen = HotelOptions.model_validate(options)
+        return kind.model_validate(options)
     except ValidationError as error:
         mistakes = [f"{detail['loc'][0]}: {detail['msg']} (found {detail['input']!r})" for detail in error.errors()]
-        raise ConfigError("simulate hotels: " + "; ".join(mistakes)) from error
-    return simulate(Path(out), chosen, progress)
+        raise ConfigError(f"{command}: " + "; ".join(mistakes)) from error
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-simulate_app = typer.Typer(help="Write simulated logs with planted scenarios.", no_args_is_help=True)
+simulate_app = typer.Typer(help="Write simulated logs: ordinary files that the sources read.", no_args_is_help=True)
 app.add_typer(simulate_app, name="simulate")
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML")]
@@ -321,6 +321,28 @@ def simulate_hotels(
             shift=shift,
         )
     numbers = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    _finish(as_json, {"out": out, "rows": rows}, f"{out}: {numbers}")
+
+
+@simulate_app.command("ads")
+def simulate_ads(
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="share of the published size (0.01, if neither is given)")
+    ] = None,
+    impressions: Annotated[
+        int | None, typer.Option("--impressions", help="the same as about so many impressions")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 1,
+    as_json: Json = False,
+) -> None:
+    """The four files of Ali Display Ads, as published in schema and figures, of any size."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        progress = reporter.steps("simulating")
+        rows = api.simulate_ads(out, progress=progress, scale=scale, impressions=impressions, seed=seed)
+    numbers = ", ".join(f"{count:,} in {name}" for name, count in rows.items())
     _finish(as_json, {"out": out, "rows": rows}, f"{out}: {numbers}")
 
 
