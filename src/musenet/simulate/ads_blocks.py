@@ -87,18 +87,31 @@ class Block:
 
 def make_plan(options: AdsOptions) -> Plan:
     """Draw the world and fit, on the first blocks, how often ads are shown again and the click rate."""
+    plan = with_copies(draw_plan(options), options)
+    log_odds = np.concatenate([draw_block(plan, options, index).log_odds for index in _pilot(plan)])
+    return replace(plan, intercept=shift_to_mean(log_odds, CLICK_RATE))
+
+
+def draw_plan(options: AdsOptions) -> Plan:
+    """Draw the world, before anything is fitted."""
     generator = options.generator(WORLD_STREAM)
     categories = draw_categories(options.size, generator)
     ads = draw_ads(options.size, categories, generator)
     appeal = AdAppeal.draw(ads, generator)
     population = draw_population(options.size, options.generator(POPULATION_STREAM))
-    plan = Plan(categories, ads, appeal, population, copies=REPEATED_PAIRS, intercept=0.0)
-    pilot = range(min(plan.blocks, PILOT_BLOCKS))
-    for _ in range(2):  # few ads are shown again by chance as well
-        repeated = np.concatenate([shown_before(_show(plan, options, index)[0]) for index in pilot])
+    return Plan(categories, ads, appeal, population, copies=REPEATED_PAIRS, intercept=0.0)
+
+
+def with_copies(plan: Plan, options: AdsOptions) -> Plan:
+    """Return the plan with the share of copies that gives the published repeats; few ads repeat by chance too."""
+    for _ in range(2):
+        repeated = np.concatenate([shown_before(show(plan, options, index)[0]) for index in _pilot(plan)])
         plan = replace(plan, copies=max(plan.copies + REPEATED_PAIRS - float(repeated.mean()), 0.0))
-    log_odds = np.concatenate([draw_block(plan, options, index).log_odds for index in pilot])
-    return replace(plan, intercept=shift_to_mean(log_odds, CLICK_RATE))
+    return plan
+
+
+def _pilot(plan: Plan) -> range:
+    return range(min(plan.blocks, PILOT_BLOCKS))
 
 
 def simulate_blocks(plan: Plan, options: AdsOptions) -> Iterator[Block]:
@@ -109,7 +122,7 @@ def simulate_blocks(plan: Plan, options: AdsOptions) -> Iterator[Block]:
 
 def draw_block(plan: Plan, options: AdsOptions, index: int) -> Block:
     """Draw the block of that number."""
-    pages, interests, generator = _show(plan, options, index)
+    pages, interests, generator = show(plan, options, index)
     users = _users_of(plan, index)
     behaviour = draw_behaviour(plan.categories, interests, users.events, generator)
     log_odds = click_log_odds(pages, behaviour, users, plan.ads, plan.appeal, plan.categories, generator)
@@ -132,7 +145,7 @@ def _users_of(plan: Plan, index: int) -> Population:
     return Population(*(getattr(plan.population, field.name)[part] for field in fields(Population)))
 
 
-def _show(plan: Plan, options: AdsOptions, index: int) -> tuple[Pages, Integers, np.random.Generator]:
+def show(plan: Plan, options: AdsOptions, index: int) -> tuple[Pages, Integers, np.random.Generator]:
     """Return what a block's users are shown, their interests, and the generator as these left it."""
     generator = options.generator(BLOCK_STREAM, index)
     rows = _users_of(plan, index).rows

@@ -19,19 +19,19 @@ BRAND_WEIGHT, CATEGORY_WEIGHT = 0.25, 0.05
 """Of log(1 + earlier events) of the ad's category and brand, and of its category."""
 FATIGUE = 0.03
 """Of log(1 + impressions on earlier pages)."""
-BUSY_WEIGHT = -0.2
+BUSY_WEIGHT = -0.3
 """Of the logarithm of the user's impressions: whoever is shown little clicks more of it."""
 PRICE_WEIGHT = -0.07
-ACTIVITY_WEIGHT = 0.25
+ACTIVITY_WEIGHT = 0.3
 """Of the logarithm of the user's events."""
 PID_WEIGHTS = (0.0, 0.07)
 GENDER_WEIGHTS = (0.0, -0.04, 0.04)
 AGE_WEIGHTS = (0.02, 0.07, 0.0, -0.01, -0.04, 0.01, 0.09)
 SHOPPING_WEIGHTS = (0.0, 0.05, 0.01, 0.0)
 DAY_WEIGHTS = (0.0,) * 6 + (-0.04, -0.02)
-USER_DEVIATION, AD_DEVIATION, TASTE_DEVIATION = 0.6, 0.6, 0.9
+USER_DEVIATION, AD_DEVIATION, TASTE_DEVIATION = 0.7, 0.6, 0.9
 """Of what no column tells: how a user clicks, how an ad draws, and how the two suit each other."""
-POPULARITY_WEIGHT = 0.08
+POPULARITY_WEIGHT = 0.12
 """Of the logarithm of an ad's impressions."""
 
 

@@ -20,7 +20,7 @@ PIDS = ("430548_1007", "430539_1007")
 """Of pages of three and of ten ads."""
 THREE, TEN = 0.768, 0.200
 """Shares of the pages; the rest has four to nine ads, and a user's last page has what is left."""
-OTHERS_AS_THREE = 0.8
+OTHERS_AS_THREE = 0.755
 CALENDAR = Calendar(FIRST_IMPRESSION, LAST_IMPRESSION, np.cumsum(DAY_SHARES) / sum(DAY_SHARES), stay=0.35, gap=150.0)
 OF_INTEREST = 0.4
 REDRAWS = 2
@@ -68,14 +68,14 @@ def _draw_sizes(rows: Integers, generator: np.random.Generator) -> tuple[Integer
     user = np.repeat(np.arange(len(rows)), rows)  # as many pages as there can be, of which the first are needed
     chance = generator.random(len(user))
     size = np.where(chance < THREE, 3, np.where(chance < THREE + TEN, 10, generator.integers(4, 10, len(user))))
-    as_three = (size == 3) | ((size < 10) & (generator.random(len(user)) < OTHERS_AS_THREE))
     before = np.cumsum(size) - size
     before -= before[np.cumsum(rows) - rows][user]
     needed = before < rows[user]
-    user, size, before, as_three = user[needed], size[needed], before[needed], as_three[needed]
-    size = np.minimum(size, rows[user] - before)
-    order = np.lexsort((generator.random(len(user)), user))  # the cut page is not always the last
-    return user, size[order], 1 - as_three[order].astype(np.int64)
+    user = user[needed]
+    size = np.minimum(size[needed], rows[user] - before[needed])
+    size = size[np.lexsort((generator.random(len(user)), user))]  # the cut page is not always the last
+    as_three = (size == 3) | ((size < 10) & (generator.random(len(user)) < OTHERS_AS_THREE))
+    return user, size, 1 - as_three.astype(np.int64)
 
 
 def _choose(
