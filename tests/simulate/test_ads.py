@@ -141,7 +141,7 @@ def test_the_group_follows_from_gender_and_age(log: Log) -> None:
     assert log.read("user_profile").select((pl.col("cms_group_id") == group).all()).item()
 
 
-# ---- the published figures: docs/ads.md has them at a larger scale ----
+# ---- the published figures: docs/simulated-ads.md has them at a larger scale ----
 
 
 def test_the_size_is_the_published_one(log: Log) -> None:

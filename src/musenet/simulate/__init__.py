@@ -1,1 +1,1 @@
-"""Generators of ordinary log files with known truths, for tests, demonstrations and benchmarks."""
+"""Generators of ordinary log files, for tests, demonstrations and benchmarks."""

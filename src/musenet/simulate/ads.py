@@ -1,7 +1,7 @@
 """`simulate ads`: the four files of Ali Display Ads, as published in schema, figures and traps, of any size.
 
 The same seed gives the same bytes. Users are simulated block by block and set aside on disk, until impressions can be
-written ad by ad and the behaviour log in no order at all. See docs/ads.md for what is published and what is simulated.
+written ad by ad and the behaviour log in no order at all. See docs/simulated-ads.md for what is invented, and how.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The published figures of Ali Display Ads that the simulated files keep; docs/ads.md puts both side by side.
+"""The published figures of Ali Display Ads that the simulated files keep; docs/simulated-ads.md has both side by side.
 
-They were gathered from what others published about the files: see docs/ads.md.
+They were gathered from what others published about the files.
 """
 
 from __future__ import annotations
