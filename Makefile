@@ -11,7 +11,7 @@ SOURCES := src tests docs benchmarks
 TESTS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy clean
+.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy benchmark-prepare clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
 	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour on a free core"
+	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
 	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
 
 install: $(VENV)/.installed-dev
@@ -54,10 +55,14 @@ benchmark-accuracy: $(VENV)/.installed-report $(PEERS)/.installed data/hotels-ac
 data/hotels-accuracy: | $(VENV)/.installed-report
 	$(BIN)/musenet simulate hotels --out $@ --impressions 200000 --seed 7
 
+# Twice as much again measures how memory, disk and time grow: benchmarks/prepare/prepare_speed.py growth.
+benchmark-prepare: $(VENV)/.installed-report
+	$(BIN)/python benchmarks/prepare/prepare_speed.py ratio
+
 clean:
 	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# A stamp says that the extras are there, so that nothing is resolved twice. dev holds all that report holds.
+# A stamp says that the extras are there, so that nothing is resolved twice. dev comes with all that report holds, and with Spark, which its tests need.
 $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
 	$(PIP) -c constraints.txt -e '.[report]'
@@ -65,7 +70,7 @@ $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report,dev]'
+	$(PIP) -c constraints.txt -e '.[report,spark,dev]'
 	@touch $@ $(VENV)/.installed-report
 
 $(PEERS)/.installed: benchmarks/accuracy/requirements.txt | $(BIN)/python

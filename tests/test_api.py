@@ -93,6 +93,9 @@ def test_an_interrupted_training_resumes_to_the_same_weights(config: Path) -> No
         def say(self, text: str) -> None:
             pass
 
+        def steps(self, name: str) -> Callable[[int, int], None]:
+            return lambda done, total: None
+
         def training(self, name: str) -> Callable[[dict[str, Any]], None]:
             return lambda _: signal.raise_signal(signal.SIGINT)
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from musenet.config import load_experiment
+from musenet.data.engine import Engine
 from musenet.data.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.data.tables import Tables
 from musenet.errors import DataError, UserError
@@ -25,7 +26,7 @@ TOP_LEVEL = [
 def read(config: Path) -> Tables:
     experiment = load_experiment(config)
     assert isinstance(experiment.data, OwnFilesOptions)
-    return OwnFiles(experiment.data, experiment.recipe, config.parent).tables(ibis.duckdb.connect())
+    return OwnFiles(experiment.data, experiment.recipe, config.parent).tables(Engine(ibis.duckdb.connect()))
 
 
 def test_three_odd_files_need_no_edits(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
 from musenet.data.dataset import Dataset, Split
+from musenet.data.engines import EngineName, bytes_of
 from musenet.data.prepare import PreparedReport
 from musenet.data.prepare import prepare as prepare_dataset
 from musenet.data.sources.ali_ads import AliAds, AliAdsOptions
@@ -81,6 +82,8 @@ def prepare(
     experiment: AnyExperiment,
     out: AnyPath | None = None,
     *,
+    engine: EngineName = "duckdb",
+    memory_limit: str | None = None,
     overrides: Sequence[str] = (),
     listener: Listener = SILENT,
 ) -> PreparedReport:
@@ -89,6 +92,8 @@ def prepare(
     Args:
         experiment: what to prepare.
         out: the dataset's folder; `datasets/<name>` if None.
+        engine: what computes the relations, `duckdb` or `spark`; the dataset is the same.
+        memory_limit: what the engine may use, such as `4GB`; half of what is free, if None.
         overrides: `key.path=value`, as `--set`.
         listener: told of every step.
 
@@ -97,7 +102,15 @@ def prepare(
     """
     resolved = load(experiment, overrides)
     folder = Path("datasets") / resolved.name if out is None else Path(out)
-    return prepare_dataset(_source(resolved), resolved.recipe, folder, progress=listener.say)
+    return prepare_dataset(
+        _source(resolved),
+        resolved.recipe,
+        folder,
+        engine=engine,
+        memory=None if memory_limit is None else bytes_of(memory_limit),
+        progress=listener.say,
+        steps=listener.steps("prepare"),
+    )
 
 
 def train(

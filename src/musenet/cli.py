@@ -39,6 +39,13 @@ Json = Annotated[
 DatasetFolder = Annotated[
     Path | None, typer.Option("--dataset", help="the dataset's folder (datasets/<name>, if left out)")
 ]
+EngineChoice = Annotated[
+    Literal["duckdb", "spark"], typer.Option("--engine", help="what computes the relations; the dataset is the same")
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", help="memory of the engine, as 4GB (half of what is free, if left out)"),
+]
 SplitName = Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="which period")]
 
 
@@ -72,13 +79,22 @@ def init(
 
 
 @app.command()
-def prepare(config: Config, out: Out = None, changes: Set = [], as_json: Json = False) -> None:  # noqa: B006
+def prepare(
+    config: Config,
+    out: Out = None,
+    engine: EngineChoice = "duckdb",
+    memory_limit: MemoryLimit = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
     """Turn a log into a dataset that leaks nothing from the future, and check it."""
     from musenet import api
     from musenet.data.checks import render
 
     with Reporter() as reporter:
-        prepared = api.prepare(config, out, overrides=changes, listener=reporter)
+        prepared = api.prepare(
+            config, out, engine=engine, memory_limit=memory_limit, overrides=changes, listener=reporter
+        )
     manifest = prepared.dataset.manifest
     counts = {name: getattr(manifest, name) for name in ("users", "items", "events", "requests", "candidates")}
     content = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ibis
 
+from musenet.data.engine import Engine
 from musenet.data.sources.log_files import find_files, open_files
 from musenet.errors import UserError
 from musenet.files import write_text
@@ -52,12 +53,13 @@ def guess_config(files: list[Path], base: Path | None = None) -> str:
 
 def _group(connection: ibis.BaseBackend, files: list[Path]) -> list[TableProfile]:
     """Profiles of the tables; files with the same columns are parts of one."""
+    engine = Engine(connection)
     groups: dict[tuple[str, ...], list[Path]] = {}
     for path in files:
         found = find_files("FILES", str(path.absolute()), Path())
-        columns = tuple(open_files(connection, "FILES", found).table.columns)
+        columns = tuple(open_files(engine, "FILES", found).table.columns)
         groups.setdefault(columns, []).extend(found)
-    return [profile_table(connection, open_files(connection, "FILES", paths)) for paths in groups.values()]
+    return [profile_table(connection, open_files(engine, "FILES", paths)) for paths in groups.values()]
 
 
 def _write(connection: ibis.BaseBackend, log: LogRoles, features: FeatureGuess, base: Path) -> list[str]:

@@ -18,6 +18,9 @@ class Listener(Protocol):
     def say(self, text: str) -> None:
         """A line that stays."""
 
+    def steps(self, name: str) -> Callable[[int, int], None]:
+        """A listener for `done` of `total`."""
+
     def training(self, name: str) -> Callable[[dict[str, Any]], None]:
         """A listener for the training loop's reports of the run of that name."""
 
@@ -25,6 +28,9 @@ class Listener(Protocol):
 class _Silent:
     def say(self, text: str) -> None:
         pass
+
+    def steps(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: None
 
     def training(self, name: str) -> Callable[[dict[str, Any]], None]:
         return lambda _: None

@@ -7,8 +7,9 @@ import ibis
 import numpy as np
 import polars as pl
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
-from musenet.data.tables import Tables
+from musenet.data.tables import LogSize, Tables
 
 DAY = 86_400_000_000
 START = 1_704_067_200_000_000  # 2024-01-01 00:00 UTC
@@ -43,11 +44,15 @@ class MemorySource:
     log: Log
     name: str = "memory"
 
-    def tables(self, connection: ibis.BaseBackend) -> Tables:
+    def tables(self, engine: Engine) -> Tables:
         return self.log.tables()
 
     def fingerprint(self) -> str:
         return self.name
+
+    def size(self) -> LogSize:
+        events = self.log.events
+        return LogSize(len(self.log.impressions), 0 if events is None else len(events))
 
 
 def random_log(seed: int = 0, *, requests: int = 120, days: int = 12, users: int = 12, items: int = 30) -> Log:

@@ -1,48 +1,58 @@
-"""A preparation that is killed at any moment leaves nothing behind and is simply run again."""
+"""A preparation that is killed at any moment is simply run again: it goes on, and the dataset is the same."""
 
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import ibis.expr.types as ir
 import pytest
 
 from data.logs import MemorySource, random_log, recipe
 from musenet.data.dataset import Dataset
+from musenet.data.dataset_writer import DatasetWriter
+from musenet.data.engine import Engine
 from musenet.data.prepare import prepare
 from musenet.data.workspace import workspace
-from musenet.errors import DatasetError
+from musenet.errors import DataError, DatasetError, UserError
 
-# Where random moments are drawn from: a preparation of this log opens about so many files of its own.
-OPENED_FILES = 70
+# Where random moments are drawn from: a preparation of this log opens and stores somewhat more of its own.
+OPENED_FILES, STORED_TABLES = 70, 25
+STEPS = 16
 
 
 def _prepare(out: Path) -> Dataset:
     return prepare(MemorySource(random_log(5)), recipe(), out).dataset
 
 
-def _prepare_and_die(out: Path, after_step: int, after_file: int) -> None:
-    """Prepare, and kill the process at its n-th step or when it opens its n-th file."""
-    steps, files = [0], [0]
+def _prepare_and_die(out: Path, after_step: int, after_table: int, after_file: int) -> None:
+    """Prepare, and kill the process at its n-th step, in the middle of its n-th table or as it opens its n-th file."""
+    seen: Counter[str] = Counter()
 
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def listen(_: str) -> None:
-        steps[0] += 1
-        if steps[0] == after_step:
-            die()
+    def count(what: str, until: int) -> None:
+        seen[what] += 1
+        if seen[what] == until:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
         if event in ("open", "os.rename", "os.mkdir", "shutil.rmtree") and ".preparing" in str(arguments[0]):
-            files[0] += 1
-            if files[0] == after_file:
-                die()
+            count("file", after_file)
 
+    def write(engine: Engine, place: str, table: ir.Table) -> None:
+        engine.connection.raw_sql("BEGIN")
+        engine.connection.create_table(place, table)
+        count("table", after_table)
+        engine.connection.raw_sql("COMMIT")
+
+    if after_table:
+        Engine._write = write  # type: ignore[method-assign]
     sys.addaudithook(audit)
-    prepare(MemorySource(random_log(5)), recipe(), out, progress=listen)
+    prepare(MemorySource(random_log(5)), recipe(), out, progress=lambda _: count("step", after_step))
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +60,99 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return _prepare(tmp_path_factory.mktemp("whole") / "dataset").manifest.checksums
 
 
-def kill(out: Path, after_step: int = 0, after_file: int = 0) -> None:
+def kill(out: Path, *, after_step: int = 0, after_table: int = 0, after_file: int = 0) -> bool:
+    """Whether the process was killed, rather than ending before that."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data.logs", "musenet.data.prepare"])
-    process = context.Process(target=_prepare_and_die, args=(out, after_step, after_file))
+    process = context.Process(target=_prepare_and_die, args=(out, after_step, after_table, after_file))
     process.start()
     process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
 
 
-@pytest.mark.parametrize("step", [1, 4, 8, 9])
-def test_killed_at_a_step(tmp_path: Path, expected: dict[str, str], step: int) -> None:
+def test_killed_at_every_step(tmp_path: Path, expected: dict[str, str]) -> None:
+    """Each attempt goes on from the one before, and gets one step further."""
+    out, step = tmp_path / "dataset", 1
+    while kill(out, after_step=step):
+        assert not out.exists()
+        step += 1
+    assert step > STEPS
+    assert Dataset(out).manifest.checksums == expected
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("table", random.Random(2).sample(range(1, STORED_TABLES), 3))
+def test_killed_in_the_middle_of_a_step(tmp_path: Path, expected: dict[str, str], table: int) -> None:
     out = tmp_path / "dataset"
-    kill(out, after_step=step)
-    assert not out.exists()
+    assert kill(out, after_table=table)
     assert _prepare(out).manifest.checksums == expected
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("file", random.Random(1).sample(range(1, OPENED_FILES), 4))
+@pytest.mark.parametrize("file", random.Random(1).sample(range(1, OPENED_FILES), 3))
 def test_killed_at_a_file(tmp_path: Path, expected: dict[str, str], file: int) -> None:
     out = tmp_path / "dataset"
-    kill(out, after_file=file)
+    assert kill(out, after_file=file)
     assert not out.exists()
     assert _prepare(out).manifest.checksums == expected
     assert list(tmp_path.iterdir()) == [out]
+
+
+def interrupt_at(text: str, error: BaseException | None = None) -> Callable[[str], None]:
+    def listen(step: str) -> None:
+        if step == text:
+            raise error or KeyboardInterrupt
+
+    return listen
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = MemorySource(random_log(5)), tmp_path / "dataset"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, recipe(), out, progress=interrupt_at("encoding events"))
+    monkeypatch.setattr(Engine, "_write", lambda _, place, __: pytest.fail(f"{place} is computed again"))
+    monkeypatch.setattr(DatasetWriter, "_encode_candidates", lambda *_: pytest.fail("encoded again"))
+    assert prepare(source, recipe(), out).dataset.manifest.events
+
+
+def test_what_another_preparation_left_is_discarded(tmp_path: Path) -> None:
+    source, out = MemorySource(random_log(5)), tmp_path / "dataset"
+    other = recipe(history={"columns": ["brand"], "length": 3})
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, other, out, progress=interrupt_at("checking the dataset"))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(MemorySource(random_log(6), "another"), recipe(), out, progress=interrupt_at("encoding events"))
+    found = prepare(source, recipe(), out).dataset.manifest.checksums
+    assert found == _prepare(tmp_path / "anew").manifest.checksums
+
+
+def test_refused_data_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        prepare(
+            MemorySource(random_log(5)),
+            recipe(),
+            tmp_path / "out",
+            progress=interrupt_at("encoding events", DataError("no")),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_small_a_disk_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 9 * 10**5, 10**5))
+    with pytest.raises(UserError, match=r"needs about 0\.\d GB of disk, but the disk that holds .* has 0\.0 GB free"):
+        prepare(MemorySource(random_log(5)), recipe(), tmp_path / "out")
+
+
+def test_progress_only_grows_and_ends_whole(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    prepare(
+        MemorySource(random_log(5)), recipe(), tmp_path / "out", steps=lambda done, total: told.append((done, total))
+    )
+    done = [part for part, _ in told]
+    assert done == sorted(done)
+    assert len({total for _, total in told}) == 1
+    assert told[-1][0] == told[-1][1]
 
 
 def test_killed_while_replacing(tmp_path: Path) -> None:
@@ -88,21 +166,18 @@ def test_killed_while_replacing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")])
-def test_an_interrupt_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    """Ctrl-C, also as the database passes it on."""
-
-    def interrupt(step: str) -> None:
-        if step == "encoding":
-            raise error
-
+def test_an_interrupt_that_the_database_passes_on_is_one(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        prepare(MemorySource(random_log(5)), recipe(), tmp_path / "out", progress=interrupt)
-    assert not list(tmp_path.iterdir())
+        prepare(
+            MemorySource(random_log(5)),
+            recipe(),
+            tmp_path / "out",
+            progress=interrupt_at("encoding users and items", RuntimeError("Query interrupted")),
+        )
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "dataset"
-    with workspace(out), pytest.raises(DatasetError, match="another process is preparing"), workspace(out):
+    with workspace(out, "a"), pytest.raises(DatasetError, match="another process is preparing"), workspace(out, "a"):
         pass
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,12 @@
 """Histories and repeats equal the slow reference on random small logs, and know nothing of what comes later."""
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -11,11 +14,13 @@ from hypothesis import strategies as st
 
 from data.logs import START, Log
 from data.reference import distinct_events, fraction, known, repeats
+from musenet.data.encoding import Folders
 from musenet.data.engine import Engine
+from musenet.data.event_encoding import count_events, counted_runs, encode_events, stored_runs
 from musenet.data.histories import Before
 from musenet.data.recipe import Recipe
-from musenet.data.relations import HISTORY_COUNT, REPEAT_COUNT, REPEAT_LAST, REPEATS_BEFORE, build_relations
-from musenet.data.repeats import AGAIN, RepeatOptions
+from musenet.data.relations import REPEAT_COUNT, REPEAT_LAST, build_relations
+from musenet.data.repeats import RepeatOptions
 from musenet.errors import DataError
 
 HALF = 500_000
@@ -105,9 +110,8 @@ def past_of(log: Log, recipe: Recipe) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Of each request (user, time): length of the history and repeat fraction; of each candidate: count, recency."""
     engine = Engine(ibis.duckdb.connect())
     found = build_relations(engine, log.tables(), recipe, lambda _: None)
-    requests, candidates = found.requests, found.candidates
     rows = engine.read(
-        candidates.join(requests.select("_request_row", "_user"), "_request_row").join(
+        found.candidates.join(found.requests.select("_request_row", "_user"), "_request_row").join(
             found.items.select("_item_row", "_item"), "_item_row"
         )
     )
@@ -118,14 +122,19 @@ def past_of(log: Log, recipe: Recipe) -> tuple[dict[Any, Any], dict[Any, Any]]:
         )
         for row in rows.to_pylist()
     }
-    asked = {
-        (row["_user"], row["_time"]): (
-            row[HISTORY_COUNT],
-            row[AGAIN] / row[REPEATS_BEFORE] if row[REPEATS_BEFORE] else math.nan,
-        )
-        for row in engine.read(requests).to_pylist()
-    }
-    engine.connection.disconnect()
+    requests = engine.read(found.requests).to_pylist()
+    user, time = (np.array([row[name] for row in requests]) for name in ("_user_row", "_time"))
+    assert recipe.repeat is not None
+    span = Before.of(recipe.history.delay, recipe.repeat.window)
+    with TemporaryDirectory() as folder:
+        folders = Folders(Path(folder), Path(folder))
+        counts, users = count_events(engine, found.events), engine.count(found.users) + 1
+        encode_events(engine, found.events, counts, users, folders, [], {}, {})
+        begin, end = stored_runs(folders).span_of(user, time, Before(span.delay))
+        fractions = counted_runs(folders).repeat_fraction(user, time, span)
+    past = zip((end - begin).tolist(), fractions.tolist(), strict=True)
+    asked = dict(zip([(row["_user"], row["_time"]) for row in requests], past, strict=True))
+    engine.close()
     return asked, shown
 
 

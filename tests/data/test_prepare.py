@@ -222,14 +222,17 @@ def test_a_folder_that_is_no_dataset_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_preparation_goes_on_later(tmp_path: Path, prepared: Dataset) -> None:
     def full(step: str) -> None:
-        if step == "encoding":
+        if step == "encoding events":
             raise OSError(28, "No space left on device")
 
+    source, out = MemorySource(random_log(1)), tmp_path / "out"
     with pytest.raises(UserError, match="is full: free some space"):
-        prepare(MemorySource(random_log(1)), recipe(), tmp_path / "out", progress=full)
-    assert not list(tmp_path.iterdir())
+        prepare(source, recipe(), out, progress=full)
+    assert not out.exists()
+    assert prepare(source, recipe(), out).dataset.manifest == prepared.manifest
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_log_without_any_event_is_prepared(tmp_path: Path) -> None:

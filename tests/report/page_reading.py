@@ -15,6 +15,9 @@ class Heard:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def steps(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: None
+
     def training(self, name: str) -> Callable[[dict[str, Any]], None]:
         return lambda _: None
 

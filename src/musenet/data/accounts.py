@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import ibis
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from musenet.data.checks import RowCount
 from musenet.data.dataset_writer import DatasetWriter
 from musenet.data.engine import Engine
 from musenet.data.relations import Relations
 from musenet.data.requests import local_text
-from musenet.data.tables import TIME, CleaningRule, Tables
+from musenet.data.tables import REFUSED, TIME, CleaningRule, Tables
 
 REJECTED = "rejected.parquet"
 
@@ -54,19 +57,22 @@ def log_warnings(engine: Engine, relations: Relations) -> Iterator[str]:
 
 def write_rejected(engine: Engine, tables: Tables, relations: Relations, folder: Path) -> None:
     """Write every refused row as JSON text beside its table and reason; no file if none was refused."""
-    frames = []
-    if tables.rejected is not None:
-        rejected = engine.read(tables.rejected.select("table", "reason", "row"))
-        frames.append(pl.DataFrame(rejected).with_columns(pl.all().cast(pl.String)))
+    parts = [] if tables.rejected is None else [tables.rejected.select(*REFUSED.names)]
     if relations.duplicates is not None:
-        rows = pl.DataFrame(engine.read(relations.duplicates))
-        frames.append(
-            rows.select(
-                table=pl.lit("impressions"),
-                reason=pl.lit("shown twice in one request"),
-                row=pl.struct(pl.all()).struct.json_encode(),
-            )
-        )
-    together = pl.concat(frames) if frames else pl.DataFrame()
-    if together.height:
-        together.sort("table", "reason", "row").write_parquet(folder / REJECTED)
+        rows = (_as_json(chunk) for chunk in engine.chunks(relations.duplicates))
+        parts.append(engine.store_rows("refused_duplicates", rows, REFUSED))
+    together = ibis.union(*parts) if len(parts) > 1 else parts[0] if parts else None
+    if together is None or not engine.count(together):
+        return
+    with pq.ParquetWriter(folder / REJECTED, REFUSED) as writer:
+        for chunk in engine.chunks(together.order_by(REFUSED.names)):
+            writer.write_table(chunk.cast(REFUSED))
+
+
+def _as_json(duplicates: pa.Table) -> pa.Table:
+    rows = pl.DataFrame(duplicates).select(
+        table=pl.lit("impressions"),
+        reason=pl.lit("shown twice in one request"),
+        row=pl.struct(pl.all()).struct.json_encode(),
+    )
+    return rows.to_arrow().cast(REFUSED)

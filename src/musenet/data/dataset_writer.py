@@ -1,45 +1,60 @@
-"""The second half of preparation: from ordered relations to the files of a dataset."""
+"""The second half of preparation: from ordered relations to the files of a dataset, a block of rows at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
+from musenet.data.column_files import NewColumn, blocks, mapped
 from musenet.data.dataset import Field, Period, Split
 from musenet.data.encoding import (
+    Folders,
+    InOrder,
     PlainColumn,
     bucketed_field,
     category_field,
     combination_codes,
     encode_relation,
-    finish_numeric,
-    sort_ties,
-    write_buckets,
-    write_column,
 )
 from musenet.data.engine import Engine, join
-from musenet.data.features import FloatArray, NumericTransform, fit_numeric
+from musenet.data.event_encoding import count_events, counted_runs, encode_events, stored_runs
+from musenet.data.features import NumericTransform
 from musenet.data.fields import FOLDERS, PlannedField
-from musenet.data.relations import (
-    HISTORY_COUNT,
-    REPEAT_COUNT,
-    REPEAT_LAST,
-    REPEATS_BEFORE,
-    Relations,
-)
-from musenet.data.repeats import AGAIN
+from musenet.data.histories import Before
+from musenet.data.numbers_encoding import Impressions, fit_column, write_buckets, write_numeric
+from musenet.data.recipe import Recipe
+from musenet.data.relations import REPEAT_COUNT, REPEAT_LAST, Relations
 from musenet.data.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
 from musenet.data.split import PERIOD_NAMES
 from musenet.data.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.data.vocabulary import Vocabulary
+from musenet.files import write_text
+
+
+class Written(BaseModel):
+    """What the steps so far tell those that follow."""
+
+    fields: dict[str, list[Field]] = {}
+    """By side and name, `item/price`."""
+    sizes: dict[str, int] = {}
+    """Number of codes of each vocabulary."""
+    transforms: dict[str, NumericTransform] = {}
+    missing: dict[str, float] = {}
+    """Share of the impressions that lack a numeric feature, by side and name of the field."""
+    predefined_scenarios: list[str] | None = None
+    true_scenarios: int | None = None
 
 
 class DatasetWriter:
-    """Encodes what was fitted on the training period; the methods are called in the order in which they stand.
+    """Encodes what was fitted on the training period.
+
+    A step that an interrupted preparation finished is not taken again: `notes` holds what became of each.
 
     Args:
         engine: where the relations lie.
@@ -47,6 +62,7 @@ class DatasetWriter:
         planned: the fields.
         vocabularies: by name.
         folder: the new dataset's.
+        notes: a folder of this preparation's own, for notes and for columns that are needed on the way alone.
     """
 
     def __init__(
@@ -56,90 +72,112 @@ class DatasetWriter:
         planned: Sequence[PlannedField],
         vocabularies: Mapping[str, Vocabulary],
         folder: Path,
+        notes: Path,
     ) -> None:
         self._engine = engine
         self._folder = folder
+        self._notes = notes
         self._planned = planned
         self._relations = relations
         self._vocabularies = vocabularies
-        self._fields: dict[tuple[str, str], list[Field]] = {}
-        self.sizes = {name: vocabulary.size for name, vocabulary in vocabularies.items()}
-        """Number of codes of each vocabulary."""
-        self.transforms: dict[str, NumericTransform] = {}
-        self.missing: dict[tuple[str, str], float] = {}
-        """Share of the impressions that lack a numeric feature, by side and name of the field."""
-        self.predefined_scenarios: list[str] | None = None
-        self.true_scenarios: int | None = None
+        self.written = Written(sizes={name: vocabulary.size for name, vocabulary in vocabularies.items()})
         # Counted once; the rows of users and items begin with the unseen one.
         self.users = engine.count(relations.users) + 1
         self.items = engine.count(relations.items) + 1
-        self.events = engine.count(relations.stored_events)
+        self.event_counts = count_events(engine, relations.events)
         self.requests = engine.count(relations.requests)
         self.candidates = engine.count(relations.candidates)
         self.splits = self._count_splits()
         self.has_repeats = REPEAT_COUNT in relations.candidates.columns
-        (folder / "vocabularies").mkdir()
+        notes.mkdir(exist_ok=True)
+        (folder / "vocabularies").mkdir(exist_ok=True)
         for vocabulary in vocabularies.values():
             vocabulary.write(folder / "vocabularies")
 
     @property
     def fields(self) -> list[Field]:
         """All fields written so far, in the planned order."""
-        return [field for entry in self._planned for field in self._fields.get((entry.side, entry.name), [])]
+        return [field for entry in self._planned for field in self.written.fields.get(_name(entry), [])]
 
     def checked_fields(self) -> Iterator[tuple[PlannedField, Field]]:
         """The first field of every column: its codes or buckets where it has them."""
-        return ((entry, self._fields[entry.side, entry.name][0]) for entry in self._planned)
+        return ((entry, self.written.fields[_name(entry)][0]) for entry in self._planned)
 
-    def encode(self, true_probability: str | None) -> None:
-        """Write every column of the five relations."""
-        self._encode_requests()
-        self._encode_candidates(true_probability)
-        shown = self._column("candidates/item")
-        sizes, users = np.diff(self._column("requests/candidate_offset")), self._column("requests/user")
-        for side, rows, entity, weight in (("user", self.users, users, sizes), ("item", self.items, shown, None)):
-            end = self.splits["train"].end if side == "user" else self.splits["train"].impressions
-            counts = (
-                _counts(entity, weight, rows),
-                _counts(entity[:end], None if weight is None else weight[:end], rows),
-            )
-            self._encode_entities(side, rows, *counts)
-        self._encode_events()
+    def encode(self, recipe: Recipe, predefined: Sequence[str], told: Callable[[str], None]) -> None:
+        """Write every column of the five relations, and the log's own ids.
 
-    def write_truth(self, predefined: Sequence[str], true_scenario: str | None) -> None:
+        Args:
+            recipe: what is told of histories, repeats and truth.
+            predefined: columns of requests or users whose combination is a known scenario.
+            told: is told of each step.
+        """
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("encoding requests", self._encode_requests),
+            ("encoding candidates", lambda: self._encode_candidates(recipe.true_probability)),
+            ("encoding users and items", self._encode_entities),
+            ("encoding events", self._encode_events),
+            ("looking up what came before each request", lambda: self._write_past(recipe)),
+            ("writing scenarios and keys", lambda: self._write_rest(predefined, recipe.true_scenario)),
+        ]
+        for place, (text, step) in enumerate(steps):
+            told(text)
+            note = self._notes / f"{place}.json"
+            if note.is_file():
+                self.written = Written.model_validate_json(note.read_text(encoding="utf-8"))
+                continue
+            step()
+            write_text(note, self.written.model_dump_json())
+
+    def _write_rest(self, predefined: Sequence[str], true_scenario: str | None) -> None:
+        self._write_truth(predefined, true_scenario)
+        self._write_keys()
+
+    def _write_truth(self, predefined: Sequence[str], true_scenario: str | None) -> None:
         """Write predefined and true scenarios, given as columns of requests or users."""
-        requests, folder = self._relations.requests, self._folder / "requests"
+        requests = self._relations.requests
         if predefined:
             known = [name for name in predefined if name not in requests.columns]
-            table = join(requests, self._relations.users.select(USER_ROW, *known), [USER_ROW]) if known else requests
-            codes, labels, _ = combination_codes(self._engine, table.order_by(REQUEST_ROW), predefined)
-            write_column(folder, "predefined_scenario", codes)
-            self.predefined_scenarios = labels
+            table = requests if not known else self._with_columns_of_users(known)
+            labels, _ = self._write_combinations(table, predefined, "predefined_scenario")
+            self.written.predefined_scenarios = labels
         if true_scenario:
-            ordered = requests.order_by(REQUEST_ROW)
-            codes, labels, unknown = combination_codes(self._engine, ordered, [true_scenario])
-            if unknown >= 0:
-                codes[codes == unknown] = -1  # NULL sorts last
-            write_column(folder, "true_scenario", codes)
-            self.true_scenarios = len(labels) - (unknown >= 0)
+            labels, unknown = self._write_combinations(requests, [true_scenario], "true_scenario")
+            self.written.true_scenarios = len(labels) - (unknown >= 0)
 
-    def write_keys(self) -> None:
+    def _with_columns_of_users(self, names: Sequence[str]) -> ir.Table:
+        users = self._relations.users.select(USER_ROW, *names)
+        joined = join(self._relations.requests, users, [USER_ROW])
+        return self._engine.store("requests_with_users", joined, [REQUEST_ROW])
+
+    def _write_combinations(self, table: ir.Table, names: Sequence[str], file: str) -> tuple[list[str], int]:
+        """Write the code of each request's combination of values; of the truth, NULL has the code -1."""
+        mixed = self._of_relation("context").passing / f"{file}.npy"
+        found, labels, unknown = combination_codes(self._engine, InOrder(table, [REQUEST_ROW]), names, mixed)
+        nothing = unknown if file == "true_scenario" else -1
+        with NewColumn(self._folder / "requests", file, (self.requests,), np.int32) as column:
+            for _, block in blocks(mixed):
+                codes = np.searchsorted(found, block)
+                column.append(np.where(codes == nothing, -1, codes))
+        return labels, unknown
+
+    def _write_keys(self) -> None:
         """Write the log's own ids, row by row."""
         folder = self._folder / "keys"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         relations = self._relations
         for name, table, row, columns in (
             ("users", relations.users, USER_ROW, [USER]),
             ("items", relations.items, ITEM_ROW, [ITEM]),
             ("requests", relations.requests, REQUEST_ROW, [REQUEST, USER, TIME]),
         ):
-            kept = table.order_by(row).select(*(column for column in columns if column in table.columns))
-            schema = kept.schema().to_pyarrow()
+            kept = table.select(*(column for column in columns if column in table.columns))
+            # Engines differ in what they know never to be NULL.
+            schema = pa.schema([field.with_nullable(True) for field in kept.schema().to_pyarrow()])
             with pq.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
                 if name != "requests":
                     writer.write_table(schema.empty_table().from_pylist([dict.fromkeys(kept.columns)], schema=schema))
-                for chunk in self._engine.chunks(kept):
-                    writer.write_table(chunk.cast(schema))
+                for chunk in InOrder(table, [row]).chunks(self._engine, kept.columns):
+                    writer.write_table(chunk.select(kept.columns).cast(schema))
 
     def _count_splits(self) -> dict[Split, Period]:
         candidates, requests = self._relations.candidates, self._relations.requests
@@ -166,65 +204,59 @@ class DatasetWriter:
     def _of(self, side: str) -> list[PlannedField]:
         return [entry for entry in self._planned if entry.side == side]
 
+    def _of_relation(self, side: str) -> Folders:
+        name = FOLDERS[side]  # type: ignore[index]
+        return Folders(self._folder / name, self._notes / name)
+
     def _column(self, path: str) -> NDArray[Any]:
-        loaded: NDArray[Any] = np.load(self._folder / f"{path}.npy", mmap_mode="r")
-        return loaded
+        return mapped(self._folder / f"{path}.npy")
 
-    def _encode(
-        self, side: str, table: ir.Table, rows: int, plain: dict[str, PlainColumn], first: int = 0
-    ) -> Iterator[tuple[PlannedField, FloatArray]]:
-        """Write the side's categorical fields and plain columns; yields its numeric fields with their raw values."""
-        planned = self._of(side)
-        folder = self._folder / FOLDERS[planned[0].side if planned else side]  # type: ignore[index]
-        raw = encode_relation(self._engine, table, rows, folder, planned, self._vocabularies, plain, first)
+    def _encode(self, side: str, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0) -> None:
+        """Write the side's categorical fields, plain columns and raw numbers."""
+        planned, folders = self._of(side), self._of_relation(side)
+        encode_relation(self._engine, relation, rows, folders, planned, self._vocabularies, plain, first)
         for entry in planned:
-            if entry.numeric:
-                yield entry, raw[entry.name]
-            else:
-                self._fields[entry.side, entry.name] = [category_field(entry)]
+            if not entry.numeric:
+                self.written.fields[_name(entry)] = [category_field(entry)]
 
-    def _finish(
-        self, numeric: Iterable[tuple[PlannedField, FloatArray]], shown: FloatArray, weight: FloatArray
-    ) -> None:
-        """Fit and write numeric fields; `shown` counts each row's impressions, `weight` those of training."""
-        for entry, values in numeric:
-            assert entry.numeric is not None
-            self.missing[entry.side, entry.name] = float(np.sum(shown[~np.isfinite(values)]) / np.sum(shown))
-            transform = fit_numeric(values, weight, entry.numeric)
-            self.transforms[entry.name] = transform
-            folder = self._folder / FOLDERS[entry.side]
-            self._fields[entry.side, entry.name] = finish_numeric(folder, entry, values, transform)
-            if transform.numeric == "quantiles":
-                vocabularies = self._folder / "vocabularies"
-                self.sizes[entry.vocabulary] = write_buckets(vocabularies, entry.vocabulary, transform, values, weight)
+    def _finish(self, side: str, shown: Impressions) -> None:
+        """Fit and write the side's numeric fields."""
+        folders = self._of_relation(side)
+        for entry in self._of(side):
+            if not entry.numeric:
+                continue
+            fitted = fit_column(folders, entry, shown)
+            self.written.missing[_name(entry)] = fitted.missing
+            self.written.transforms[entry.name] = fitted.transform
+            self.written.fields[_name(entry)] = write_numeric(folders, entry, fitted.transform)
+            if fitted.transform.numeric == "quantiles":
+                codes = folders.kept / f"{entry.name}.npy"
+                size = write_buckets(self._folder / "vocabularies", codes, entry, fitted.transform, shown)
+                self.written.sizes[entry.vocabulary] = size
 
     def _encode_requests(self) -> None:
-        folder = self._folder / "requests"
         plain = {
             "user": PlainColumn(USER_ROW, np.int32),
             "time": PlainColumn(TIME, np.int64),
-            "history_end": PlainColumn(HISTORY_COUNT, np.int64),
-            "candidate_offset": PlainColumn(IMPRESSIONS, np.int64),
+            "_impressions": PlainColumn(IMPRESSIONS, np.int64),
         }
-        if self.has_repeats:
-            plain["repeat_fraction"] = PlainColumn(AGAIN, np.float32)
-            plain["repeat_events"] = PlainColumn(REPEATS_BEFORE, np.int64)
-        ordered = self._relations.requests.order_by(REQUEST_ROW)
-        numeric = list(self._encode("context", ordered, self.requests, plain))
-        sizes = self._column("requests/candidate_offset")
-        offset = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
-        write_column(folder, "candidate_offset", offset)
-        shown = np.diff(offset).astype(np.float64)
-        self._finish(numeric, shown, np.where(np.arange(self.requests) < self.splits["train"].end, shown, 0.0))
-        if self.has_repeats:
-            events = self._column("requests/repeat_events")
-            again = self._column("requests/repeat_fraction")
-            fraction = np.where(events > 0, again / np.maximum(events, 1), np.nan).astype(np.float32)
-            write_column(folder, "repeat_fraction", fraction)
-            (folder / "repeat_events.npy").unlink()
+        self._encode("context", InOrder(self._relations.requests, [REQUEST_ROW]), self.requests, plain)
+        folders = self._of_relation("context")
+        sizes, end = mapped(folders.passing / "_impressions.npy"), self.splits["train"].end
+        shown = Impressions(
+            lambda first, last: sizes[first:last],
+            lambda first, last: sizes[first:last] * (np.arange(first, last) < end),
+        )
+        self._finish("context", shown)
+        with NewColumn(folders.kept, "candidate_offset", (self.requests + 1,), np.int64) as offset:
+            offset.append(np.zeros(1, dtype=np.int64))
+            before = 0
+            for _, block in blocks(folders.passing / "_impressions.npy"):
+                offset.append(before + np.cumsum(block))
+                before += int(block.sum())
 
     def _encode_candidates(self, true_probability: str | None) -> None:
-        relation, folder = self._relations.candidates, self._folder / "candidates"
+        relation, folders = self._relations.candidates, self._of_relation("candidate")
         plain = {"item": PlainColumn(ITEM_ROW, np.int32), "label": PlainColumn(LABEL, np.int8)}
         if WEIGHT in relation.columns:
             plain["weight"] = PlainColumn(WEIGHT, np.float32)
@@ -233,44 +265,99 @@ class DatasetWriter:
         if self.has_repeats:
             relation = relation.mutate(_ago=relation[TIME] - relation[REPEAT_LAST])
             plain["repeat_count"] = PlainColumn(REPEAT_COUNT, np.int32)
-            plain["repeat_recency"] = PlainColumn("_ago", np.float64, np.nan)
-        ordered = relation.order_by([REQUEST_ROW, ITEM_ROW])
-        numeric = self._encode("candidate", ordered, self.candidates, plain)
-        training = np.arange(self.candidates) < self.splits["train"].impressions
-        self._finish(numeric, np.ones(self.candidates), training.astype(np.float64))
+            plain["_ago"] = PlainColumn("_ago", np.float64, np.nan)
+        self._encode("candidate", InOrder(relation, [REQUEST_ROW, ITEM_ROW]), self.candidates, plain)
+        end = self.splits["train"].impressions
+        self._finish(
+            "candidate",
+            Impressions(
+                lambda first, last: np.ones(last - first),
+                lambda first, last: (np.arange(first, last) < end).astype(np.float64),
+            ),
+        )
         if self.has_repeats:
-            write_column(folder, "repeat_indicator", (self._column("candidates/repeat_count") > 0).astype(np.int8))
-            recency = self._column("candidates/repeat_recency") / MICROSECONDS
-            write_column(folder, "repeat_recency", recency.astype(np.float32))
+            count, ago = folders.kept / "repeat_count.npy", folders.passing / "_ago.npy"
+            _rewrite(count, folders.kept, "repeat_indicator", np.int8, lambda block: block > 0)
+            _rewrite(ago, folders.kept, "repeat_recency", np.float32, lambda block: block / MICROSECONDS)
 
-    def _encode_entities(self, side: str, rows: int, shown: FloatArray, weight: FloatArray) -> None:
+    def _encode_entities(self) -> None:
+        """Users and items; each counts as often as it was shown."""
+        offset, training = self._column("requests/candidate_offset"), self.splits["train"]
         relations = self._relations
-        table, row = (relations.users, USER_ROW) if side == "user" else (relations.items, ITEM_ROW)
-        self._finish(self._encode(side, table.order_by(row), rows, {}, first=1), shown, weight)
+        for side, table, row, rows in (
+            ("user", relations.users, USER_ROW, self.users),
+            ("item", relations.items, ITEM_ROW, self.items),
+        ):
+            counts = {name: np.zeros(rows) for name in ("all", "training")}
+            end = training.end if side == "user" else training.impressions
+            for first, block in blocks(
+                self._folder / ("requests/user.npy" if side == "user" else "candidates/item.npy")
+            ):
+                weight = np.diff(offset[first : first + len(block) + 1]) if side == "user" else np.ones(len(block))
+                counts["all"] += np.bincount(block, weights=weight, minlength=rows)
+                seen = max(0, min(len(block), end - first))
+                counts["training"] += np.bincount(block[:seen], weights=weight[:seen], minlength=rows)
+            self._encode(side, InOrder(table, [row]), rows, {}, first=1)
+            self._finish(side, _sliced(counts["all"], counts["training"]))
 
     def _encode_events(self) -> None:
-        folder = self._folder / "events"
-        plain = {"time": PlainColumn(TIME, np.int64), "user": PlainColumn(USER_ROW, np.int32)}
-        ordered = self._relations.stored_events.order_by([USER_ROW, TIME])
-        for entry, values in self._encode("history", ordered, self.events, plain):
-            # The buckets of the feature of that name, fitted on the training impressions.
-            transform = next(
-                self.transforms[e.name] for e in self._planned if e.vocabulary == entry.vocabulary and e.numeric
+        planned = self._of("history")
+        transforms = {
+            entry.vocabulary: next(
+                self.written.transforms[other.name]
+                for other in self._planned
+                if other.vocabulary == entry.vocabulary and other.numeric
             )
-            write_column(folder, entry.name, transform.bucket(values))
-            self._fields[entry.side, entry.name] = [bucketed_field(entry)]
-        user, time = self._column("events/user"), self._column("events/time")
-        columns = [np.load(folder / f"{entry.name}.npy", mmap_mode="r+") for entry in self._of("history")]
-        sort_ties(user, time, columns)
-        for column in columns:
-            column.flush()
-        offset = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.bincount(user, minlength=self.users))])
-        write_column(folder, "offset", offset)
-        (folder / "user.npy").unlink()
-        begin = offset[self._column("requests/user")]
-        ends = begin + self._column("requests/history_end")
-        write_column(self._folder / "requests", "history_end", ends)
+            for entry in planned
+            if entry.numeric
+        }
+        encode_events(
+            self._engine,
+            self._relations.events,
+            self.event_counts,
+            self.users,
+            self._of_relation("history"),
+            planned,
+            self._vocabularies,
+            transforms,
+        )
+        for entry in planned:
+            field = bucketed_field(entry) if entry.numeric else category_field(entry)
+            self.written.fields[_name(entry)] = [field]
+
+    def _write_past(self, recipe: Recipe) -> None:
+        """Where each request's history ends, and the share of the user's events before it that were repeats."""
+        folders, kept = self._of_relation("history"), self._folder / "requests"
+        stored, delay = stored_runs(folders), recipe.history.delay
+        with NewColumn(kept, "history_end", (self.requests,), np.int64) as ends:
+            for user, time, back in self._requests_by_user():
+                ends.append(stored.span_of(user, time, Before.of(delay))[1][back])
+        if recipe.repeat:
+            counted, span = counted_runs(folders), Before.of(delay, recipe.repeat.window)
+            with NewColumn(kept, "repeat_fraction", (self.requests,), np.float32) as fractions:
+                for user, time, back in self._requests_by_user():
+                    fractions.append(counted.repeat_fraction(user, time, span)[back])
+
+    def _requests_by_user(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """User and time of a block of requests in order of users, as their events lie, and the way back."""
+        users, times = (blocks(self._folder / f"requests/{name}.npy") for name in ("user", "time"))
+        for (_, user), (_, time) in zip(users, times, strict=True):
+            order = np.argsort(user, kind="stable")
+            back = np.empty_like(order)
+            back[order] = np.arange(len(order))
+            yield user[order], time[order], back
 
 
-def _counts(rows: NDArray[Any], weight: NDArray[Any] | None, size: int) -> FloatArray:
-    return np.bincount(rows, weights=weight, minlength=size).astype(np.float64)
+def _name(entry: PlannedField) -> str:
+    return f"{entry.side}/{entry.name}"
+
+
+def _sliced(every: NDArray[Any], training: NDArray[Any]) -> Impressions:
+    return Impressions(lambda first, last: every[first:last], lambda first, last: training[first:last])
+
+
+def _rewrite(source: Path, folder: Path, name: str, dtype: Any, become: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    """A column made of another, a block at a time."""
+    with NewColumn(folder, name, (len(mapped(source)),), dtype) as column:
+        for _, block in blocks(source):
+            column.append(become(block))

@@ -1,7 +1,7 @@
 """From ordered relations to `.npy` columns, a million rows at a time."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,40 @@ import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from musenet.data.dataset import FIRST_VALUE, MISSING, UNSEEN, Field
+from musenet.data.column_files import NewColumn
+from musenet.data.dataset import MISSING, UNSEEN, Field
 from musenet.data.engine import Engine
-from musenet.data.features import FloatArray, MultiValuedOptions, NumericTransform
+from musenet.data.features import MultiValuedOptions
 from musenet.data.fields import PlannedField
 from musenet.data.relations import Relations
-from musenet.data.vocabulary import OCCURRENCES, VALUE, Vocabulary, text_of
+from musenet.data.vocabulary import Vocabulary, text_of
 from musenet.errors import DataError
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Of one relation: its folder in the dataset, and one for columns that are needed on the way alone."""
+
+    kept: Path
+    passing: Path
+
+    def of(self, name: str) -> Path:
+        """Where a plain column of this name belongs."""
+        return self.passing if name.startswith("_") else self.kept
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """A table whose rows were stored in an order."""
+
+    table: ir.Table
+    order: Sequence[str]
+
+    def chunks(self, engine: Engine, names: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns, and those of the order, a million rows at a time."""
+        return engine.chunks(self.table.select(*dict.fromkeys([*names, *self.order])), self.order)
 
 
 @dataclass(frozen=True)
@@ -31,78 +55,67 @@ class PlainColumn:
     missing: float = 0
 
 
-def create_column(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """A new `.npy` file of this shape, mapped into memory to be filled."""
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{name}.npy"
-    array: NDArray[Any] = np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    # A disk that fills up while a mapped file is written kills the process: take the space now, or raise.
-    if hasattr(os, "posix_fallocate"):
-        with file.open("rb+") as handle:
-            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
-    return array
-
-
-def write_column(folder: Path, name: str, values: NDArray[Any]) -> None:
-    """Write one `.npy` column."""
-    folder.mkdir(exist_ok=True)
-    np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
 def encode_relation(
     engine: Engine,
-    table: ir.Table,
+    relation: InOrder,
     rows: int,
-    folder: Path,
+    folders: Folders,
     planned: Sequence[PlannedField],
     vocabularies: Mapping[str, Vocabulary],
     plain_columns: Mapping[str, PlainColumn],
     first: int = 0,
-) -> dict[str, FloatArray]:
-    """Write the categorical fields and plain columns of an ordered relation.
+) -> None:
+    """Write the categorical fields, the raw values of numeric ones (NaN where missing) and the plain columns.
 
     Args:
         engine: where the relation lies.
-        table: in the order of its rows.
+        relation: its rows.
         rows: rows to write, `first` included.
-        folder: of this relation in the dataset.
+        folders: of this relation.
         planned: its fields.
         vocabularies: by name.
-        plain_columns: file name → column.
+        plain_columns: file name → column; those that begin with `_` are needed on the way alone.
         first: rows before the relation's first one, filled as unseen.
-
-    Returns:
-        The raw values (rows) of each numeric field by name, NaN where missing.
     """
-    files: dict[str, NDArray[Any]] = {
-        name: create_column(folder, name, (rows,), column.dtype) for name, column in plain_columns.items()
-    }
-    raw: dict[str, FloatArray] = {}
-    for entry in planned:
-        if entry.numeric:
-            raw[entry.name] = np.full(rows, np.nan)
-            continue
-        shape = (rows,) if entry.list_length is None else (rows, entry.list_length)
-        files[entry.name] = create_column(folder, entry.name, shape, np.int32)
-        if first:
-            files[entry.name][:first] = 0
-            files[entry.name].reshape(rows, -1)[:first, 0] = UNSEEN if entry.is_id else MISSING
-    columns = list(dict.fromkeys([*(e.column for e in planned), *(c.column for c in plain_columns.values())]))
-    begin = first
-    for chunk in engine.chunks(table.select(columns)) if columns else ():
-        end = begin + chunk.num_rows
-        for name, column in plain_columns.items():
-            files[name][begin:end] = numbers(chunk[column.column], column.missing).astype(column.dtype)
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(NewColumn(folders.of(name), name, (rows,), column.dtype))
+            for name, column in plain_columns.items()
+        }
         for entry in planned:
-            values = chunk[entry.column]
-            if entry.numeric:
-                raw[entry.name][begin:end] = numbers(values, np.nan)
-            elif entry.list_length is not None:
-                files[entry.name][begin:end] = vocabularies[entry.vocabulary].encode_lists(values, entry.list_length)
-            else:
-                files[entry.name][begin:end] = vocabularies[entry.vocabulary].encode(values)
-        begin = end
-    return raw
+            files[entry.name] = stack.enter_context(new_field(folders, entry, rows))
+            if first:
+                files[entry.name].append(_unknown(entry, first))
+        columns = list(dict.fromkeys([*(e.column for e in planned), *(c.column for c in plain_columns.values())]))
+        for chunk in relation.chunks(engine, columns) if columns else ():
+            for name, column in plain_columns.items():
+                files[name].append(numbers(chunk[column.column], column.missing).astype(column.dtype))
+            for entry in planned:
+                files[entry.name].append(encoded(chunk[entry.column], entry, vocabularies))
+
+
+def new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:
+    """The file of a field's codes, or of the raw values of a numeric one."""
+    if entry.numeric:
+        return NewColumn(folders.passing, entry.name, (rows,), np.float64)
+    return NewColumn(folders.kept, entry.name, (rows, *((entry.list_length,) if entry.list_length else ())), np.int32)
+
+
+def encoded(column: pa.ChunkedArray, entry: PlannedField, vocabularies: Mapping[str, Vocabulary]) -> NDArray[Any]:
+    """(rows) codes, (rows, width) if the field is multi-valued, or the values themselves if it is numeric."""
+    if entry.numeric:
+        return numbers(column, np.nan)
+    vocabulary = vocabularies[entry.vocabulary]
+    return vocabulary.encode_lists(column, entry.list_length) if entry.list_length else vocabulary.encode(column)
+
+
+def _unknown(entry: PlannedField, rows: int) -> NDArray[Any]:
+    """What the unseen user or item has in a field."""
+    if entry.numeric:
+        return np.full(rows, np.nan)
+    codes = np.zeros((rows, entry.list_length or 1), dtype=np.int32)
+    codes[:, 0] = UNSEEN if entry.is_id else MISSING
+    return codes if entry.list_length else codes[:, 0]
 
 
 def numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
@@ -156,24 +169,6 @@ def split_texts(relations: Relations, planned: Iterable[PlannedField]) -> Relati
     return relations
 
 
-def finish_numeric(folder: Path, entry: PlannedField, values: FloatArray, transform: NumericTransform) -> list[Field]:
-    """Write what a numeric column becomes: its dense field, its buckets, whether it is missing."""
-    side, quantiles = entry.side, transform.numeric == "quantiles"
-    fields = []
-    if quantiles:
-        write_column(folder, entry.name, transform.bucket(values))
-        fields.append(bucketed_field(entry))
-    if side != "history":
-        dense = f"{entry.name}.rank" if quantiles else entry.name
-        write_column(folder, dense, transform.dense(values))
-        fields.append(Field(name=dense, side=side, kind="dense", column=entry.source))
-        if transform.has_missing:
-            name = f"{entry.name}.missing"
-            write_column(folder, name, transform.missing(values).astype(np.float32))
-            fields.append(Field(name=name, side=side, kind="dense", column=entry.source))
-    return fields
-
-
 def bucketed_field(entry: PlannedField) -> Field:
     """The categorical field of a numeric column's quantile buckets."""
     return Field(
@@ -200,18 +195,6 @@ def category_field(entry: PlannedField) -> Field:
     )
 
 
-def write_buckets(folder: Path, name: str, transform: NumericTransform, values: FloatArray, weight: FloatArray) -> int:
-    """Write the vocabulary of quantile buckets with their counts in training; returns its number of codes."""
-    edges = [f"{edge:.6g}" for edge in transform.edges]
-    text = [f"{low} to {high}" for low, high in zip(["", *edges], [*edges, ""], strict=True)]
-    text = [f"below {edges[0]}", *text[1:-1], f"{edges[-1]} and above"] if edges else ["any"]
-    known = np.isfinite(values)
-    codes = transform.bucket(values[known]) - FIRST_VALUE
-    counts = np.bincount(codes, weights=weight[known], minlength=len(text)).astype(np.int64)
-    pq.write_table(pa.table({VALUE: text, OCCURRENCES: counts}), folder / f"{name}.parquet")
-    return len(text) + FIRST_VALUE - 1
-
-
 def sort_ties(user: NDArray[Any], time: NDArray[Any], columns: Sequence[NDArray[Any]]) -> None:
     """Order rows of equal user and time by all columns, in place; the rows are sorted by user and time already."""
     same = np.zeros(len(time), dtype=bool)
@@ -230,22 +213,24 @@ def sort_ties(user: NDArray[Any], time: NDArray[Any], columns: Sequence[NDArray[
 
 
 def combination_codes(
-    engine: Engine, table: ir.Table, names: Sequence[str]
-) -> tuple[NDArray[np.int32], list[str], int]:
-    """(rows) code of each row's combination of values, in order of the values, NULL last.
+    engine: Engine, relation: InOrder, names: Sequence[str], mixed_file: Path
+) -> tuple[NDArray[np.int64], list[str], int]:
+    """The combinations of values that a table's rows have, in order of the values, NULL last.
 
     Returns:
-        Codes, the names of the combinations, and the code of the one that is all NULL, or -1.
+        A number for each combination, ascending, which is what `mixed_file` then holds of each row; their names; and
+        the place among them of the one that is all NULL, or -1.
     """
-    distinct = {name: _sorted_values(engine, table, name) for name in names}
-    parts = []
-    for chunk in engine.chunks(table.select(*names)):
-        mixed = np.zeros(chunk.num_rows, dtype=np.int64)
-        for name, values in distinct.items():
-            index = pc.fill_null(pc.index_in(chunk[name].combine_chunks(), value_set=values), len(values))
-            mixed = mixed * (len(values) + 1) + index.to_numpy(zero_copy_only=False)
-        parts.append(mixed)
-    found, codes = np.unique(np.concatenate(parts), return_inverse=True)
+    distinct = {name: _sorted_values(engine, relation.table, name) for name in names}
+    found = np.zeros(0, dtype=np.int64)
+    with NewColumn(mixed_file.parent, mixed_file.stem, (engine.count(relation.table),), np.int64) as column:
+        for chunk in relation.chunks(engine, names):
+            mixed = np.zeros(chunk.num_rows, dtype=np.int64)
+            for name, values in distinct.items():
+                index = pc.fill_null(pc.index_in(chunk[name].combine_chunks(), value_set=values), len(values))
+                mixed = mixed * (len(values) + 1) + index.to_numpy(zero_copy_only=False)
+            column.append(mixed)
+            found = np.union1d(found, mixed)
     labels, nothing = [], -1
     for code, mixed_code in enumerate(found.tolist()):
         rest, texts, missing = mixed_code, [], 0
@@ -256,7 +241,7 @@ def combination_codes(
             missing += not known
         labels.append(", ".join(reversed(texts)))
         nothing = code if missing == len(names) else nothing
-    return codes.astype(np.int32), labels, nothing
+    return found, labels, nothing
 
 
 def _sorted_values(engine: Engine, table: ir.Table, name: str) -> pa.Array:

@@ -49,7 +49,7 @@ def number_entities(
     shown = [name for name, origin in attributes.items() if origin == "impressions"]
     if shown:
         result = join(result, _from_impressions(engine, impressions, id_name, shown), [id_name], "left")
-    return engine.store(f"known{id_name}s", number_rows(result, row_name, [id_name], first=1))
+    return engine.store(f"known{id_name}s", number_rows(result, row_name, [id_name], first=1), [row_name])
 
 
 def _check_unique(engine: Engine, relation: ir.Table, id_name: str) -> None:

@@ -1,6 +1,6 @@
 """What a user did before a request: the last L events strictly earlier than it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ibis
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from musenet.data.engine import Engine, join
 from musenet.data.plain import plain
-from musenet.data.requests import REQUEST_ROW, USER_ROW
+from musenet.data.requests import USER_ROW
 from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, ROLES, TIME, USER, CleaningRule, Tables
 from musenet.errors import DataError
 from musenet.options import Options, Seconds
@@ -43,12 +43,24 @@ class Before:
         return cls(round(delay * MICROSECONDS), None if window is None else round(window * MICROSECONDS))
 
 
-def raw_events(engine: Engine, tables: Tables, impressions: ir.Table, attributes: Mapping[str, str]) -> ir.Table:
+def raw_events(tables: Tables, impressions: ir.Table, attributes: Mapping[str, str]) -> ir.Table:
     """The log's events with the columns in use; its own positives, of no kind, where it has none."""
     events = impressions.filter(impressions[LABEL] == 1) if tables.events is None else tables.events
     own = [name for name, origin in attributes.items() if origin == "events" and name not in ROLES]
     roles = [name for name in (USER, TIME, KIND, ITEM) if name in events.columns]
-    return engine.store("found_events", events.select(*roles, **{name: plain(events[name], name) for name in own}))
+    return events.select(*roles, **{name: plain(events[name], name) for name in own})
+
+
+@dataclass(frozen=True)
+class Events:
+    """Those that histories or repeats count, and what became of the others."""
+
+    table: ir.Table
+    """In order of user and time, flagged `_in_history` and `_in_repeats`, with the attributes and maybe `_again`."""
+    rules: list[CleaningRule]
+    found: int
+    """Rows before anything was dropped."""
+    kept: int
 
 
 def collect_events(
@@ -58,8 +70,11 @@ def collect_events(
     items: ir.Table,
     attributes: Mapping[str, str],
     kinds: tuple[Sequence[str] | None, Sequence[str] | None],
-) -> tuple[ir.Table, list[CleaningRule]]:
+    mark: Callable[[ir.Table], ir.Table],
+) -> Events:
     """Events of the kinds that histories or repeats count, each once, with `_user_row` and their attributes.
+
+    Equal rows (user, time, kind, item, attributes) are one event.
 
     Args:
         engine: where the result is stored.
@@ -68,10 +83,7 @@ def collect_events(
         items: item ids, rows and attributes.
         attributes: the columns wanted, each from `events` or `items`.
         kinds: those that count for histories and for repeats; None for all.
-
-    Returns:
-        The events, flagged `_in_history` and `_in_repeats`, and how many rows were dropped as what. Equal rows (user,
-        time, kind, item, attributes) are one event.
+        mark: adds what is told of each event to the distinct ones.
 
     Raises:
         DataError: if a kind is asked for that no event has.
@@ -94,14 +106,16 @@ def collect_events(
     looked_up = [name for name, origin in attributes.items() if origin == "items"]
     if looked_up:
         distinct = join(distinct, items.select(ITEM, *looked_up), [ITEM], "left")
-    rowed = join(distinct, users.select(USER, USER_ROW), [USER]).drop(USER)
-    stored = engine.store("events", rowed)
+    rowed = join(distinct, users.select(USER, USER_ROW), [USER])
+    unwanted = [name for name in (USER, KIND) if name in rowed.columns and name not in attributes]
+    stored = engine.store("events", mark(rowed.drop(*unwanted)), [USER_ROW, TIME])
+    kept = engine.count(stored)
     rules = [
         CleaningRule("events", "without user or time", incomplete, dropped=True),
         CleaningRule("events", "of kinds that do not count", other, dropped=True),
-        CleaningRule("events", "exact duplicates", rows - incomplete - other - engine.count(stored), dropped=True),
+        CleaningRule("events", "exact duplicates", rows - incomplete - other - kept, dropped=True),
     ]
-    return stored, [rule for rule in rules if rule.rows]
+    return Events(stored, [rule for rule in rules if rule.rows], rows, kept)
 
 
 def _check_kinds(engine: Engine, events: ir.Table, kinds: tuple[Sequence[str] | None, Sequence[str] | None]) -> None:
@@ -154,9 +168,3 @@ def before(
     )
     asked_again = seen.filter(seen[ids[0]].notnull())
     return asked_again.select(*ids, LAST, **{name: asked_again[name].cast("int64").fill_null(0) for name in sums})
-
-
-def history_lengths(events: ir.Table, requests: ir.Table, span: Before) -> ir.Table:
-    """`_request_row` and `_count`: how many of the user's stored events lie before each request."""
-    grouped = events.group_by([USER_ROW, TIME]).aggregate(**{COUNT: events.count()})
-    return before(grouped, requests, [USER_ROW], [REQUEST_ROW], [COUNT], span)

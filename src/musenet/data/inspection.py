@@ -1,6 +1,7 @@
 """Measures a dataset that has just been encoded, for `checks.py` to judge and show."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musenet.data.checks import OWN_EVENT_SECONDS, FeatureCheck, OwnEvents, PeriodCheck
+from musenet.data.column_files import BLOCK, blocks, mapped
 from musenet.data.dataset import MISSING, UNSEEN, Field, Period, Split
 from musenet.data.engine import Engine, join
 from musenet.data.fields import FOLDERS
@@ -26,7 +28,7 @@ PRIOR = 20.0
 
 
 class Inspector:
-    """Columns of a dataset as its impressions see them.
+    """Columns of a dataset as its impressions see them, a block of impressions at a time.
 
     Args:
         folder: of the dataset, all columns written.
@@ -39,9 +41,7 @@ class Inspector:
         self._splits = splits
         self._offset = self._load("requests/candidate_offset")
         self._label = self._load("candidates/label")
-        self._request = np.repeat(np.arange(len(self._offset) - 1), np.diff(self._offset))
         self._repeats = self._load("candidates/repeat_indicator") if has_repeats else None
-        self._later = np.arange(self._begin("valid"), len(self._label))
         random = np.random.default_rng(0)
         self._train = _sample(random, 0, self._begin("valid"), TRAINING_ROWS)
         self._valid = _sample(random, self._begin("valid"), self._begin("test"), VALIDATION_ROWS)
@@ -57,69 +57,84 @@ class Inspector:
         name = field.column or field.name
         if field.kind == "dense":
             return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0, auc=self._alone(field, values))
-        first = values if values.ndim == 1 else values[:, 0]
-        lacking = float(np.mean(first[self._rows(field, np.arange(len(self._label)))] == MISSING))
-        later = values[self._rows(field, self._later)]
-        known = later[(later != MISSING) & (later > 0)]
-        unseen = float(np.mean(known == UNSEEN)) if known.size else None
-        if field.is_bucketed:
-            unseen = None
+        shares, later = _Shares(), self._begin("valid")
+        for begin in range(0, len(self._label), BLOCK):
+            block = values[self._rows(field, np.arange(begin, min(begin + BLOCK, len(self._label))))]
+            shares.add(block, block[max(0, later - begin) :])
         return FeatureCheck(
-            feature=name, side=field.side, missing=lacking, unseen=unseen, auc=self._alone(field, values)
+            feature=name,
+            side=field.side,
+            missing=shares.missing,
+            unseen=None if field.is_bucketed else shares.unseen,
+            auc=self._alone(field, values),
         )
 
     def history(self, field: Field, valid_from: int) -> FeatureCheck:
         """Missing share of a history column in all events, unseen share of events after training."""
-        values = self._load(f"events/{field.name}")
-        first = values if values.ndim == 1 else values[:, 0]
-        later = values[self._load("events/time") >= valid_from]
-        known = later[(later != MISSING) & (later > 0)]
+        shares = _Shares()
+        columns = (blocks(self._folder / f"events/{name}.npy") for name in (field.name, "time"))
+        for (_, block), (_, time) in zip(*columns, strict=True):
+            shares.add(block, block[time >= valid_from])
         return FeatureCheck(
-            feature=field.column or field.name,
-            side="history",
-            missing=float(np.mean(first == MISSING)) if len(first) else 0.0,
-            unseen=float(np.mean(known == UNSEEN)) if known.size else None,
+            feature=field.column or field.name, side="history", missing=shares.missing, unseen=shares.unseen
         )
 
     def repeat_auc(self) -> float | None:
         """AUC of the repeat indicator alone on validation."""
-        return None if self._repeats is None else self._auc_of_codes(self._repeats, self._train, self._valid)
+        if self._repeats is None:
+            return None
+        return self._auc_of_codes(self._repeats[self._train], self._repeats[self._valid])
 
     def period(self, split: Split) -> PeriodCheck:
         """Sizes, click rate and repeats of a split."""
         period = self._splits[split]
-        requests = slice(period.begin, period.end)
-        shown = slice(int(self._offset[period.begin]), int(self._offset[period.end]))
-        sizes = np.diff(self._offset[period.begin : period.end + 1])
-        label, user = self._label[shown], self._load("requests/user")[requests]
-        repeats = None if self._repeats is None else self._repeats[shown]
-        trained = np.zeros(int(self._load("requests/user").max()) + 1, dtype=bool)
-        trained[self._load("requests/user")[: self._splits["train"].end]] = True
-        lengths = self._load("requests/history_end")[requests] - self._load("events/offset")[user]
+        events, users = self._load("events/offset"), len(self._load("events/offset")) - 1
+        trained = self._seen(0, self._splits["train"].end, users)
+        sizes = np.zeros(1, dtype=np.int64)
+        unseen = empty = repeats = repeated_positives = 0
+        for begin in range(period.begin, period.end, BLOCK):
+            end = min(begin + BLOCK, period.end)
+            size, user = np.diff(self._offset[begin : end + 1]), self._load("requests/user")[begin:end]
+            found = np.bincount(size)
+            sizes = np.pad(sizes, (0, max(0, len(found) - len(sizes))))
+            sizes[: len(found)] += found
+            unseen += int(np.sum(size[~trained[user]]))
+            empty += int(np.sum(self._load("requests/history_end")[begin:end] == events[user]))
+            if self._repeats is not None:
+                shown = slice(int(self._offset[begin]), int(self._offset[end]))
+                repeats += int(np.sum(self._repeats[shown], dtype=np.int64))
+                repeated_positives += int(np.sum(self._repeats[shown][self._label[shown] == 1], dtype=np.int64))
+        requests = period.end - period.begin
         return PeriodCheck(
             split=split,
             first_time=period.first_time,
             last_time=period.last_time,
-            requests=period.end - period.begin,
+            requests=requests,
             impressions=period.impressions,
             positives=period.positives,
-            users=len(np.unique(user)),
-            request_size_mean=float(sizes.mean()),
-            request_size_min=int(sizes.min()),
-            request_size_median=float(np.median(sizes)),
-            request_size_max=int(sizes.max()),
-            repeat_share=None if repeats is None else float(repeats.mean()),
-            repeat_share_of_positives=None if repeats is None else float(repeats[label == 1].mean()),
-            unseen_users=float(np.sum(sizes[~trained[user]]) / np.sum(sizes)),
-            empty_histories=float(np.mean(lengths == 0)),
+            users=int(self._seen(period.begin, period.end, users).sum()),
+            request_size_mean=period.impressions / requests,
+            request_size_min=int(np.flatnonzero(sizes)[0]),
+            request_size_median=_median(sizes),
+            request_size_max=len(sizes) - 1,
+            repeat_share=None if self._repeats is None else repeats / period.impressions,
+            repeat_share_of_positives=None if self._repeats is None else repeated_positives / period.positives,
+            unseen_users=unseen / period.impressions,
+            empty_histories=empty / requests,
         )
+
+    def _seen(self, begin: int, end: int, users: int) -> NDArray[np.bool_]:
+        """(U) which users have requests among these."""
+        seen = np.zeros(users, dtype=bool)
+        for _, user in blocks(self._folder / "requests/user.npy", begin, end):
+            seen[user] = True
+        return seen
 
     def _begin(self, split: Split) -> int:
         return int(self._offset[self._splits[split].begin])
 
     def _load(self, path: str) -> NDArray[Any]:
-        column: NDArray[Any] = np.load(self._folder / f"{path}.npy", mmap_mode="r")
-        return column
+        return mapped(self._folder / f"{path}.npy")
 
     def _rows(self, field: Field, candidates: NDArray[Any]) -> NDArray[Any]:
         """The rows of a field's column that these impressions see."""
@@ -127,29 +142,61 @@ class Inspector:
             return candidates
         if field.side == "item":
             return np.asarray(self._load("candidates/item")[candidates])
-        requests = self._request[candidates]
+        requests = np.searchsorted(self._offset, candidates, side="right") - 1
         return requests if field.side == "context" else np.asarray(self._load("requests/user")[requests])
 
     def _alone(self, field: Field, values: NDArray[Any]) -> float | None:
-        train, valid = self._rows(field, self._train), self._rows(field, self._valid)
+        train, valid = (values[self._rows(field, rows)] for rows in (self._train, self._valid))
         if field.kind == "dense":
-            edges = np.unique(np.quantile(values[train], np.linspace(0, 1, BUCKETS + 1)[1:-1]))
-            values = np.searchsorted(edges, values, side="right")
-        return self._auc_of_codes(values, train, valid)
+            edges = np.unique(np.quantile(train, np.linspace(0, 1, BUCKETS + 1)[1:-1]))
+            train, valid = (np.searchsorted(edges, values, side="right") for values in (train, valid))
+        return self._auc_of_codes(train, valid)
 
-    def _auc_of_codes(self, values: NDArray[Any], train: NDArray[Any], valid: NDArray[Any]) -> float | None:
+    def _auc_of_codes(self, train: NDArray[Any], valid: NDArray[Any]) -> float | None:
         """AUC on validation of each value's click rate in training; of their mean where a row has several."""
         label = self._label[self._train].astype(np.float64)
-        codes = values[train].reshape(len(train), -1)
+        codes, shown = (values.reshape(len(values), -1) for values in (train, valid))
         clicked = np.repeat(label, codes.shape[1])
-        size = int(values.max()) + 1 if values.size else 1
+        size = int(max(codes.max(initial=0), shown.max(initial=0))) + 1
         count = np.bincount(codes.ravel(), minlength=size)
         rate = (np.bincount(codes.ravel(), weights=clicked, minlength=size) + PRIOR * label.mean()) / (count + PRIOR)
-        shown = values[valid].reshape(len(valid), -1)
-        there = np.ones(shown.shape) if values.ndim == 1 else shown > 0
+        there = np.ones(shown.shape) if valid.ndim == 1 else shown > 0
         score = np.sum(rate[shown] * there, axis=1) / np.sum(there, axis=1)
         result = auc(self._label[self._valid], score)
         return None if np.isnan(result) else float(result)
+
+
+@dataclass
+class _Shares:
+    """Of codes: those missing among all rows, those unseen among the later values."""
+
+    _missing: int = 0
+    _rows: int = 0
+    _unseen: int = 0
+    _known: int = 0
+
+    def add(self, block: NDArray[Any], later: NDArray[Any]) -> None:
+        first = block if block.ndim == 1 else block[:, 0]
+        known = later[(later != MISSING) & (later > 0)]
+        self._missing += int(np.sum(first == MISSING))
+        self._rows += len(first)
+        self._unseen += int(np.sum(known == UNSEEN))
+        self._known += known.size
+
+    @property
+    def missing(self) -> float:
+        return self._missing / self._rows if self._rows else 0.0
+
+    @property
+    def unseen(self) -> float | None:
+        return self._unseen / self._known if self._known else None
+
+
+def _median(counts: NDArray[np.int64]) -> float:
+    """Of numbers, of each of which there are so many."""
+    below = np.cumsum(counts)
+    middle = [int(np.searchsorted(below, place, side="right")) for place in ((below[-1] - 1) // 2, below[-1] // 2)]
+    return sum(middle) / 2
 
 
 def _sample(random: np.random.Generator, begin: int, end: int, size: int) -> NDArray[np.int64]:

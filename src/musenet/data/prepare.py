@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from musenet.data.columns import role_name
 from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
 from musenet.data.dataset_writer import DatasetWriter
 from musenet.data.encoding import check_types, split_texts
-from musenet.data.engine import Engine, failures_explained, open_engine
+from musenet.data.engine import Engine, failures_explained
+from musenet.data.engines import EngineName, open_engine
 from musenet.data.fields import PlannedField, plan_fields
 from musenet.data.fitting import Training
 from musenet.data.inspection import Inspector, own_events
 from musenet.data.recipe import Recipe
 from musenet.data.relations import Relations, build_relations
 from musenet.data.split import PERIOD_NAMES
+from musenet.data.stages import Stages, check_space
 from musenet.data.tables import Source, Tables
 from musenet.data.workspace import install, result_folder, same_dataset, workspace
 
@@ -44,49 +47,76 @@ def _silent(_: str) -> None:
     pass
 
 
-def prepare(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str], None] = _silent) -> PreparedReport:
+def _uncounted(_: int, __: int) -> None:
+    pass
+
+
+def prepare(
+    source: Source,
+    recipe: Recipe,
+    out: Path,
+    *,
+    engine: EngineName = "duckdb",
+    memory: int | None = None,
+    progress: Callable[[str], None] = _silent,
+    steps: Callable[[int, int], None] = _uncounted,
+) -> PreparedReport:
     """Turn a log into a dataset in the folder `out`.
 
-    The folder appears whole or not at all; a dataset of another recipe or log is replaced, the same one is kept.
+    The folder appears whole or not at all; a dataset of another recipe or log is replaced, the same one is kept. What a
+    preparation of the same recipe and log had finished when it was interrupted is not done again.
 
     Args:
         source: yields the log's tables.
         recipe: what the dataset shall hold.
         out: its folder.
+        engine: what computes the relations; the dataset is the same.
+        memory: bytes that the engine may use; half of what is free, if None. The rest of the process needs up to a
+            gigabyte.
         progress: told of each step.
+        steps: told of how much of the work is done, of how much in all.
 
     Raises:
         DataError: if the log cannot be used as the recipe says.
         DatasetError: if `out` is in use or holds something else.
-        UserError: if the disk is full.
+        UserError: if the disk is full, or too small for what is to come.
     """
     identity = fingerprint(source, recipe)
-    with failures_explained(out.parent), workspace(out) as work:
+    with failures_explained(out.parent), workspace(out, f"{identity} {engine}") as work:
         dataset = same_dataset(out, identity)
         if dataset is not None:
             progress(f"{out} holds this dataset already")
             return PreparedReport(dataset, read_checks(out), reused=True)
-        with open_engine(work) as engine:
-            progress("reading the log")
-            tables = source.tables(engine.connection)
-            relations = build_relations(engine, tables, recipe, progress)
-            planned = plan_fields(recipe, tables)
-            check_types(relations, planned)
-            relations = split_texts(relations, planned)
-            progress("fitting vocabularies on the training period")
-            training = Training(engine, relations, planned)
-            folder = result_folder(work)
-            writer = DatasetWriter(engine, relations, planned, training.vocabularies(), folder)
-            progress("encoding")
-            writer.encode(recipe.true_probability)
-            writer.write_truth([role_name(tables, name) for name in recipe.predefined_scenario], recipe.true_scenario)
-            writer.write_keys()
-            progress("checking the dataset")
-            checks = _check(engine, relations, tables, recipe, training, writer, folder)
-            _write_manifest(folder, writer, relations, tables, recipe, identity)
-        progress("putting the dataset into its place")
+        size = source.size()
+        progress(check_space(work, size, recipe))
+        stages = Stages(size, progress, steps)
+        with closing(open_engine(engine, work, memory)) as opened:
+            checks = _write_dataset(opened, source, recipe, work, identity, stages)
+        stages("putting the dataset into its place")
         install(work, out)
+        stages.finish()
     return PreparedReport(Dataset(out), checks, reused=False)
+
+
+def _write_dataset(
+    engine: Engine, source: Source, recipe: Recipe, work: Path, identity: str, told: Callable[[str], None]
+) -> Checks:
+    """The dataset's folder inside the workspace, with everything in it."""
+    told("reading the log")
+    tables = source.tables(engine)
+    relations = build_relations(engine, tables, recipe, told)
+    planned = plan_fields(recipe, tables)
+    check_types(relations, planned)
+    relations = split_texts(relations, planned)
+    told("fitting vocabularies on the training period")
+    training = Training(engine, relations, planned)
+    folder = result_folder(work)
+    writer = DatasetWriter(engine, relations, planned, training.vocabularies(), folder, work / "notes")
+    writer.encode(recipe, [role_name(tables, name) for name in recipe.predefined_scenario], told)
+    told("checking the dataset")
+    checks = _check(engine, relations, tables, recipe, training, writer, folder)
+    _write_manifest(folder, writer, relations, tables, recipe, identity)
+    return checks
 
 
 def fingerprint(source: Source, recipe: Recipe) -> str:
@@ -112,7 +142,7 @@ def _check(
         if entry.side == "history":
             found = inspector.history(field, relations.cuts.valid_from)
         else:
-            found = inspector.feature(field, writer.missing.get((entry.side, entry.name)))
+            found = inspector.feature(field, writer.written.missing.get(f"{entry.side}/{entry.name}"))
         features.append(found)
         unseen[entry] = found.unseen or 0.0
     training.refuse_unrepeatable(unseen)
@@ -153,17 +183,17 @@ def _write_manifest(
         negative_sampling_rate=tables.negative_sampling_rate,
         users=writer.users - 1,
         items=writer.items - 1,
-        events=writer.events,
+        events=writer.event_counts.in_history,
         requests=writer.requests,
         candidates=writer.candidates,
         splits=writer.splits,
         fields=writer.fields,
-        vocabularies=dict(sorted(writer.sizes.items())),
-        numeric={name: transform.model_dump() for name, transform in sorted(writer.transforms.items())},
+        vocabularies=dict(sorted(writer.written.sizes.items())),
+        numeric={name: transform.model_dump() for name, transform in sorted(writer.written.transforms.items())},
         history_length=recipe.history.length,
         has_repeats=recipe.repeat is not None,
-        predefined_scenarios=writer.predefined_scenarios,
-        true_scenarios=writer.true_scenarios,
+        predefined_scenarios=writer.written.predefined_scenarios,
+        true_scenarios=writer.written.true_scenarios,
         user_column=tables.user_column,
         item_column=tables.item_column,
         checksums={name: checksum(folder / name) for name in files},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import ibis
 import ibis.expr.types as ir
@@ -13,10 +14,10 @@ from musenet.data.columns import Columns, resolve_columns
 from musenet.data.engine import Engine, join
 from musenet.data.entities import number_entities
 from musenet.data.histories import COUNT as EVENTS_BEFORE
-from musenet.data.histories import IN_HISTORY, IN_REPEATS, LAST, Before, collect_events, history_lengths, raw_events
+from musenet.data.histories import IN_HISTORY, IN_REPEATS, LAST, Before, collect_events, raw_events
 from musenet.data.negatives import NegativeOptions, sample_negatives
 from musenet.data.recipe import Recipe
-from musenet.data.repeats import AGAIN, candidate_repeats, request_repeats, with_comparable_keys
+from musenet.data.repeats import candidate_repeats, mark_repeats, with_comparable_keys
 from musenet.data.requests import (
     IMPRESSIONS,
     ITEM_ROW,
@@ -32,7 +33,7 @@ from musenet.data.split import Cuts, check_periods, split_cuts
 from musenet.data.tables import ITEM, LABEL, REQUEST, TIME, USER, WEIGHT, CleaningRule, Tables
 from musenet.errors import DataError
 
-HISTORY_COUNT, REPEAT_COUNT, REPEAT_LAST, REPEATS_BEFORE = "_history_count", "_repeat_count", "_repeat_last", "_repeats"
+REPEAT_COUNT, REPEAT_LAST = "_repeat_count", "_repeat_last"
 SHOWN_WEIGHT, KEY = "_shown", "_key_"
 
 
@@ -71,7 +72,7 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     groups = group_requests(engine, clean.kept, columns.context, tables.timezone)
     cuts = split_cuts(engine, recipe.split, groups, tables.timezone)
     say("numbering users, items and requests")
-    found = raw_events(engine, tables, clean.kept, columns.event)
+    found = raw_events(tables, clean.kept, columns.event)
     users = number_entities(engine, USER, USER_ROW, clean.kept, tables.users, columns.user, [found])
     items = number_entities(engine, ITEM, ITEM_ROW, clean.kept, tables.items, columns.item)
     requests, left_out = _number_requests(engine, groups, users, cuts)
@@ -87,22 +88,29 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     check_periods(engine, candidates, groups, cuts, tables.timezone)
     say("collecting events")
     kinds = (recipe.history.kinds, recipe.repeat.kinds if recipe.repeat else [])
-    events, event_rules = collect_events(engine, found, users, items, columns.event, kinds)
+    mark = partial(_marked, columns=columns, recipe=recipe)
+    events = collect_events(engine, found, users, items, columns.event, kinds, mark)
     relations = Relations(
         users=users,
         items=items,
-        events=events,
+        events=events.table,
         requests=requests,
         candidates=candidates,
         cuts=cuts,
         columns=columns,
         protocol=protocol,
-        rules=[*clean.rules, *left_out, *event_rules],
+        rules=[*clean.rules, *left_out, *events.rules],
         duplicates=clean.duplicates,
-        rows={"impressions": clean.rows, "events": engine.count(found), "kept_events": engine.count(events)},
+        rows={"impressions": clean.rows, "events": events.found, "kept_events": events.kept},
     )
     say("counting what came before each request")
-    return _with_past(engine, relations, recipe)
+    return _with_repeats(engine, relations, recipe)
+
+
+def _marked(events: ir.Table, *, columns: Columns, recipe: Recipe) -> ir.Table:
+    if recipe.repeat is None:
+        return events
+    return mark_repeats(events, list(columns.key), Before.of(recipe.history.delay, recipe.repeat.window))
 
 
 def _needed(tables: Tables, columns: Columns) -> list[str]:
@@ -119,7 +127,7 @@ def _number_requests(
     rule = CleaningRule("impressions", "before train_from or after test_until", int(str(outside or 0)), dropped=True)
     kept = join(timed.filter(timed[PERIOD].notnull()), users.select(USER, USER_ROW), [USER])
     order = [PERIOD, TIME, USER, *([REQUEST] if REQUEST in kept.columns else [])]
-    return engine.store("requests", number_rows(kept, REQUEST_ROW, order)), [rule] if rule.rows else []
+    return engine.store("requests", number_rows(kept, REQUEST_ROW, order), [REQUEST_ROW]), [rule] if rule.rows else []
 
 
 def _shown(impressions: ir.Table, requests: ir.Table, items: ir.Table, columns: Columns) -> ir.Table:
@@ -205,29 +213,19 @@ def _with_negatives(
     return shown.mutate(**{LABEL: shown[LABEL].cast("int8")}).union(negatives.select(*shown.columns))
 
 
-def _with_past(engine: Engine, relations: Relations, recipe: Recipe) -> Relations:
-    """Length of the history and repeat statistics beside each request and candidate."""
-    delay = recipe.history.delay
-    lengths = history_lengths(relations.stored_events, relations.requests, Before.of(delay))
-    lengths = lengths.select(REQUEST_ROW, **{HISTORY_COUNT: lengths[EVENTS_BEFORE]})
-    requests = join(relations.requests, lengths, [REQUEST_ROW], "left")
+def _with_repeats(engine: Engine, relations: Relations, recipe: Recipe) -> Relations:
+    """Candidates in order of request and item, with their repeat statistics."""
     candidates = relations.candidates
     if recipe.repeat:
         key = list(relations.columns.key)
         counting = relations.events.filter(relations.events[IN_REPEATS])
         events, keyed = with_comparable_keys(counting, _key_columns(candidates, relations.columns), key)
-        span = Before.of(delay, recipe.repeat.window)
+        span = Before.of(recipe.history.delay, recipe.repeat.window)
         # An id is never missing, so its role name need not be found.
         optional = [name for name in key if name in recipe.repeat.optional]
-        repeats = candidate_repeats(events, keyed, key, optional, span)
+        repeats = candidate_repeats(engine, events, keyed, key, optional, span)
         last = repeats[LAST] if recipe.repeat.recency else ibis.null("int64")
         repeats = repeats.select(REQUEST_ROW, ITEM_ROW, **{REPEAT_COUNT: repeats[EVENTS_BEFORE], REPEAT_LAST: last})
         candidates = join(candidates, engine.store("repeats", repeats), [REQUEST_ROW, ITEM_ROW], "left")
-        again = request_repeats(events, relations.requests, key, span)
-        again = again.select(REQUEST_ROW, **{REPEATS_BEFORE: again[EVENTS_BEFORE], AGAIN: again[AGAIN]})
-        requests = join(requests, again, [REQUEST_ROW], "left")
-    return replace(
-        relations,
-        requests=engine.store("requests_with_past", requests),
-        candidates=engine.store("candidates_with_past", candidates),
-    )
+    ordered = engine.store("candidates_in_order", candidates, [REQUEST_ROW, ITEM_ROW])
+    return replace(relations, candidates=ordered)

@@ -7,7 +7,8 @@ import ibis
 import ibis.expr.types as ir
 from pydantic import Field, model_validator
 
-from musenet.data.histories import COUNT, LAST, Before, before
+from musenet.data.engine import Engine
+from musenet.data.histories import COUNT, IN_REPEATS, Before, before
 from musenet.data.plain import common_type
 from musenet.data.requests import ITEM_ROW, REQUEST_ROW, USER_ROW
 from musenet.data.tables import TIME
@@ -60,11 +61,12 @@ def with_comparable_keys(events: ir.Table, candidates: ir.Table, key: Sequence[s
 
 
 def candidate_repeats(
-    events: ir.Table, candidates: ir.Table, key: Sequence[str], optional: Sequence[str], span: Before
+    engine: Engine, events: ir.Table, candidates: ir.Table, key: Sequence[str], optional: Sequence[str], span: Before
 ) -> ir.Table:
     """Count and time of the last of the user's events with each candidate's repeat key, before its request.
 
     Args:
+        engine: keeps the events that may matter.
         events: `_user_row`, `_time` and the key.
         candidates: `_request_row`, `_item_row`, `_user_row`, `_time` (the request's) and the key.
         key: columns that must be equal and not NULL.
@@ -78,28 +80,30 @@ def candidate_repeats(
     for lacking in _subsets(optional):
         conditions = [name for name in key if name not in lacking]
         asked = candidates.filter([candidates[name].isnull() for name in lacking]) if lacking else candidates
+        asked = _complete(asked, conditions)
         by = [USER_ROW, *conditions]
-        counts = _complete(events, conditions).group_by([*by, TIME]).aggregate(**{COUNT: ibis._.count()})
-        # Most candidates repeat nothing: only those whose user has such an event, earlier or later, enter the window.
-        relevant = _complete(asked, conditions).semi_join(counts.select(by).distinct(), by)
-        parts.append(before(counts, relevant, by, [REQUEST_ROW, ITEM_ROW], [COUNT], span))
+        # Most events are of keys that no candidate has, and most candidates repeat nothing: neither enters the window.
+        met = _complete(events, conditions).semi_join(asked.select(by).distinct(), by)
+        met = engine.store("met", met.group_by([*by, TIME]).aggregate(**{COUNT: ibis._.count()}))
+        relevant = asked.semi_join(met.select(by).distinct(), by)
+        parts.append(before(met, relevant, by, [REQUEST_ROW, ITEM_ROW], [COUNT], span))
     return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
 
-def request_repeats(events: ir.Table, requests: ir.Table, key: Sequence[str], span: Before) -> ir.Table:
-    """`_request_row`, `_count` of the user's events before each request and `_again`, those that repeated then already.
+def mark_repeats(events: ir.Table, key: Sequence[str], span: Before) -> ir.Table:
+    """The events with `_again`: an event of the same user and key, which count both, lies strictly earlier.
 
-    An event repeats if an event of its user and key lies strictly earlier, within the window if there is one.
+    Within the window, if there is one; a key with a missing column equals none.
     """
+    counts = events[IN_REPEATS]
+    time = counts.ifelse(events[TIME], ibis.null("int64"))
     by = [USER_ROW, *key]
-    counts = events.group_by([*by, TIME]).aggregate(**{COUNT: events.count()})
-    window = ibis.range_window(preceding=(span.window, 1), group_by=by, order_by=TIME)
-    again = counts[COUNT].sum().over(window).notnull()
-    for name in key:
-        again = again & counts[name].notnull()
-    marked = counts.mutate(**{AGAIN: again.ifelse(counts[COUNT], 0)})
-    totals = marked.group_by([USER_ROW, TIME]).aggregate(**{COUNT: marked[COUNT].sum(), AGAIN: marked[AGAIN].sum()})
-    return before(totals, requests, [USER_ROW], [REQUEST_ROW], [COUNT, AGAIN], span).drop(LAST)
+    if span.window is None:
+        earlier = events[TIME] > time.min().over(ibis.window(group_by=by))
+    else:
+        earlier = time.count().over(ibis.range_window(preceding=(span.window, 1), group_by=by, order_by=TIME)) > 0
+    complete = ibis.and_(*(events[name].notnull() for name in key))
+    return events.mutate(**{AGAIN: counts & complete & earlier.fill_null(False)})
 
 
 def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:

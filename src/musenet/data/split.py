@@ -93,7 +93,7 @@ def split_cuts(engine: Engine, options: SplitOptions, requests: ir.Table, timezo
         train_parts = options.parts - options.test - options.valid
         test_from = _part_begins(engine, requests, options.parts - options.test, options.parts)
         return Cuts(None, _part_begins(engine, requests, train_parts, options.parts), test_from, None)
-    last = engine.connection.to_pyarrow(requests[TIME].max()).as_py()
+    last = int(str(engine.row(requests.aggregate(last=requests[TIME].max()))["last"]))
     midnight = datetime.fromtimestamp(last // MICROSECONDS, zone).replace(
         hour=0, minute=0, second=0, microsecond=0, tzinfo=None
     ) + timedelta(days=1)

@@ -18,14 +18,19 @@ since 1970 in UTC, `_label` is int8 0 or 1, `_weight` is float64.
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
+
+from musenet.data.engine import Engine
 
 USER, ITEM, TIME, LABEL = "_user", "_item", "_time", "_label"
 REQUEST, KIND, WEIGHT = "_request", "_kind", "_weight"
 ROLES = (USER, ITEM, TIME, LABEL, REQUEST, KIND, WEIGHT)
 
 MICROSECONDS = 1_000_000
+
+REFUSED = pa.schema([("table", pa.string()), ("reason", pa.string()), ("row", pa.string())])
+"""Of the table of refused rows."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,28 @@ class Tables:
     """Share of the negatives that the log keeps; serving corrects the logit by its logarithm."""
     cleaning: list[CleaningRule] = field(default_factory=list)
     rejected: ir.Table | None = None
-    """Refused rows: `table`, `reason`, `row` (the row as JSON text)."""
+    """Refused rows, of the schema `REFUSED`: `table`, `reason`, `row` (the row as JSON text)."""
+
+
+@dataclass(frozen=True)
+class LogSize:
+    """About how many rows a log has."""
+
+    impressions: int
+    events: int
 
 
 class Source(Protocol):
     """Anything that yields tables."""
 
-    def tables(self, connection: ibis.BaseBackend) -> Tables:
+    def tables(self, engine: Engine) -> Tables:
         """Read, rename and clean; raises `DataError` on what cannot be used."""
         ...
 
     def fingerprint(self) -> str:
         """Change whenever the underlying data may have changed (sizes and modification times of files, versions)."""
+        ...
+
+    def size(self) -> LogSize:
+        """About how many rows there are, told from the files without reading them."""
         ...

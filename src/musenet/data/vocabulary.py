@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import ibis
@@ -19,6 +20,8 @@ from musenet.data.plain import common_type
 
 Codes = NDArray[np.int32]
 VALUE, OCCURRENCES = "value", "count"
+TABLE_SIZE = 1 << 23
+"""Whole numbers within such a span are looked up in a table rather than searched for."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,35 @@ class Vocabulary:
     def encode(self, column: pa.Array | pa.ChunkedArray) -> Codes:
         """(rows) codes: 2 where NULL, 1 where the value has no code of its own."""
         flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        found = pc.index_in(flat.cast(self.values.type), value_set=self.values)
-        codes = pc.fill_null(found, UNSEEN - FIRST_VALUE).to_numpy(zero_copy_only=False).astype(np.int32) + FIRST_VALUE
+        flat = flat.cast(self.values.type)
+        codes = self._encode_numbers(flat) if self._table is not None else self._encode_any(flat)
         if flat.null_count:
             codes[flat.is_null().to_numpy(zero_copy_only=False)] = MISSING
-        return np.asarray(codes, dtype=np.int32)
+        return codes
+
+    def _encode_any(self, flat: pa.Array) -> Codes:
+        found = pc.fill_null(pc.index_in(flat, value_set=self.values), UNSEEN - FIRST_VALUE)
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int32) + np.int32(FIRST_VALUE)
+
+    def _encode_numbers(self, flat: pa.Array) -> Codes:
+        assert self._table is not None
+        lowest, table = self._table
+        numbers = pc.fill_null(flat, lowest).to_numpy(zero_copy_only=False)
+        # The table's ends stand for all that lies beyond its values.
+        return np.asarray(table[np.clip(numbers, lowest, lowest + len(table) - 1) - lowest])
+
+    @cached_property
+    def _table(self) -> tuple[int, Codes] | None:
+        """The number before the lowest value, and the code of each from there on; None where a table does not pay."""
+        if not pa.types.is_int64(self.values.type) or not len(self.values):
+            return None
+        numbers = self.values.to_numpy()
+        lowest, highest = int(numbers.min()), int(numbers.max())
+        if highest - lowest > TABLE_SIZE or lowest == np.iinfo(np.int64).min or highest == np.iinfo(np.int64).max:
+            return None
+        table = np.full(highest - lowest + 3, UNSEEN, dtype=np.int32)
+        table[numbers - lowest + 1] = np.arange(len(numbers), dtype=np.int32) + FIRST_VALUE
+        return lowest - 1, table
 
     def encode_lists(self, column: pa.Array | pa.ChunkedArray, width: int) -> Codes:
         """(rows, width) codes of the first distinct values of each list, padded; (2, 0, …) where it holds none."""
@@ -128,7 +155,8 @@ def fit_vocabulary(engine: Engine, name: str, columns: Sequence[Occurrences], mi
     if len(counted) > 1:
         together = together.group_by(VALUE).aggregate(**{OCCURRENCES: together[OCCURRENCES].sum().cast("int64")})
     frequent = together.filter(together[OCCURRENCES] >= min_count)
-    found = engine.read(frequent.order_by([frequent[OCCURRENCES].desc(), frequent[VALUE].asc()]))
+    stored = engine.store(f"vocabulary_{name}", frequent)
+    found = engine.read(stored.order_by([stored[OCCURRENCES].desc(), stored[VALUE].asc()]))
     counts = found[OCCURRENCES].to_numpy().astype(np.int64)
     return Vocabulary(name, found[VALUE].combine_chunks(), counts)
 

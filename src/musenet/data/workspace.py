@@ -1,4 +1,4 @@
-"""A folder is made beside its target and renamed into place: nobody ever sees half of it, nothing is left behind."""
+"""A folder is made beside its target and renamed into place: nobody ever sees half of it."""
 
 import fcntl
 import os
@@ -8,16 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from musenet.data.dataset import Dataset
-from musenet.errors import DatasetError
+from musenet.errors import DataError, DatasetError
+from musenet.files import remove_leftovers, write_text
 
-_RESULT, _REPLACED = "dataset", "replaced"
+_RESULT, _REPLACED, _IDENTITY = "dataset", "replaced", "identity"
+SPILLED = "spilled"
+"""Where inside the workspace an engine puts what does not fit into memory."""
 
 
 @contextmanager
-def workspace(out: Path) -> Iterator[Path]:
-    """Hold the hidden folder beside `out` in which one process at a time prepares it; it is gone afterwards.
+def workspace(out: Path, identity: str) -> Iterator[Path]:
+    """Hold the hidden folder beside `out` in which one process at a time prepares it.
 
-    What a killed process left there is removed first, or put back if it was about to be replaced.
+    It is gone once the block ends, or refuses the user's data; whatever else ends the block leaves it there, so that
+    the same preparation goes on from what was finished. What another preparation left is removed first, and a dataset
+    that was about to be replaced is put back.
+
+    Args:
+        out: the dataset's folder.
+        identity: equal for preparations that may go on from each other.
 
     Raises:
         DatasetError: if another process prepares the same folder, or `out` is something else than a dataset.
@@ -29,11 +38,24 @@ def workspace(out: Path) -> Iterator[Path]:
     try:
         if (folder / _REPLACED).exists() and not out.exists():
             (folder / _REPLACED).rename(out)
-        _empty(folder)
+        _keep_only(folder, identity)
         yield folder
-    finally:
         shutil.rmtree(folder, ignore_errors=True)
+    except (DataError, DatasetError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
         os.close(handle)
+
+
+def _keep_only(folder: Path, identity: str) -> None:
+    """Empty the folder unless it is of this preparation; what an engine had spilled is of no use to another one."""
+    label = folder / _IDENTITY
+    if not label.is_file() or label.read_text(encoding="utf-8") != identity:
+        _empty(folder)
+        write_text(label, identity)
+    shutil.rmtree(folder / SPILLED, ignore_errors=True)
+    remove_leftovers(folder)
 
 
 def result_folder(work: Path) -> Path:

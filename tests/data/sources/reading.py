@@ -7,6 +7,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.data.tables import Tables
@@ -46,7 +47,7 @@ def read(folder: Path, path: str | list[str], recipe: Recipe | None = None, **pa
     impressions = {"path": path} | ROLES | parts.pop("impressions", {})
     impressions = {name: value for name, value in impressions.items() if value is not None}
     options = OwnFilesOptions.model_validate({"source": "own_files", "impressions": impressions} | parts)
-    return OwnFiles(options, recipe or recipe_of(), folder).tables(ibis.duckdb.connect())
+    return OwnFiles(options, recipe or recipe_of(), folder).tables(Engine(ibis.duckdb.connect()))
 
 
 def values(table: Any, *columns: str) -> list[Any]:

@@ -20,6 +20,7 @@ from musenet.config import Experiment
 from musenet.data.batches import BatchBuilder
 from musenet.data.checks import read_checks
 from musenet.data.dataset import MISSING, Dataset
+from musenet.data.engine import Engine
 from musenet.data.prepare import prepare
 from musenet.data.recipe import Recipe
 from musenet.data.sources.ali_ads import AliAds, AliAdsOptions
@@ -83,7 +84,7 @@ def source_of(folder: Path, recipe: Recipe | None = None, **options: Any) -> Ali
 
 
 def read(folder: Path, **options: Any) -> Tables:
-    return source_of(folder, **options).tables(ibis.duckdb.connect())
+    return source_of(folder, **options).tables(Engine(ibis.duckdb.connect()))
 
 
 def rows_of(tables: Tables) -> dict[str, list[Any]]:
@@ -288,7 +289,7 @@ def test_columns_that_are_missing_or_doubled_are_named(tmp_path: Path) -> None:
 
 def test_the_log_is_read_from_its_file_rather_than_copied_as_text(tmp_path: Path) -> None:
     connection = ibis.duckdb.connect()
-    source_of(write(tmp_path)).tables(connection)
+    source_of(write(tmp_path)).tables(Engine(connection))
     stored = connection.raw_sql("SELECT column_name, data_type FROM duckdb_columns() WHERE column_name = 'time_stamp'")
     types = [kind for _, kind in stored.fetchall()]
     tables = connection.raw_sql("SELECT table_name FROM duckdb_tables()").fetchall()

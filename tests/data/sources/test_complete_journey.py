@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources import complete_journey
 from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
@@ -31,7 +32,7 @@ def read(households: float = 1.0, **options: float) -> Journey:
     source = CompleteJourney(
         CompleteJourneyOptions(source="complete_journey", households=households, **options), RECIPE
     )
-    tables = source.tables(ibis.duckdb.connect(threads=2))
+    tables = source.tables(Engine(ibis.duckdb.connect(threads=2)))
     assert tables.events is not None
     return Journey(tables, tables.impressions.to_pyarrow(), tables.events.to_pyarrow())
 
@@ -166,7 +167,7 @@ def few_promotions() -> Promotions:
         "mailer_location": ["A", "C", "0", "0", "0"],
     }
     table = ibis.memtable(rows)
-    return Promotions(table, left_out=np.array([9]))
+    return Promotions(Engine(ibis.duckdb.connect()), table, left_out=np.array([9]))
 
 
 def test_duplicate_promotions_are_merged(few_promotions: Promotions) -> None:

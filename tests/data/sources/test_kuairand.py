@@ -16,6 +16,7 @@ import pytest
 from reading import counts, values
 
 from musenet.data.batches import BatchBuilder
+from musenet.data.engine import Engine
 from musenet.data.prepare import prepare
 from musenet.data.recipe import Recipe
 from musenet.data.sources.kuairand import LAST_DAYS_BEGIN, LONG_VIEW_TAKES, KuaiRand, KuaiRandOptions
@@ -120,7 +121,7 @@ def write_published(folder: Path, version: str = "pure", **changed: Rows) -> Pat
 
 def read(folder: Path, recipe: Recipe | None = None, **options: Any) -> Tables:
     chosen = KuaiRandOptions(source="kuairand", folder=str(folder), **options)
-    return KuaiRand(chosen, recipe or recipe_of()).tables(ibis.duckdb.connect())
+    return KuaiRand(chosen, recipe or recipe_of()).tables(Engine(ibis.duckdb.connect()))
 
 
 def events(tables: Tables, user: int) -> list[tuple[int, int]]:
@@ -298,7 +299,7 @@ def test_a_prepared_dataset_sees_repeats_of_the_tag_but_no_recency(tmp_path: Pat
     tags = {row["video_id"]: row["tag"] for row in VIDEOS}
     keys = {name: pq.read_table(tmp_path / "dataset" / "keys" / f"{name}.parquet") for name in ("requests", "items")}
     user, time = (keys["requests"][name].to_numpy() for name in ("_user", "_time"))
-    past = {each: events(source.tables(ibis.duckdb.connect()), each) for each in range(4)}
+    past = {each: events(source.tables(Engine(ibis.duckdb.connect())), each) for each in range(4)}
     for place, request in enumerate(batch.request.tolist()):
         video = keys["items"]["_item"][int(dataset.column("candidates/item")[place])].as_py()
         had = [tags[other] for when, other in past[user[request]] if when < time[request]]

@@ -11,12 +11,13 @@ import ibis
 import ibis.expr.types as ir
 from pydantic import Field
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.ali_ads_files import AdsFiles, find_ads
-from musenet.data.sources.log_files import fingerprint_of
+from musenet.data.sources.log_files import expected_rows, fingerprint_of
 from musenet.data.sources.log_relations import with_clock
 from musenet.data.sources.source_options import FolderOptions
-from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, TIME, USER, Tables
+from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, TIME, USER, LogSize, Tables
 from musenet.errors import DataError
 
 TIMEZONE = "Asia/Shanghai"
@@ -49,7 +50,15 @@ class AliAds:
         """The options, and each file's name, size and time of modification."""
         return fingerprint_of(self._options, self._files().paths.values())
 
-    def tables(self, connection: ibis.BaseBackend) -> Tables:
+    def size(self) -> LogSize:
+        """Rows of `raw_sample` and of the behaviour log."""
+        paths = self._files().paths
+        return LogSize(
+            expected_rows([paths["raw_sample"]]),
+            expected_rows(path for name, path in paths.items() if name == "behavior_log"),
+        )
+
+    def tables(self, engine: Engine) -> Tables:
         """Impressions with place and hour, clicks and the behaviour log as events, profiles, and ads.
 
         Raises:
@@ -57,15 +66,15 @@ class AliAds:
         """
         files = self._files()
         self._check_kinds()
-        shown, ads, profiles = files.impressions(connection), files.ads(connection), files.profiles(connection)
+        shown, ads, profiles = files.impressions(engine), files.ads(engine), files.profiles(engine)
         sifted = [shown, ads, profiles]
         events = _clicks(shown.kept, ads.kept)
         if self._options.behavior_log:
-            log = files.behaviour(connection)
+            log = files.behaviour(engine)
             sifted.append(log)
             events = events.union(_behaviour(log.kept))
         return Tables(
-            impressions=_impressions(connection, shown.kept),
+            impressions=_impressions(engine, shown.kept),
             events=events,
             users=profiles.kept.rename({USER: "user"}),
             items=ads.kept.rename({ITEM: "adgroup_id"}),
@@ -89,10 +98,10 @@ class AliAds:
                 raise DataError(f"{key}: without data.behavior_log there are only clicks: set it to [{CLICK}]")
 
 
-def _impressions(connection: ibis.BaseBackend, shown: ir.Table) -> ir.Table:
+def _impressions(engine: Engine, shown: ir.Table) -> ir.Table:
     """A request is a user's rows of one second: Taobao loads pages of three and of ten ads."""
     roles = {USER: shown.user, ITEM: shown.adgroup_id, TIME: shown.time_stamp * MICROSECONDS, LABEL: shown.clk}
-    return with_clock(connection, shown.select(**roles, pid=shown.pid), ["hour", "weekday"], TIMEZONE)
+    return with_clock(engine, shown.select(**roles, pid=shown.pid), ["hour", "weekday"], TIMEZONE)
 
 
 def _clicks(shown: ir.Table, ads: ir.Table) -> ir.Table:

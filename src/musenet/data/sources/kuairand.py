@@ -11,13 +11,14 @@ import ibis
 import ibis.expr.types as ir
 from pydantic import Field
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.kuairand_files import CUT_DOWN, find_kuairand
 from musenet.data.sources.log_cleaning import Sifted
-from musenet.data.sources.log_files import fingerprint_of
+from musenet.data.sources.log_files import expected_rows, fingerprint_of
 from musenet.data.sources.log_relations import with_clock
 from musenet.data.sources.source_options import FolderOptions
-from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, Tables
+from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, LogSize, Tables
 from musenet.errors import DataError
 
 TIMEZONE = "Asia/Shanghai"
@@ -53,7 +54,14 @@ class KuaiRand:
         """The options, and each file's name, size and time of modification."""
         return fingerprint_of(self._options, find_kuairand(Path(self._options.folder)).paths)
 
-    def tables(self, connection: ibis.BaseBackend) -> Tables:
+    def size(self) -> LogSize:
+        """Rows of the logs; about every third is a long view, and sequences hold a hundred videos or so."""
+        files = find_kuairand(Path(self._options.folder))
+        shown = expected_rows(files.folder / name for name in files.layout.logs)
+        sequences = [files.folder / files.layout.sequences] if files.layout.sequences else []
+        return LogSize(shown, shown // 3 + 100 * expected_rows(sequences))
+
+    def tables(self, engine: Engine) -> Tables:
         """Impressions with scenario and hour, long views as events, users, and videos with their tags.
 
         Raises:
@@ -62,23 +70,23 @@ class KuaiRand:
         files = find_kuairand(Path(self._options.folder))
         if files.layout is CUT_DOWN:
             self._refuse_times()
-        parts = list(files.logs(connection))
-        users, videos = files.users(connection), files.videos(connection)
-        log, doubled = _without_doubles(connection, ibis.union(*(part.kept for part in parts)))
+        parts = list(files.logs(engine))
+        users, videos = files.users(engine), files.videos(engine)
+        log, doubled = _without_doubles(engine, ibis.union(*(part.kept for part in parts)))
         events = _long_views(log)
         if not self._options.grow_history:
             events = events.filter(events[TIME] < LAST_DAYS_BEGIN)
         rules, sifted = [doubled], [*parts, users, videos]
         shown = log
         if files.layout is CUT_DOWN:
-            sequences = files.sequences(connection)
-            before, more = _sequence_events(connection, sequences.kept, log)
+            sequences = files.sequences(engine)
+            before, more = _sequence_events(engine, sequences.kept, log)
             events = events.union(before)
-            shown, late = _without_overlap(connection, parts, log)
+            shown, late = _without_overlap(engine, parts, log)
             rules += [late, *more]
             sifted.append(sequences)
         return Tables(
-            impressions=_impressions(connection, shown),
+            impressions=_impressions(engine, shown),
             events=events,
             users=users.kept.rename({USER: "user_id"}),
             # Preparation can take a column as one feature only; the tags one by one are another.
@@ -99,34 +107,34 @@ class KuaiRand:
             raise DataError(f"repeat.{wrong}: the histories of the cut-down files have no times: {right}")
 
 
-def _without_doubles(connection: ibis.BaseBackend, rows: ir.Table) -> tuple[ir.Table, CleaningRule]:
+def _without_doubles(engine: Engine, rows: ir.Table) -> tuple[ir.Table, CleaningRule]:
     """Rows of one user, video and time once: the one that the server filed first."""
     filed = [name for name in ("date", "hourmin", *rows.columns) if name not in _SHOWN]
     place = ibis.row_number().over(ibis.window(group_by=_SHOWN, order_by=filed))
-    numbered = connection.create_table(ibis.util.gen_name("log"), rows.mutate(place=place))
-    surplus = connection.to_pyarrow((numbered.place > 0).sum()).as_py()
+    numbered = engine.store("log", rows.mutate(place=place))
+    surplus = engine.count(numbered.filter(numbered.place > 0))
     rule = CleaningRule("impressions", "doubled: same user, video and time", surplus, True)
     return numbered.filter(numbered.place == 0).drop("place"), rule
 
 
-def _without_overlap(connection: ibis.BaseBackend, parts: list[Sifted], log: ir.Table) -> tuple[ir.Table, CleaningRule]:
+def _without_overlap(engine: Engine, parts: list[Sifted], log: ir.Table) -> tuple[ir.Table, CleaningRule]:
     """The log without rows of the first file that are not before the second: files were cut by the date of filing."""
     first, second = (part.kept.select(*_SHOWN) for part in parts)
-    begins = connection.to_pyarrow(second.time_ms.min()).as_py()
+    begins = engine.row(second.agg(begins=second.time_ms.min()))["begins"]
     late = first.filter(first.time_ms >= begins).anti_join(second, _SHOWN)
-    kept = connection.create_table(ibis.util.gen_name("shown"), log.anti_join(late, _SHOWN))
-    rows = connection.to_pyarrow(log.count()).as_py() - connection.to_pyarrow(kept.count()).as_py()
+    kept = engine.store("shown", log.anti_join(late, _SHOWN))
+    rows = engine.count(log) - engine.count(kept)
     return kept, CleaningRule("impressions", f"of {CUT_DOWN.logs[0]}, but not before {CUT_DOWN.logs[1]}", rows, True)
 
 
-def _impressions(connection: ibis.BaseBackend, log: ir.Table) -> ir.Table:
+def _impressions(engine: Engine, log: ir.Table) -> ir.Table:
     """What was known when a video was shown; nothing of what came of it but the label.
 
     A user's rows of one millisecond are one request if they are of one scenario.
     """
     request = ibis.literal("/").join([log[name].cast("string") for name in ("user_id", "time_ms", "tab")])
     roles = {USER: log.user_id, ITEM: log.video_id, TIME: log.time_ms * 1000, LABEL: log.is_click, REQUEST: request}
-    return with_clock(connection, log.select(**roles, tab=log.tab), ["hour", "weekday"], TIMEZONE)
+    return with_clock(engine, log.select(**roles, tab=log.tab), ["hour", "weekday"], TIMEZONE)
 
 
 def _long_views(log: ir.Table) -> ir.Table:
@@ -134,9 +142,7 @@ def _long_views(log: ir.Table) -> ir.Table:
     return _events(seen, seen.time_ms * 1000 + LONG_VIEW_TAKES)
 
 
-def _sequence_events(
-    connection: ibis.BaseBackend, sequences: ir.Table, log: ir.Table
-) -> tuple[ir.Table, list[CleaningRule]]:
+def _sequence_events(engine: Engine, sequences: ir.Table, log: ir.Table) -> tuple[ir.Table, list[CleaningRule]]:
     """Long views of which only the order is known: a second apart, the last at the end of the sequence.
 
     The end must lie before all that the user was shown in the logs, or the sequence is left out. A video that follows
@@ -145,14 +151,14 @@ def _sequence_events(
     first = log.group_by("user_id").agg(first=log.time_ms.min())
     joined = sequences.left_join(first, "user_id").drop("user_id_right")
     joined = joined.mutate(known=(joined.last_time_ms < joined["first"]).fill_null(True))
-    late = connection.to_pyarrow((~joined.known).sum()).as_py()
+    late = engine.count(joined.filter(~joined.known))
     known = joined.filter(joined.known)
     known = known.mutate(length=known.long_watch_seq.length(), video_id=known.long_watch_seq)
     one_by_one = known.unnest("video_id", offset="place")
     earlier = one_by_one.video_id.lag().over(ibis.window(group_by="user_id", order_by="place"))
     marked = one_by_one.mutate(doubled=(one_by_one.video_id == earlier).fill_null(False))
-    stored = connection.create_table(ibis.util.gen_name("sequences"), marked)
-    doubled = connection.to_pyarrow(stored.doubled.sum()).as_py()
+    stored = engine.store("sequences", marked)
+    doubled = engine.count(stored.filter(stored.doubled))
     single = stored.filter(~stored.doubled)
     events = _events(single, single.last_time_ms * 1000 - (single.length - 1 - single.place) * MICROSECONDS)
     return events, [

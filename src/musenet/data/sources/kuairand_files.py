@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ibis
 import ibis.expr.types as ir
 
+from musenet.data.engine import Engine
 from musenet.data.sources.log_cleaning import Sieve, Sifted, keep_first, sift
 from musenet.data.sources.log_columns import require
 from musenet.data.sources.log_files import LogFile, open_files
@@ -72,22 +72,22 @@ class KuaiRandFiles:
         """All that are read."""
         return [self.folder / name for name in self.layout.names]
 
-    def logs(self, connection: ibis.BaseBackend) -> Iterator[Sifted]:
+    def logs(self, engine: Engine) -> Iterator[Sifted]:
         """The two logs: `user_id`, `video_id`, `time_ms`, `tab`, `is_click`, `long_view`, and `date`, `hourmin`."""
         for name in self.layout.logs:
-            file = self._open(connection, name)
+            file = self._open(engine, name)
             sieve = Sieve(file)
             _read_whole_numbers(sieve, "user_id", "video_id", "time_ms", "tab", "date", "hourmin")
             for outcome in _OUTCOMES:
                 require(file, outcome, _KEY)
                 with sieve.explained(outcome, _KEY):
                     sieve.parsed(outcome, as_label(file.table[outcome], None), outcome, "0 or 1")
-            yield sift(connection, "impressions", sieve)
+            yield sift(engine, "impressions", sieve)
 
-    def sequences(self, connection: ibis.BaseBackend) -> Sifted:
+    def sequences(self, engine: Engine) -> Sifted:
         """`user_id`, `last_time_ms` and the list `long_watch_seq`; of a layout that has them."""
         assert self.layout.sequences is not None
-        file = self._open(connection, self.layout.sequences)
+        file = self._open(engine, self.layout.sequences)
         sieve = Sieve(file)
         _read_whole_numbers(sieve, "user_id", "last_time_ms")
         require(file, "long_watch_seq", _KEY)
@@ -95,32 +95,32 @@ class KuaiRandFiles:
         if not isinstance(sequence, ir.ArrayValue):
             raise DataError(f"{file.name}: column 'long_watch_seq' holds no lists: {_WHERE}")
         sieve.columns["long_watch_seq"] = sequence.cast("array<int64>")
-        return sift(connection, "sequences", sieve)
+        return sift(engine, "sequences", sieve)
 
-    def users(self, connection: ibis.BaseBackend) -> Sifted:
+    def users(self, engine: Engine) -> Sifted:
         """`user_id` and every other column of the user features; unknown values are missing."""
-        sifted = _read_features(connection, "users", self._open(connection, self.layout.users), "user_id")
+        sifted = _read_features(engine, "users", self._open(engine, self.layout.users), "user_id")
         numbers = [name for name in sifted.kept.columns if name != "user_id" and not _is_text(name)]
         unknown = {name: sifted.kept[name] == _UNKNOWN for name in numbers}
         if not unknown:
             return sifted
-        counts = connection.to_pyarrow(sifted.kept.agg(**{name: rows.sum() for name, rows in unknown.items()}))
+        counts = engine.row(sifted.kept.agg(**{name: rows.sum() for name, rows in unknown.items()}))
         rules = [
             CleaningRule("users", f"{name} is {_UNKNOWN}, unknown: made missing", count, False)
-            for name, count in counts.to_pylist()[0].items()
+            for name, count in counts.items()
             if count
         ]
         kept = sifted.kept.mutate(**{name: sifted.kept[name].nullif(_UNKNOWN) for name in numbers})
         return Sifted(kept, sifted.refused, sifted.rules + rules)
 
-    def videos(self, connection: ibis.BaseBackend) -> Sifted:
+    def videos(self, engine: Engine) -> Sifted:
         """`video_id` and every other column of the basic video features."""
-        file = self._open(connection, self.layout.videos)
+        file = self._open(engine, self.layout.videos)
         require(file, "tag", _KEY)
-        return _read_features(connection, "items", file, "video_id")
+        return _read_features(engine, "items", file, "video_id")
 
-    def _open(self, connection: ibis.BaseBackend, name: str) -> LogFile:
-        return open_files(connection, _KEY, [self.folder / name])
+    def _open(self, engine: Engine, name: str) -> LogFile:
+        return open_files(engine, _KEY, [self.folder / name])
 
 
 def find_kuairand(folder: Path) -> KuaiRandFiles:
@@ -153,7 +153,7 @@ def _read_whole_numbers(sieve: Sieve, *names: str) -> None:
             sieve.parsed(name, as_number(sieve.file.table[name], whole=True), name, "a whole number")
 
 
-def _read_features(connection: ibis.BaseBackend, relation: str, file: LogFile, key: str) -> Sifted:
+def _read_features(engine: Engine, relation: str, file: LogFile, key: str) -> Sifted:
     """One row per id; text stays text, everything else is a number."""
     sieve = Sieve(file)
     _read_whole_numbers(sieve, key)
@@ -167,8 +167,8 @@ def _read_features(connection: ibis.BaseBackend, relation: str, file: LogFile, k
             # Codes with gaps were written as floats; a duration may really have a fraction.
             number = as_number(file.table[name], whole=name != "video_duration")
         sieve.parsed(name, number, name, "a number", required=False)
-    sifted = sift(connection, relation, sieve)
-    first, repeated = keep_first(connection, relation, sifted.kept, key, [])
+    sifted = sift(engine, relation, sieve)
+    first, repeated = keep_first(engine, relation, sifted.kept, key, [])
     return Sifted(first, sifted.refused, sifted.rules + repeated)
 
 

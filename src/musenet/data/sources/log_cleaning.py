@@ -4,13 +4,17 @@ from dataclasses import dataclass, field
 
 import ibis
 import ibis.expr.types as ir
+import polars as pl
+import pyarrow as pa
 
+from musenet.data.engine import Engine
 from musenet.data.sources.log_columns import Need
 from musenet.data.sources.log_files import LogFile, reading
 from musenet.data.sources.log_values import Parsed, as_number
-from musenet.data.tables import CleaningRule
+from musenet.data.tables import REFUSED, CleaningRule
 from musenet.errors import DataError
 
+REASON = "_reason"
 REFUSED_AT_MOST = 0.2
 """If more of a table's rows than this are refused, the configuration is wrong rather than the rows."""
 
@@ -75,11 +79,11 @@ class Sifted:
     rules: list[CleaningRule]
 
 
-def sift(connection: ibis.BaseBackend, name: str, sieve: Sieve, *, distinct: bool = False) -> Sifted:
-    """Store the rows that pass and those that do not.
+def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> Sifted:
+    """The rows that pass and those that do not; kept where reading them again would cost more than keeping them.
 
     Args:
-        connection: the engine.
+        engine: where they are stored.
         name: of the table, such as `impressions`.
         sieve: what to keep and what to refuse.
         distinct: drop rows that equal another in everything kept.
@@ -90,62 +94,74 @@ def sift(connection: ibis.BaseBackend, name: str, sieve: Sieve, *, distinct: boo
     source = sieve.file.table
     branches = [(condition.fill_null(False), ibis.literal(reason)) for reason, condition in sieve.reasons]
     reason = ibis.cases(*branches, else_=ibis.null("string")) if branches else ibis.null("string")
-    row = _as_json(source)
-    refused = source.select(table=ibis.literal(name), reason=reason, row=row)
     with reading(sieve.file.name):
-        kept = _store(connection, name, source.filter(reason.isnull()).select(**sieve.columns))
-        refused = _store(connection, f"refused_{name}", refused.filter(refused.reason.notnull()))
-    rows = connection.to_pyarrow(kept.count()).as_py()
-    counts = refused.group_by("reason").agg(rows=refused.count(), example=refused.row.min())
-    found = connection.to_pyarrow(counts.order_by(counts.rows.desc(), "reason")).to_pylist()
-    _check_share(sieve, rows, found)
-    rules = [CleaningRule(name, count["reason"], count["rows"], True) for count in found]
+        kept = source.filter(reason.isnull()).select(**sieve.columns)
+        if not sieve.file.is_parquet:
+            kept = engine.store(name, kept)
+        counts = _count(engine, source.select(reason=reason))
+        rows = counts.pop(None, 0)
+        judged = source.mutate(**{REASON: reason})
+        refused = engine.store_rows(
+            f"refused_{name}",
+            (
+                _as_json(name, chunk)
+                for chunk in (engine.chunks(judged.filter(judged[REASON].notnull())) if counts else ())
+            ),
+            REFUSED,
+        )
+    _check_share(engine, sieve, rows, counts, refused)
+    rules = [CleaningRule(name, text, count, True) for text, count in counts.items() if text is not None]
     if distinct:
-        kept = _store(connection, name, kept.distinct())
-        surplus = rows - connection.to_pyarrow(kept.count()).as_py()
+        kept = engine.store(name, kept.distinct())
+        surplus = rows - engine.count(kept)
         if surplus:
             rules.append(CleaningRule(name, "equals another row in every column used", surplus, True))
     return Sifted(kept, refused, rules)
 
 
 def keep_first(
-    connection: ibis.BaseBackend, name: str, table: ir.Table, key: str, order: list[str]
+    engine: Engine, name: str, table: ir.Table, key: str, order: list[str]
 ) -> tuple[ir.Table, list[CleaningRule]]:
     """One row per key: the first in the order of these columns, then of all others, missing values last."""
     columns = [*order, *(column for column in table.columns if column not in (key, *order))]
     others = [table[column].asc(nulls_first=False) for column in columns] or [table[key]]
     place = ibis.row_number().over(ibis.window(group_by=key, order_by=others))
     numbered = table.mutate(_place=place)
-    first = _store(connection, name, numbered.filter(numbered._place == 0).drop("_place"))
-    before, after = (connection.to_pyarrow(each.count()).as_py() for each in (table, first))
+    first = engine.store(name, numbered.filter(numbered._place == 0).drop("_place"))
+    before, after = (engine.count(each) for each in (table, first))
     return first, [
         CleaningRule(name, "repeats an id: the first is kept", before - after, True)
     ] if before > after else []
 
 
-def _store(connection: ibis.BaseBackend, name: str, table: ir.Table) -> ir.Table:
-    return connection.create_table(ibis.util.gen_name(name), table)
+def _count(engine: Engine, judged: ir.Table) -> dict[str | None, int]:
+    """Rows by reason, the most frequent first; None counts those that pass."""
+    counts = judged.group_by("reason").agg(rows=judged.count())
+    found = engine.read(counts.order_by(counts.rows.desc(), "reason")).to_pylist()
+    return {row["reason"]: int(row["rows"]) for row in found}
 
 
-def _as_json(table: ir.Table) -> ir.Value:
-    row = ibis.struct({name: table[name].cast("string") for name in table.columns})
+def _as_json(name: str, chunk: pa.Table) -> pa.Table:
+    """Refused rows as text; written here rather than by an engine, since no two of them write numbers alike."""
+    frame = pl.DataFrame(chunk)
+    text = [
+        pl.col(column).cast(pl.List(pl.String) if isinstance(kind, pl.List) else pl.String)
+        for column, kind in frame.schema.items()
+        if column != REASON
+    ]
+    row = pl.struct(text).struct.json_encode()
+    return frame.select(table=pl.lit(name), reason=REASON, row=row).to_arrow().cast(REFUSED)
 
-    def to_json(_: object) -> str:
-        """The engine's own function."""
-        raise NotImplementedError
 
-    return ibis.udf.scalar.builtin(to_json, signature=((row.type(),), "string"))(row)
-
-
-def _check_share(sieve: Sieve, kept: int, counts: list[dict[str, object]]) -> None:
-    refused = {str(count["reason"]): int(str(count["rows"])) for count in counts}
-    total = sum(refused.values())
-    mistaken = sum(rows for reason, rows in refused.items() if reason not in sieve.expected)
+def _check_share(engine: Engine, sieve: Sieve, kept: int, counts: dict[str | None, int], refused: ir.Table) -> None:
+    total = sum(counts.values())
+    mistaken = sum(rows for reason, rows in counts.items() if reason not in sieve.expected)
     if kept and mistaken <= REFUSED_AT_MOST * (kept + total):
         return
-    most = next((count for count in counts if kept == 0 or count["reason"] not in sieve.expected), counts[0])
+    most = next((reason for reason in counts if kept == 0 or reason not in sieve.expected), next(iter(counts)))
+    example = engine.row(refused.filter(refused.reason == most).agg(row=refused.row.min(where=refused.reason == most)))
     raise DataError(
         f"{sieve.file.name}: {mistaken if kept else total} of {kept + total} rows would be refused ({sieve.file.key}), "
-        f"{most['rows']} of them because {most['reason']}, for example {str(most['example'])[:200]}: "
+        f"{counts[most]} of them because {most}, for example {str(example['row'])[:200]}: "
         "mend the file or the configuration"
     )

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from musenet.data.engine import Engine
 from musenet.errors import DataError
 from musenet.options import Options
 
+LOOKED_AT, PACKED = 1 << 16, 5
+"""Bytes of a CSV whose lines are counted, and how much longer it is than its packed form."""
 PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
 _MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
@@ -31,6 +35,8 @@ class LogFile:
     """Where the configuration names it, such as `data.impressions`."""
     paths: list[Path]
     table: ir.Table
+    is_parquet: bool
+    """Its rows are read from the files whenever they are asked for, at little cost."""
 
     @property
     def name(self) -> str:
@@ -63,7 +69,7 @@ def find_files(key: str, written: str | Sequence[str], base: Path) -> list[Path]
     return found
 
 
-def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path], *, stored: bool = True) -> LogFile:
+def open_files(engine: Engine, key: str, paths: list[Path], *, stored: bool = True) -> LogFile:
     """The rows of these files; a CSV's columns are text, read once into the engine unless they are not to be stored.
 
     Raises:
@@ -71,15 +77,16 @@ def open_files(connection: ibis.BaseBackend, key: str, paths: list[Path], *, sto
     """
     names = [str(path) for path in paths]
     with reading(names[0] if len(names) == 1 else f"one of {', '.join(names)}"):
-        if _ending(paths[0]) in PARQUET:
-            table = _with_clean_names(connection.read_parquet(names), names[0])
+        is_parquet = _ending(paths[0]) in PARQUET
+        if is_parquet:
+            table = _with_clean_names(engine.read_parquet(paths), names[0])
         else:
-            text = _text_of(connection, paths)
-            table = connection.create_table(ibis.util.gen_name("text"), text) if stored else text
-        rows = connection.to_pyarrow(table.limit(1).count()).as_py()
+            text = _text_of(engine, paths)
+            table = engine.store("text", text) if stored else text
+        rows = engine.count(table.limit(1))
     if not rows:
         raise DataError(f"{names[0]} holds no rows ({key}): check which file was meant")
-    return LogFile(key, paths, table)
+    return LogFile(key, paths, table, is_parquet)
 
 
 def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
@@ -89,6 +96,24 @@ def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
         status = path.stat()
         parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def expected_rows(paths: Iterable[Path]) -> int:
+    """About how many rows files hold, told from what Parquet says of itself and from the length of a CSV's lines."""
+    return sum(_expected_rows(path) for path in paths)
+
+
+def _expected_rows(path: Path) -> int:
+    try:
+        if _ending(path) in PARQUET:
+            return int(pq.read_metadata(path).num_rows)
+        packed = path.suffix == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(LOOKED_AT)
+    except (OSError, EOFError, pa.ArrowException):
+        return 0  # what is wrong with it is said once it is read
+    lines = max(start.count(b"\n"), 1)
+    return round(path.stat().st_size * (PACKED if packed else 1) * lines / max(len(start), 1))
 
 
 def _without_places(options: dict[str, Any]) -> dict[str, Any]:
@@ -122,26 +147,13 @@ def _ending(path: Path) -> str:
     return Path(name).suffix
 
 
-def _text_of(connection: ibis.BaseBackend, paths: list[Path]) -> ir.Table:
-    """The rows of CSV files, all columns as text.
-
-    The layout is told to the engine: its guess would take one broken row for the rule and skip what precedes it.
-    """
+def _text_of(engine: Engine, paths: list[Path]) -> ir.Table:
+    """The rows of CSV files, all columns as text."""
     delimiter, header = _header(paths[0])
     for path in paths[1:]:
         if _header(path) != (delimiter, header):
             raise DataError(f"{path} has other columns, or another order of them, than {paths[0]}: make them alike")
-    columns = dict.fromkeys(_clean_names(header, str(paths[0])).values(), "VARCHAR")
-    return connection.read_csv(
-        [str(path) for path in paths],
-        auto_detect=False,
-        columns=columns,
-        delim=delimiter,
-        header=True,
-        quote='"',
-        escape='"',
-        nullstr="",
-    )
+    return engine.read_text(paths, list(_clean_names(header, str(paths[0])).values()), delimiter)
 
 
 def _header(path: Path) -> tuple[str, list[str]]:

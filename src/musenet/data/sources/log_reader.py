@@ -2,6 +2,7 @@
 
 import ibis
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.log_cleaning import Sieve, Sifted, sift
 from musenet.data.sources.log_columns import Plan, Relation, require
@@ -26,7 +27,7 @@ class LogReader:
     """Reads each file in the form that preparation needs.
 
     Args:
-        connection: the engine.
+        engine: where they are stored.
         files: the opened files.
         plan: the columns that are needed besides the roles.
         options: the `data` part of the configuration.
@@ -35,13 +36,13 @@ class LogReader:
 
     def __init__(
         self,
-        connection: ibis.BaseBackend,
+        engine: Engine,
         files: dict[Relation, LogFile],
         plan: Plan,
         options: OwnFilesOptions,
         recipe: Recipe,
     ) -> None:
-        self._connection = connection
+        self._engine = engine
         self._files = files
         self._plan = plan
         self._options = options
@@ -65,7 +66,7 @@ class LogReader:
             sieve.columns[WEIGHT] = sieve.columns[WEIGHT].cast("float64")
         for need in self._plan.read["impressions"].values():
             sieve.need(need)
-        return sift(self._connection, "impressions", sieve, distinct=True)
+        return sift(self._engine, "impressions", sieve, distinct=True)
 
     def events(self, part: EventsFile) -> Sifted:
         """What users did; an event without an item stays if it carries columns of its own."""
@@ -91,7 +92,7 @@ class LogReader:
                 )
         for need in needs.values():
             sieve.need(need)
-        return sift(self._connection, "events", sieve)
+        return sift(self._engine, "events", sieve)
 
     def entities(self, relation: Relation, part: UsersFile | ItemsFile) -> Sifted:
         """Users or items with their attributes."""
@@ -102,18 +103,18 @@ class LogReader:
             self._identify(sieve, role, name, f"data.{relation}.{role.strip('_')}")
         for need in self._plan.read[relation].values():
             sieve.need(need)
-        return sift(self._connection, relation, sieve)
+        return sift(self._engine, relation, sieve)
 
     def _identify(self, sieve: Sieve, role: str, name: str, key: str) -> None:
         table = sieve.file.table
         with sieve.explained(name, key):
-            sieve.role(role, as_id(self._connection, table[name], table), name)
+            sieve.role(role, as_id(self._engine, table[name], table), name)
 
     def _time(self, sieve: Sieve, written: str | TimeColumn, key: str) -> None:
         table = sieve.file.table
         name, unit = (written, None) if isinstance(written, str) else (written.column, written.unit)
         with sieve.explained(name, key):
-            time = as_time(self._connection, table[name], table, unit, self._options.timezone)
+            time = as_time(self._engine, table[name], table, unit, self._options.timezone)
         sieve.parsed(TIME, time, name, "a time (timestamps, integers, or text such as 2024-01-31 12:00:00)")
 
     def _label(self, sieve: Sieve, part: ImpressionsFile) -> None:
@@ -123,7 +124,7 @@ class LogReader:
             return
         column = table[part.label]
         counts = table.group_by(value=as_text(column)).agg(rows=table.count())
-        found = self._connection.to_pyarrow(counts.order_by(counts.rows.desc(), "value").limit(1000)).to_pylist()
+        found = self._engine.read(counts.order_by(counts.rows.desc(), "value").limit(1000)).to_pylist()
         values = {str(count["value"]): int(count["rows"]) for count in found if count["value"] is not None}
         with sieve.explained(part.label, "data.impressions.label"):
             label = as_label(column, part.positive_kinds)
@@ -132,7 +133,7 @@ class LogReader:
 
     def _check_kinds(self, file: LogFile, column: str) -> None:
         kinds = file.table.select(kind=as_text(file.table[column])).distinct().limit(1000)
-        known = {kind for kind in self._connection.to_pyarrow(kinds)["kind"].to_pylist() if kind is not None}
+        known = {kind for kind in self._engine.read(kinds)["kind"].to_pylist() if kind is not None}
         for key, part in (("history", self._recipe.history), ("repeat", self._recipe.repeat)):
             for kind in (part.kinds if part else None) or []:
                 if kind not in known and len(known) < 1000:

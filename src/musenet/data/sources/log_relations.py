@@ -3,13 +3,14 @@
 import ibis
 import ibis.expr.types as ir
 
+from musenet.data.engine import Engine
 from musenet.data.sources.local_time import LocalTime, hour_of, weekday_of
 from musenet.data.sources.log_cleaning import keep_first
 from musenet.data.sources.log_columns import Relation
 from musenet.data.tables import ITEM, ROLES, TIME, USER, CleaningRule
 
 
-def unify_types(kept: dict[Relation, ir.Table]) -> list[CleaningRule]:
+def unify_types(engine: Engine, kept: dict[Relation, ir.Table]) -> list[CleaningRule]:
     """Give columns of one name one type in all relations: text, where any of them is text."""
     rules = []
     names = dict.fromkeys(name for table in kept.values() for name in table.columns)
@@ -25,7 +26,7 @@ def unify_types(kept: dict[Relation, ir.Table]) -> list[CleaningRule]:
             if not kind.is_string():
                 table = kept[relation]
                 kept[relation] = table.mutate(**{name: table[name].cast("string")})
-                rows = int(table.count().to_pyarrow().as_py())
+                rows = engine.count(table)
                 rules.append(
                     CleaningRule(
                         relation, f"{name.strip('_')} is {kind} here and text elsewhere: made text", rows, False
@@ -35,7 +36,7 @@ def unify_types(kept: dict[Relation, ir.Table]) -> list[CleaningRule]:
 
 
 def add_shown(
-    connection: ibis.BaseBackend,
+    engine: Engine,
     relation: str,
     table: ir.Table | None,
     impressions: ir.Table,
@@ -44,10 +45,10 @@ def add_shown(
 ) -> tuple[ir.Table, list[CleaningRule]]:
     """Attributes that only the impressions hold: their values where the user (item) was first seen."""
     shown = impressions.select(key, TIME, *names)
-    first, _ = keep_first(connection, relation, shown, key, [TIME])
+    first, _ = keep_first(engine, relation, shown, key, [TIME])
     what = relation.removesuffix("s")
     varying = shown.group_by(key).agg(**{name: shown[name].nunique() > 1 for name in names})
-    counts = connection.to_pyarrow(varying.agg(**{name: varying[name].sum() for name in names})).to_pylist()[0]
+    counts = engine.row(varying.agg(**{name: varying[name].sum() for name in names}))
     rules = [
         CleaningRule(
             relation, f"{name} changes in the impressions: its value at the {what}'s first is used", count, False
@@ -64,10 +65,10 @@ def add_shown(
     return joined.select(**columns, **{name: joined[name] for name in others}), rules
 
 
-def with_clock(connection: ibis.BaseBackend, impressions: ir.Table, names: list[str], zone: str) -> ir.Table:
+def with_clock(engine: Engine, impressions: ir.Table, names: list[str], zone: str) -> ir.Table:
     """Columns `hour` and `weekday` on the local clock of each impression."""
     ends = impressions.agg(first=impressions[TIME].min(), last=impressions[TIME].max())
-    span = connection.to_pyarrow(ends).to_pylist()[0]
+    span = engine.row(ends)
     local = LocalTime(zone, span["first"], span["last"]).to_local(impressions[TIME])
     clock = {"hour": hour_of(local), "weekday": weekday_of(local)}
     return impressions.mutate(**{name: clock[name] for name in names})

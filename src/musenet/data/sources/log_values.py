@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from musenet.data.engine import Engine
 from musenet.data.sources.local_time import DAY, LocalTime
 from musenet.data.tables import MICROSECONDS
 from musenet.errors import DataError
@@ -14,6 +15,9 @@ UNITS = {"seconds": MICROSECONDS, "milliseconds": 1000, "microseconds": 1}
 _MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
 _LARGEST_EXACT_FLOAT = 2**53
 _TIME_WITH_OFFSET = r":\d{2}(?:\.\d+)?\s*([Zz]|[+-]\d{2}(?::?\d{2})?)$"
+_NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
+_WHOLE = r"^[+-]?[0-9]+$"
+_TIME = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?$"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ def as_text(column: ir.Value) -> ir.Value:
     return column.cast("string").nullif("")
 
 
+def read_as(text: ir.Value, pattern: str, kind: str) -> ir.Value:
+    """Text as a number or time if it has this form, else NULL.
+
+    Engines take more for one than they agree on: `1_000` and `0x1F`, `1d`, `epoch`, or `1.5` for a whole number.
+    """
+    return text.re_search(pattern).ifelse(text, ibis.null("string")).try_cast(kind)
+
+
 def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
     """A number; text is tried, and infinite numbers are wrong.
 
@@ -40,7 +52,7 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
     if isinstance(kind, dt.String):
         text = column.strip().lower()
         missing = column.isnull() | text.isin(_MISSING_NUMBERS)
-        number = text.try_cast("float64")
+        number = read_as(text, _NUMBER, "float64")
     elif kind.is_numeric() or isinstance(kind, dt.Boolean | dt.Unknown):
         number = column.cast("float64")
         missing = number.isnull() | number.isnan()
@@ -58,7 +70,7 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
     return Parsed(value, wrong, missing)
 
 
-def as_id(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table) -> ir.Value:
+def as_id(engine: Engine, column: ir.Value, table: ir.Table) -> ir.Value:
     """An id as int64 or text; whole floats, which a table tool makes of integers with gaps, become integers again.
 
     Raises:
@@ -71,7 +83,7 @@ def as_id(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table) -> ir
         number = column.cast("float64")
         number = number.isnan().ifelse(ibis.null("float64"), number)
         broken = (number != number.floor()) | (number.abs() > _LARGEST_EXACT_FLOAT)
-        if connection.to_pyarrow(table.filter(broken).count()).as_py():
+        if engine.count(table.filter(broken)):
             raise DataError("holds fractions or numbers too large for a float: store ids as integers or text")
         return number.cast("int64")
     if isinstance(kind, dt.String | dt.UInt64 | dt.UUID | dt.Unknown):
@@ -92,55 +104,50 @@ def as_label(column: ir.Value, positive_kinds: list[str] | None) -> Parsed:
     return Parsed(wrong.ifelse(ibis.null("int8"), number.value.try_cast("int8")), wrong, number.missing)
 
 
-def as_time(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table, unit: str | None, zone: str) -> Parsed:
+def as_time(engine: Engine, column: ir.Value, table: ir.Table, unit: str | None, zone: str) -> Parsed:
     """UTC microseconds from integers, timestamps, dates or ISO text; a time without an offset is local.
 
     Raises:
         DataError: if the type holds no time, or integers look like dates.
     """
     kind = column.type()
-    if isinstance(kind, dt.String) and _mostly_numbers(connection, column, table):
-        number = column.strip().try_cast("float64")
-        exact = column.strip().try_cast("int64")
+    if isinstance(kind, dt.String) and _mostly_numbers(engine, column, table):
+        number = read_as(column.strip(), _NUMBER, "float64")
+        exact = read_as(column.strip(), _WHOLE, "int64")
         wrong = number.isnull() & as_text(column).notnull()
-        value = _from_number(connection, ibis.coalesce(exact.cast("float64"), number), exact, table, unit)
+        value = _from_number(engine, ibis.coalesce(exact.cast("float64"), number), exact, table, unit)
         return Parsed(value, wrong, as_text(column).isnull())
     if isinstance(kind, dt.String):
-        return _from_text(connection, column, table, zone)
+        return _from_text(engine, column, table, zone)
     if kind.is_numeric():
         exact = column.cast("int64") if kind.is_integer() else None
         number = column.cast("float64")
         missing = number.isnull() | number.isnan()
-        return Parsed(_from_number(connection, number, exact, table, unit), number.isinf() & ~missing, missing)
+        return Parsed(_from_number(engine, number, exact, table, unit), number.isinf() & ~missing, missing)
     if isinstance(kind, dt.Date):
         column, kind = column.cast("timestamp"), dt.timestamp
     if not isinstance(kind, dt.Timestamp):
         raise DataError(f"is of type {kind}: a time is a timestamp, a date, integers or ISO text")
-    value = _microseconds(column)
+    value = engine.microseconds(column)
     if kind.timezone is None:
-        value = _clock(connection, value, table, zone).to_utc(value)
+        value = _clock(engine, value, table, zone).to_utc(value)
     return Parsed(value, ibis.literal(False), column.isnull())
 
 
-def _microseconds(column: ir.Value) -> ir.Value:
-    # Whole seconds first: an engine may round the fraction into them.
-    return column.truncate("s").epoch_seconds().cast("int64") * MICROSECONDS + column.microsecond().cast("int64")
-
-
-def _mostly_numbers(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table) -> bool:
-    counts = table.agg(numbers=column.strip().try_cast("float64").count(), values=as_text(column).count())
-    found = connection.to_pyarrow(counts).to_pylist()[0]
-    return bool(found["numbers"] * 2 > found["values"])
+def _mostly_numbers(engine: Engine, column: ir.Value, table: ir.Table) -> bool:
+    counts = table.agg(numbers=column.strip().re_search(_NUMBER).sum(), values=as_text(column).count())
+    found = engine.row(counts)
+    return bool((found["numbers"] or 0) * 2 > found["values"])
 
 
 def _from_number(
-    connection: ibis.BaseBackend, number: ir.Value, exact: ir.Value | None, table: ir.Table, unit: str | None
+    engine: Engine, number: ir.Value, exact: ir.Value | None, table: ir.Table, unit: str | None
 ) -> ir.Value:
     """Microseconds from seconds, milliseconds or microseconds: which, is told or seen from the size of the median."""
     month, day = (number // 100) % 100, number % 100
     date = number.between(19_000_101, 21_001_231) & month.between(1, 12) & day.between(1, 31)
     counts = table.agg(middle=number.abs().median(), dates=date.sum(), values=number.count())
-    found = connection.to_pyarrow(counts).to_pylist()[0]
+    found = engine.row(counts)
     middle = found["middle"] or 0.0
     if unit is None and found["values"] and found["dates"] == found["values"]:
         raise DataError("holds integers that look like dates (20240131): write them as 2024-01-31")
@@ -152,23 +159,23 @@ def _from_number(
     return rounded if exact is None else ibis.coalesce(exact * factor, rounded)
 
 
-def _from_text(connection: ibis.BaseBackend, column: ir.Value, table: ir.Table, zone: str) -> Parsed:
+def _from_text(engine: Engine, column: ir.Value, table: ir.Table, zone: str) -> Parsed:
     text = column.strip()
     offset = text.re_extract(_TIME_WITH_OFFSET, 1)
     has_offset = (offset.length() > 0).fill_null(False)
     bare = has_offset.ifelse(text.substr(0, text.length() - offset.length()).strip(), text)
-    wall = _microseconds(bare.try_cast("timestamp"))
+    wall = engine.microseconds(read_as(bare, _TIME, "timestamp"))
     digits = offset.replace(":", "")
     hours = digits.substr(1, 2).try_cast("int64").fill_null(0)
     minutes = digits.substr(3, 2).try_cast("int64").fill_null(0)
     sign = offset.startswith("-").ifelse(-1, 1)
     shift = (hours * 60 + minutes) * sign * 60 * MICROSECONDS
-    value = has_offset.ifelse(wall - shift, _clock(connection, wall, table, zone).to_utc(wall))
+    value = has_offset.ifelse(wall - shift, _clock(engine, wall, table, zone).to_utc(wall))
     missing = as_text(text).isnull()
     return Parsed(value, ~missing & wall.isnull(), missing)
 
 
-def _clock(connection: ibis.BaseBackend, wall: ir.Value, table: ir.Table, zone: str) -> LocalTime:
+def _clock(engine: Engine, wall: ir.Value, table: ir.Table, zone: str) -> LocalTime:
     """The zone's clock over the span of a column of wall-clock times."""
-    span = connection.to_pyarrow(table.agg(first=wall.min(), last=wall.max())).to_pylist()[0]
+    span = engine.row(table.agg(first=wall.min(), last=wall.max()))
     return LocalTime(zone, (span["first"] or 0) - DAY, (span["last"] or 0) + DAY)

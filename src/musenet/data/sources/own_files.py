@@ -5,14 +5,15 @@ from pathlib import Path
 
 import ibis
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.log_cleaning import Sifted, keep_first
 from musenet.data.sources.log_columns import Need, Plan, Relation, plan_columns
-from musenet.data.sources.log_files import find_files, fingerprint_of, open_files
+from musenet.data.sources.log_files import expected_rows, find_files, fingerprint_of, open_files
 from musenet.data.sources.log_options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
 from musenet.data.sources.log_reader import LogReader, require_roles
 from musenet.data.sources.log_relations import add_shown, unify_types, with_clock
-from musenet.data.tables import ITEM, USER, Tables
+from musenet.data.tables import ITEM, USER, LogSize, Tables
 from musenet.errors import DataError
 
 __all__ = ["OwnFiles", "OwnFilesOptions"]
@@ -37,7 +38,16 @@ class OwnFiles:
         found = [find_files(f"data.{relation}", part.path, self._base) for relation, part in self._parts().items()]
         return fingerprint_of(self._options, chain.from_iterable(found))
 
-    def tables(self, connection: ibis.BaseBackend) -> Tables:
+    def size(self) -> LogSize:
+        """Rows of the impressions' and the events' files."""
+        parts = self._parts()
+        shown, events = (
+            expected_rows(find_files(f"data.{name}", parts[name].path, self._base)) if name in parts else 0
+            for name in ("impressions", "events")
+        )
+        return LogSize(shown, events)
+
+    def tables(self, engine: Engine) -> Tables:
         """The log's relations, renamed and cleaned.
 
         Raises:
@@ -46,13 +56,13 @@ class OwnFiles:
         options = self._options
         self._check_sense()
         files = {
-            relation: open_files(connection, f"data.{relation}", find_files(f"data.{relation}", part.path, self._base))
+            relation: open_files(engine, f"data.{relation}", find_files(f"data.{relation}", part.path, self._base))
             for relation, part in self._parts().items()
         }
         for relation, part in self._parts().items():
             require_roles(files[relation], relation, part)
         plan = plan_columns(self._recipe, files, options.impressions.user, options.impressions.item)
-        reader = LogReader(connection, files, plan, options, self._recipe)
+        reader = LogReader(engine, files, plan, options, self._recipe)
         sifted: dict[Relation, Sifted] = {"impressions": reader.impressions()}
         if options.events is not None:
             sifted["events"] = reader.events(options.events)
@@ -60,7 +70,7 @@ class OwnFiles:
             sifted["users"] = reader.entities("users", options.users)
         if options.items is not None:
             sifted["items"] = reader.entities("items", options.items)
-        return self._assemble(connection, sifted, plan)
+        return self._assemble(engine, sifted, plan)
 
     def _parts(self) -> dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
         options = self._options
@@ -89,25 +99,23 @@ class OwnFiles:
             if part is not None and part.kinds and (options.events is None or options.events.kind is None):
                 raise DataError(f"{key}.kinds chooses among kinds, but data.events.kind names no column: name one")
 
-    def _assemble(self, connection: ibis.BaseBackend, sifted: dict[Relation, Sifted], plan: Plan) -> Tables:
+    def _assemble(self, engine: Engine, sifted: dict[Relation, Sifted], plan: Plan) -> Tables:
         rules = [rule for part in sifted.values() for rule in part.rules]
         kept = {relation: part.kept for relation, part in sifted.items()}
         refused = [part.refused for part in sifted.values()]
-        rules += unify_types(kept)
+        rules += unify_types(engine, kept)
         impressions = kept["impressions"]
         sides: list[tuple[Relation, str, dict[str, Need]]]
         sides = [("users", USER, plan.shown_of_user), ("items", ITEM, plan.shown_of_item)]
         for relation, key, shown in sides:
             if relation in kept:
-                kept[relation], more = keep_first(connection, relation, kept[relation], key, [])
+                kept[relation], more = keep_first(engine, relation, kept[relation], key, [])
                 rules += more
             if shown:
-                kept[relation], more = add_shown(
-                    connection, relation, kept.get(relation), impressions, key, list(shown)
-                )
+                kept[relation], more = add_shown(engine, relation, kept.get(relation), impressions, key, list(shown))
                 rules += more
         if plan.clock:
-            impressions = with_clock(connection, impressions, plan.clock, self._options.timezone)
+            impressions = with_clock(engine, impressions, plan.clock, self._options.timezone)
         attributes = [name for name in (*plan.shown_of_user, *plan.shown_of_item) if name in impressions.columns]
         return Tables(
             impressions=impressions.drop(*attributes),

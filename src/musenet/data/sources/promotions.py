@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import ibis.expr.types as ir
 import numpy as np
 
+from musenet.data.engine import Engine
+
 _CODE_BITS, _PRODUCT_BITS, _WEEK_BITS = 6, 26, 6
 _PLACE_BITS = 2 * _CODE_BITS
 _FIRST_CODE = ord("0")
@@ -34,15 +36,16 @@ class Promotions:
     """Products promoted per store and week.
 
     Args:
+        engine: where they lie.
         promotions: product_id, store_id, week, display_location, mailer_location. A product may be repeated in a
             store's week: the place with the highest code stands for all, so that the order of rows does not matter.
         left_out: product ids that are no candidates (fuel and the like).
     """
 
-    def __init__(self, promotions: ir.Table, left_out: np.ndarray) -> None:
+    def __init__(self, engine: Engine, promotions: ir.Table, left_out: np.ndarray) -> None:
         place = _code(promotions.display_location) * 2**_CODE_BITS + _code(promotions.mailer_location)
         key = (promotions.store_id * 2**_WEEK_BITS + promotions.week) * 2**_PRODUCT_BITS + promotions.product_id
-        rows = np.sort(promotions.select(row=key * 2**_PLACE_BITS + place).to_pyarrow()["row"].to_numpy())
+        rows = np.sort(engine.read(promotions.select(row=key * 2**_PLACE_BITS + place))["row"].to_numpy())
         rows = rows[~np.isin((rows >> _PLACE_BITS) % 2**_PRODUCT_BITS, left_out)]
         keys = rows >> _PLACE_BITS
         first = np.flatnonzero(np.diff(keys, prepend=-1))

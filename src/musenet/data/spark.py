@@ -1,0 +1,122 @@
+"""Preparation's relations on Spark: on this machine, or on a cluster that sees the same folders.
+
+Which cluster is Spark's own setting: a session that is running already is used, else one is begun as
+`spark-defaults.conf` (in `SPARK_CONF_DIR`) or `PYSPARK_SUBMIT_ARGS` say, on this machine if they say nothing.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from musenet.data.engine import ROWS_PER_CHUNK, Engine
+from musenet.errors import UserError
+
+DONE = "_SUCCESS"
+"""The file that Spark writes last."""
+
+
+class SparkEngine(Engine):
+    """An engine whose tables are folders of Parquet files.
+
+    Args:
+        connection: Ibis on a Spark session.
+        folder: where the tables lie; every worker has to see it.
+    """
+
+    def __init__(self, connection: ibis.BaseBackend, folder: Path) -> None:
+        self._tables = folder / "tables"
+        super().__init__(connection, folder / "rows")
+
+    def _earlier(self) -> set[str]:
+        return {path.parent.name for path in self._tables.glob(f"*/{DONE}")}
+
+    def _write(self, place: str, table: ir.Table) -> None:
+        self._frame(table).write.mode("overwrite").parquet(str(self._tables / place))
+
+    def _open(self, place: str) -> ir.Table:
+        return self.connection.read_parquet(str(self._tables / place))
+
+    def _in_order(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
+        # Spark reads the files of a folder in any order: what has to be in order is sorted when it is read.
+        return table.order_by(list(order)) if order else table
+
+    def _to_store(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
+        return table
+
+    def read(self, table: ir.Table) -> pa.Table:
+        """The rows of a small table; through Arrow, since pandas would turn whole numbers with gaps into floats."""
+        return self._frame(table).toArrow().cast(table.schema().to_pyarrow())
+
+    def count(self, table: ir.Table) -> int:
+        """Number of rows."""
+        return int(self._frame(table).count())
+
+    def microseconds(self, time: ir.Value) -> ir.Value:
+        """Of a timestamp, since 1970."""
+
+        @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))
+        def unix_micros(_: object) -> int:  # type: ignore[empty-body]
+            """Spark's own function."""
+
+        return unix_micros(time.cast("timestamp"))
+
+    def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
+        """The rows of CSV files below their headers, every column as text and empty ones as NULL."""
+        schema = ", ".join(f"`{name}` STRING" for name in columns)
+        return self.connection.read_csv(
+            [str(path) for path in paths],
+            schema=schema,
+            sep=delimiter,
+            header=True,
+            enforceSchema=True,
+            quote='"',
+            escape='"',
+            nullValue="",
+            mode="FAILFAST",
+            multiLine=True,
+        )
+
+    def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
+        folder = self._tables / "passing"
+        self._frame(table).write.mode("overwrite").parquet(str(folder))
+        schema = pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
+        for path in sorted(folder.glob("part-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(ROWS_PER_CHUNK // 8):
+                    yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+        shutil.rmtree(folder)
+
+    def _frame(self, table: ir.Table) -> Any:
+        self.connection._run_pre_execute_hooks(table)
+        return self.connection._session.sql(self.connection.compile(table))
+
+
+def open_spark(folder: Path, memory: int | None) -> Engine:
+    """An engine on Spark.
+
+    Args:
+        folder: where its tables lie.
+        memory: bytes for the driver of a session that is begun here; Spark's own choice, if None.
+
+    Raises:
+        UserError: if pyspark or a Java runtime is missing.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UserError("--engine spark needs pyspark: pip install 'musenet[spark]'") from error
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise UserError("--engine spark needs a Java runtime, 17 or newer: install one (Debian: default-jre-headless)")
+    builder = SparkSession.builder.appName("musenet prepare").config("spark.ui.showConsoleProgress", "false")
+    if memory is not None:
+        builder = builder.config("spark.driver.memory", f"{memory >> 20}m")
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return SparkEngine(ibis.pyspark.connect(session), folder.resolve())
