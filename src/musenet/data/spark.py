@@ -5,6 +5,7 @@ Which cluster is Spark's own setting: a session that is running already is used,
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class SparkEngine(Engine):
 
     def __init__(self, connection: ibis.BaseBackend, folder: Path) -> None:
         self._tables = folder / "tables"
+        self._session: Any = connection._session
         super().__init__(connection, folder / "rows")
 
     def _earlier(self) -> set[str]:
@@ -41,7 +43,11 @@ class SparkEngine(Engine):
         self._frame(table).write.mode("overwrite").parquet(str(self._tables / place))
 
     def _open(self, place: str) -> ir.Table:
-        return self.connection.read_parquet(str(self._tables / place))
+        return self.read_parquet([self._tables / place])
+
+    def read_parquet(self, paths: Sequence[Path]) -> ir.Table:
+        """The rows of Parquet files, which are read whenever they are asked for."""
+        return self._view(self._session.read.parquet(*map(_literal, paths)))
 
     def _in_order(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
         # Spark reads the files of a folder in any order: what has to be in order is sorted when it is read.
@@ -69,19 +75,17 @@ class SparkEngine(Engine):
 
     def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
         """The rows of CSV files below their headers, every column as text and empty ones as NULL."""
-        schema = ", ".join(f"`{name}` STRING" for name in columns)
-        return self.connection.read_csv(
-            [str(path) for path in paths],
-            schema=schema,
-            sep=delimiter,
-            header=True,
-            enforceSchema=True,
-            quote='"',
-            escape='"',
-            nullValue="",
-            mode="FAILFAST",
-            multiLine=True,
+        # Broken rows come as they do from DuckDB: as an error that names the file.
+        reader = self._session.read.options(
+            header=True, sep=delimiter, quote='"', escape='"', nullValue="", mode="FAILFAST", multiLine=True
         )
+        schema = ", ".join(f"`{name}` STRING" for name in columns)
+        return self._view(reader.schema(schema).csv([_literal(path) for path in paths]))
+
+    def _view(self, frame: Any) -> ir.Table:
+        name = ibis.util.gen_name("files")
+        frame.createOrReplaceTempView(name)
+        return self.connection.table(name)
 
     def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
         folder = self._tables / "passing"
@@ -95,7 +99,12 @@ class SparkEngine(Engine):
 
     def _frame(self, table: ir.Table) -> Any:
         self.connection._run_pre_execute_hooks(table)
-        return self.connection._session.sql(self.connection.compile(table))
+        return self._session.sql(self.connection.compile(table))
+
+
+def _literal(path: Path) -> str:
+    """A path that Spark takes as it stands rather than as a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
 
 
 def open_spark(folder: Path, memory: int | None) -> Engine:

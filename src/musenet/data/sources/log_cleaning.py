@@ -95,22 +95,18 @@ def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> 
     branches = [(condition.fill_null(False), ibis.literal(reason)) for reason, condition in sieve.reasons]
     reason = ibis.cases(*branches, else_=ibis.null("string")) if branches else ibis.null("string")
     with reading(sieve.file.name):
-        kept = source.filter(reason.isnull()).select(**sieve.columns)
-        if not sieve.file.is_parquet:
+        kept, judged = source.filter(reason.isnull()).select(**sieve.columns), source.mutate(**{REASON: reason})
+        if sieve.file.is_parquet:
+            rows = engine.count(kept)
+            refused_rows = engine.count(source) - rows
+        else:
             kept = engine.store(name, kept)
-        counts = _count(engine, source.select(reason=reason))
-        rows = counts.pop(None, 0)
-        judged = source.mutate(**{REASON: reason})
-        refused = engine.store_rows(
-            f"refused_{name}",
-            (
-                _as_json(name, chunk)
-                for chunk in (engine.chunks(judged.filter(judged[REASON].notnull())) if counts else ())
-            ),
-            REFUSED,
-        )
+            rows, refused_rows = engine.count(kept), None
+        chunks = () if refused_rows == 0 else engine.chunks(judged.filter(judged[REASON].notnull()))
+        refused = engine.store_rows(f"refused_{name}", (_as_json(name, chunk) for chunk in chunks), REFUSED)
+    counts = _count(engine, refused)
     _check_share(engine, sieve, rows, counts, refused)
-    rules = [CleaningRule(name, text, count, True) for text, count in counts.items() if text is not None]
+    rules = [CleaningRule(name, text, count, True) for text, count in counts.items()]
     if distinct:
         kept = engine.store(name, kept.distinct())
         surplus = rows - engine.count(kept)
@@ -134,9 +130,9 @@ def keep_first(
     ] if before > after else []
 
 
-def _count(engine: Engine, judged: ir.Table) -> dict[str | None, int]:
-    """Rows by reason, the most frequent first; None counts those that pass."""
-    counts = judged.group_by("reason").agg(rows=judged.count())
+def _count(engine: Engine, refused: ir.Table) -> dict[str, int]:
+    """Rows by reason, the most frequent first."""
+    counts = refused.group_by("reason").agg(rows=refused.count())
     found = engine.read(counts.order_by(counts.rows.desc(), "reason")).to_pylist()
     return {row["reason"]: int(row["rows"]) for row in found}
 
@@ -153,7 +149,7 @@ def _as_json(name: str, chunk: pa.Table) -> pa.Table:
     return frame.select(table=pl.lit(name), reason=REASON, row=row).to_arrow().cast(REFUSED)
 
 
-def _check_share(engine: Engine, sieve: Sieve, kept: int, counts: dict[str | None, int], refused: ir.Table) -> None:
+def _check_share(engine: Engine, sieve: Sieve, kept: int, counts: dict[str, int], refused: ir.Table) -> None:
     total = sum(counts.values())
     mistaken = sum(rows for reason, rows in counts.items() if reason not in sieve.expected)
     if kept and mistaken <= REFUSED_AT_MOST * (kept + total):
