@@ -77,13 +77,17 @@ def random(folder: Path, seed: int) -> tuple[Source, Recipe]:
 
 
 def with_window(folder: Path) -> tuple[Source, Recipe]:
-    """A delay, a window, an optional key, and no events but the log's own positives."""
+    """A delay, a window, an optional key, no events but the log's own positives, and a separator that is a pattern."""
     log = random_log(3)
+    assert log.items is not None
+    items = log.items.with_columns(pl.col("tags").str.replace_all(";", "|", literal=True))
+    features = {"item": ["city", "brand", {"tags": {"multi_valued": "|"}}], "context": ["device", "party"]}
     chosen = recipe(
+        features=features,
         history={"columns": ["item_id", "brand"], "length": 5, "delay": 60},
         repeat={"key": ["brand", "city"], "optional": ["city"], "window": "2 days"},
     )
-    return ParquetSource(log.but(events=None), folder), chosen
+    return ParquetSource(log.but(events=None, items=items), folder), chosen
 
 
 def with_negatives(folder: Path) -> tuple[Source, Recipe]:

@@ -152,7 +152,7 @@ def relation_of(entry: PlannedField) -> str:
     return {"history": "events", "context": "requests"}.get(entry.side, f"{entry.side}s")
 
 
-def split_texts(relations: Relations, planned: Iterable[PlannedField]) -> Relations:
+def split_texts(engine: Engine, relations: Relations, planned: Iterable[PlannedField]) -> Relations:
     """The relations with multi-valued text as lists: parts between separators, stripped, empty ones left out."""
     for entry in planned:
         options = entry.feature.options
@@ -162,7 +162,7 @@ def split_texts(relations: Relations, planned: Iterable[PlannedField]) -> Relati
         table: ir.Table = getattr(relations, name)
         column = table[entry.column]
         if column.type().is_string():
-            parts = column.split(options.multi_valued).map(lambda part: part.strip())
+            parts = engine.split(column, options.multi_valued).map(lambda part: part.strip())
             relations = replace(
                 relations, **{name: table.mutate(**{entry.column: parts.filter(lambda part: part != "")})}
             )

@@ -130,6 +130,10 @@ class Engine:
         # Whole seconds first: an engine may round the fraction into them.
         return time.truncate("s").epoch_seconds().cast("int64") * 1_000_000 + time.microsecond().cast("int64")
 
+    def split(self, text: ir.Value, separator: str) -> ir.Value:
+        """Text as the list of its parts."""
+        return text.split(separator)
+
     def read_parquet(self, paths: Sequence[Path]) -> ir.Table:
         """The rows of Parquet files, which are read whenever they are asked for."""
         return self.connection.read_parquet([str(path) for path in paths])

@@ -71,8 +71,7 @@ def prepare(
         recipe: what the dataset shall hold.
         out: its folder.
         engine: what computes the relations; the dataset is the same.
-        memory: bytes that the engine may use; half of what is free, if None. The rest of the process needs up to a
-            gigabyte.
+        memory: bytes that the engine may use; half of what is free, if None.
         progress: told of each step.
         steps: told of how much of the work is done, of how much in all.
 
@@ -107,7 +106,7 @@ def _write_dataset(
     relations = build_relations(engine, tables, recipe, told)
     planned = plan_fields(recipe, tables)
     check_types(relations, planned)
-    relations = split_texts(relations, planned)
+    relations = split_texts(engine, relations, planned)
     told("fitting vocabularies on the training period")
     training = Training(engine, relations, planned)
     folder = result_folder(work)

@@ -73,6 +73,10 @@ class SparkEngine(Engine):
 
         return unix_micros(time.cast("timestamp"))
 
+    def split(self, text: ir.Value, separator: str) -> ir.Value:
+        """Text as the list of its parts; Spark takes the separator for a pattern."""
+        return text.split(re.escape(separator))
+
     def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
         """The rows of CSV files below their headers, every column as text and empty ones as NULL."""
         # Broken rows come as they do from DuckDB: as an error that names the file.
