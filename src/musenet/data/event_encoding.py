@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
@@ -65,7 +66,7 @@ def encode_events(
     wanted = list(dict.fromkeys([*columns, *(entry.column for entry in planned)]))
     with ExitStack() as stack:
 
-        def new(folder: Any, name: str, rows: int, dtype: Any) -> NewColumn:
+        def new(folder: Path, name: str, rows: int, dtype: Any) -> NewColumn:
             return stack.enter_context(NewColumn(folder, name, (rows,), dtype))
 
         time = new(folders.kept, "time", counts.in_history, np.int64)
