@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from musenet.data.engine import Engine
 from musenet.data.recipe import Recipe
 from musenet.data.sources.ali_ads import AliAds, AliAdsOptions
 from musenet.errors import UserError
@@ -353,7 +354,7 @@ def test_the_source_reads_the_files_and_finds_their_traps(small: Log) -> None:
     }
     options = AliAdsOptions(source="ali_ads", folder=str(small.folder))
     connection = ibis.duckdb.connect()
-    tables = AliAds(options, Recipe.model_validate(content)).tables(connection)
+    tables = AliAds(options, Recipe.model_validate(content)).tables(Engine(connection))
     found = {(rule.table, rule.reason): rule.rows for rule in tables.cleaning if rule.rows}
     catalogue = small.read("ad_feature")
     outside = ~pl.col("time_stamp").is_between(FIRST_EVENT, LAST_EVENT)
