@@ -346,6 +346,41 @@ def test_the_entry_point_ends_with_the_status(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
 
 
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, by two workers."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "musenet"]
+    environment = os.environ | {"NO_COLOR": "1"}
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_two_workers_prepare_train_and_speak_once(here: Path) -> None:
+    config, precise = str(write_log(here)), ["--set", "training.precision=float64"]
+    done = torchrun("train", config, "--out", "two", "--json", *precise)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)["best"]
+    expected = api.train(config, "one", overrides=precise[1:]).best
+    assert found == pytest.approx(expected, abs=1e-9)
+    for split in ("valid", "test"):
+        one, two = (pq.read_table(here / run / "predictions" / f"{split}.parquet") for run in ("one", "two"))
+        np.testing.assert_allclose(two["logit"].to_numpy(), one["logit"].to_numpy(), rtol=0, atol=1e-8)
+
+
+def test_a_mistake_is_told_by_the_first_of_two_workers(here: Path) -> None:
+    done = torchrun("train", str(write_log(here, **{"clicked": None})))
+    assert done.returncode != 0
+    complaints = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(complaints) == 1, done.stderr
+    assert "clicked" in complaints[0]
+
+
+def test_other_commands_are_the_work_of_one_process(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "without torchrun" in refused(["prepare", str(write_log(here))], capsys)
+
+
 def test_the_demo_compares_describes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = str(write_log(here))
     assert cli.run(["demo", config, "--out", "demo", "--set", "compare.models.musenet.hidden=[4]"]) == 0

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from musenet import workers
 from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
 from musenet.data.dataset import Dataset, Split
 from musenet.data.engines import EngineName, bytes_of
@@ -135,10 +136,15 @@ def train(
     Raises:
         UserError: if the configuration, the log or the folder cannot be used, or the loss diverged.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written.
+
+    Started by torchrun, all workers make this call and train one model together (docs/distributed.md); the first one
+    prepares the dataset, writes the run folder and tells the listener.
     """
-    resolved = load(experiment, overrides)
-    prepared = _prepared(resolved, dataset, listener)
-    return train_run(resolved, prepared, _run_path(resolved, out), resume=resume, log=listener.training(resolved.name))
+    with workers.joined():
+        resolved = workers.first_does(lambda: load(experiment, overrides))
+        prepared = Dataset(workers.first_does(lambda: _prepared(resolved, dataset, listener).folder))
+        log = listener.training(resolved.name)
+        return train_run(resolved, prepared, _run_path(resolved, out), resume=resume, log=log)
 
 
 def evaluate(run: AnyPath, split: Split = "test", *, resamples: int = RESAMPLES) -> Evaluation:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 
 from musenet import __version__
-from musenet.errors import UserError
+from musenet.errors import FirstWorkerFailedError, UserError
 from musenet.files import plain, write_text
 from musenet.progress import Reporter
 
@@ -56,12 +57,15 @@ Jobs = Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in 
 
 @app.callback(invoke_without_command=True)
 def musenet(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
 ) -> None:
     """Learn the hidden scenarios in a recommendation log, and predict clicks with them."""
     if version:
         typer.echo(f"musenet {__version__}")
         raise typer.Exit
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "train":
+        raise UserError(f"{context.invoked_subcommand} is the work of one process: start it without torchrun")
 
 
 @app.command()
@@ -126,10 +130,12 @@ def train(
     """Train the experiment's model; prepares its dataset first if need be."""
     from dataclasses import asdict
 
-    from musenet import api
+    from musenet import api, workers
 
-    with Reporter() as reporter:
+    with workers.joined(), Reporter() as reporter:
         result = api.train(config, out, resume=resume, dataset=dataset, overrides=changes, listener=reporter)
+        if not workers.is_first():
+            return
     best = result.best
     text = (
         f"{result.run}: best at step {best['step']:,}, validation AUC {best['auc']:.4f}, "
@@ -426,6 +432,8 @@ def run(arguments: list[str]) -> int:
     """
     try:
         status = app(arguments, prog_name="musenet", standalone_mode=False)
+    except FirstWorkerFailedError:
+        return 2
     except UserError as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):

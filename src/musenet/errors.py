@@ -27,3 +27,11 @@ class RunError(UserError):
 
 class TrainingDivergedError(UserError):
     """A loss term stopped being a finite number; the step, the term and the batch's ids are saved beside the run."""
+
+
+class WorkerLostError(UserError):
+    """Another process of the same training ended before its time."""
+
+
+class FirstWorkerFailedError(UserError):
+    """The first process of the same training could not go on, and has said why."""

@@ -33,7 +33,7 @@ from musenet.config import Experiment, validate_experiment
 from musenet.data.batches import schema_of
 from musenet.data.dataset import Dataset, Split
 from musenet.errors import ConfigError, RunError
-from musenet.files import plain, replacing, write_json, write_text
+from musenet.files import plain, remove_leftovers, replacing, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.registry import build_model
 
@@ -125,6 +125,10 @@ class RunFolder:
         """Keep these weights, a model's `state_dict`."""
         save_tensors(self.model_file, state)
 
+    def save_checkpoint(self, tensors: dict[str, Tensor], progress: str) -> None:
+        """Replace the checkpoint: all that training needs to go on, and where it stands."""
+        save_tensors(self.checkpoint_file, tensors, {"progress": progress})
+
     def load_state(self) -> dict[str, Tensor]:
         """The kept weights; raises `RunError` if there are none or the file is damaged."""
         if not self.model_file.is_file():
@@ -149,9 +153,13 @@ class RunFolder:
         return entries
 
     def keep_metrics_until(self, step: int) -> None:
-        """Drop what was reported after this step, before resuming from it."""
+        """Drop what was reported after this step, before training goes on from it."""
         kept = [entry for entry in self.metrics() if entry.get("step", 0) <= step]
         write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written."""
+        remove_leftovers(self.path)
 
     @property
     def finished(self) -> bool:
@@ -199,7 +207,7 @@ def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
         model.load_state_dict(run.load_state())
     except RuntimeError as error:
         raise RunError(f"{run.model_file} does not fit {run.config_file} ({_one_line(error)}): train again") from error
-    model.eval()
+    model.to(run.experiment.training.dtype).eval()
     model.progress = 1.0
     return model, run.dataset, run.experiment
 

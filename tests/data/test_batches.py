@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from musenet.data.batches import Batch, BatchBuilder, Batches, schema_of
+from musenet.data.batches import Batch, BatchBuilder, Batches, part_of, schema_of
 from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset
 from musenet.data.dataset import Field as DatasetField
 from planted import HISTORY_LENGTH, REQUESTS, write_planted
@@ -42,6 +42,12 @@ def all_columns(batch: Batch) -> dict[str, Any]:
     for name in ("request_codes", "candidate_codes", "history_codes"):
         content[name] = batch.rows[content[name]]
     return content
+
+
+def absolute_columns(batch: Batch) -> dict[str, Any]:
+    """The same without places inside the batch: candidates' requests as the dataset's, histories by their lengths."""
+    request, lengths = batch.request_index[batch.request], batch.history_offset.diff()
+    return all_columns(batch) | {"request": request, "history_offset": lengths}
 
 
 def assert_same(first: Batch, second: Batch) -> None:
@@ -199,6 +205,29 @@ def test_unseen_rate_touches_only_the_ids_of_training(planted_dataset: Dataset):
             else:
                 assert torch.equal(now, was), field.name
     assert min(touched.values()) > 10
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8])
+def test_parts_of_batches_are_the_batches_cut_up(parts: int, planted_dataset: Dataset):
+    """Unseen ids included; a part of few requests may be empty."""
+
+    def batches(part: tuple[int, int]) -> Batches:
+        return Batches(planted_dataset, "train", 8, shuffle_seed=5, unseen_rate=0.4, part=part)
+
+    whole = list(batches((0, 1)).epoch(1))
+    cut_up = [list(batches((which, parts)).epoch(1)) for which in range(parts)]
+    for batch, *of_batch in zip(whole, *cut_up, strict=True):
+        columns, of_parts = absolute_columns(batch), [absolute_columns(part) for part in of_batch]
+        for name, column in columns.items():
+            together = torch.cat([of_part[name] for of_part in of_parts])
+            torch.testing.assert_close(together, column, rtol=0, atol=0, equal_nan=True)
+    assert any(part.candidates == 0 for of_part in cut_up for part in of_part) == (parts > 1)
+
+
+def test_parts_of_a_batch_have_about_as_many_candidates():
+    sizes = np.random.default_rng(0).integers(1, 20, 400)
+    shares = [sizes[part_of(sizes, (which, 3))].sum() / sizes.sum() for which in range(3)]
+    assert max(abs(share - 1 / 3) for share in shares) < 20 / sizes.sum()
 
 
 def test_scoring_leaves_ids_as_they_are(planted_dataset: Dataset):

@@ -82,7 +82,9 @@ def test_pooling_behind_dice_by_fixed_statistics():
 @pytest.mark.usefixtures("block_size")
 def test_moments_are_those_of_all_rows():
     s = drawn(len(PAIRS.event), HIDDEN)
-    torch.testing.assert_close(moments(s), torch.var_mean(s, dim=0, correction=0)[::-1])
+    mean, variance, rows = moments(s)
+    torch.testing.assert_close((mean, variance), torch.var_mean(s, dim=0, correction=0)[::-1])
+    assert rows == len(s)
 
 
 def test_candidates_without_events_pool_nothing():

@@ -14,11 +14,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset, Field, Split
+from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset, Field, FieldSide, Split
 
 SECONDS_PER_DAY = 86400.0
 REPEAT_FEATURES = 3
 PREFETCHED = 4
+WHOLE = (0, 1)
+"""The first of one part."""
 SHARE_SEED = 20
 """Decides which requests a share holds; no experiment's seed does, so that all models and seeds see the same ones."""
 
@@ -91,12 +93,14 @@ class Batch:
         """N."""
         return self.request.shape[0]
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        if device.type == "cpu":
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Batch":
+        """The same batch on another device, or with its numbers of another precision."""
+        if device.type == "cpu" and dtype == torch.float32:
             return self
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            name: value.to(device, dtype if value.is_floating_point() else value.dtype, non_blocking=True)
+            if isinstance(value, Tensor)
+            else value
             for name, value in self.__dict__.items()
         }
         return Batch(**moved)
@@ -136,6 +140,41 @@ def repeat_features(indicator: np.ndarray, count: np.ndarray, recency: np.ndarra
     return np.stack([indicator, np.log1p(count), np.log1p(days)], axis=1).astype(np.float32)
 
 
+def part_of(sizes: np.ndarray, part: tuple[int, int]) -> slice:
+    """Which requests of a batch are a part of it: those whose first candidate lies in its share of the candidates.
+
+    Args:
+        sizes: (R,) candidates of each request.
+        part: which of how many.
+    """
+    which, of = part
+    owner = np.minimum((np.cumsum(sizes) - sizes) * of // max(int(sizes.sum()), 1), of - 1)
+    begin, end = np.searchsorted(owner, [which, which + 1])
+    return slice(int(begin), int(end))
+
+
+class UnseenIds:
+    """Which ids of a batch train the unseen row; the same for a row, whatever part of the batch it is in.
+
+    Args:
+        random: draws them.
+        rate: how many of all.
+        sizes: (R,) candidates of each request of the whole batch.
+        own: the requests that are asked about.
+    """
+
+    def __init__(self, random: np.random.Generator, rate: float, sizes: np.ndarray, own: slice) -> None:
+        self._random, self._rate = random, rate
+        offset = np.concatenate([[0], np.cumsum(sizes)])
+        self._requests = (len(sizes), own)
+        self._candidates = (offset[-1], slice(offset[own.start], offset[own.stop]))
+
+    def draw(self, side: FieldSide) -> np.ndarray:
+        """(rows,) bool for the rows of a field of this side."""
+        count, own = self._requests if side in ("user", "context") else self._candidates
+        return self._random.random(count)[own] < self._rate
+
+
 class BatchBuilder:
     """Gathers the columns of given requests from a dataset into a batch.
 
@@ -153,20 +192,30 @@ class BatchBuilder:
         self._offset = np.asarray(dataset.column("requests/candidate_offset"))
         self._event_offset = np.asarray(dataset.column("events/offset"))
 
-    def build(self, requests: np.ndarray, random: np.random.Generator | None = None) -> Batch:
+    def build(
+        self, requests: np.ndarray, random: np.random.Generator | None = None, *, part: tuple[int, int] = WHOLE
+    ) -> Batch:
         """The batch of these requests, in this order.
 
         Args:
             requests: (R,) rows of the dataset's requests.
             random: draws the ids that are sent to the unseen row; none are, if left out.
+            part: which of how many parts of the requests the batch is to hold. Parts have about as many candidates
+                each, and draw for theirs what the whole batch would; one of few requests may be empty.
         """
         column = self.dataset.column
+        unseen = None
+        sizes = self._offset[requests + 1] - self._offset[requests]
+        own = part_of(sizes, part)
+        if random is not None and self.unseen_rate:
+            unseen = UnseenIds(random, self.unseen_rate, sizes, own)
+        requests = requests[own]
         candidates, offset = _ranges(self._offset[requests], self._offset[requests + 1])
         users, items = column("requests/user")[requests], column("candidates/item")[candidates]
         events, history_offset = self._history(requests, users)
         sources = {"user": users, "context": requests, "item": items, "candidate": candidates, "history": events}
         blocks = [
-            self._codes(fields, sources, random if self.unseen_rate else None)
+            self._codes(fields, sources, unseen)
             for fields in (self.schema.request_fields, self.schema.candidate_fields, self.schema.history_fields)
         ]
         rows, indices = _distinct_rows(blocks)
@@ -195,17 +244,15 @@ class BatchBuilder:
         begin = np.maximum(self._event_offset[users], end - self.dataset.manifest.history_length)
         return _ranges(begin, end)
 
-    def _codes(
-        self, fields: tuple[Field, ...], sources: dict[str, np.ndarray], random: np.random.Generator | None
-    ) -> np.ndarray:
+    def _codes(self, fields: tuple[Field, ...], sources: dict[str, np.ndarray], unseen: UnseenIds | None) -> np.ndarray:
         """(rows, sum of widths) global rows of the embedding table."""
         columns = []
         for field in fields:
             codes = self.dataset.column(f"{_folder(field)}/{field.name}")[sources[field.side]].astype(np.int64)
             if field.is_position and self.fixed_positions:
                 codes = np.full_like(codes, FIRST_VALUE)
-            if field.is_id and random is not None and field.side != "history":
-                codes[random.random(len(codes)) < self.unseen_rate] = UNSEEN
+            if field.is_id and unseen is not None and field.side != "history":
+                codes[unseen.draw(field.side)] = UNSEEN
             rows = np.where(codes > 0, codes + self.dataset.embedding_offset[field.vocabulary or field.name], 0)
             columns.append(rows if rows.ndim == 2 else rows[:, None])
         if not columns:
@@ -271,6 +318,7 @@ class Batches:
         shuffle_seed: shuffles requests anew in every epoch and trains the unseen rows; in the dataset's order if None.
         unseen_rate: share of ids that training replaces by the unseen row.
         share: of the period's requests that is used: the same ones whatever the seed, and all of a smaller share's.
+        part: which of how many parts of every batch is built; the lengths and plans are those of whole batches.
     """
 
     def __init__(
@@ -282,10 +330,12 @@ class Batches:
         shuffle_seed: int | None = None,
         unseen_rate: float = 0.01,
         share: float = 1.0,
+        part: tuple[int, int] = WHOLE,
     ) -> None:
         period = dataset.manifest.splits[split]
         self.batch_size = batch_size
         self.seed = shuffle_seed
+        self.part = part
         training = shuffle_seed is not None
         self.builder = BatchBuilder(dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training)
         offset = dataset.column("requests/candidate_offset")
@@ -316,7 +366,7 @@ class Batches:
         def build(entry: tuple[int, np.ndarray]) -> Batch:
             step, requests = entry
             random = None if self.seed is None else np.random.default_rng([self.seed, epoch, step])
-            return self.builder.build(requests, random)
+            return self.builder.build(requests, random, part=self.part)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
             pending = [pool.submit(build, entry) for entry in plan[:PREFETCHED]]

@@ -109,8 +109,8 @@ def permutation_importance(
         seed: of the permutations.
     """
     sample = _Sample(dataset, requests, scenario, resamples)
-    with scoring(model) as device:
-        parts = [batch.to(device) for batch in sample.batches]
+    with scoring(model) as like:
+        parts = [batch.to(like.device, like.dtype) for batch in sample.batches]
         original = sample.measure([_logits(model, parts)])
         found = []
         for place, group in enumerate(groups_of(sample.schema)):

@@ -19,9 +19,9 @@ def positions_of(model: ClickModel, dataset: Dataset, requests: Integers) -> Flo
     """
     builder = BatchBuilder(dataset)
     found: list[Floats] = []
-    with scoring(model) as device:
+    with scoring(model) as like:
         for start in range(0, len(requests), REQUESTS_AT_ONCE):
-            batch = builder.build(requests[start : start + REQUESTS_AT_ONCE]).to(device)
+            batch = builder.build(requests[start : start + REQUESTS_AT_ONCE]).to(like.device, like.dtype)
             position = model(batch).position
             if position is None:
                 return None

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musenet.data.batches import Batch, BatchBuilder
+from musenet import workers
+from musenet.data.batches import Batch, BatchBuilder, part_of
 from musenet.data.dataset import Dataset, Split, checksum
 from musenet.errors import RunError
 from musenet.evaluation.draws import Sample
@@ -106,6 +107,8 @@ _CANDIDATE_COLUMNS = ("request", "user", "item", "time", "label", "logit", "weig
 def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int = BATCH_SIZE) -> Predictions:
     """Score every impression of a split as serving would: unseen rows untouched, positions fixed, progress 1.
 
+    Several workers share out the work, and all get the whole.
+
     Args:
         model: a trained model, on any device; its mode and progress are left as they were.
         dataset: the dataset it was trained on, or one with the same fields, codes and scales.
@@ -117,38 +120,45 @@ def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int =
     logits: list[Floats] = []
     assignments: list[Floats] = []
     repeat_probabilities: list[Floats] = []
-    with scoring(model) as device:
+    with scoring(model) as like:
         for batch in _batches(dataset, requests, batch_size):
-            on_device = batch.to(device)
+            on_device = batch.to(like.device, like.dtype)
             prediction: Prediction = model(on_device)
             logits.append(_numpy(prediction.logit))
             if prediction.log_assignment is not None:
                 assignments.append(_numpy(_per_request(prediction.log_assignment, on_device)))
             if prediction.repeat_probability is not None:
                 repeat_probabilities.append(_numpy(prediction.repeat_probability))
+    logit, assignment, repeat_probability = (
+        np.concatenate(parts) if parts else None
+        for parts in map(workers.gathered, (logits, assignments, repeat_probabilities))
+    )
     return _gather(
         dataset,
         requests,
-        logit=np.concatenate(logits) if logits else np.zeros(0),
-        assignment=np.concatenate(assignments) if assignments else None,
-        repeat_probability=np.concatenate(repeat_probabilities) if repeat_probabilities else None,
+        logit=np.zeros(0) if logit is None else logit,
+        assignment=assignment,
+        repeat_probability=repeat_probability,
     )
 
 
 def validation_scores(
     model: ClickModel, dataset: Dataset, limit: int, split: Split = "valid", batch_size: int = BATCH_SIZE
 ) -> dict[str, float]:
-    """AUC and logloss on about `limit` impressions: whole requests, evenly spaced, the same every time."""
-    logits, labels, weights = [], [], []
-    with scoring(model) as device:
+    """AUC and logloss on about `limit` impressions: whole requests, evenly spaced, the same every time.
+
+    Several workers share out the work, and all get the scores.
+    """
+    answers: list[tuple[Floats, Floats, Floats | None]] = []
+    with scoring(model) as like:
         for batch in _batches(dataset, evenly_spaced(dataset, split, limit), batch_size):
-            logits.append(_numpy(model(batch.to(device)).logit))
-            labels.append(batch.label.numpy())
-            if batch.weight is not None:
-                weights.append(batch.weight.numpy())
-    if not logits:
+            logit = _numpy(model(batch.to(like.device, like.dtype)).logit)
+            answers.append((logit, _numpy(batch.label), None if batch.weight is None else _numpy(batch.weight)))
+    answers = workers.gathered(answers)
+    if not answers:
         return {"auc": float("nan"), "logloss": float("nan")}
-    label, logit = np.concatenate(labels), np.concatenate(logits)
+    logit, label = (np.concatenate([answer[place] for answer in answers]) for place in (0, 1))
+    weights = [weight for _, _, weight in answers if weight is not None]
     weight = np.concatenate(weights) if weights else None
     if not np.isfinite(logit).all():
         return {"auc": float("nan"), "logloss": float("nan")}
@@ -181,7 +191,7 @@ def predictions_of(run: RunFolder, split: Split, *, keep: bool = True) -> Predic
     if all(_model_of(file) == model_checksum for file in files):
         return Predictions.from_parquet(*files)
     predictions = predictions_on(run, run.dataset, split)
-    if keep:
+    if keep and workers.is_first():
         predictions.to_parquet(*files, model_checksum)
     return predictions
 
@@ -202,26 +212,33 @@ def scoring_device(options: TrainingOptions) -> torch.device:
 
 
 @contextmanager
-def scoring(model: ClickModel) -> Iterator[torch.device]:
-    """The model in evaluation mode at progress 1 without gradients; as it was afterwards. Yields its device."""
+def scoring(model: ClickModel) -> Iterator[Tensor]:
+    """The model in evaluation mode at progress 1 without gradients; as it was afterwards.
+
+    Yields one of its parameters, whose device and precision batches must have.
+    """
     was_training, progress = model.training, model.progress
     model.eval()
     model.progress = 1.0
     try:
         with torch.inference_mode():
-            yield next(model.parameters()).device
+            yield next(model.parameters())
     finally:
         model.train(was_training)
         model.progress = progress
 
 
 def _batches(dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
-    """Batches of these requests, in order; the next one is gathered while one is scored."""
+    """Batches of these requests, in order; the next one is gathered while one is scored.
+
+    Of several workers each gets its share of the batches, in the workers' order; of few batches some get none.
+    """
     builder = BatchBuilder(dataset)
     offset = np.asarray(dataset.column("requests/candidate_offset"))
     sizes = offset[requests + 1] - offset[requests]
     batch_of = (np.cumsum(sizes) - sizes) // batch_size
     parts = [part for part in np.split(requests, np.flatnonzero(np.diff(batch_of)) + 1) if len(part)]
+    parts = parts[part_of(np.ones(len(parts)), (workers.rank(), workers.count()))]
     with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
         pending = pool.submit(builder.build, parts[0]) if parts else None
         for following in [*parts[1:], None]:

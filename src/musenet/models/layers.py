@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musenet import workers
+
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
     """Initial weights as of `torch.nn.Linear`: uniform within 1/sqrt(fan_in)."""
@@ -27,16 +29,36 @@ def rows_of(values: Tensor, codes: Tensor) -> Tensor:
 
 
 class Standardise(nn.BatchNorm1d):
-    """BatchNorm without scale and shift; a batch of one row, which has no variance of its own, uses the past's."""
+    """BatchNorm without scale and shift, over the rows of all workers.
+
+    A batch of one row, which has no variance of its own, uses the past's.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__(size, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, size)."""
-        if self.training and x.shape[0] <= 1:
+        if not self.training or (workers.alone() and len(x) > 1):
+            return super().forward(x)
+        total, rows = workers.global_sum_and_count(x.sum(0), len(x))
+        if rows <= 1:
             return F.batch_norm(x, self.running_mean, self.running_var)
-        return super().forward(x)
+        mean = total / rows
+        variance = workers.global_sum((x - mean).square().sum(0)) / rows
+        self.remember(mean, variance, rows)
+        return (x - mean) * (variance + self.eps).rsqrt()
+
+    @torch.no_grad()
+    def remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:
+        """Move the running statistics towards those of a batch of so many rows."""
+        assert self.momentum is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * rows / (rows - 1), self.momentum)
 
 
 class ParallelLinear(nn.Module):
@@ -172,4 +194,5 @@ class TwoSidedMLP(nn.Module):
 
 def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
     """Eq 11: L_T, mean cross-entropy over candidates, each times its weight if the log has weights."""
-    return F.binary_cross_entropy_with_logits(logit, label, weight=weight)
+    total = F.binary_cross_entropy_with_logits(logit, label, weight=weight, reduction="sum")
+    return workers.global_quotient(total, len(label))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from musenet import workers
 from musenet.data.batches import Batch
 
 PAIRS_AT_ONCE = 2048
@@ -119,9 +120,7 @@ class GatedPool(torch.autograd.Function):
         of_s, of_k, of_weight = torch.empty_like(s), torch.zeros_like(k), s.new_empty(len(s))
         of_slope, of_v = torch.zeros_like(v), torch.zeros_like(v)
         sums = s.new_zeros(2, len(v))  # of the standardised values' gradients, and of these times the values
-        for (block, of, at), out, of_w in zip(
-            _blocks(s, context.pairs), torch.split(of_s, _size(s)), torch.split(of_weight, _size(s)), strict=True
-        ):
+        for (block, of, at), out, of_w in zip(_blocks(s, context.pairs), _split(of_s), _split(of_weight), strict=True):
             gate = _gate(block, standardised)
             factor = torch.lerp(slope, _ONE.to(s), gate)
             active = factor * block
@@ -144,11 +143,16 @@ class GatedPool(torch.autograd.Function):
         return None, None, of_s, of_k, of_slope, of_v, of_weight.sum().reshape(c.shape)
 
 
-def moments(s: Tensor) -> tuple[Tensor, Tensor]:
-    """(hidden,) mean and variance of the rows of s (P, hidden); `torch.var_mean` takes several times as long."""
+def moments(s: Tensor) -> tuple[Tensor, Tensor, int]:
+    """(hidden,) mean and variance of the rows of s (P, hidden), all workers', and how many there are.
+
+    `torch.var_mean` takes several times as long.
+    """
     blocks = torch.split(s, _size(s))
-    mean = torch.stack([block.sum(0) for block in blocks]).sum(0) / len(s)
-    return mean, torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0) / len(s)
+    total, rows = workers.global_sum_and_count(torch.stack([block.sum(0) for block in blocks]).sum(0), len(s))
+    mean = total / max(rows, 1)
+    squares = torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0)
+    return mean, workers.global_sum(squares) / max(rows, 1), rows
 
 
 _ONE = torch.ones(())
@@ -169,7 +173,8 @@ def _through_gate(s: Tensor, gate: Tensor, slope: Tensor) -> Tensor:
 def _through_moments(gradient: Tensor, s: Tensor, standardised: Standardised, sums: Tensor) -> None:
     """Subtract what reaches s through the mean and the deviation of all pairs (the gradient of BatchNorm)."""
     mean, scale, _ = standardised
-    of_mean, of_deviation = sums[0] * scale / len(s), sums[1] * scale.pow(3) / len(s)
+    through_mean, through_deviation = workers.global_quotient(sums, len(s))
+    of_mean, of_deviation = through_mean * scale, through_deviation * scale.pow(3)
     for out, block in zip(torch.split(gradient, _size(s)), torch.split(s, _size(s)), strict=True):
         out.sub_(of_mean).sub_(torch.sub(block, mean).mul_(of_deviation))
 
@@ -179,7 +184,11 @@ def _size(values: Tensor) -> int:
     return PAIRS_AT_ONCE if values.device.type == "cpu" else max(1, len(values))
 
 
+def _split(rows: Tensor) -> tuple[Tensor, ...]:
+    """The rows block by block; no block without rows."""
+    return torch.split(rows, _size(rows)) if len(rows) else ()
+
+
 def _blocks(values: Tensor, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Rows of `values` (P, hidden) with their candidates and events."""
-    size = _size(values)
-    return zip(*(torch.split(rows, size) for rows in (values, pairs.candidate, pairs.event)), strict=True)
+    return zip(*(_split(rows) for rows in (values, pairs.candidate, pairs.event)), strict=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from musenet.errors import RunError
 from musenet.models.interface import ClickModel
-from musenet.run_folder import RunFolder, load_tensors, save_tensors
+from musenet.run_folder import RunFolder, load_tensors
 from musenet.training.optimizers import Optimizers
 
 
@@ -34,7 +34,7 @@ def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, p
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.state().items()}
     tensors |= {f"health.{name}": value for name, value in model.health_state().items()}
-    save_tensors(run.checkpoint_file, tensors, {"progress": json.dumps(asdict(progress))})
+    run.save_checkpoint(tensors, json.dumps(asdict(progress)))
 
 
 def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -> Progress:

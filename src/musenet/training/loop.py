@@ -11,16 +11,17 @@ from typing import Any
 
 import torch
 
+from musenet import workers
 from musenet.config import Experiment
 from musenet.data.batches import Batch, Batches, schema_of
 from musenet.data.dataset import Dataset
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.predictions import validation_scores
-from musenet.files import remove_leftovers
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
 from musenet.run_folder import RunFolder, save_tensors
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from musenet.training.distributed import Onlooker, device_named
 from musenet.training.optimizers import Optimizers
 
 Log = Callable[[dict[str, Any]], None]
@@ -57,6 +58,8 @@ def train(
         TrainingDivergedError: if a loss term is no longer finite; step, term and the batch's requests are saved.
         RunError: on `resume` without a checkpoint, or with one of another model.
         KeyboardInterrupt: after the step in which Ctrl-C came, once the checkpoint is written.
+
+    Several workers (`musenet.workers`) train one model on the same batches; the first one alone writes and logs.
     """
     return Trainer(experiment, dataset, run, log or (lambda _: None)).train(resume)
 
@@ -66,12 +69,14 @@ class Trainer:
 
     def __init__(self, experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log) -> None:
         self.options, self.seed = experiment.training, experiment.seed
-        self.dataset, self.run, self.log = dataset, run, log
+        self.dataset = dataset
+        self.run = run if workers.is_first() else Onlooker(run.path)
+        self.log: Log = log if workers.is_first() else lambda _: None
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
-        self.device = _device(self.options.device)
+        self.device = device_named(self.options.device)
         torch.manual_seed(self.seed)
-        self.model = build_model(experiment.model, schema_of(dataset)).to(self.device)
+        self.model = build_model(experiment.model, schema_of(dataset)).to(self.device, self.options.dtype)
         rate = self.options.learning_rate
         self.optimizers = Optimizers(self.model, rate, self.options.embedding_learning_rate or rate)
         self.batches = Batches(
@@ -81,6 +86,7 @@ class Trainer:
             shuffle_seed=self.seed,
             unseen_rate=self.options.unseen_rate,
             share=self.options.requests,
+            part=(workers.rank(), workers.count()),
         )
         self.progress = Progress()
         self.planned = self.options.epochs * len(self.batches)
@@ -90,13 +96,14 @@ class Trainer:
         """Train to the end, or until patience is over."""
         if resume:
             self.resume()
-        else:
-            self.run.metrics_file.unlink(missing_ok=True)
-        remove_leftovers(self.run.path)
+        self.run.keep_metrics_until(self.progress.step)
+        self.run.remove_leftovers()
         with _interruptible() as interrupted:
             for epoch, batch in self.remaining_batches():
                 started = time.perf_counter()
                 terms = self.step(batch)
+                impressions, interruptions = workers.global_counts(batch.candidates, int(interrupted()))
+                self.progress.impressions += impressions
                 self.progress.seconds += time.perf_counter() - started
                 self.report(epoch, terms)
                 if self.is_validation_due():
@@ -105,18 +112,17 @@ class Trainer:
                     break
                 if self.progress.step % self.options.checkpoint_every == 0:
                     self.checkpoint()
-                if interrupted():
+                if interruptions:
                     self.checkpoint()
-                    raise KeyboardInterrupt
+                    workers.first_does(_interrupt)
         self.checkpoint()
-        return self.result()
+        return workers.first_does(self.result)
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
         if not self.run.checkpoint_file.is_file():
             raise RunError(f"{self.run.path} has no checkpoint to resume from: train without --resume")
         self.progress = load_checkpoint(self.run, self.model, self.optimizers)
-        self.run.keep_metrics_until(self.progress.step)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
         """Epoch and batch, from the step reached on; none if patience was over there."""
@@ -130,7 +136,7 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, Term]:
         """One step on one batch; its random numbers depend on seed and step alone."""
         torch.manual_seed(self.seed * 1_000_003 + self.progress.step)
-        batch = batch.to(self.device)
+        batch = batch.to(self.device, self.options.dtype)
         self.model.train()
         self.model.progress = self.progress.step / self.planned
         self.optimizers.zero_grad()
@@ -139,11 +145,11 @@ class Trainer:
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         if not math.isfinite(total.item()):
             self.diverged(terms, batch)
-        total.backward()  # type: ignore[no-untyped-call]
+        # Every worker has the whole loss, and the gradients of all are added up.
+        (total / workers.count()).backward()  # type: ignore[no-untyped-call]
         self.optimizers.step(1 - (1 - self.options.final_learning_rate) * self.model.progress)
         self.model.after_step(prediction, batch)
         self.progress.step += 1
-        self.progress.impressions += batch.candidates
         return terms
 
     def diverged(self, terms: dict[str, Term], batch: Batch) -> None:
@@ -151,11 +157,16 @@ class Trainer:
         broken = [name for name, term in terms.items() if not math.isfinite(term.value.item())] or ["the sum"]
         file = self.run.path / "diverged.safetensors"
         description = {"step": str(self.progress.step), "terms": ", ".join(broken)}
-        save_tensors(file, {"requests": batch.request_index}, description)
-        raise TrainingDivergedError(
-            f"the loss is no longer a number at step {self.progress.step} (term {', '.join(broken)}); the batch's "
-            f"requests are saved in {file}: try a lower training.learning_rate"
-        )
+        requests = torch.cat(workers.all_rows(batch.request_index))
+
+        def save_and_say() -> None:
+            save_tensors(file, {"requests": requests}, description)
+            raise TrainingDivergedError(
+                f"the loss is no longer a number at step {self.progress.step} (term {', '.join(broken)}); the batch's "
+                f"requests are saved in {file}: try a lower training.learning_rate"
+            )
+
+        workers.first_does(save_and_say)
 
     def report(self, epoch: int, terms: dict[str, Term]) -> None:
         """Tell every few seconds how training goes; every validation also writes it to metrics.jsonl."""
@@ -230,17 +241,16 @@ class Trainer:
         return result
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RunError("training.device is cuda, but torch finds no CUDA device here: set it to cpu or auto")
-    return torch.device(name)
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that is looked at between steps; a second one interrupts at once."""
+    """Turn the first Ctrl-C into a flag that is looked at between steps; a second one interrupts at once.
+
+    To several workers torchrun passes on the Ctrl-C that they have got already; it ends them itself if they take long.
+    """
     seen = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield seen.is_set
@@ -248,7 +258,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
     def remember(*_: Any) -> None:
         seen.set()
-        signal.signal(signal.SIGINT, before)
+        if workers.alone():
+            signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, remember)
     try:

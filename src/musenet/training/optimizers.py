@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from musenet import workers
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel
 
 
 class LazyAdam:
-    """Adam on the embedding rows that a step used, with a moment per element; other rows are left alone.
+    """Adam on the embedding rows that a step used, on any worker, with a moment per element; others are left alone.
 
     Equals `torch.optim.SparseAdam`, and dense Adam as long as every row occurs in every step. A step costs the same
     however large the table is.
@@ -41,7 +42,7 @@ class LazyAdam:
         rows, values = self.table.rows, self.table.values
         if rows is None or values is None or values.grad is None:
             return
-        gradient = values.grad
+        rows, gradient = workers.sum_by_row(rows, values.grad)
         gradient[0] = 0  # rows[0] is padding, which stays zero
         first, second = self.betas
         self.steps += 1
@@ -50,7 +51,8 @@ class LazyAdam:
         self.mean.index_copy_(0, rows, mean)
         self.square.index_copy_(0, rows, square)
         size = self.learning_rate * (1 - second**self.steps) ** 0.5 / (1 - first**self.steps)
-        updated = values.detach().addcdiv(mean, square.sqrt_().add_(self.epsilon), value=-size)
+        updated = self.table.weight.index_select(0, rows)
+        updated.addcdiv_(mean, square.sqrt_().add_(self.epsilon), value=-size)
         self.table.weight.index_copy_(0, rows, updated)
         self.table.rows = self.table.values = None
 
@@ -76,9 +78,10 @@ class Optimizers:
         self.dense.zero_grad(set_to_none=True)
 
     def step(self, share: float = 1.0) -> None:
-        """One step of both, at this share of their learning rates."""
+        """One step of both by the sum of the workers' gradients, at this share of their learning rates."""
         for group, rate in zip(self.dense.param_groups, self.rates, strict=True):
             group["lr"] = share * rate
+        workers.sum_gradients(parameter for group in self.dense.param_groups for parameter in group["params"])
         self.lazy.learning_rate = share * self.embedding_rate
         self.dense.step()
         self.lazy.step()

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from musenet.options import Options
@@ -32,3 +33,11 @@ class TrainingOptions(Options):
     checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints to resume from")
     threads: int | None = Field(None, ge=1, description="torch threads; all cores if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="of all numbers; with float64 the number of workers shows in no digit that matters"
+    )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision, as torch has it."""
+        return torch.float64 if self.precision == "float64" else torch.float32

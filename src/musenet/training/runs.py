@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from musenet import workers
 from musenet.config import Experiment
 from musenet.data.dataset import Dataset, Split
 from musenet.errors import RunError
@@ -48,19 +49,28 @@ def train_run(
     """
     if isinstance(experiment.model, MusenetOptions) and experiment.model.form == "auto":
         return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
+    is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
+    run = RunFolder.open(path)
+    if is_finished:
+        result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
+    else:
+        result = train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
+    _keep_predictions(run, splits)
+    return result
+
+
+def _begin(experiment: Experiment, dataset: Dataset, path: Path, *, resume: bool, replace: bool) -> bool:
+    """Make the folder that of this run, with a checkpoint only if it is to be resumed; whether it is finished."""
     before = _run_in(path)
     same = before is not None and is_run_of(before, experiment, dataset)
     if before is not None and same and before.finished:
-        _keep_predictions(before, splits)
-        return TrainingResult(**before.read_json("training.json") | {"run": str(path)})
+        return True
     if before is not None and not same:
         _refuse(before, experiment, dataset, resume=resume, replace=replace)
     if before is not None and not (resume and same):
         _clear(before)
-    run = RunFolder.create(path, experiment, dataset)
-    result = train(experiment, dataset, run, resume=resume and run.checkpoint_file.is_file(), log=log)
-    _keep_predictions(run, splits)
-    return result
+    RunFolder.create(path, experiment, dataset)
+    return False
 
 
 def _train_best_form(
@@ -84,14 +94,18 @@ def _train_best_form(
     sign = 1 if monitor == "auc" else -1
     best = max(results, key=lambda form: sign * results[form].best[monitor])
     chosen = experiment.model_copy(update={"model": options.model_copy(update={"form": best})})
-    before = _run_in(path)
-    if before is not None and not is_run_of(before, chosen, dataset):
-        _refuse(before, chosen, dataset, resume=resume, replace=replace)
-    shutil.copytree(results[best].run, path, dirs_exist_ok=True)
-    run = RunFolder.create(path, chosen, dataset)
-    result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
-    run.write_json("training.json", asdict(result))
-    return result
+
+    def copy_best() -> TrainingResult:
+        before = _run_in(path)
+        if before is not None and not is_run_of(before, chosen, dataset):
+            _refuse(before, chosen, dataset, resume=resume, replace=replace)
+        shutil.copytree(results[best].run, path, dirs_exist_ok=True)
+        run = RunFolder.create(path, chosen, dataset)
+        result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
+        run.write_json("training.json", asdict(result))
+        return result
+
+    return workers.first_does(copy_best)
 
 
 def is_finished_run(path: Path, experiment: Experiment, dataset: Dataset) -> bool:

@@ -73,18 +73,18 @@ class Ple(ClickModel):
             codes: (N,) scenario of each row.
         """
         scenarios, mine, shared = self.counts
-        experts = torch.relu(self.experts(*both)).view(len(codes), scenarios * mine + shared, -1)
+        experts = torch.unflatten(torch.relu(self.experts(*both)), 1, (scenarios * mine + shared, -1))
         of_scenarios, of_all = experts[:, : scenarios * mine], experts[:, scenarios * mine :]
-        of_own = own(of_scenarios.view(len(codes), scenarios, mine, -1), codes)
-        gate = own(self.own_gates(*both).view(len(codes), scenarios, -1), codes)
+        of_own = own(torch.unflatten(of_scenarios, 1, (scenarios, mine)), codes)
+        gate = own(torch.unflatten(self.own_gates(*both), 1, (scenarios, -1)), codes)
         return mix(gate, torch.cat([of_own, of_all], dim=1)), mix(self.shared_gate(*both), experts)
 
     def level_2(self, own_stream: Tensor, shared_stream: Tensor, codes: Tensor) -> Tensor:
         """(N, H) what each row's own tower reads."""
         scenarios, mine, shared = self.counts
-        of_scenarios = torch.relu(self.own_experts_2(own_stream)).view(len(codes), scenarios, mine, -1)
-        of_all = torch.relu(self.shared_experts_2(shared_stream)).view(len(codes), shared, -1)
-        gate = own(self.own_gates_2(own_stream).view(len(codes), scenarios, -1), codes)
+        of_scenarios = torch.unflatten(torch.relu(self.own_experts_2(own_stream)), 1, (scenarios, mine, -1))
+        of_all = torch.unflatten(torch.relu(self.shared_experts_2(shared_stream)), 1, (shared, -1))
+        gate = own(torch.unflatten(self.own_gates_2(own_stream), 1, (scenarios, -1)), codes)
         return mix(gate, torch.cat([own(of_scenarios, codes), of_all], dim=1))
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:

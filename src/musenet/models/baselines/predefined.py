@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
 from musenet.errors import ConfigError
+from musenet.workers import global_sum
 
 BLOCK = 128
 """Rows of a block: few enough to waste little on rare scenarios, enough for a product to be worth it."""
@@ -42,7 +43,7 @@ class PredefinedScenario(nn.Module):
         known = codes >= 0
         at = codes.clamp_min(0)
         if self.training:
-            self.requests_seen.index_add_(0, at, known.long())
+            self.requests_seen += global_sum(torch.zeros_like(self.requests_seen).index_add(0, at, known.long()))
         return torch.where(known & (self.requests_seen[at] > 0), codes, self.requests_seen.argmax())
 
 

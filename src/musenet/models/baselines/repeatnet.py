@@ -17,6 +17,7 @@ from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
 from musenet.models.musenet.intentions import combine
+from musenet.workers import global_quotient
 
 
 class RepeatNetOptions(ModelOptions):
@@ -102,8 +103,9 @@ class RepeatNet(ClickModel):
         assert prediction.repeat_probability is not None
         probability = prediction.repeat_probability[:, 0].index_select(0, batch.request)
         happened = torch.where(batch.repeat_indicator, probability, 1 - probability).clamp_min(1e-6)
-        clicks = batch.label.sum().clamp_min(1)
         return {
             "click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight)),
-            "mode": Term(-(happened.log() * batch.label).sum() / clicks, self.options.mode_loss),
+            "mode": Term(
+                global_quotient(-(happened.log() * batch.label).sum(), batch.label.sum()), self.options.mode_loss
+            ),
         }

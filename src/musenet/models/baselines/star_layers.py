@@ -6,6 +6,8 @@ Shapes: K predefined scenarios.
 import torch
 from torch import Tensor, nn
 
+from musenet.workers import global_sum
+
 MOMENTUM = 0.1
 FEW_ROWS = 16
 """How many rows a scenario's moving statistics count for beside those of a batch."""
@@ -39,10 +41,10 @@ class PartitionedNormalization(nn.Module):
 
     def statistics(self, x: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """(K, size) mean and variance to normalise by; moves the moving ones."""
-        rows = torch.bincount(codes, minlength=len(self.mean)).unsqueeze(1)
+        rows = global_sum(torch.bincount(codes, minlength=len(self.mean)).to(x)).unsqueeze(1)
 
         def average(values: Tensor) -> Tensor:
-            return torch.zeros_like(self.mean).index_add(0, codes, values) / rows.clamp_min(1)
+            return global_sum(torch.zeros_like(self.mean).index_add(0, codes, values)) / rows.clamp_min(1)
 
         trust = rows / (rows + FEW_ROWS)  # 0 for a scenario that the batch lacks
         mean = torch.lerp(self.mean, average(x), trust)

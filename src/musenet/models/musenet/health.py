@@ -7,6 +7,7 @@ from torch import Tensor
 
 from musenet.models.interface import Health
 from musenet.models.musenet.scenarios import Prototypes, clustering_loss, largest_eigenvalue
+from musenet.workers import global_mean
 
 
 class ScenarioHealth:
@@ -29,17 +30,17 @@ class ScenarioHealth:
     def observe(self, log_assignment: Tensor, position: Tensor) -> None:
         """One step's assignments (R, K) and positions in the metric space (R, M)."""
         assignment = log_assignment.detach().exp()
-        self._share = self._share.to(assignment.device) + assignment.mean(0)
-        self._confidence = self._confidence.to(assignment.device) + assignment.amax(1).mean()
+        means = global_mean(torch.cat([assignment, assignment.amax(1, keepdim=True)], dim=1))
+        self._share = self._share.to(assignment.device) + means[:-1]
+        self._confidence = self._confidence.to(assignment.device) + means[-1]
         self._steps += 1
         self._position = position.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """What was gathered since the last report."""
-        if not self._steps or self._position is None:
+        """What was gathered since the last report, but for the last positions: a step follows before the next one."""
+        if not self._steps:
             return {}
-        steps = torch.tensor(self._steps)
-        return {"share": self._share, "confidence": self._confidence, "steps": steps, "position": self._position}
+        return {"share": self._share, "confidence": self._confidence, "steps": torch.tensor(self._steps)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""
@@ -47,7 +48,7 @@ class ScenarioHealth:
         if state:
             self._share, self._confidence = state["share"], state["confidence"]
             self.scenarios = len(self._share)
-            self._steps, self._position = int(state["steps"]), state["position"]
+            self._steps = int(state["steps"])
 
     def report(self, prototypes: Prototypes | None) -> Health:
         """Values and warnings since the last report."""

@@ -261,6 +261,7 @@ class Musenet(ClickModel):
         log_assignment, position = prediction.log_assignment, prediction.position
         assert log_assignment is not None and position is not None and prediction.scenario_logit is not None
         self.scenario_health.observe(log_assignment, position)
+        left = slice(None) if self.pruning is None else self.pruning.left
         if self.pruning is not None and self.pruning.after_step(
             log_assignment, prediction.scenario_logit, batch, self.progress
         ):
@@ -271,7 +272,9 @@ class Musenet(ClickModel):
             weight = log_assignment.exp()
         else:
             weight = objective.request_posterior(log_assignment, prediction.scenario_logit, batch.label, batch.request)
-        self.assigner.move(position, weight, self.options.prototype_rate)
+        of_all = weight.new_zeros(len(weight), self.scenarios)
+        of_all[:, left] = weight
+        self.assigner.move(position, of_all, self.options.prototype_rate)
 
     def keep_from(self) -> float:
         """Only weights after pruning and hardening count, and, with late confidence, of the penalty's second half."""

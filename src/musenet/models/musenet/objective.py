@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musenet.data.batches import Batch
+from musenet.workers import global_mean, global_quotient
 
 
 def mix_probabilities(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ def bound_loss(log_assignment: Tensor, scenario_logit: Tensor, label: Tensor, we
     target = label[:, None].expand_as(scenario_logit)
     each = F.binary_cross_entropy_with_logits(scenario_logit, target, reduction="none")
     each = (log_assignment.exp() * each).sum(1)
-    return each.mean() if weight is None else (each * weight).mean()
+    return global_mean(each if weight is None else each * weight)
 
 
 def request_loss(log_assignment: Tensor, scenario_logit: Tensor, batch: Batch) -> Tensor:
@@ -52,7 +53,7 @@ def request_loss(log_assignment: Tensor, scenario_logit: Tensor, batch: Batch) -
         batch: for labels, weights and the candidates' requests.
     """
     joint = request_log_likelihood(scenario_logit, batch)
-    return -torch.logsumexp(log_assignment + joint, dim=1).sum() / batch.candidates
+    return global_quotient(-torch.logsumexp(log_assignment + joint, dim=1).sum(), batch.candidates)
 
 
 def request_log_likelihood(scenario_logit: Tensor, batch: Batch) -> Tensor:
@@ -80,7 +81,7 @@ def auxiliary_loss(assignment: Tensor, repeat_probability: Tensor, fraction: Ten
     """
     known = ~torch.isnan(fraction)
     error = torch.nan_to_num(fraction) - (assignment * repeat_probability).sum(1)
-    return (error.square() * known).sum() / known.sum().clamp_min(1)
+    return global_quotient((error.square() * known).sum(), known.sum())
 
 
 def divergence_from_uniform(log_assignment: Tensor) -> Tensor:
@@ -93,14 +94,14 @@ def divergence_from_uniform(log_assignment: Tensor) -> Tensor:
 
 def balance_loss(assignment: Tensor) -> Tensor:
     """KL(mean of a over the batch ‖ uniform): charges for dead scenarios alone (docs/model.md)."""
-    mean = assignment.mean(0)
+    mean = global_mean(assignment)
     # A dead scenario's share may be exactly 0, where the slope of x log x is infinite and the gradient would be NaN.
     return (mean * mean.clamp_min(1e-12).log()).sum() + math.log(len(mean))
 
 
 def entropy(log_assignment: Tensor) -> Tensor:
     """Mean over samples of H(a), in nats."""
-    return -(log_assignment.exp() * log_assignment.clamp_min(-1e4)).sum(1).mean()
+    return global_mean(-(log_assignment.exp() * log_assignment.clamp_min(-1e4)).sum(1))
 
 
 def late(progress: float, start: float) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from musenet.data.batches import Batch
 from musenet.models.musenet.objective import request_log_likelihood
 from musenet.options import Options
+from musenet.workers import global_mean
 
 MEMORY = 0.98
 
@@ -78,10 +79,10 @@ class ScenarioPruning(nn.Module):
         left, options = self.left, self.options
         evidence = request_log_likelihood(scenario_logit, batch)
         whole = torch.logsumexp(log_assignment + evidence, dim=1)  # (R,)
-        self.loss.lerp_(-whole.mean(), 1 - MEMORY)
+        self.loss.lerp_(-global_mean(whole), 1 - MEMORY)
         if len(left) == 1:
             return False
-        self.cost[left] = self.cost[left].lerp(cost_of_absence(log_assignment, evidence).mean(0), 1 - MEMORY)
+        self.cost[left] = self.cost[left].lerp(global_mean(cost_of_absence(log_assignment, evidence)), 1 - MEMORY)
         checks = options.start - 1
         due = options.begin + (options.end - options.begin) * int(self.judged) / checks
         if int(self.judged) == checks or progress < due:

@@ -14,6 +14,7 @@ from musenet.data.batches import Batch, Schema
 from musenet.models.embedding import FieldEmbeddings, mean_of_history
 from musenet.models.layers import Standardise
 from musenet.options import Options
+from musenet.workers import all_rows, global_mean, global_sum, own_rows
 
 
 class MetricSpaceOptions(Options):
@@ -100,8 +101,8 @@ class Prototypes(nn.Module):
             weight: (R, K) the assignment, or the posterior given the labels.
             rate: alpha.
         """
-        total = weight.sum(0)[:, None]  # (K, 1)
-        mean = (weight.T @ position) / total.clamp_min(1e-12)  # (K, M)
+        total = global_sum(weight.sum(0))[:, None]  # (K, 1)
+        mean = global_sum(weight.T @ position) / total.clamp_min(1e-12)  # (K, M)
         self.centres.lerp_(torch.where(total > 1e-12, mean, self.centres), rate)
 
     @torch.no_grad()
@@ -124,6 +125,7 @@ class Gate(nn.Module):
 
 def largest_eigenvalue(position: Tensor) -> float:
     """lambda_max of the covariance of f_omega(x) over a batch, at least a small positive number."""
+    position = torch.cat(all_rows(position))
     if position.shape[0] < 2:
         return 1.0
     return max(float(torch.linalg.eigvalsh(torch.cov(position.double().T).reshape(position.shape[1], -1))[-1]), 1e-6)
@@ -131,7 +133,7 @@ def largest_eigenvalue(position: Tensor) -> float:
 
 def clustering_loss(assignment: Tensor, distance: Tensor) -> Tensor:
     """Eq 8: L_C, mean over requests of sum_k a_k d(f_omega(x), c_k). Eq 14 is a step towards its minimum."""
-    return (assignment * distance).sum(1).mean()
+    return global_mean((assignment * distance).sum(1))
 
 
 def harden(log_assignment: Tensor) -> Tensor:
@@ -149,7 +151,9 @@ def gumbel_softmax(log_assignment: Tensor, temperature: float, noise: Tensor | N
         noise: (R, K) g; drawn if left out.
     """
     if noise is None:
-        noise = -torch.empty_like(log_assignment).exponential_().log()
+        noise = -own_rows(
+            lambda rows: log_assignment.new_empty(rows, *log_assignment.shape[1:]).exponential_(), len(log_assignment)
+        ).log()
     return F.log_softmax((log_assignment + noise) / temperature, dim=1)
 
 

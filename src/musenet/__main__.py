@@ -1,0 +1,5 @@
+"""`python -m musenet`, as torchrun starts it."""
+
+from musenet.cli import main
+
+main()
