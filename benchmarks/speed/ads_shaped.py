@@ -1,0 +1,229 @@
+"""A dataset of the shape of Ali Display Ads, written in musenet's own format, to measure speed on.
+
+    python benchmarks/speed/ads_shaped.py FOLDER --pages mixed --requests 60000
+
+Tables have their published sizes (1,141,729 users, 846,811 ads, …), every user fifty events of category and brand, and
+requests are pages of three and ten candidates, or of one. What decides how many rows a step touches is drawn as
+published: how unevenly users, ads, categories and brands occur. Everything else (labels, repeat statistics, profiles)
+is drawn freely: nothing here can be learned, and it is not meant to be.
+"""
+
+from argparse import ArgumentParser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+import musenet
+from musenet.data.dataset import FIRST_VALUE, MISSING, UNSEEN, Dataset, Field, Manifest, Period, checksum
+from musenet.files import write_text
+
+Columns = dict[str, NDArray[Any]]
+Pages = Literal["mixed", "single"]
+
+HISTORY_LENGTH = 50
+PAIRS_OF_A_USER = 15
+"""Pairs of category and brand among a user's fifty events."""
+USERS, ITEMS = 1_141_729, 846_811
+VALUES = {"cate_id": 12_968, "campaign_id": 423_436, "customer": 255_875, "brand": 460_561}
+PROFILE = {
+    "cms_segid": 97,
+    "cms_group_id": 13,
+    "final_gender_code": 2,
+    "age_level": 7,
+    "pvalue_level": 3,
+    "shopping_level": 3,
+    "occupation": 2,
+    "new_user_class_level": 4,
+}
+CONTEXT = {"pid": 2, "hour": 24}
+PAGES_OF_THREE = 0.83
+"""Share of the requests; the others have ten."""
+CLICK_RATE = 0.0514
+REPEAT_SHARE = 0.2
+UNBRANDED = 0.29
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much of everything."""
+
+    requests: int
+    pages: Pages = "mixed"
+    tables: float = 1.0
+    """Times the published numbers of users, ads and values."""
+    seed: int = 1
+
+    @property
+    def users(self) -> int:
+        """Known users."""
+        return round(USERS * self.tables)
+
+    @property
+    def items(self) -> int:
+        """Known ads."""
+        return round(ITEMS * self.tables)
+
+    @property
+    def values(self) -> dict[str, int]:
+        """Number of values of each of the large vocabularies."""
+        return {name: max(10, round(count * self.tables)) for name, count in VALUES.items()}
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Number of codes of each vocabulary."""
+        ids = {"user": self.users, "adgroup_id": self.items}
+        return {name: count + MISSING for name, count in (ids | PROFILE | CONTEXT | self.values).items()}
+
+
+def write_ads_shaped(folder: Path, shape: Shape) -> Dataset:
+    """Write the dataset, unless it is there, and open it."""
+    if (folder / "manifest.json").is_file():
+        return Dataset(folder)
+    random = np.random.default_rng(shape.seed)
+    columns = _entities(random, shape) | _events(random, shape)
+    columns |= _requests(random, shape, columns["events/offset"])
+    columns |= _candidates(random, shape, columns["requests/candidate_offset"])
+    for name, column in columns.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{name}.npy", column)
+    write_text(folder / "manifest.json", _manifest(folder, columns, shape).model_dump_json())
+    return Dataset(folder)
+
+
+def fields() -> list[Field]:
+    """The categories of configs/ads.yaml; numbers, which other implementations take in other ways, are left out."""
+
+    def categorical(side: Any, *names: str) -> list[Field]:
+        return [Field(name=name, side=side, kind="categorical", vocabulary=name) for name in names]
+
+    return [
+        Field(name="user", side="user", kind="categorical", vocabulary="user", is_id=True),
+        *categorical("user", *PROFILE),
+        Field(name="adgroup_id", side="item", kind="categorical", vocabulary="adgroup_id", is_id=True),
+        *categorical("item", *VALUES),
+        *categorical("context", *CONTEXT),
+        *categorical("history", "cate_id", "brand"),
+    ]
+
+
+def _entities(random: np.random.Generator, shape: Shape) -> Columns:
+    """Row 0 of users and of items is the unseen one."""
+    users, items = shape.users + 1, shape.items + 1
+    columns = {f"users/{name}": _any_code(random, count, users) for name, count in PROFILE.items()}
+    columns |= {f"items/{name}": _frequent_code(random, count, items) for name, count in shape.values.items()}
+    columns["items/brand"][random.random(items) < UNBRANDED] = MISSING
+    columns["users/user"] = np.arange(users, dtype=np.int32) + UNSEEN + (np.arange(users) > 0)
+    columns["items/adgroup_id"] = np.arange(items, dtype=np.int32) + UNSEEN + (np.arange(items) > 0)
+    for column in columns.values():
+        column[0] = UNSEEN
+    return columns
+
+
+def _events(random: np.random.Generator, shape: Shape) -> Columns:
+    """Fifty events for every known user, among a few categories and brands of the user's own."""
+    chosen = random.integers(0, PAIRS_OF_A_USER, (shape.users, HISTORY_LENGTH), dtype=np.int8)
+    columns: Columns = {}
+    for name in ("cate_id", "brand"):
+        own = _frequent_code(random, shape.values[name], shape.users * PAIRS_OF_A_USER)
+        columns[f"events/{name}"] = np.take_along_axis(own.reshape(shape.users, -1), chosen, axis=1).ravel()
+    counts = np.full(shape.users + 1, HISTORY_LENGTH)
+    counts[0] = 0
+    columns["events/offset"] = np.concatenate([[0], np.cumsum(counts)])
+    return columns
+
+
+def _requests(random: np.random.Generator, shape: Shape, event_offset: NDArray[Any]) -> Columns:
+    user = _by_weight(random, random.lognormal(2.0, 1.5, shape.users), shape.requests) + 1
+    sizes = np.ones(shape.requests, dtype=np.int64)
+    if shape.pages == "mixed":
+        sizes = np.where(random.random(shape.requests) < PAGES_OF_THREE, 3, 10)
+    return {
+        "requests/user": user.astype(np.int32),
+        "requests/time": np.arange(shape.requests, dtype=np.int64),
+        "requests/history_end": event_offset[user + 1],
+        "requests/candidate_offset": np.concatenate([[0], np.cumsum(sizes)]),
+        "requests/repeat_fraction": random.random(shape.requests, dtype=np.float32),
+        **{f"requests/{name}": _any_code(random, count, shape.requests) for name, count in CONTEXT.items()},
+    }
+
+
+def _candidates(random: np.random.Generator, shape: Shape, offset: NDArray[Any]) -> Columns:
+    count = int(offset[-1])
+    item = _by_weight(random, random.lognormal(0.0, 2.0, shape.items), count) + 1
+    repeats = random.random(count) < REPEAT_SHARE
+    return {
+        "candidates/item": item.astype(np.int32),
+        "candidates/label": (random.random(count) < CLICK_RATE).astype(np.int8),
+        "candidates/repeat_indicator": repeats.astype(np.int8),
+        "candidates/repeat_count": np.where(repeats, random.geometric(0.3, count), 0).astype(np.int32),
+        "candidates/repeat_recency": np.where(repeats, random.exponential(1e5, count), np.nan).astype(np.float32),
+    }
+
+
+def _any_code(random: np.random.Generator, values: int, rows: int) -> NDArray[np.int32]:
+    """Codes of values that are equally frequent."""
+    return random.integers(FIRST_VALUE, FIRST_VALUE + values, rows, dtype=np.int32)
+
+
+def _frequent_code(random: np.random.Generator, values: int, rows: int) -> NDArray[np.int32]:
+    """Codes by Zipf's law: the r-th value is drawn with a probability of about 1/r."""
+    rank = np.exp(random.random(rows, dtype=np.float32) * np.log(values)).astype(np.int32)
+    return np.minimum(rank, values) - 1 + FIRST_VALUE
+
+
+def _by_weight(random: np.random.Generator, weight: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
+    until = np.cumsum(weight)
+    return np.minimum(np.searchsorted(until, random.random(rows) * until[-1]), len(weight) - 1)
+
+
+def _manifest(folder: Path, columns: Columns, shape: Shape) -> Manifest:
+    """One period, which is trained on; its last tenth is also called validation and test, to have them."""
+    label, offset = columns["candidates/label"], columns["requests/candidate_offset"]
+
+    def period(begin: int, end: int) -> Period:
+        inside = label[offset[begin] : offset[end]]
+        positives = int(inside.sum())
+        return Period(
+            begin=begin, end=end, impressions=len(inside), positives=positives, first_time=begin, last_time=end - 1
+        )
+
+    last = period(shape.requests - max(1, shape.requests // 10), shape.requests)
+    return Manifest(
+        version=musenet.__version__,
+        fingerprint=f"ads-shaped {shape}",
+        protocol="generated at random to measure speed: nothing can be learned from it",
+        timezone="UTC",
+        negative_sampling_rate=1.0,
+        users=shape.users,
+        items=shape.items,
+        events=len(columns["events/brand"]),
+        requests=shape.requests,
+        candidates=len(label),
+        splits={"train": period(0, shape.requests), "valid": last, "test": last},
+        fields=fields(),
+        vocabularies=shape.vocabularies,
+        history_length=HISTORY_LENGTH,
+        has_repeats=True,
+        user_column="user",
+        item_column="adgroup_id",
+        checksums={f"{name}.npy": checksum(folder / f"{name}.npy") for name in columns},
+    )
+
+
+def main() -> None:
+    parser = ArgumentParser(description="Write an ADS-shaped dataset to measure speed on.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--requests", type=int, default=60_000)
+    parser.add_argument("--pages", choices=get_args(Pages), default="mixed")
+    parser.add_argument(
+        "--tables", type=float, default=1.0, help="times the published numbers of users, ads and values"
+    )
+    asked = parser.parse_args()
+    write_ads_shaped(asked.folder, Shape(asked.requests, asked.pages, asked.tables))
+
+
+if __name__ == "__main__":
+    main()
