@@ -39,7 +39,6 @@ STANDARD = {
     "attention_hidden": 64,
     "learning_rate": 0.001,
     "batches": BATCHES,
-    "threads": 2,
     "seed": 1,
 }
 REQUESTS: dict[Pages, int] = {"mixed": 12_000, "single": 50_000}
@@ -57,7 +56,7 @@ class Benchmark:
     def __init__(self, asked: Namespace) -> None:
         self.out: Path = asked.out
         self.turns, self.steps, self.tables = asked.turns, asked.steps, asked.tables
-        self.sizes = STANDARD | {"batch_size": asked.batch_size}
+        self.sizes = STANDARD | {"batch_size": asked.batch_size, "threads": asked.threads}
         self.peers = {name: python for name, python in PEERS.items() if name in asked.peers}
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "accuracy")])}
         self.speeds: dict[str, list[Speed]] = {}
@@ -205,6 +204,7 @@ def _parse() -> Namespace:
     parser.add_argument("--only", type=names, default=list(TABLES), help=f"of {', '.join(TABLES)}")
     parser.add_argument("--peers", type=names, default=list(PEERS), help=f"of {', '.join(PEERS)}")
     parser.add_argument("--batch-size", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tables", type=float, default=1.0, help="times the published sizes: small to try it out")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="in every turn")
