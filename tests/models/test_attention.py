@@ -10,7 +10,6 @@ from torch import Tensor
 from musenet.data.batches import Batch, BatchBuilder, Schema, schema_of
 from musenet.data.dataset import Dataset
 from musenet.models.attention import Activation, Dice, HistoryAttention, activation, matches, padded_history
-from musenet.models.pairs import pairs_of
 from plain_networks import plain_dice, plain_history
 from planted import HAND_MADE_SCHEMA, hand_made_batch
 
@@ -216,17 +215,6 @@ def test_only_the_chosen_columns_are_pooled():
     layer = HistoryAttention(swapped_schema(), 4, [1], hidden=5)
     ids_alone = replace(batch, history_codes=batch.history_codes[:, 1:])
     torch.testing.assert_close(layer(values, batch), plain_history(layer, values, ids_alone, [2], layer.activation))
-
-
-def test_pairs_are_every_candidate_with_every_event_of_its_request(planted_dataset: Dataset):
-    batch = batch_of(planted_dataset)
-    expected, begins = [], []
-    for n, of in enumerate(batch.request.tolist()):
-        begins.append(len(expected))
-        expected += [(n, t) for t in range(int(batch.history_offset[of]), int(batch.history_offset[of + 1]))]
-    candidate, event, offset = pairs_of(batch)
-    assert list(zip(candidate.tolist(), event.tolist(), strict=True)) == expected
-    assert offset.tolist() == begins
 
 
 def test_a_padded_history_holds_the_chosen_columns_oldest_first():

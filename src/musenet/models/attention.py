@@ -37,11 +37,14 @@ class Dice(nn.Module):
     def standardised(self, x: Tensor) -> Standardised:
         """By what (rows, size) is standardised: its own moments in training, which move the statistics, else these."""
         norm = self.standardise
-        mean, variance, rows = moments(x) if self.training else (norm.running_mean, norm.running_var, 0)
-        if rows <= 1:
-            return Standardised(norm.running_mean, (norm.running_var + norm.eps).rsqrt(), of_batch=False)
-        norm.remember(mean, variance, rows)
-        return Standardised(mean, (variance + norm.eps).rsqrt(), of_batch=True)
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        of_batch = self.training and len(x) > 1
+        mean, variance = norm.running_mean, norm.running_var
+        if of_batch:
+            mean, variance = moments(x)
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(variance * len(x) / (len(x) - 1), norm.momentum)
+        return Standardised(mean, (variance + norm.eps).rsqrt(), of_batch)
 
 
 class PRelu(nn.PReLU):
@@ -101,6 +104,8 @@ class HistoryAttention(nn.Module):
         events = rows_of(values, batch.history_codes[:, self.columns])  # (T, H·D)
         query = self.query(values, batch)  # (N, H·D)
         pairs = pairs_of(batch)
+        if pairs.size == 0:
+            return query * 0
         sums = PairSums.apply(  # type: ignore[no-untyped-call]
             pairs, query, events, self.from_query(query), self.from_event(events), self.from_product.weight
         )  # (P, hidden)
@@ -131,8 +136,7 @@ def _place_of(schema: Schema, vocabulary: str | None) -> int | None:
 def padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
     """(R, L, H) codes of every request's events, oldest first, and (R, L) whether there is such an event."""
     lengths = batch.history_offset.diff()
-    longest = int(lengths.max()) if len(lengths) else 0
-    exists = torch.arange(max(1, longest), device=lengths.device) < lengths[:, None]
+    exists = torch.arange(max(1, int(lengths.max())), device=lengths.device) < lengths[:, None]
     codes = batch.history_codes.new_zeros(*exists.shape, len(columns))
     codes[exists] = batch.history_codes[:, columns]
     return codes, exists

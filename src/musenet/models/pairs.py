@@ -1,45 +1,72 @@
 """Every candidate of a batch with every event of its request, and what is computed of such pairs.
 
-Shapes: R requests, N candidates, T events of all requests, P pairs, H history columns, D embedding.
+Shapes: R requests, N candidates, T events of all requests, P pairs, H history columns, D embedding; C candidates of a
+block, L events of each.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from musenet import workers
 from musenet.data.batches import Batch
 
 PAIRS_AT_ONCE = 2048
 """Pairs whose products fit into the cache of a CPU core."""
 
 
-class Pairs(NamedTuple):
-    """All pairs of a batch, candidate by candidate."""
+class Block(NamedTuple):
+    """Some candidates whose requests have equally many events, C candidates with L events each."""
 
     candidate: Tensor
-    """(P,)."""
+    """(C,)."""
     event: Tensor
-    """(P,)."""
-    offset: Tensor
-    """(N,) where a candidate's pairs begin."""
+    """(C·L,) the events of the first candidate, then the second's, …"""
+    place: slice
+    """Of these pairs among all."""
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return len(self.event) // len(self.candidate)
+
+
+class Pairs(NamedTuple):
+    """All pairs of a batch. Candidates with as many events stand together, so that a block of them is one tensor."""
+
+    blocks: list[Block]
+    candidates: int
+    """N, those without events included."""
+    size: int
+    """P."""
+    largest: int
+    """Pairs of the largest block."""
 
 
 def pairs_of(batch: Batch) -> Pairs:
     """Every candidate with every event of its request."""
     begin = batch.history_offset[:-1].index_select(0, batch.request)
     counts = batch.history_offset[1:].index_select(0, batch.request) - begin
-    offset = counts.cumsum(0) - counts
-    candidate = torch.repeat_interleave(counts)
-    event = torch.arange(len(candidate), device=candidate.device) + (begin - offset).index_select(0, candidate)
-    return Pairs(candidate, event, offset)
+    lengths, order = counts.sort(stable=True)
+    blocks, at = [], 0
+    for length, candidates in zip(*_runs(lengths), strict=True):
+        chosen, order = order[:candidates], order[candidates:]
+        for candidate in torch.split(chosen, max(1, _pairs_at_once(begin) // length)) if length else ():
+            event = begin.index_select(0, candidate)[:, None] + torch.arange(length, device=begin.device)
+            blocks.append(Block(candidate, event.flatten(), slice(at, at + event.numel())))
+            at += event.numel()
+    return Pairs(blocks, batch.candidates, at, max((len(block.event) for block in blocks), default=0))
+
+
+def _runs(ordered: Tensor) -> tuple[list[int], list[int]]:
+    """The distinct values, and how often each stands there."""
+    values, counts = torch.unique_consecutive(ordered, return_counts=True)
+    return values.tolist(), counts.tolist()
 
 
 class PairSums(torch.autograd.Function):
-    """(P, hidden) a_n + b_t + W (q_n∘k_t) of every pair of a candidate n and an event t.
+    """(P, hidden) a_n + b_t + W (q_n∘k_t) of every pair of a candidate n and an event t, block by block.
 
     The products q∘k are made block by block, and made anew for the gradients. Together they would be by far the largest
     tensors of a training step, and on a CPU fetching new memory costs more than computing them twice.
@@ -50,10 +77,14 @@ class PairSums(torch.autograd.Function):
         """From q (N, H·D), k (T, H·D), a (N, hidden), b (T, hidden) and W (hidden, H·D)."""
         context.pairs = pairs
         context.save_for_backward(q, k, weight)
-        sums = q.new_empty(len(pairs.event), len(weight))
-        for block, of, at in _blocks(sums, pairs):
-            torch.mm(q.index_select(0, of).mul_(k.index_select(0, at)), weight.T, out=block)
-            block.add_(a.index_select(0, of)).add_(b.index_select(0, at))
+        sums = q.new_empty(pairs.size, len(weight))
+        events, projected = q.new_empty(pairs.largest, q.shape[1]), torch.empty_like(sums[: pairs.largest])
+        for block in pairs.blocks:
+            product, out = _gather(k, block, events), sums[block.place]
+            product.mul_(q.index_select(0, block.candidate)[:, None])
+            torch.mm(product.flatten(0, 1), weight.T, out=out)
+            of_both = _gather(b, block, projected).add_(a.index_select(0, block.candidate)[:, None])
+            out.add_(of_both.flatten(0, 1))
         return sums
 
     @staticmethod
@@ -61,15 +92,22 @@ class PairSums(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k, a, b and W."""
         q, k, weight = context.saved_tensors
+        pairs: Pairs = context.pairs
+        gradient = gradient.contiguous()
         of_q, of_k, of_weight = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(weight)
         of_a, of_b = q.new_zeros(len(q), len(weight)), k.new_zeros(len(k), len(weight))
-        for block, of, at in _blocks(gradient, context.pairs):
-            candidate, event, of_product = q.index_select(0, of), k.index_select(0, at), block @ weight
-            of_weight.addmm_(block.T, candidate * event)
-            of_q.index_add_(0, of, event.mul_(of_product))
-            of_k.index_add_(0, at, candidate.mul_(of_product))
-            of_a.index_add_(0, of, block)
-            of_b.index_add_(0, at, block)
+        events, products, through = q.new_empty(3, pairs.largest, q.shape[1])
+        for block in pairs.blocks:
+            own, event = gradient[block.place], _gather(k, block, events)
+            candidate = q.index_select(0, block.candidate)[:, None]
+            product = torch.mul(event, candidate, out=_rows(products, block))
+            of_weight.addmm_(own.T, product.flatten(0, 1))
+            of_product = _rows(through, block)
+            torch.mm(own, weight, out=of_product.flatten(0, 1))
+            of_q.index_copy_(0, block.candidate, event.mul_(of_product).sum(1))
+            of_k.index_add_(0, block.event, of_product.mul_(candidate).flatten(0, 1))
+            of_a.index_copy_(0, block.candidate, own.view(len(block.candidate), block.length, -1).sum(1))
+            of_b.index_add_(0, block.event, own)
         return None, of_q, of_k, of_a, of_b, of_weight
 
 
@@ -88,7 +126,7 @@ class GatedPool(torch.autograd.Function):
     """(N, H·D) sum over a candidate's pairs of w k, with w = v·(g s + (1 - g) alpha s) + c from the pair sums s.
 
     g is the gate of PReLU, s > 0, or of Dice, sigmoid of the standardised s. Like the pair sums, what is between s and
-    the pooled history is made block by block.
+    the pooled history is made block by block, in memory that the blocks share.
     """
 
     @staticmethod
@@ -104,91 +142,99 @@ class GatedPool(torch.autograd.Function):
     ) -> Tensor:
         """From s (P, hidden), k (T, H·D), alpha (hidden) or (1), v (hidden) and c ()."""
         context.pairs, context.standardised = pairs, standardised
-        context.save_for_backward(s, k, slope, v, c)
-        pooled = k.new_zeros(len(pairs.offset), k.shape[1])
-        for block, of, at in _blocks(s, pairs):
-            weight = torch.addmv(c, torch.lerp(slope, _ONE.to(s), _gate(block, standardised)).mul_(block), v)
-            pooled.index_add_(0, of, k.index_select(0, at).mul_(weight[:, None]))
+        pooled, weights = k.new_zeros(pairs.candidates, k.shape[1]), s.new_empty(pairs.size)
+        gates, passed = s.new_empty(2, pairs.largest, s.shape[1])
+        events = k.new_empty(pairs.largest, k.shape[1])
+        always, gated = v * slope, v * (1 - slope)  # w = always·s + gated·(g s) + c
+        for block in pairs.blocks:
+            own, weight = s[block.place], weights[block.place]
+            gate = _gate(own, standardised, gates[: len(own)])
+            torch.addmv(c, own, always, out=weight)
+            weight.addmv_(torch.mul(gate, own, out=passed[: len(own)]), gated)
+            sums = torch.bmm(weight.view(len(block.candidate), 1, -1), _gather(k, block, events))
+            pooled.index_copy_(0, block.candidate, sums[:, 0])
+        context.save_for_backward(s, k, slope, v, c, weights)
         return pooled
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of s, k, alpha, v and c."""
-        s, k, slope, v, c = context.saved_tensors
+        s, k, slope, v, c, weights = context.saved_tensors
+        pairs: Pairs = context.pairs
         standardised: Standardised | None = context.standardised
-        of_s, of_k, of_weight = torch.empty_like(s), torch.zeros_like(k), s.new_empty(len(s))
-        of_slope, of_v = torch.zeros_like(v), torch.zeros_like(v)
-        sums = s.new_zeros(2, len(v))  # of the standardised values' gradients, and of these times the values
-        for (block, of, at), out, of_w in zip(_blocks(s, context.pairs), _split(of_s), _split(of_weight), strict=True):
-            gate = _gate(block, standardised)
-            factor = torch.lerp(slope, _ONE.to(s), gate)
-            active = factor * block
-            of_pooled = gradient.index_select(0, of)
-            torch.linalg.vecdot(of_pooled, k.index_select(0, at), out=of_w)
-            of_k.index_add_(0, at, of_pooled.mul_(torch.addmv(c, active, v)[:, None]))
-            of_v.addmv_(active.T, of_w)
-            of_slope.addmv_(torch.addcmul(block, block, gate, value=-1).T, of_w)
-            if standardised is None:
-                torch.mul(factor, v, out=out).mul_(of_w[:, None])
-                continue
-            through = _through_gate(block, gate, slope).mul_(v).mul_(of_w[:, None])
-            torch.mul(factor, v, out=out).mul_(of_w[:, None]).addcmul_(through, standardised.scale)
-            if standardised.of_batch:
-                sums[0] += through.sum(0)
-                sums[1] += (through * (block - standardised.mean)).sum(0)
+        of_s, of_k, of_weights = torch.empty_like(s), torch.zeros_like(k), s.new_empty(pairs.size)
+        of_always, of_gated = torch.zeros_like(v), torch.zeros_like(v)
+        through = s.new_zeros(2, len(v))  # of the standardised values' gradients, and of these times s
+        gates, passed, changes = s.new_empty(3, pairs.largest, s.shape[1])
+        events = k.new_empty(pairs.largest, k.shape[1])
+        always, gated = v * slope, v * (1 - slope)
+        for block in pairs.blocks:
+            own, out, of_weight = s[block.place], of_s[block.place], of_weights[block.place]
+            of_pooled = gradient.index_select(0, block.candidate)[:, None]  # (C, 1, H·D)
+            event = _gather(k, block, events)
+            torch.sum(event.mul_(of_pooled), 2, out=of_weight.view(event.shape[:2]))
+            torch.mul(weights[block.place].view(*event.shape[:2], 1), of_pooled, out=event)
+            of_k.index_add_(0, block.event, event.flatten(0, 1))
+            gate = _gate(own, standardised, gates[: len(own)])
+            active = torch.mul(gate, own, out=passed[: len(own)])
+            of_always.addmv_(own.T, of_weight)
+            of_gated.addmv_(active.T, of_weight)
+            torch.addcmul(always, gate, gated, out=out)
+            if standardised is not None:  # the gate moves with s: g (1 - g) s
+                change = torch.addcmul(active, active, gate, value=-1, out=changes[: len(own)])
+                out.addcmul_(change, gated * standardised.scale)
+                if standardised.of_batch:
+                    through[0].addmv_(change.T, of_weight)
+                    through[1].addmv_(change.mul_(own).T, of_weight)
+            out.mul_(of_weight[:, None])
         if standardised is not None and standardised.of_batch:
-            _through_moments(of_s, s, standardised, sums)
-        of_slope = (of_slope * v).sum_to_size(slope.shape)
-        return None, None, of_s, of_k, of_slope, of_v, of_weight.sum().reshape(c.shape)
+            through[1] -= through[0] * standardised.mean
+            _through_moments(of_s, s, standardised, through * gated)
+        of_slope = (v * (of_always - of_gated)).sum_to_size(slope.shape)
+        of_v = slope * of_always + (1 - slope) * of_gated
+        return None, None, of_s, of_k, of_slope, of_v, of_weights.sum().reshape(c.shape)
 
 
-def moments(s: Tensor) -> tuple[Tensor, Tensor, int]:
-    """(hidden,) mean and variance of the rows of s (P, hidden), all workers', and how many there are.
-
-    `torch.var_mean` takes several times as long.
-    """
+def moments(s: Tensor) -> tuple[Tensor, Tensor]:
+    """(hidden,) mean and variance of the rows of s (P, hidden); `torch.var_mean` takes several times as long."""
     blocks = torch.split(s, _size(s))
-    total, rows = workers.global_sum_and_count(torch.stack([block.sum(0) for block in blocks]).sum(0), len(s))
-    mean = total / max(rows, 1)
-    squares = torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0)
-    return mean, workers.global_sum(squares) / max(rows, 1), rows
+    mean = torch.stack([block.sum(0) for block in blocks]).sum(0) / len(s)
+    return mean, torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0) / len(s)
 
 
-_ONE = torch.ones(())
-
-
-def _gate(s: Tensor, standardised: Standardised | None) -> Tensor:
+def _gate(s: Tensor, standardised: Standardised | None, out: Tensor) -> Tensor:
     """(p, hidden) how much of s passes whole."""
     if standardised is None:
-        return (s > 0).to(s.dtype)
-    return torch.sub(s, standardised.mean).mul_(standardised.scale).sigmoid_()
-
-
-def _through_gate(s: Tensor, gate: Tensor, slope: Tensor) -> Tensor:
-    """(p, hidden) slope of the activation by what the sigmoid gets."""
-    return torch.addcmul(gate, gate, gate, value=-1).mul_(s).mul_(1 - slope)
+        return torch.sign(s, out=out).clamp_min_(0)
+    mean, scale, _ = standardised
+    return torch.addcmul(-mean * scale, s, scale, out=out).sigmoid_()
 
 
 def _through_moments(gradient: Tensor, s: Tensor, standardised: Standardised, sums: Tensor) -> None:
     """Subtract what reaches s through the mean and the deviation of all pairs (the gradient of BatchNorm)."""
     mean, scale, _ = standardised
-    through_mean, through_deviation = workers.global_quotient(sums, len(s))
-    of_mean, of_deviation = through_mean * scale, through_deviation * scale.pow(3)
+    of_mean, of_deviation = sums[0] * scale / len(s), sums[1] * scale.pow(3) / len(s)
     for out, block in zip(torch.split(gradient, _size(s)), torch.split(s, _size(s)), strict=True):
-        out.sub_(of_mean).sub_(torch.sub(block, mean).mul_(of_deviation))
+        out.addcmul_(block, of_deviation, value=-1).sub_(of_mean - mean * of_deviation)
+
+
+def _gather(rows: Tensor, block: Block, out: Tensor) -> Tensor:
+    """(C, L, ·) the rows (T, ·) of a block's events, in the memory of `out`."""
+    torch.index_select(rows, 0, block.event, out=out[: len(block.event)])
+    return _rows(out, block)
+
+
+def _rows(memory: Tensor, block: Block) -> Tensor:
+    """(C, L, ·) as much of the memory as a block takes."""
+    return memory[: len(block.event)].view(len(block.candidate), block.length, memory.shape[1])
+
+
+def _pairs_at_once(values: Tensor) -> int:
+    """Pairs of a block: a cacheful, on a GPU as many as there are."""
+    return PAIRS_AT_ONCE if values.device.type == "cpu" else 2**31
 
 
 def _size(values: Tensor) -> int:
-    """Pairs of a block: a cacheful, on a GPU all at once."""
-    return PAIRS_AT_ONCE if values.device.type == "cpu" else max(1, len(values))
-
-
-def _split(rows: Tensor) -> tuple[Tensor, ...]:
-    """The rows block by block; no block without rows."""
-    return torch.split(rows, _size(rows)) if len(rows) else ()
-
-
-def _blocks(values: Tensor, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of `values` (P, hidden) with their candidates and events."""
-    return zip(*(_split(rows) for rows in (values, pairs.candidate, pairs.event)), strict=True)
+    """The same for rows that are not told apart."""
+    return min(_pairs_at_once(values), max(1, len(values)))
