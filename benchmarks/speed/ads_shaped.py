@@ -24,8 +24,8 @@ Columns = dict[str, NDArray[Any]]
 Pages = Literal["mixed", "single"]
 
 HISTORY_LENGTH = 50
-PAIRS_OF_A_USER = 15
-"""Pairs of category and brand among a user's fifty events."""
+PAIRS_OF_A_USER = 131
+"""Pairs of category and brand that a user's events hold on average, 591 of them; by Zipf's law some thirty in fifty."""
 USERS, ITEMS = 1_141_729, 846_811
 VALUES = {"cate_id": 12_968, "campaign_id": 423_436, "customer": 255_875, "brand": 460_561}
 PROFILE = {
@@ -54,6 +54,8 @@ class Shape:
     pages: Pages = "mixed"
     tables: float = 1.0
     """Times the published numbers of users, ads and values."""
+    repeats: bool = True
+    """Whether pairs of category and brand occur again in a history; else all fifty differ."""
     seed: int = 1
 
     @property
@@ -123,12 +125,17 @@ def _entities(random: np.random.Generator, shape: Shape) -> Columns:
 
 
 def _events(random: np.random.Generator, shape: Shape) -> Columns:
-    """Fifty events for every known user, among a few categories and brands of the user's own."""
-    chosen = random.integers(0, PAIRS_OF_A_USER, (shape.users, HISTORY_LENGTH), dtype=np.int8)
-    columns: Columns = {}
-    for name in ("cate_id", "brand"):
-        own = _frequent_code(random, shape.values[name], shape.users * PAIRS_OF_A_USER)
-        columns[f"events/{name}"] = np.take_along_axis(own.reshape(shape.users, -1), chosen, axis=1).ravel()
+    """Fifty events for every known user, among the user's own pairs of category and brand, some more often."""
+    count = shape.users * HISTORY_LENGTH
+    pair = np.repeat(np.arange(shape.users) * PAIRS_OF_A_USER, HISTORY_LENGTH)
+    if shape.repeats:
+        pair += _zipf(PAIRS_OF_A_USER, random.random(count, dtype=np.float32))
+    else:
+        pair += np.tile(np.arange(HISTORY_LENGTH), shape.users)
+    columns: Columns = {
+        f"events/{name}": FIRST_VALUE + _zipf(shape.values[name], _scattered(pair, salt))
+        for salt, name in enumerate(("cate_id", "brand"))
+    }
     counts = np.full(shape.users + 1, HISTORY_LENGTH)
     counts[0] = 0
     columns["events/offset"] = np.concatenate([[0], np.cumsum(counts)])
@@ -169,9 +176,20 @@ def _any_code(random: np.random.Generator, values: int, rows: int) -> NDArray[np
 
 
 def _frequent_code(random: np.random.Generator, values: int, rows: int) -> NDArray[np.int32]:
-    """Codes by Zipf's law: the r-th value is drawn with a probability of about 1/r."""
-    rank = np.exp(random.random(rows, dtype=np.float32) * np.log(values)).astype(np.int32)
-    return np.minimum(rank, values) - 1 + FIRST_VALUE
+    """Codes by Zipf's law."""
+    return FIRST_VALUE + _zipf(values, random.random(rows, dtype=np.float32))
+
+
+def _zipf(values: int, share: NDArray[np.float32]) -> NDArray[np.int32]:
+    """From even shares in [0, 1) to ranks from 0, of which the r-th has a probability of about 1/r."""
+    return np.minimum(np.exp(share * np.float32(np.log(values + 1))).astype(np.int32) - 1, values - 1)
+
+
+def _scattered(numbers: NDArray[np.int64], salt: int) -> NDArray[np.float32]:
+    """Shares in [0, 1) that look drawn, always the same one for a number."""
+    mixed = (numbers.astype(np.uint64) + np.uint64(1 + salt)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(32)
+    return ((mixed * np.uint64(0xD6E8FEB86659FD93)) >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
 
 
 def _by_weight(random: np.random.Generator, weight: NDArray[np.float64], rows: int) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ STANDARD = {
     "batches": BATCHES,
     "seed": 1,
 }
+DIN = {"name": "din", "attention_hidden": 64, "activation": "dice", "repeat_features": False}
 REQUESTS: dict[Pages, int] = {"mixed": 12_000, "single": 50_000}
 LARGE_IMPRESSIONS = 4_000_000
 """Requests of the log that memory is measured on, beside a tenth of it."""
@@ -61,10 +62,12 @@ class Benchmark:
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "accuracy")])}
         self.speeds: dict[str, list[Speed]] = {}
 
-    def dataset(self, requests: int, pages: Pages = "mixed", tables: float = 1.0) -> Dataset:
+    def dataset(self, requests: int, pages: Pages = "mixed", *, tables: float = 1.0, repeats: bool = True) -> Dataset:
         """An ADS-shaped dataset, made once."""
-        tables *= self.tables
-        return write_ads_shaped(self.out / f"{pages}-{requests}-{tables}", Shape(requests, pages, tables))
+        shape = Shape(requests, pages, tables * self.tables, repeats)
+        return write_ads_shaped(
+            self.out / f"{pages}-{requests}-{shape.tables}-{'' if repeats else 'un'}repeated", shape
+        )
 
     def ours(self, name: str, model: dict[str, Any], dataset: Dataset, do: str = "steps") -> Contestant:
         """One of our models."""
@@ -72,9 +75,9 @@ class Benchmark:
         task = self.sizes | {"model": sizes | model, "dataset": str(dataset.folder)}
         return Contestant(name, Path(sys.executable), HERE / "ours.py", task, do)
 
-    def peer(self, name: str, export: Path, activation: str) -> Contestant:
+    def peer(self, name: str, export: Path) -> Contestant:
         """A peer's DIN."""
-        task = self.sizes | {"export": str(export), "activation": activation}
+        task = self.sizes | {"export": str(export), "activation": DIN["activation"]}
         return Contestant(name, self.peers[name] / "bin" / "python", HERE / f"{name}_peer.py", task)
 
     def measure(self, table: str, contestants: list[Contestant]) -> dict[str, Speed]:
@@ -84,26 +87,34 @@ class Benchmark:
         return {speed.name: speed for speed in speeds}
 
 
-def din(benchmark: Benchmark, pages: Pages, activation: str = "dice") -> list[Ratio]:
-    """Our DIN beside every peer's, two at a time, so that memory holds the tables of two."""
+def din(benchmark: Benchmark, pages: Pages) -> list[Ratio]:
+    """Our DIN, loader included, beside every peer's, two at a time, so that memory holds the tables of two."""
     dataset = benchmark.dataset(REQUESTS[pages], pages)
     export = _export(dataset, benchmark.out / f"export-{pages}")
-    model = {"name": "din", "attention_hidden": 64, "activation": activation, "repeat_features": False}
     aims = {"fuxictr": "5" if pages == "mixed" else "3", "deepctr_torch": "10"}
+    what = "pages of three and ten" if pages == "mixed" else "requests of one"
     found = []
     for name in benchmark.peers:
-        contestants = [benchmark.ours("ours", model, dataset), benchmark.peer(name, export, activation)]
-        speeds = benchmark.measure(f"din, {pages}, {name}", contestants)
-        what = "pages of three and ten" if pages == "mixed" else "requests of one"
+        contestants = [benchmark.ours("ours", DIN, dataset, "with_loader"), benchmark.peer(name, export)]
+        speeds = benchmark.measure(f"DIN, {what}, {name}", contestants)
         found.append(ratio(f"DIN over {name}, {what}", speeds["ours"], speeds[name], aims.get(name, "")))
     return found
+
+
+def unrepeated(benchmark: Benchmark) -> list[Ratio]:
+    """Our DIN beside FuxiCTR's where no event of a history occurs twice, so that there is nothing to look at once."""
+    dataset = benchmark.dataset(REQUESTS["mixed"], repeats=False)
+    export = _export(dataset, benchmark.out / "export-unrepeated")
+    pair = [benchmark.ours("ours", DIN, dataset, "with_loader"), benchmark.peer("fuxictr", export)]
+    speeds = benchmark.measure("DIN, pages, fifty different events, fuxictr", pair)
+    return [ratio("DIN over fuxictr, pages, fifty different events", speeds["ours"], speeds["fuxictr"])]
 
 
 def loader(benchmark: Benchmark) -> list[Ratio]:
     """Steps on batches as the loader makes them, beside steps on batches in memory."""
     dataset = benchmark.dataset(REQUESTS["mixed"])
     found = []
-    for model in ({"name": "din", "attention_hidden": 64}, {"name": "base_model"}):
+    for model in (DIN, {"name": "base_model"}):
         name = model["name"]
         pair = [benchmark.ours("with loader", model, dataset, "with_loader"), benchmark.ours("step", model, dataset)]
         speeds = benchmark.measure(f"loader, {name}", pair)
@@ -124,7 +135,7 @@ def scenarios(benchmark: Benchmark) -> list[Ratio]:
 def tables(benchmark: Benchmark) -> list[Ratio]:
     """The published number of users and items beside a tenth of it."""
     found = []
-    for model in ({"name": "din", "attention_hidden": 64}, {"name": "musenet"}):
+    for model in (DIN, {"name": "musenet"}):
         pair = [
             benchmark.ours(f"tables x{share}", model, benchmark.dataset(REQUESTS["mixed"], tables=share))
             for share in (1.0, 0.1)
@@ -150,7 +161,7 @@ def peak(benchmark: Benchmark) -> list[Ratio]:
     """The share of a large matrix product's speed that the matrix products of whole steps reach."""
     dataset = benchmark.dataset(REQUESTS["mixed"])
     models: dict[str, dict[str, Any]] = {
-        "din": {"name": "din", "attention_hidden": 64},
+        "din": DIN,
         "musenet, K=4": {"name": "musenet"},
         "musenet, K=16": {"name": "musenet", "scenarios": 16},
         "base_model": {"name": "base_model"},
@@ -177,6 +188,7 @@ def same_auc(benchmark: Benchmark) -> list[Ratio]:
 TABLES: dict[str, Callable[[Benchmark], list[Ratio]]] = {
     "din-pages": lambda benchmark: din(benchmark, "mixed"),
     "din-single": lambda benchmark: din(benchmark, "single"),
+    "din-unrepeated": unrepeated,
     "auc": same_auc,
     "scenarios": scenarios,
     "loader": loader,

@@ -170,7 +170,8 @@ def test_an_event_begins_with_about_a_tenth_of_its_embedding(planted_dataset: Da
     batch = batch_of(planted_dataset)
     values = embeddings(batch)
     layer = HistoryAttention(schema_of(planted_dataset), 4, [0, 1])
-    first = replace(batch, history_offset=batch.history_offset.clamp(max=1))  # the first event alone
+    offset = batch.history_offset.clamp(max=1)  # the first event alone
+    first = replace(batch, history_codes=batch.history_codes[:1], history_offset=offset)
     history = layer(values, first)
     has_one = first.history_offset.diff()[batch.request] == 1
     event = torch.cat([values[code] for code in batch.history_codes[0]])

@@ -1,22 +1,16 @@
 """Sums and pooling over pairs of candidates and events: values and gradients against plain expressions of torch."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from musenet.models import pairs as under_test
-from musenet.models.pairs import GatedPool, Pairs, PairSums, Standardised, moments, pairs_of
-from planted import hand_made_batch
+from musenet.models.pairs import Events, GatedPool, Pairs, PairSums, Standardised, distinct_events, moments, pairs_of
 
 CANDIDATES, EVENTS, WIDTH, HIDDEN, PAIRS = 7, 9, 4, 3, 14
-BATCH = replace(
-    hand_made_batch(),
-    request=torch.tensor([0, 0, 1, 2, 2, 3, 4]),
-    history_offset=torch.tensor([0, 2, 2, 5, 6, 9]),  # candidate 2 has no events; 3, 4 and 6 have as many
-)
+REQUEST = torch.tensor([0, 0, 1, 2, 2, 3, 4])
+OFFSET = torch.tensor([0, 2, 2, 5, 6, 9])  # candidate 2 has no events; 3, 4 and 6 have as many
+TIMES = torch.tensor([1, 3, 1, 2, 1, 4, 1, 1, 2])
 
 
 @pytest.fixture(params=[1, 4, 2048], ids=lambda size: f"blocks of {size}")
@@ -27,7 +21,7 @@ def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 def pairs() -> Pairs:
     """Made anew, since the size of blocks decides how they lie."""
-    return pairs_of(BATCH)
+    return pairs_of(REQUEST, Events(torch.zeros(EVENTS, 1), OFFSET, TIMES))
 
 
 def places() -> tuple[Tensor, Tensor]:
@@ -41,14 +35,19 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
+def each_as_often(s: Tensor) -> Tensor:
+    """Every pair's row as often as its event occurs."""
+    return s.repeat_interleave(TIMES[places()[1]], dim=0)
+
+
 def standardised_by_the_pairs(s: Tensor) -> Standardised:
-    variance, mean = torch.var_mean(s.detach(), dim=0, correction=0)
+    variance, mean = torch.var_mean(each_as_often(s.detach()), dim=0, correction=0)
     return Standardised(mean, (variance + 1e-5).rsqrt(), of_batch=True)
 
 
 def plain_pool(gate: Tensor, s: Tensor, k: Tensor, slope: Tensor, v: Tensor, c: Tensor) -> Tensor:
-    weight = (gate * s + (1 - gate) * slope * s) @ v + c
     candidate, event = places()
+    weight = ((gate * s + (1 - gate) * slope * s) @ v + c) * TIMES[event]
     pooled = torch.zeros(CANDIDATES, k.shape[1], dtype=k.dtype)
     return pooled.index_add(0, candidate, weight[:, None] * k[event])
 
@@ -61,11 +60,7 @@ def assert_same_with_gradients(answer: Tensor, expected: Tensor, inputs: list[Te
 
 
 def test_pairs_are_every_candidate_with_every_event_of_its_request(block_size: int):
-    expected = [
-        (n, t)
-        for n, of in enumerate(BATCH.request.tolist())
-        for t in range(int(BATCH.history_offset[of]), int(BATCH.history_offset[of + 1]))
-    ]
+    expected = [(n, t) for n, of in enumerate(REQUEST.tolist()) for t in range(int(OFFSET[of]), int(OFFSET[of + 1]))]
     found, (candidate, event) = pairs(), places()
     assert sorted(zip(candidate.tolist(), event.tolist(), strict=True)) == expected
     assert (found.candidates, found.size) == (CANDIDATES, PAIRS)
@@ -75,6 +70,21 @@ def test_pairs_are_every_candidate_with_every_event_of_its_request(block_size: i
     sizes = [len(block.event) for block in found.blocks]
     assert max(sizes) == found.largest
     assert max(sizes) <= max(block_size, 3), "a block holds a cacheful, or one candidate"
+
+
+def test_events_that_are_alike_stand_once_in_their_request():
+    codes = torch.tensor([[7, 1], [7, 2], [7, 1], [7, 1], [3, 1], [7, 1], [7, 1]])
+    found = distinct_events(codes, torch.tensor([0, 4, 4, 7]))
+    assert found.offset.tolist() == [0, 2, 2, 4]
+    counted = list(zip(found.codes.tolist(), found.times.tolist(), strict=True))
+    assert sorted(counted[:2]) == [([7, 1], 3), ([7, 2], 1)]
+    assert sorted(counted[2:]) == [([3, 1], 1), ([7, 1], 2)]
+
+
+def test_no_events_are_none():
+    found = distinct_events(torch.zeros(0, 2, dtype=torch.long), torch.tensor([0, 0, 0]))
+    assert found.offset.tolist() == [0, 0, 0]
+    assert len(found.codes) == len(found.times) == 0
 
 
 @pytest.mark.usefixtures("block_size")
@@ -99,7 +109,8 @@ def test_pooling_behind_dice_by_the_pairs_own_moments():
     inputs = [drawn(PAIRS, HIDDEN), drawn(EVENTS, WIDTH), drawn(HIDDEN), drawn(HIDDEN), drawn()]
     s = inputs[0]
     answer = GatedPool.apply(pairs(), standardised_by_the_pairs(s), *inputs)
-    gate = torch.sigmoid(F.batch_norm(s, None, None, training=True))  # whose gradients go through the moments
+    variance, mean = torch.var_mean(each_as_often(s), dim=0, correction=0)
+    gate = torch.sigmoid((s - mean) / (variance + 1e-5).sqrt())  # whose gradients go through the moments
     assert_same_with_gradients(answer, plain_pool(gate, *inputs), inputs)
 
 
@@ -115,7 +126,10 @@ def test_pooling_behind_dice_by_fixed_statistics():
 @pytest.mark.usefixtures("block_size")
 def test_moments_are_those_of_all_rows():
     s = drawn(PAIRS, HIDDEN)
-    torch.testing.assert_close(moments(s), torch.var_mean(s, dim=0, correction=0)[::-1])
+    expected = torch.var_mean(each_as_often(s), dim=0, correction=0)[::-1]
+    mean, variance, rows = moments(s, pairs().times)
+    torch.testing.assert_close((mean, variance), expected)
+    assert rows == len(each_as_often(s))
 
 
 def test_candidates_without_events_pool_nothing():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.layers import Standardise, rows_of
-from musenet.models.pairs import GatedPool, PairSums, Standardised, moments, pairs_of
+from musenet.models.pairs import GatedPool, PairSums, Standardised, distinct_events, moments, pairs_of
 
 Activation = Literal["prelu", "dice"]
 
@@ -34,17 +34,19 @@ class Dice(nn.Module):
         return x * torch.addcmul(self.slope, gate, 1 - self.slope)
 
     @torch.no_grad()
-    def standardised(self, x: Tensor) -> Standardised:
-        """By what (rows, size) is standardised: its own moments in training, which move the statistics, else these."""
+    def standardised(self, x: Tensor, times: Tensor) -> Standardised:
+        """By what (rows, size) is standardised: its own moments in training, which move the statistics, else these.
+
+        Args:
+            x: (rows, size).
+            times: (rows,) how often each row counts.
+        """
         norm = self.standardise
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-        of_batch = self.training and len(x) > 1
-        mean, variance = norm.running_mean, norm.running_var
-        if of_batch:
-            mean, variance = moments(x)
-            norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(variance * len(x) / (len(x) - 1), norm.momentum)
-        return Standardised(mean, (variance + norm.eps).rsqrt(), of_batch)
+        mean, variance, rows = moments(x, times) if self.training else (norm.running_mean, norm.running_var, 0)
+        if rows <= 1:
+            return Standardised(norm.running_mean, (norm.running_var + norm.eps).rsqrt(), of_batch=False)
+        norm.remember(mean, variance, rows)
+        return Standardised(mean, (variance + norm.eps).rsqrt(), of_batch=True)
 
 
 class PRelu(nn.PReLU):
@@ -68,7 +70,8 @@ class HistoryAttention(nn.Module):
     history column that no candidate has asks with zeros.
 
     The first layer is linear: W [q, k, q - k, q∘k] = (W_1 + W_3) q + (W_2 - W_3) k + W_4 (q∘k). So q is projected once
-    per candidate, k once per event, and the concatenation is never built.
+    per candidate, k once per event, and the concatenation is never built. Events of a request that are alike in these
+    columns are computed once and count as often as they occur.
 
     Args:
         schema: of the batches.
@@ -101,16 +104,17 @@ class HistoryAttention(nn.Module):
             values: (U, D) looked-up embeddings.
             batch: for events and candidates.
         """
-        events = rows_of(values, batch.history_codes[:, self.columns])  # (T, H·D)
+        distinct = distinct_events(batch.history_codes[:, self.columns], batch.history_offset)
+        events = rows_of(values, distinct.codes)  # (T, H·D)
         query = self.query(values, batch)  # (N, H·D)
-        pairs = pairs_of(batch)
-        if pairs.size == 0:
-            return query * 0
+        pairs = pairs_of(batch.request, distinct)
         sums = PairSums.apply(  # type: ignore[no-untyped-call]
             pairs, query, events, self.from_query(query), self.from_event(events), self.from_product.weight
         )  # (P, hidden)
         unit, last = self.activation, self.weight
-        slope, standardised = (unit.slope, unit.standardised(sums)) if isinstance(unit, Dice) else (unit.weight, None)
+        slope, standardised = (
+            (unit.slope, unit.standardised(sums, pairs.times)) if isinstance(unit, Dice) else (unit.weight, None)
+        )
         pooled: Tensor = GatedPool.apply(  # type: ignore[no-untyped-call]
             pairs, standardised, sums, events, slope, last.weight[0], last.bias[0]
         )
@@ -136,7 +140,8 @@ def _place_of(schema: Schema, vocabulary: str | None) -> int | None:
 def padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
     """(R, L, H) codes of every request's events, oldest first, and (R, L) whether there is such an event."""
     lengths = batch.history_offset.diff()
-    exists = torch.arange(max(1, int(lengths.max())), device=lengths.device) < lengths[:, None]
+    longest = int(lengths.max()) if len(lengths) else 0
+    exists = torch.arange(max(1, longest), device=lengths.device) < lengths[:, None]
     codes = batch.history_codes.new_zeros(*exists.shape, len(columns))
     codes[exists] = batch.history_codes[:, columns]
     return codes, exists

@@ -1,7 +1,7 @@
 """Every candidate of a batch with every event of its request, and what is computed of such pairs.
 
-Shapes: R requests, N candidates, T events of all requests, P pairs, H history columns, D embedding; C candidates of a
-block, L events of each.
+Shapes: R requests, N candidates, T distinct events of all requests, P pairs, H history columns, D embedding; C
+candidates of a block, L events of each.
 """
 
 from typing import Any, NamedTuple
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from musenet.data.batches import Batch
+from musenet import workers
 
 PAIRS_AT_ONCE = 2048
 """Pairs whose products fit into the cache of a CPU core."""
@@ -42,12 +43,46 @@ class Pairs(NamedTuple):
     """P."""
     largest: int
     """Pairs of the largest block."""
+    times: Tensor
+    """(P,) how often the pair's event occurs."""
 
 
-def pairs_of(batch: Batch) -> Pairs:
-    """Every candidate with every event of its request."""
-    begin = batch.history_offset[:-1].index_select(0, batch.request)
-    counts = batch.history_offset[1:].index_select(0, batch.request) - begin
+class Events(NamedTuple):
+    """The events of each request that differ from one another."""
+
+    codes: Tensor
+    """(T, H)."""
+    offset: Tensor
+    """(R + 1,) where each request's events begin."""
+    times: Tensor
+    """(T,) how often each occurs in its request."""
+
+
+def distinct_events(codes: Tensor, offset: Tensor) -> Events:
+    """What occurs several times in a history is looked at once; order is lost.
+
+    Args:
+        codes: (T', H) events of all requests.
+        offset: (R + 1,) where each request's events begin.
+    """
+    request = torch.repeat_interleave(offset.diff())
+    same, times, most = request, request, int(codes.max()) + 1 if len(codes) else 1
+    for column in codes.unbind(1):
+        _, same, times = torch.unique(same * most + column, return_inverse=True, return_counts=True)
+    place = torch.empty_like(times).scatter_(0, same, torch.arange(len(same), device=same.device))
+    counts = torch.bincount(request.index_select(0, place), minlength=len(offset) - 1)
+    return Events(codes.index_select(0, place), F.pad(counts.cumsum(0), (1, 0)), times)
+
+
+def pairs_of(request: Tensor, events: Events) -> Pairs:
+    """Every candidate with every event of its request.
+
+    Args:
+        request: (N,) the candidate's.
+        events: of all requests.
+    """
+    begin = events.offset[:-1].index_select(0, request)
+    counts = events.offset[1:].index_select(0, request) - begin
     lengths, order = counts.sort(stable=True)
     blocks, at = [], 0
     for length, candidates in zip(*_runs(lengths), strict=True):
@@ -56,7 +91,9 @@ def pairs_of(batch: Batch) -> Pairs:
             event = begin.index_select(0, candidate)[:, None] + torch.arange(length, device=begin.device)
             blocks.append(Block(candidate, event.flatten(), slice(at, at + event.numel())))
             at += event.numel()
-    return Pairs(blocks, batch.candidates, at, max((len(block.event) for block in blocks), default=0))
+    every = torch.cat([begin[:0], *(block.event for block in blocks)])
+    largest = max((len(block.event) for block in blocks), default=0)
+    return Pairs(blocks, len(request), at, largest, events.times.index_select(0, every))
 
 
 def _runs(ordered: Tensor) -> tuple[list[int], list[int]]:
@@ -123,10 +160,10 @@ class Standardised(NamedTuple):
 
 
 class GatedPool(torch.autograd.Function):
-    """(N, H·D) sum over a candidate's pairs of w k, with w = v·(g s + (1 - g) alpha s) + c from the pair sums s.
+    """(N, H·D) sum over a candidate's pairs of m w k, with w = v·(g s + (1 - g) alpha s) + c from the pair sums s.
 
-    g is the gate of PReLU, s > 0, or of Dice, sigmoid of the standardised s. Like the pair sums, what is between s and
-    the pooled history is made block by block, in memory that the blocks share.
+    m is how often the event occurs, g the gate of PReLU, s > 0, or of Dice, sigmoid of the standardised s. Like the
+    pair sums, what is between s and the pooled history is made block by block, in memory that the blocks share.
     """
 
     @staticmethod
@@ -143,6 +180,7 @@ class GatedPool(torch.autograd.Function):
         """From s (P, hidden), k (T, H·D), alpha (hidden) or (1), v (hidden) and c ()."""
         context.pairs, context.standardised = pairs, standardised
         pooled, weights = k.new_zeros(pairs.candidates, k.shape[1]), s.new_empty(pairs.size)
+        times = pairs.times.to(s.dtype)
         gates, passed = s.new_empty(2, pairs.largest, s.shape[1])
         events = k.new_empty(pairs.largest, k.shape[1])
         always, gated = v * slope, v * (1 - slope)  # w = always·s + gated·(g s) + c
@@ -150,7 +188,7 @@ class GatedPool(torch.autograd.Function):
             own, weight = s[block.place], weights[block.place]
             gate = _gate(own, standardised, gates[: len(own)])
             torch.addmv(c, own, always, out=weight)
-            weight.addmv_(torch.mul(gate, own, out=passed[: len(own)]), gated)
+            weight.addmv_(torch.mul(gate, own, out=passed[: len(own)]), gated).mul_(times[block.place])
             sums = torch.bmm(weight.view(len(block.candidate), 1, -1), _gather(k, block, events))
             pooled.index_copy_(0, block.candidate, sums[:, 0])
         context.save_for_backward(s, k, slope, v, c, weights)
@@ -164,6 +202,7 @@ class GatedPool(torch.autograd.Function):
         pairs: Pairs = context.pairs
         standardised: Standardised | None = context.standardised
         of_s, of_k, of_weights = torch.empty_like(s), torch.zeros_like(k), s.new_empty(pairs.size)
+        times = pairs.times.to(s.dtype)
         of_always, of_gated = torch.zeros_like(v), torch.zeros_like(v)
         through = s.new_zeros(2, len(v))  # of the standardised values' gradients, and of these times s
         gates, passed, changes = s.new_empty(3, pairs.largest, s.shape[1])
@@ -174,6 +213,7 @@ class GatedPool(torch.autograd.Function):
             of_pooled = gradient.index_select(0, block.candidate)[:, None]  # (C, 1, H·D)
             event = _gather(k, block, events)
             torch.sum(event.mul_(of_pooled), 2, out=of_weight.view(event.shape[:2]))
+            of_weight.mul_(times[block.place])
             torch.mul(weights[block.place].view(*event.shape[:2], 1), of_pooled, out=event)
             of_k.index_add_(0, block.event, event.flatten(0, 1))
             gate = _gate(own, standardised, gates[: len(own)])
@@ -190,17 +230,27 @@ class GatedPool(torch.autograd.Function):
             out.mul_(of_weight[:, None])
         if standardised is not None and standardised.of_batch:
             through[1] -= through[0] * standardised.mean
-            _through_moments(of_s, s, standardised, through * gated)
+            _through_moments(of_s, s, times, standardised, through * gated)
         of_slope = (v * (of_always - of_gated)).sum_to_size(slope.shape)
         of_v = slope * of_always + (1 - slope) * of_gated
         return None, None, of_s, of_k, of_slope, of_v, of_weights.sum().reshape(c.shape)
 
 
-def moments(s: Tensor) -> tuple[Tensor, Tensor]:
-    """(hidden,) mean and variance of the rows of s (P, hidden); `torch.var_mean` takes several times as long."""
-    blocks = torch.split(s, _size(s))
-    mean = torch.stack([block.sum(0) for block in blocks]).sum(0) / len(s)
-    return mean, torch.stack([(block - mean).square_().sum(0) for block in blocks]).sum(0) / len(s)
+def moments(s: Tensor, times: Tensor) -> tuple[Tensor, Tensor, int]:
+    """(hidden,) mean and variance of the rows of s, all workers', and how many there are.
+
+    `torch.var_mean` takes several times as long.
+
+    Args:
+        s: (P, hidden).
+        times: (P,) how often each row counts.
+    """
+    blocks = list(zip(torch.split(s, _size(s)), torch.split(times.to(s.dtype), _size(s)), strict=True))
+    total = torch.stack([block.T @ weight for block, weight in blocks]).sum(0)
+    total, rows = workers.global_sum_and_count(total, int(times.sum()))
+    mean = total / max(rows, 1)
+    squares = torch.stack([(block - mean).square_().T @ weight for block, weight in blocks]).sum(0)
+    return mean, workers.global_sum(squares) / max(rows, 1), rows
 
 
 def _gate(s: Tensor, standardised: Standardised | None, out: Tensor) -> Tensor:
@@ -211,12 +261,14 @@ def _gate(s: Tensor, standardised: Standardised | None, out: Tensor) -> Tensor:
     return torch.addcmul(-mean * scale, s, scale, out=out).sigmoid_()
 
 
-def _through_moments(gradient: Tensor, s: Tensor, standardised: Standardised, sums: Tensor) -> None:
+def _through_moments(gradient: Tensor, s: Tensor, times: Tensor, standardised: Standardised, sums: Tensor) -> None:
     """Subtract what reaches s through the mean and the deviation of all pairs (the gradient of BatchNorm)."""
     mean, scale, _ = standardised
-    of_mean, of_deviation = sums[0] * scale / len(s), sums[1] * scale.pow(3) / len(s)
-    for out, block in zip(torch.split(gradient, _size(s)), torch.split(s, _size(s)), strict=True):
-        out.addcmul_(block, of_deviation, value=-1).sub_(of_mean - mean * of_deviation)
+    through_mean, through_deviation = workers.global_quotient(sums, int(times.sum()))
+    of_mean, of_deviation = through_mean * scale, through_deviation * scale.pow(3)
+    for out, block, weight in zip(*(torch.split(each, _size(s)) for each in (gradient, s, times)), strict=True):
+        change = torch.addcmul(of_mean - mean * of_deviation, block, of_deviation)
+        out.addcmul_(change, weight[:, None], value=-1)
 
 
 def _gather(rows: Tensor, block: Block, out: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from musenet.evaluation.predictions import validation_scores
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
 from musenet.run_folder import RunFolder, save_tensors
+from musenet.training.allocation import keep_freed_memory
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from musenet.training.distributed import Onlooker, device_named
 from musenet.training.optimizers import Optimizers
@@ -72,6 +73,7 @@ class Trainer:
         self.dataset = dataset
         self.run = run if workers.is_first() else Onlooker(run.path)
         self.log: Log = log if workers.is_first() else lambda _: None
+        keep_freed_memory()
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         self.device = device_named(self.options.device)
