@@ -6,12 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PEERS := benchmarks/accuracy/.venv-peers
+SPEED := benchmarks/speed
+SPEED_PEERS := $(SPEED)/.venv-fuxictr $(SPEED)/.venv-torch-rechub
 SOURCES := src tests docs benchmarks
 # What pytest is told, for example: make test TESTS=tests/models WORKERS=4
 TESTS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy benchmark-prepare clean
+.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy benchmark-prepare benchmark-speed clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +24,7 @@ help:
 	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
 	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
+	@echo "make benchmark-speed  training speed beside other implementations: about a quarter of an hour on two free cores"
 	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
 
 install: $(VENV)/.installed-dev
@@ -52,6 +55,10 @@ demo-docs: $(VENV)/.installed-dev
 benchmark-accuracy: $(VENV)/.installed-report $(PEERS)/.installed data/hotels-accuracy
 	$(BIN)/python benchmarks/accuracy/peers.py benchmarks/accuracy/hotels.yaml --python $(PEERS)/bin/python
 
+# Ratios are told, so nothing else should run meanwhile. DeepCTR-Torch is that of benchmark-accuracy.
+benchmark-speed: $(VENV)/.installed-report $(PEERS)/.installed $(SPEED_PEERS:%=%/.installed) data/hotels-accuracy
+	PYTHONPATH=benchmarks/accuracy $(BIN)/python $(SPEED)/speed.py --out runs/speed
+
 data/hotels-accuracy: | $(VENV)/.installed-report
 	$(BIN)/musenet simulate hotels --out $@ --impressions 200000 --seed 7
 
@@ -60,7 +67,7 @@ benchmark-prepare: $(VENV)/.installed-report
 	$(BIN)/python benchmarks/prepare/prepare_speed.py ratio
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(SPEED_PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A stamp says that the extras are there, so that nothing is resolved twice. dev comes with all that report holds, and with Spark, which its tests need.
 $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
@@ -77,6 +84,12 @@ $(PEERS)/.installed: benchmarks/accuracy/requirements.txt | $(BIN)/python
 	@echo "installing into $(PEERS): a few minutes the first time, most of them for PyTorch"
 	$(BIN)/python -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(SPEED)/.venv-%/.installed: $(SPEED)/requirements-%.txt | $(BIN)/python
+	@echo "installing into $(@D): a few minutes the first time, most of them for PyTorch"
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(BIN)/python:

@@ -29,7 +29,6 @@ PEERS = {
     "fuxictr": HERE / ".venv-fuxictr",
     "deepctr_torch": HERE.parent / "accuracy" / ".venv-peers",
     "torch_rechub": HERE / ".venv-torch-rechub",
-    "recbole": HERE / ".venv-recbole",
 }
 BATCHES = 8
 """Batches in memory, which are trained on in turn."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from musenet.data import batches as under_test
 from musenet.data.batches import Batch, BatchBuilder, Batches, part_of, schema_of
 from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset
 from musenet.data.dataset import Field as DatasetField
@@ -155,6 +156,20 @@ def test_order_is_decided_by_seed_and_epoch(planted_dataset: Dataset):
     assert order(5, 1) == order(5, 1)
     assert order(5, 1) != order(5, 2)
     assert order(5, 1) != order(6, 1)
+
+
+@pytest.mark.parametrize("planned_at_once", [1, 7, 500_000])
+def test_the_plan_is_that_of_the_whole_order(
+    planned_at_once: int, planted_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(under_test, "PLANNED_AT_ONCE", planned_at_once)
+    batches = Batches(planted_dataset, "train", 16, shuffle_seed=3)
+    order = np.random.default_rng([3, 1]).permutation(REQUESTS["train"])
+    sizes = np.diff(planted_dataset.column("requests/candidate_offset"))[order]
+    batch = (np.cumsum(sizes) - sizes) * len(batches) // sizes.sum()
+    assert [part.tolist() for part in batches.plan(1)] == [
+        order[batch == place].tolist() for place in range(len(batches))
+    ]
 
 
 def test_without_a_seed_requests_come_in_the_datasets_order(planted_dataset: Dataset):

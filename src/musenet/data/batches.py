@@ -21,6 +21,8 @@ REPEAT_FEATURES = 3
 PREFETCHED = 4
 WHOLE = (0, 1)
 """The first of one part."""
+PLANNED_AT_ONCE = 500_000
+"""Requests whose batches are decided in one piece."""
 SHARE_SEED = 20
 """Decides which requests a share holds; no experiment's seed does, so that all models and seeds see the same ones."""
 
@@ -301,9 +303,9 @@ def _distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[Tensor]]:
 def _share_of(count: int, share: float) -> np.ndarray:
     """Places of a share of `count` rows, ascending, at least one of them; all in a larger share's too."""
     if share >= 1:
-        return np.arange(count)
+        return np.arange(count, dtype=np.int32)
     order = np.random.default_rng(SHARE_SEED).permutation(count)
-    return np.sort(order[: max(1, round(count * share))])
+    return np.sort(order[: max(1, round(count * share))]).astype(np.int32)
 
 
 class Batches:
@@ -340,9 +342,11 @@ class Batches:
         self.builder = BatchBuilder(dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training)
         offset = dataset.column("requests/candidate_offset")
         chosen = _share_of(period.end - period.begin, share)
-        self._requests = period.begin + chosen
-        self._sizes = np.diff(offset[period.begin : period.end + 1])[chosen]
-        self._impressions = int(self._sizes.sum())
+        # What a log's length decides is kept small: a log may have many millions of requests.
+        self._requests = chosen + np.int32(period.begin)
+        self._sizes = np.empty(len(chosen), dtype=np.int32)
+        np.subtract(offset[self._requests + 1], offset[self._requests], out=self._sizes, casting="same_kind")
+        self._impressions = int(self._sizes.sum(dtype=np.int64))
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every epoch."""
@@ -350,14 +354,25 @@ class Batches:
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The requests of each batch of an epoch."""
-        count = len(self._sizes)
-        order = np.arange(count) if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(count)
-        sizes = self._sizes[order]
-        batch = (np.cumsum(sizes) - sizes) * len(self) // max(self._impressions, 1)
-        parts = np.split(order, np.flatnonzero(np.diff(batch)) + 1)
-        if len(parts) < len(self):  # requests larger than a batch leave gaps
-            parts = np.array_split(order, len(self))
-        return [self._requests[part] for part in parts]
+        order = np.arange(len(self._sizes), dtype=np.int32)
+        if self.seed is not None:
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        begins = self._begins_of_batches(order)
+        requests = self._requests[order]
+        if len(begins) + 1 < len(self):  # requests larger than a batch leave gaps
+            return np.array_split(requests, len(self))
+        return np.split(requests, begins)
+
+    def _begins_of_batches(self, order: np.ndarray) -> np.ndarray:
+        """Places in the order where all batches but the first begin."""
+        begins, before, last = [], 0, 0
+        for begin in range(0, len(order), PLANNED_AT_ONCE):
+            sizes = self._sizes[order[begin : begin + PLANNED_AT_ONCE]].astype(np.int64)
+            until = before + np.cumsum(sizes)
+            batch = (until - sizes) * len(self) // max(self._impressions, 1)
+            begins.append(begin + np.flatnonzero(np.diff(batch, prepend=last)))
+            before, last = int(until[-1]), int(batch[-1])
+        return np.concatenate(begins) if begins else np.zeros(0, dtype=np.int64)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from `start` on, built in a thread beside the consumer."""
@@ -366,7 +381,7 @@ class Batches:
         def build(entry: tuple[int, np.ndarray]) -> Batch:
             step, requests = entry
             random = None if self.seed is None else np.random.default_rng([self.seed, epoch, step])
-            return self.builder.build(requests, random, part=self.part)
+            return self.builder.build(requests.astype(np.int64), random, part=self.part)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
             pending = [pool.submit(build, entry) for entry in plan[:PREFETCHED]]

@@ -20,4 +20,4 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    return all([library.mallopt(setting, LARGEST) for setting in (TRIM_THRESHOLD, MMAP_THRESHOLD)])
+    return all(library.mallopt(setting, LARGEST) for setting in (TRIM_THRESHOLD, MMAP_THRESHOLD))
