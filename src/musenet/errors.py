@@ -35,3 +35,19 @@ class WorkerLostError(UserError):
 
 class FirstWorkerFailedError(UserError):
     """The first process of the same training could not go on, and has said why."""
+class ExportError(UserError):
+    """An exported model is missing, damaged, incomplete, or of a newer format."""
+
+
+class RequestError(UserError):
+    """A request to a model cannot be answered; the message begins with the name of the field.
+
+    Args:
+        field: where, such as `candidates.3.price`.
+        reason: what is wrong there.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason

@@ -1,0 +1,138 @@
+"""What a scorer is asked and what it answers.
+
+A request names a user, says in which context (the context features, by the log's own names) and when, and lists the
+candidates, each an item id beside its candidate features. The user's past comes with the request as `history`, or from
+the history store. Answers come in the order asked. Ids may be text or whole numbers, whatever the log has; times are
+seconds since 1970 in UTC, or ISO 8601 with an offset. A column that is left out or null counts as missing.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+LONGEST_ID, LONGEST_TEXT = 256, 4096
+MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_COLUMNS, MOST_VALUES = 10_000, 10_000, 10_000, 1000, 1000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_TIME, LAST_TIME = -62_135_596_800.0, 253_402_300_799.0
+
+
+def _seconds(value: object) -> object:
+    """ISO 8601 text as seconds since 1970; numbers as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("is no time: give seconds since 1970, or for example 2026-01-31T12:00:00+01:00") from None
+    if parsed.tzinfo is None:
+        raise ValueError("lacks its offset from UTC: write for example 2026-01-31T12:00:00+01:00, or ...Z")
+    return (parsed - EPOCH) / timedelta(seconds=1)
+
+
+Text = Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_ID)]
+Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Id = Annotated[Text | Whole, Field(union_mode="left_to_right", description="an id of the log, as text or whole number")]
+Time = Annotated[
+    float,
+    BeforeValidator(_seconds, json_schema_input_type=float | str),
+    Field(
+        ge=FIRST_TIME,
+        le=LAST_TIME,
+        allow_inf_nan=False,
+        description="seconds since 1970 in UTC, or ISO 8601 with an offset",
+    ),
+]
+Word = Annotated[str, Field(strict=True, max_length=LONGEST_TEXT)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Integer = Annotated[int, Field(strict=True)]
+Truth = Annotated[bool, Field(strict=True)]
+Single = Word | Integer | Number | Truth
+Column = Annotated[
+    Single | None | Annotated[list[Single | None], Field(max_length=MOST_VALUES)],
+    Field(description="a value of a column of the log; null where missing", union_mode="left_to_right"),
+]
+Columns = Annotated[dict[str, Column], Field(max_length=MOST_COLUMNS)]
+
+
+class Message(BaseModel):
+    """A part of a request; keys that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WithColumns(BaseModel):
+    """A part of a request that holds columns of the log beside its own keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Column] = Field(init=False)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The log's columns that were given, by their names."""
+        return self.__pydantic_extra__
+
+
+class Event(WithColumns):
+    """Something the user did: its item, kind and time, and its attributes by the log's own names."""
+
+    item: Id | None = None
+    kind: Annotated[str, Field(max_length=LONGEST_ID)] | None = None
+    time: Time | None = None
+
+
+class Candidate(WithColumns):
+    """An item to be scored, with its candidate features by the log's own names."""
+
+    item: Id
+
+
+class NewItem(WithColumns):
+    """An item that the export does not know, or knows otherwise: its id and attributes by the log's own names."""
+
+    item: Id
+
+
+class ScoreRequest(Message):
+    """A user, a context and candidates to be scored."""
+
+    user: Id
+    context: Columns = {}
+    time: Time | None = Field(None, description="when the candidates are shown; now, if left out")
+    candidates: Annotated[list[Candidate], Field(min_length=1, max_length=MOST_CANDIDATES)]
+    history: Annotated[list[Event], Field(max_length=MOST_EVENTS)] | None = Field(
+        None, description="what the user did before, oldest first; from the history store, if left out"
+    )
+    explain: Annotated[bool, Field(strict=True)] = Field(False, description="also say why")
+
+
+class Unknown(BaseModel):
+    """What of a request the model had never seen; it is served through the rows of unseen and missing values."""
+
+    user: int = Field(0, description="1 if the user is unseen")
+    items: int = Field(0, description="how many candidates' items are unseen")
+    values: dict[str, int] = Field({}, description="by column, how many values training did not keep")
+    missing: dict[str, int] = Field({}, description="by column, how many values were left out or null")
+
+
+class CandidateExplanation(BaseModel):
+    """Why a candidate got its score."""
+
+    repeat: bool = Field(description="whether the user had it before: then the repeat score counts, else the explore")
+    repeat_count: int = Field(description="how often")
+    repeat_score: float | None = Field(None, description="logit of its repeat branch, mean over scenarios")
+    explore_score: float | None = Field(None, description="logit of its explore branch, mean over scenarios")
+    scenarios: list[float] | None = Field(
+        None, description="P(click) in each scenario; times the request's shares they sum to the score"
+    )
+
+
+class ScoreResponse(BaseModel):
+    """Scores in the order asked; scenarios and candidates where an explanation was asked for and the model has them."""
+
+    scores: list[float] = Field(description="P(click) of each candidate")
+    scenarios: list[float] | None = Field(None, description="share of each scenario in this request, sum 1")
+    repeat_probability: float | None = Field(None, description="that the user repeats, mean over scenarios")
+    candidates: list[CandidateExplanation] | None = None
+    model: str = Field(description="which model answered: the experiment's name and the weights' checksum")
+    unknown: Unknown
