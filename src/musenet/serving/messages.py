@@ -49,7 +49,7 @@ Integer = Annotated[int, Field(strict=True)]
 Truth = Annotated[bool, Field(strict=True)]
 Single = Word | Integer | Number | Truth
 Column = Annotated[
-    Single | None | Annotated[list[Single | None], Field(max_length=MOST_VALUES)],
+    Single | Annotated[list[Single | None], Field(max_length=MOST_VALUES)] | None,
     Field(description="a value of a column of the log; null where missing", union_mode="left_to_right"),
 ]
 Columns = Annotated[dict[str, Column], Field(max_length=MOST_COLUMNS)]
