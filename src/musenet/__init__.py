@@ -1,7 +1,7 @@
 """Learn the hidden scenarios in a recommendation log, and predict clicks with them.
 
-The calls of `musenet.api` are here too: `musenet.train("configs/hotels.yaml")`. They are loaded when first used, so
-that the command line answers for help without waiting for torch.
+The calls of `musenet.api` are here too: `musenet.train("configs/hotels.yaml")`, and `musenet.Scorer(folder)`. They are
+loaded when first used, so that the command line answers for help without waiting for torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         compare_runs,
         describe_scenarios,
         evaluate,
+        export,
         load,
         prepare,
         scenarios,
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
+    from musenet.serving.scorer import Scorer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Scorer",
     "__version__",
     "ablate",
     "compare",
     "compare_runs",
     "describe_scenarios",
     "evaluate",
+    "export",
     "load",
     "prepare",
     "scenarios",
@@ -44,6 +48,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'musenet' has no attribute '{name}'")
+    if name == "Scorer":
+        from musenet.serving.scorer import Scorer
+
+        return Scorer
     from musenet import api
 
     return getattr(api, name)

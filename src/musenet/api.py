@@ -372,6 +372,23 @@ def report(
     return write_report(RunFolder.open(Path(run)), page, table, text, draw=True, listener=listener)
 
 
+def export(run: AnyPath, out: AnyPath) -> Path:
+    """Write what serving a run takes into one folder, whole or not at all; needs the extra `serve`.
+
+    Args:
+        run: a trained run.
+        out: the folder; another export there is replaced.
+
+    Raises:
+        RunError: if the folder holds no trained run, or one whose model cannot be served.
+        ExportError: if `out` holds something else than an export.
+    """
+    from musenet.serving.export import export_run
+
+    export_run(RunFolder.open(Path(run)), Path(out))
+    return Path(out)
+
+
 def simulate_hotels(
     out: AnyPath, *, progress: Callable[[int, int], None] | None = None, **options: float
 ) -> dict[str, int]:

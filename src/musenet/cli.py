@@ -317,6 +317,18 @@ def report(
     _finish(as_json, {"report": written}, f"wrote {written}")
 
 
+@app.command()
+def export(
+    run: Run, out: Annotated[Path, typer.Option("--out", help="the folder to write")], as_json: Json = False
+) -> None:
+    """Write what serving a run takes into one folder: graphs, tables and a manifest."""
+    from musenet import api
+
+    with Reporter():
+        written = api.export(run, out)
+    _finish(as_json, {"export": written}, f"wrote {written}")
+
+
 @simulate_app.command("hotels")
 def simulate_hotels(
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],

@@ -35,6 +35,8 @@ class WorkerLostError(UserError):
 
 class FirstWorkerFailedError(UserError):
     """The first process of the same training could not go on, and has said why."""
+
+
 class ExportError(UserError):
     """An exported model is missing, damaged, incomplete, or of a newer format."""
 

@@ -220,7 +220,8 @@ class BatchBuilder:
             self._codes(fields, sources, unseen)
             for fields in (self.schema.request_fields, self.schema.candidate_fields, self.schema.history_fields)
         ]
-        rows, indices = _distinct_rows(blocks)
+        rows, positions = distinct_rows(blocks)
+        indices = [torch.from_numpy(block) for block in positions]
         indicator, statistics, fraction = self._repeats(requests, candidates)
         return Batch(
             rows=torch.from_numpy(rows),
@@ -289,14 +290,14 @@ def _folder(field: Field) -> str:
     return _FOLDERS[field.side]
 
 
-def _distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[Tensor]]:
+def distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """The distinct rows in order of first use, padding first, and each block as positions in them."""
     flat = np.concatenate([np.zeros(1, dtype=np.int64), *(block.ravel() for block in blocks)])
     encoded = pa.array(flat).dictionary_encode()
     positions = encoded.indices.to_numpy().astype(np.int64)[1:]
     sizes = np.cumsum([block.size for block in blocks])[:-1]
     pieces = np.split(positions, sizes)
-    indices = [torch.from_numpy(piece.reshape(block.shape)) for piece, block in zip(pieces, blocks, strict=True)]
+    indices = [piece.reshape(block.shape) for piece, block in zip(pieces, blocks, strict=True)]
     return encoded.dictionary.to_numpy().copy(), indices
 
 

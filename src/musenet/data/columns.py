@@ -31,6 +31,12 @@ class Columns:
     """The repeat key's columns as a candidate has them: from the impression, or from items."""
 
     @property
+    def looked_up(self) -> list[str]:
+        """Attributes of items that events or repeat keys read through the item's id."""
+        past = (*self.event.items(), *self.key.items())
+        return list(dict.fromkeys(name for name, origin in past if origin == "items"))
+
+    @property
     def impressions(self) -> list[str]:
         """Every column of the impressions in use besides the roles."""
         attributes = [

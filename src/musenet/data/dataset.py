@@ -9,7 +9,8 @@
                                   repeat_fraction, maybe predefined_scenario, true_scenario
     candidates/<field>.npy        (N,) item, label, maybe weight, true_probability,
                                   repeat_indicator, repeat_count, repeat_recency (seconds; NaN if never or not known)
-    keys/{users,items,requests}.parquet   the log's own ids, row by row
+    keys/{users,items,requests}.parquet   the log's own ids, row by row; with the items what events and repeat keys
+                                  look up of them
     vocabularies/<name>.parquet   value of each code from 3 on, as text, with its count in training
 
 Codes of categorical fields: 0 padding, 1 unseen, 2 missing, 3 and up the values by count, then value. A multi-valued
@@ -35,11 +36,13 @@ Split = Literal["train", "valid", "test"]
 FieldSide = Literal["user", "item", "context", "candidate", "history"]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of what a folder says of itself."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Field(_Part):
+class Field(Part):
     """One encoded column.
 
     `categorical` holds codes of `vocabulary`, `multi_valued` several codes per row, `dense` a float.
@@ -58,7 +61,7 @@ class Field(_Part):
     """The log's own name of the column; the ids under `user_column` and `item_column`."""
 
 
-class Period(_Part):
+class Period(Part):
     """The requests of one split: rows [begin, end) of requests/."""
 
     begin: int
@@ -69,7 +72,7 @@ class Period(_Part):
     last_time: int | None
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """What a dataset folder holds."""
 
     format: int = FORMAT
@@ -99,6 +102,10 @@ class Manifest(_Part):
     true_scenarios: int | None = None
     user_column: str
     item_column: str
+    event_columns: dict[str, Literal["impressions", "events", "users", "items"]] | None = None
+    """Where what is known of an event comes from, by the log's own names; None in datasets of earlier versions."""
+    key_columns: dict[str, Literal["impressions", "events", "users", "items"]] | None = None
+    """Where a candidate's repeat key comes from, by the log's own names; None in datasets of earlier versions."""
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""
 
@@ -107,6 +114,15 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def embedding_offsets(vocabularies: Mapping[str, int]) -> dict[str, int]:
+    """Row of the one embedding table before each vocabulary's first code, by their sizes; row 0 is padding."""
+    offsets, start = {}, 0
+    for name, size in vocabularies.items():
+        offsets[name] = start
+        start += size
+    return offsets
 
 
 class Dataset:
@@ -145,11 +161,7 @@ class Dataset:
     @cached_property
     def embedding_offset(self) -> Mapping[str, int]:
         """Row of the one embedding table before each vocabulary's first code; row 0 is padding."""
-        offsets, start = {}, 0
-        for name, size in self.manifest.vocabularies.items():
-            offsets[name] = start
-            start += size
-        return offsets
+        return embedding_offsets(self.manifest.vocabularies)
 
     @property
     def embedding_rows(self) -> int:

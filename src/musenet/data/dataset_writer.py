@@ -161,13 +161,14 @@ class DatasetWriter:
         return labels, unknown
 
     def _write_keys(self) -> None:
-        """Write the log's own ids, row by row."""
+        """Write the log's own ids, row by row, and the items' attributes that events and repeat keys look up."""
         folder = self._folder / "keys"
         folder.mkdir(exist_ok=True)
         relations = self._relations
+        looked_up = [name for name in relations.columns.looked_up if name != ITEM]
         for name, table, row, columns in (
             ("users", relations.users, USER_ROW, [USER]),
-            ("items", relations.items, ITEM_ROW, [ITEM]),
+            ("items", relations.items, ITEM_ROW, [ITEM, *looked_up]),
             ("requests", relations.requests, REQUEST_ROW, [REQUEST, USER, TIME]),
         ):
             kept = table.select(*(column for column in columns if column in table.columns))

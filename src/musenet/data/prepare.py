@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from musenet import __version__
 from musenet.data.accounts import count_rows, log_warnings, write_rejected
 from musenet.data.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
-from musenet.data.columns import role_name
+from musenet.data.columns import Relation, role_name
 from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
 from musenet.data.dataset_writer import DatasetWriter
 from musenet.data.encoding import check_types, split_texts
@@ -23,7 +23,7 @@ from musenet.data.recipe import Recipe
 from musenet.data.relations import Relations, build_relations
 from musenet.data.split import PERIOD_NAMES
 from musenet.data.stages import Stages, check_space
-from musenet.data.tables import Source, Tables
+from musenet.data.tables import ITEM, USER, Source, Tables
 from musenet.data.workspace import install, result_folder, same_dataset, workspace
 
 
@@ -170,6 +170,11 @@ def _check(
     return checks
 
 
+def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[str, Relation]:
+    own = {USER: tables.user_column, ITEM: tables.item_column}
+    return {own.get(name, name): origin for name, origin in columns.items()}
+
+
 def _write_manifest(
     folder: Path, writer: DatasetWriter, relations: Relations, tables: Tables, recipe: Recipe, identity: str
 ) -> None:
@@ -195,6 +200,8 @@ def _write_manifest(
         true_scenarios=writer.written.true_scenarios,
         user_column=tables.user_column,
         item_column=tables.item_column,
+        event_columns=_under_own_names(relations.columns.event, tables),
+        key_columns=_under_own_names(relations.columns.key, tables),
         checksums={name: checksum(folder / name) for name in files},
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")

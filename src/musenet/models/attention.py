@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from musenet.data.batches import Batch, Schema
 from musenet.models.layers import Standardise, rows_of
@@ -104,9 +105,11 @@ class HistoryAttention(nn.Module):
             values: (U, D) looked-up embeddings.
             batch: for events and candidates.
         """
+        query = self.query(values, batch)  # (N, H·D)
+        if batch.requests == 1 and not torch.is_grad_enabled():
+            return self.pool_one(query, rows_of(values, batch.history_codes[:, self.columns]))
         distinct = distinct_events(batch.history_codes[:, self.columns], batch.history_offset)
         events = rows_of(values, distinct.codes)  # (T, H·D)
-        query = self.query(values, batch)  # (N, H·D)
         pairs = pairs_of(batch.request, distinct)
         sums = PairSums.apply(  # type: ignore[no-untyped-call]
             pairs, query, events, self.from_query(query), self.from_event(events), self.from_product.weight
@@ -118,6 +121,21 @@ class HistoryAttention(nn.Module):
         pooled: Tensor = GatedPool.apply(  # type: ignore[no-untyped-call]
             pairs, standardised, sums, events, slope, last.weight[0], last.bias[0]
         )
+        return pooled
+
+    def pool_one(self, query: Tensor, events: Tensor) -> Tensor:
+        """(N, H·D) the same for a single request, in one product: W_4 (q∘k) = (W_4 diag k) q is linear in q.
+
+        Args:
+            query: (N, H·D).
+            events: (T, H·D).
+        """
+        first = self.from_query.weight + self.from_product.weight * events[:, None]  # (T, hidden, H·D)
+        bias = self.from_query.bias + self.from_event(events)  # (T, hidden)
+        sums = F.linear(query, first.flatten(0, 1), bias.flatten())  # (N, T·hidden)
+        pairs = query.shape[0] * events.shape[0]
+        weight = self.weight(self.activation(sums.view(pairs, first.shape[1])))
+        pooled: Tensor = weight.view(query.shape[0], events.shape[0]) @ events
         return pooled
 
     def query(self, values: Tensor, batch: Batch) -> Tensor:
@@ -139,12 +157,21 @@ def _place_of(schema: Schema, vocabulary: str | None) -> int | None:
 
 def padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
     """(R, L, H) codes of every request's events, oldest first, and (R, L) whether there is such an event."""
+    if batch.requests == 1:
+        return _one_padded_history(batch, columns)
     lengths = batch.history_offset.diff()
     longest = int(lengths.max()) if len(lengths) else 0
     exists = torch.arange(max(1, longest), device=lengths.device) < lengths[:, None]
     codes = batch.history_codes.new_zeros(*exists.shape, len(columns))
     codes[exists] = batch.history_codes[:, columns]
     return codes, exists
+
+
+def _one_padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
+    """The same for one request: its events, or one event of padding."""
+    own = batch.history_codes[:, columns]
+    codes = torch.cat([own, own.new_zeros(1, len(columns))])[None]
+    return codes, (codes > 0).any(2)
 
 
 def matches(schema: Schema, batch: Batch, codes: Tensor, columns: list[int]) -> Tensor:
@@ -164,5 +191,5 @@ def matches(schema: Schema, batch: Batch, codes: Tensor, columns: list[int]) -> 
     events = codes.index_select(0, batch.request)
     same = events.new_ones(events.shape[:2], dtype=torch.bool)
     for place, at in shared:
-        same &= (events[..., place] == batch.candidate_codes[:, at, None]) & (events[..., place] > 0)
+        same = same & (events[..., place] == batch.candidate_codes[:, at, None]) & (events[..., place] > 0)
     return same if shared else torch.zeros_like(same)

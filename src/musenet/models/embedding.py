@@ -58,10 +58,21 @@ def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
     """
     if codes.shape[1] == 0:
         return values.new_zeros(offset.shape[0] - 1, 0)
-    counts = offset.diff()
+    counts = offset[1:] - offset[:-1]
+    if offset.shape[0] == 2:  # one request
+        return rows_of(values, codes).sum(0, keepdim=True) / counts.clamp_min(1)[:, None]
     sums = values.new_zeros(len(counts), codes.shape[1] * values.shape[1])
     sums = sums.index_add(0, torch.repeat_interleave(counts), rows_of(values, codes))
     return sums / counts.clamp_min(1)[:, None]
+
+
+def mean_of_values(values: Tensor, codes: Tensor) -> Tensor:
+    """(rows, D) mean embedding of each row of a multi-valued field's `codes` (rows, width), padding left out."""
+    if not torch.onnx.is_in_onnx_export():
+        return F.embedding_bag(codes.contiguous(), values, mode="mean", padding_idx=0)
+    # ONNX has no such thing; the row of padding is zero.
+    sums = rows_of(values, codes).view(-1, codes.shape[1], values.shape[1]).sum(1)
+    return sums / (codes > 0).sum(1, keepdim=True).clamp_min(1)
 
 
 class FieldEmbeddings(nn.Module):
@@ -93,7 +104,7 @@ class FieldEmbeddings(nn.Module):
         chosen = codes if self.everything else codes[:, self.single]
         parts = [rows_of(values, chosen)]
         for begin, end in self.multiple:
-            parts.append(F.embedding_bag(codes[:, begin:end].contiguous(), values, mode="mean", padding_idx=0))
+            parts.append(mean_of_values(values, codes[:, begin:end]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

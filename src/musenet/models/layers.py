@@ -25,7 +25,7 @@ def rows_of(values: Tensor, codes: Tensor) -> Tensor:
 
     As `torch.nn.functional.embedding`, whose gradients take several times as long on a CPU.
     """
-    return values.index_select(0, codes.reshape(-1)).view(len(codes), codes.shape[1] * values.shape[1])
+    return values.index_select(0, codes.reshape(-1)).view(codes.shape[0], codes.shape[1] * values.shape[1])
 
 
 class Standardise(nn.BatchNorm1d):
@@ -69,9 +69,11 @@ class ParallelLinear(nn.Module):
         self.weight = _uniform(networks, inputs, outputs, fan_in=inputs)
         self.bias = _uniform(networks, 1, outputs, fan_in=inputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(K, rows, out)."""
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, network: Tensor | None = None) -> Tensor:
+        """(K, rows, out); (1, rows, out) of the one `network` (1,) if given."""
+        if network is None:
+            return torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias.index_select(0, network), x, self.weight.index_select(0, network))
 
 
 class ParallelMLP(nn.Module):
@@ -100,16 +102,29 @@ class ParallelMLP(nn.Module):
         sizes = [*hidden, outputs]
         self.rest = nn.ModuleList(ParallelLinear(networks, a, b) for a, b in pairwise(sizes))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(K, rows, out)."""
-        return self.after_first(self.first(x))
+    def forward(self, x: Tensor, network: Tensor | None = None) -> Tensor:
+        """(K, rows, out); (1, rows, out) of the one `network` (1,) if given."""
+        return self.after_first(linear_of(self.first, x, self.networks, network), network)
 
-    def after_first(self, first: Tensor) -> Tensor:
-        """Go on from the first layer's sums, (rows, K·hidden[0])."""
-        x = first.view(len(first), self.networks, self.first.out_features // self.networks).transpose(0, 1)
+    def after_first(self, first: Tensor, network: Tensor | None = None) -> Tensor:
+        """Go on from the first layer's sums, (rows, K·hidden[0]), or (rows, hidden[0]) of one network."""
+        size = self.first.out_features // self.networks
+        x = first.view(first.shape[0], self.networks if network is None else 1, size).transpose(0, 1)
         for activate, layer in zip(self.activations, self.rest, strict=True):
-            x = layer(activate(x))
+            x = layer(activate(x), network)
         return x
+
+
+def linear_of(layer: nn.Linear, x: Tensor, networks: int, network: Tensor | None) -> Tensor:
+    """(rows, K·H) of K linear layers side by side; (rows, H) of the one `network` (1,) if given."""
+    if network is None:
+        every: Tensor = layer(x)
+        return every
+
+    def own(parameter: Tensor) -> Tensor:
+        return parameter.view(networks, -1, *parameter.shape[1:]).index_select(0, network).squeeze(0)
+
+    return F.linear(x, own(layer.weight), None if layer.bias is None else own(layer.bias))
 
 
 class TwoSidedLinear(nn.Module):
@@ -170,25 +185,30 @@ class TwoSidedMLP(nn.Module):
             nn.init.uniform_(weight, -1 / math.sqrt(total), 1 / math.sqrt(total))
         self.crossed = nn.Linear(candidate, networks * crosses, bias=False) if crosses else None
 
-    def request_part(self, request: Tensor) -> Tensor:
-        """(R, K·hidden[0] + K·crosses) what a request adds to the first layer, and U x_request."""
-        part: Tensor = self.from_request(request)
-        return part
+    def request_part(self, request: Tensor, network: Tensor | None = None) -> Tensor:
+        """(R, K·hidden[0] + K·crosses) what a request adds to the first layer, and U x_request.
 
-    def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor) -> Tensor:
-        """(K, N) one number per network and candidate.
+        Of the one `network` (1,) if given, which only networks without crosses can be asked for.
+        """
+        return linear_of(self.from_request, request, self.mlp.networks, network)
+
+    def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor, network: Tensor | None = None) -> Tensor:
+        """(K, N) one number per network and candidate; (1, N) of the one `network` (1,) if given.
 
         Args:
             request_part: (R, K·hidden[0] + K·crosses) of `request_part`.
             candidate: (N, candidate).
             of: (N,) the candidate's request.
+            network: as `request_part` was given.
         """
-        part = request_part.index_select(0, of)
-        first, factors = part.tensor_split([self.mlp.first.out_features], dim=1)
-        answer: Tensor = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
+        # One request is added to all candidates as it is.
+        part = request_part if request_part.shape[0] == 1 else request_part.index_select(0, of)
         if self.crossed is None:
-            return answer
-        products = (factors * self.crossed(candidate)).view(len(candidate), self.mlp.networks, self.crosses)
+            first = linear_of(self.mlp.first, candidate, self.mlp.networks, network)
+            return self.mlp.after_first(first + part, network).squeeze(2)
+        first, factors = part[:, : self.mlp.first.out_features], part[:, self.mlp.first.out_features :]
+        answer = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
+        products = (factors * self.crossed(candidate)).view(-1, self.mlp.networks, self.crosses)
         return answer.add(products.sum(2).T)
 
 

@@ -9,7 +9,10 @@ seconds since 1970 in UTC, or ISO 8601 with an offset. A column that is left out
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from musenet.errors import RequestError
+from musenet.options import reason
 
 LONGEST_ID, LONGEST_TEXT = 256, 4096
 MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_COLUMNS, MOST_VALUES = 10_000, 10_000, 10_000, 1000, 1000
@@ -136,3 +139,22 @@ class ScoreResponse(BaseModel):
     candidates: list[CandidateExplanation] | None = None
     model: str = Field(description="which model answered: the experiment's name and the weights' checksum")
     unknown: Unknown
+
+
+_COLUMN = f"takes text of up to {LONGEST_TEXT} characters, a finite number, true, false, null, or a list of these"
+_ID = f"takes an id: text of 1 to {LONGEST_ID} characters, or a whole number"
+_DEPTHS = {"candidates": 3, "history": 3, "items": 3, "events": 3, "context": 2}
+
+
+def request_error(error: ValidationError) -> RequestError:
+    """What is wrong with a message: its first mistake, by the name of the field."""
+    place = error.errors(include_url=False)[0]["loc"]
+    names = [str(part) for part in place[: _DEPTHS.get(str(place[0]), 1) if place else 0]]
+    union = len(place) > len(names)
+    if union and names[-1] in ("item", "user"):
+        return RequestError(".".join(names), _ID)
+    return RequestError(".".join(names) or "request", _COLUMN if union else _lowered(reason(error)))
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,11 +1,41 @@
 """Scores a user's candidates from an export folder: the Python API, and the service's heart."""
 
-from collections.abc import Iterable, Mapping
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musenet.serving.history import HistoryStore, Past, PastEvent
-from musenet.serving.messages import Event, NewItem, ScoreRequest
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from musenet.data.batches import distinct_rows
+from musenet.errors import RequestError
+from musenet.serving.encoder import Encoder, Row, Tally
+from musenet.serving.entities import Entities, Items
+from musenet.serving.explanation import explained
+from musenet.serving.history import NOTHING, HistoryStore, Past, PastEvent, UserHistory
+from musenet.serving.manifest import read_export
+from musenet.serving.messages import Event, NewItem, ScoreRequest, request_error
+from musenet.serving.pasts import encode_events
+from musenet.serving.repeats import CandidateRepeats, count_repeats
+from musenet.serving.runtime import Arrays, Runtime
+from musenet.serving.text_index import map_column
+from musenet.serving.values import text_of_value
+
+
+@dataclass(frozen=True)
+class EncodedRequest:
+    """A request as the graphs take it, and what was found on the way."""
+
+    inputs: Arrays
+    """By name, see `graphs.INPUTS`."""
+    rows: NDArray[np.int64]
+    """(U,) the distinct rows of the embedding table that codes are places in."""
+    repeats: CandidateRepeats
+    unknown: dict[str, Any]
 
 
 class Scorer:
@@ -15,24 +45,43 @@ class Scorer:
         folder: what `musenet export` wrote.
         store: keeps users' histories; without one, requests bring their own.
         state: a folder in which added items are kept across restarts; in memory alone, if None.
+        threads: that a request is computed with.
 
     Raises:
         ExportError: if the folder is missing, damaged, incomplete, or of a newer format.
+        UserError: if the extra `serve` is not installed.
     """
 
     def __init__(
-        self, folder: Path | str, *, store: HistoryStore | None = None, state: Path | str | None = None
+        self,
+        folder: Path | str,
+        *,
+        store: HistoryStore | None = None,
+        state: Path | str | None = None,
+        threads: int = 1,
     ) -> None:
         self.folder = Path(folder)
         self.store = store
-        self.past: Past
+        self.manifest = read_export(self.folder)
+        """What the export says of itself."""
+        self.past = Past(self.manifest.history, self.manifest.repeat)
         """Which events count, for history stores."""
-        raise NotImplementedError
+        self._runtime = Runtime(self.folder, threads)
+        self._encoder = Encoder(self.manifest, self.folder)
+        self._users = Entities(self.folder / "users")
+        self._items = Items(self.manifest, self.folder, self._encoder, None if state is None else Path(state))
+        self._embeddings = map_column(self.folder, "embeddings")
+        self._correction = math.log(self.manifest.negative_sampling_rate)
+        of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
+        of_key -= {self.manifest.item_column}
+        self._context_columns = {*self._encoder.columns("context"), *self.manifest.predefined_columns, *of_key}
+        self._candidate_columns = {*self._encoder.columns("candidate"), *of_key}
+        self._event_columns = set(self.manifest.event_columns) - {self.manifest.item_column}
 
     @property
     def version(self) -> str:
         """Which model answers: the experiment's name and the first digits of the weights' checksum."""
-        raise NotImplementedError
+        return self.manifest.model_version
 
     def score(self, request: Mapping[str, Any] | ScoreRequest) -> dict[str, Any]:
         """Scores in the order asked, in the shape of `ScoreResponse`; what does not apply is left out.
@@ -40,11 +89,73 @@ class Scorer:
         Raises:
             RequestError: naming the field that cannot be used.
         """
-        raise NotImplementedError
+        message = _validated(request)
+        encoded = self.encode(message)
+        logit = self.logit(encoded)
+        answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
+        if message.explain:
+            answer |= explained(self._runtime.explain(encoded.inputs), encoded.repeats, self._correction)
+        return answer | {"model": self.version, "unknown": encoded.unknown}
+
+    def logit(self, encoded: EncodedRequest) -> NDArray[np.float64]:
+        """(N,) of a click, corrected for the negatives that the log left out."""
+        return self._runtime.logit(encoded.inputs).astype(np.float64) + self._correction
+
+    def encode(self, request: Mapping[str, Any] | ScoreRequest) -> EncodedRequest:
+        """A request as the graphs take it.
+
+        Raises:
+            RequestError: naming the field that cannot be used.
+        """
+        message, tally = _validated(request), Tally()
+        self._check_columns(message)
+        when = time.time() if message.time is None else message.time
+        user = text_of_value(message.user) or ""
+        user_row = self._users.find([user])
+        items = [text_of_value(candidate.item) or "" for candidate in message.candidates]
+        item_rows = self._items.find(items)
+        context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
+        shown = [candidate.columns for candidate in message.candidates]
+        candidate = self._encoder.encode("candidate", shown, lambda i, name: f"candidates.{i}.{name}", tally)
+        history = self._history(message, user, when)
+        repeats = count_repeats(self.past, self._keys(message, items, item_rows), history, when)
+        blocks = [
+            np.concatenate([self._users.codes(user_row), context.codes], axis=1),
+            np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
+            encode_events(self._encoder, history.events, self.past.history.length),
+        ]
+        rows, places = distinct_rows(blocks)
+        inputs = {
+            "values": self._embeddings[rows],
+            "request_codes": places[0],
+            "candidate_codes": places[1],
+            "history_codes": places[2],
+            "request_dense": np.concatenate([self._users.dense(user_row), context.dense], axis=1),
+            "candidate_dense": np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1),
+            "repeat_features": repeats.features,
+            "predefined_scenario": self._predefined(message),
+        }
+        unknown = {
+            "user": int(user_row[0] == 0),
+            "items": int((item_rows == 0).sum()),
+            "values": dict(tally.unseen),
+            "missing": dict(tally.missing),
+        }
+        return EncodedRequest(inputs, rows, repeats, unknown)
 
     def add_items(self, items: Iterable[Mapping[str, Any] | NewItem]) -> int:
         """Learn attributes of new or changed items, all or none; how many. Raises `RequestError` naming the field."""
-        raise NotImplementedError
+        known: dict[str, Row] = {}
+        for place, item in enumerate(items):
+            try:
+                message = item if isinstance(item, NewItem) else NewItem.model_validate(item)
+            except ValidationError as error:
+                wrong = request_error(error)
+                raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
+            _check(message.columns, self._items.columns, f"items.{place}", "items")
+            known[text_of_value(message.item) or ""] = message.columns
+        self._items.add(known)
+        return len(known)
 
     def past_event(self, event: Event, where: str = "history") -> PastEvent:
         """An event as a history store keeps it: with the attributes that are looked up from its item.
@@ -52,4 +163,74 @@ class Scorer:
         Raises:
             RequestError: for a column that events do not have; `where` begins the field's name.
         """
-        raise NotImplementedError
+        _check(event.columns, self._event_columns, where, "events")
+        return self._past_events([event])[0]
+
+    def _history(self, message: ScoreRequest, user: str, when: float) -> UserHistory:
+        if message.history is not None:
+            return self.past.summarise(self._past_events(message.history), when)
+        return NOTHING if self.store is None else self.store.read(user, when)
+
+    def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
+        """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
+        items = [None if event.item is None else text_of_value(event.item) for event in events]
+        rows = self._items.find([item or "" for item in items])
+        columns: dict[str, Sequence[Any]] = {}
+        for name, origin in self.manifest.event_columns.items():
+            if name == self.manifest.item_column:
+                columns[name] = items
+            elif origin == "items":
+                found = self._items.attribute(name, rows)
+                columns[name] = [e.columns.get(name, text) for e, text in zip(events, found, strict=True)]
+            else:
+                columns[name] = [event.columns.get(name) for event in events]
+        return [
+            PastEvent(item, event.kind, event.time, {name: values[place] for name, values in columns.items()})
+            for place, (item, event) in enumerate(zip(items, events, strict=True))
+        ]
+
+    def _keys(self, message: ScoreRequest, items: Sequence[str], rows: NDArray[np.int64]) -> list[Sequence[str | None]]:
+        """The candidates' repeat keys, column by column."""
+        keys: list[Sequence[str | None]] = []
+        for name, origin in self.manifest.key_columns.items():
+            if name == self.manifest.item_column:
+                keys.append(items)
+            elif origin == "items":
+                keys.append(self._items.attribute(name, rows))
+            else:
+                shared = message.context.get(name)
+                keys.append([text_of_value(one.columns.get(name, shared)) for one in message.candidates])
+        return keys
+
+    def _predefined(self, message: ScoreRequest) -> NDArray[np.int64]:
+        """(1,) code of the scenario that the context's columns name; -1 for one that the log does not know."""
+        names, known = self.manifest.predefined_columns, self.manifest.predefined_scenarios or []
+        texts = ((name, text_of_value(message.context.get(name))) for name in names)
+        label = ", ".join(f"{name}={'missing' if text is None else text}" for name, text in texts)
+        return np.array([known.index(label) if label in known else -1], dtype=np.int64)
+
+    def _check_columns(self, message: ScoreRequest) -> None:
+        _check(message.context, self._context_columns, "context", "the context")
+        for place, candidate in enumerate(message.candidates):
+            if not candidate.columns.keys() <= self._candidate_columns:
+                _check(candidate.columns, self._candidate_columns, f"candidates.{place}", "candidates")
+        for place, event in enumerate(message.history or ()):
+            if not event.columns.keys() <= self._event_columns:
+                _check(event.columns, self._event_columns, f"history.{place}", "events")
+
+
+def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
+    if isinstance(request, ScoreRequest):
+        return request
+    try:
+        return ScoreRequest.model_validate(request)
+    except ValidationError as error:
+        raise request_error(error) from error
+
+
+def _check(columns: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
+    """Refuse columns that nothing reads: a misspelt one would be served as missing."""
+    for name in columns:
+        if name not in known:
+            there = f"there are {', '.join(sorted(known)[:20])}" if known else "there are none"
+            raise RequestError(f"{where}.{name}", f"is no column of {what}; {there}")

@@ -54,7 +54,7 @@ def own(of_all: Tensor, codes: Tensor) -> Tensor:
         of_all: (rows, K, …) what every scenario gives.
         codes: (rows,) each row's scenario.
     """
-    return of_all[torch.arange(len(codes), device=codes.device), codes]
+    return of_all[torch.arange(codes.shape[0], device=codes.device), codes]
 
 
 class ScenarioBlocks:
@@ -86,3 +86,23 @@ class ScenarioBlocks:
     def collect(self, blocks: Tensor) -> Tensor:
         """(rows, size) of (blocks, BLOCK, size)."""
         return blocks.flatten(0, 1).index_select(0, self._place)
+
+
+class OneScenario:
+    """The rows of a single request: one block, as it is.
+
+    Args:
+        code: (1,) the request's scenario.
+    """
+
+    def __init__(self, code: Tensor) -> None:
+        self.scenario = code
+        """(1,) the scenario of the one block."""
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(1, rows, size) of (rows, size)."""
+        return x.unsqueeze(0)
+
+    def collect(self, blocks: Tensor) -> Tensor:
+        """(rows, size) of (1, rows, size)."""
+        return blocks.squeeze(0)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
-from musenet.models.baselines.predefined import PredefinedScenario, ScenarioBlocks
+from musenet.models.baselines.predefined import OneScenario, PredefinedScenario, ScenarioBlocks
 from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
@@ -70,7 +70,12 @@ class Star(ClickModel):
             of: (N,) the candidates' requests.
         """
         codes_of = codes.index_select(0, of)
-        requests, rows = (ScenarioBlocks(of_side, self.scenario.scenarios) for of_side in (codes, codes_of))
+        requests: ScenarioBlocks | OneScenario
+        rows: ScenarioBlocks | OneScenario
+        if codes.shape[0] == 1:
+            requests = rows = OneScenario(codes)
+        else:
+            requests, rows = (ScenarioBlocks(of_side, self.scenario.scenarios) for of_side in (codes, codes_of))
         part = self.of_request(requests.spread(self.normalise_request(request, codes)), requests.scenario)
         x = self.of_candidate(rows.spread(self.normalise_candidate(candidate, codes_of)), rows.scenario)
         x = x + rows.spread(requests.collect(part).index_select(0, of))

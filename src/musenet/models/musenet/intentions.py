@@ -60,23 +60,36 @@ class IntentionModules(nn.Module):
         self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
         self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
 
-    def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, request: Tensor, candidate: Tensor, batch: Batch, scenario: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(N, K) each scenario's logit z_k of Eq 9, and (R, K) its repeat probability p_r.
 
-        Of the repeat and explore branches only the one that the indicator leaves is computed.
+        Of the repeat and explore branches only the one that the indicator leaves is computed; if one `scenario` (1,) is
+        given, that one alone: (N, 1) and (R, 1).
         """
-        intention = self.intention(request).squeeze(2).T  # (R, K), the logit of p_r
+        intention = self.intention(request, scenario).squeeze(2).T  # (R, K), the logit of p_r
         repeats, others = batch.repeat_indicator.nonzero()[:, 0], (~batch.repeat_indicator).nonzero()[:, 0]
         common = self.shared(request, candidate, batch) if self.shared else None
         logits = []
         for layer, chosen, mode in ((self.repeat, repeats, intention), (self.explore, others, -intention)):
             of = batch.request.index_select(0, chosen)
-            score = layer(layer.request_part(request), candidate.index_select(0, chosen), of).T  # (chosen, K)
+            part = layer.request_part(request, scenario)
+            score = layer(part, candidate.index_select(0, chosen), of, scenario).T  # (chosen, K)
             if common is not None:
                 score = score + common.index_select(0, chosen)
             logits.append(combine(mode.index_select(0, of), score, self.form))
         place = torch.cat([repeats, others]).argsort()
         return torch.cat(logits).index_select(0, place), torch.sigmoid(intention)
+
+    def scores(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, K) repeat and (N, K) explore scores of every candidate, whichever of them its indicator leaves."""
+        branches = (
+            layer(layer.request_part(request), candidate, batch.request).T for layer in (self.repeat, self.explore)
+        )
+        common = self.shared(request, candidate, batch) if self.shared else 0.0
+        repeat, explore = (score + common for score in branches)
+        return repeat, explore
 
 
 def combine(mode_logit: Tensor, score: Tensor, form: Form) -> Tensor:
@@ -108,7 +121,9 @@ class PlainIntention(nn.Module):
         self.shared = shared
         self.score = TwoSidedMLP(scenarios, request, candidate, hidden)
 
-    def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, None]:
-        """(N, K) each scenario's logit; no repeat probability."""
-        score = self.score(self.score.request_part(request), candidate, batch.request).T
+    def forward(
+        self, request: Tensor, candidate: Tensor, batch: Batch, scenario: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """(N, K) each scenario's logit, or (N, 1) of the one `scenario` (1,) given; no repeat probability."""
+        score = self.score(self.score.request_part(request, scenario), candidate, batch.request, scenario).T
         return score if self.shared is None else score + self.shared(request, candidate, batch), None

@@ -132,12 +132,7 @@ class Musenet(ClickModel):
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict every candidate of the batch."""
-        values = self.table.look_up(batch.rows)
-        request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
-        position = self.position(values, request, candidate, batch)
-        log_assignment = self.assign(position, batch)  # (R, K), or (N, K) as the paper has it
-        if self.hardens():
-            request = torch.cat([request, self.doubt(position)], dim=1)
+        request, candidate, position, log_assignment = self.sides(batch)
         scenario_logit, repeat_probability = self.intentions(request, candidate, batch)  # (N, K), (R, K)
         if self.pruning is not None:
             left = self.pruning.left
@@ -151,6 +146,22 @@ class Musenet(ClickModel):
             repeat_probability=repeat_probability,
             position=position,
         )
+
+    def sides(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """The intention modules' inputs of requests and candidates, f_omega(x), and (R, K) log a; (N, K) for `paper`."""
+        values = self.table.look_up(batch.rows)
+        request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
+        position = self.position(values, request, candidate, batch)
+        log_assignment = self.assign(position, batch)
+        if self.hardens():
+            request = torch.cat([request, self.doubt(position)], dim=1)
+        return request, candidate, position, log_assignment
+
+    def logit_of_one_scenario(self, batch: Batch) -> Tensor:
+        """(N,) the logit of one request's candidates from its hardened scenario; no other scenario is computed."""
+        request, candidate, _, log_assignment = self.sides(batch)
+        scenario_logit, _ = self.intentions(request, candidate, batch, log_assignment.argmax(1))
+        return scenario_logit[:, 0]  # type: ignore[no-any-return]
 
     def position(self, values: Tensor, request: Tensor, candidate: Tensor, batch: Batch) -> Tensor | None:
         """f_omega(x): (R, M), or for `paper` (N, M) of everything, the candidate included."""

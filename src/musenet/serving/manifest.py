@@ -1,0 +1,108 @@
+"""What an export folder holds, and whether it is whole.
+
+manifest.json           what follows, every file with its checksum
+request.onnx            what depends on the request alone; missing if that is nothing
+candidates.onnx         the rest, for all candidates of one request
+explanation.onnx        what else the model says of them; missing if that is nothing
+embeddings.npy          (rows, D) the one embedding table; row 0 is padding
+users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
+                        ids.npy, ids.numbers.npy: the log's own ids, sorted, and the row of each
+items/attributes.arrow  text of the items' columns that events and repeat keys look up
+vocabularies/           <name>.npy, <name>.numbers.npy: the values, sorted, and the code of each
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from musenet.data.dataset import Field, FieldSide, Part, checksum, embedding_offsets
+from musenet.data.features import NumericTransform
+from musenet.data.histories import HistoryOptions
+from musenet.data.repeats import RepeatOptions
+from musenet.errors import ExportError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+EXPORT_AGAIN = "export the run again"
+
+
+class ExportManifest(Part):
+    """All that serving knows of a model and its data beside the arrays."""
+
+    format: int = FORMAT
+    name: str
+    """Of the experiment."""
+    model_version: str
+    """The experiment's name and the first digits of the weights' checksum."""
+    model: dict[str, Any]
+    """The model's options."""
+    scenarios: int | None
+    """How many the model tells apart; None for a model without."""
+    protocol: str
+    timezone: str
+    negative_sampling_rate: float
+    user_column: str
+    item_column: str
+    users: int
+    items: int
+    fields: list[Field]
+    vocabularies: dict[str, int]
+    """Number of codes of each vocabulary, in the order in which they stand in the embedding table."""
+    numeric: dict[str, NumericTransform]
+    separators: dict[str, str]
+    """Of the multi-valued columns, between the values of a text."""
+    history: HistoryOptions
+    repeat: RepeatOptions | None
+    event_columns: dict[str, Literal["events", "items"]]
+    """Where what is known of an event comes from: the event itself, or its item."""
+    key_columns: dict[str, Literal["request", "items"]]
+    """Where a candidate's repeat key comes from: the request, or the item."""
+    predefined_columns: list[str]
+    """Columns whose combination names a predefined scenario."""
+    predefined_scenarios: list[str] | None
+    """Names of the predefined scenarios, by code."""
+    versions: dict[str, Any]
+    checksums: dict[str, str]
+    """SHA-256 of each file, by path inside the folder."""
+
+    @cached_property
+    def embedding_offset(self) -> Mapping[str, int]:
+        """Row of the embedding table before each vocabulary's first code."""
+        return embedding_offsets(self.vocabularies)
+
+    def fields_of(self, *sides: FieldSide) -> list[Field]:
+        """The fields of these sides, in order."""
+        return [field for field in self.fields if field.side in sides]
+
+
+def read_export(folder: Path) -> ExportManifest:
+    """The manifest of an export, every file of which is compared with its checksum.
+
+    Raises:
+        ExportError: if the folder is missing, damaged, incomplete, changed, or of a newer format.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = f"holds no export (no {MANIFEST})" if folder.is_dir() else "does not exist"
+        raise ExportError(f"{folder} {what}: give the folder that `musenet export` wrote")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content.get("format") if isinstance(content, dict) else None
+        if isinstance(found, int) and found > FORMAT:
+            raise ExportError(
+                f"{path} is of format {found}, this version reads {FORMAT}: install a newer musenet, or {EXPORT_AGAIN}"
+            )
+        manifest = ExportManifest.model_validate(content)
+    except (OSError, ValidationError, ValueError) as error:
+        raise ExportError(f"{path} is damaged ({str(error).splitlines()[0]}): {EXPORT_AGAIN}") from error
+    for name, expected in manifest.checksums.items():
+        file = folder / name
+        if not file.is_file():
+            raise ExportError(f"{file} is missing: {EXPORT_AGAIN}")
+        if checksum(file) != expected:
+            raise ExportError(f"{file} was changed after the export: {EXPORT_AGAIN}")
+    return manifest

@@ -1,0 +1,70 @@
+"""Had the user this before? Repeat statistics of a request's candidates, from what is known of the user's past."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musenet.data.batches import REPEAT_FEATURES, repeat_features
+from musenet.data.tables import MICROSECONDS
+from musenet.serving.history import Past, RepeatKey, RepeatStatistics, UserHistory, microseconds
+
+_Counts = Mapping[RepeatKey, RepeatStatistics]
+
+
+@dataclass(frozen=True)
+class CandidateRepeats:
+    """Of every candidate."""
+
+    count: NDArray[np.int64]
+    """(N,) how many events had its repeat key."""
+    features: NDArray[np.float32]
+    """(N, 3) as in `Batch.repeat_features`."""
+
+
+def count_repeats(
+    past: Past, keys: Sequence[Sequence[str | None]], history: UserHistory, when: float
+) -> CandidateRepeats:
+    """Count the candidates' repeats.
+
+    Args:
+        past: which columns of the key a candidate may lack.
+        keys: the candidates' keys, column by column.
+        history: what is known of the user.
+        when: the request's time, in seconds.
+    """
+    candidates = list(zip(*keys, strict=True))
+    count = np.zeros(len(candidates), dtype=np.int64)
+    recency = np.full(len(candidates), np.nan, dtype=np.float32)
+    if past.repeat is None:
+        return CandidateRepeats(count, np.zeros((len(candidates), REPEAT_FEATURES), dtype=np.float32))
+    optional = [name in past.repeat.optional for name in past.repeat.key]
+    by_lacking: dict[tuple[bool, ...], _Counts] = {}
+    for place, key in enumerate(candidates):
+        lacking = tuple(text is None for text in key)
+        if any(lacks and not may for lacks, may in zip(lacking, optional, strict=True)):
+            continue
+        if lacking not in by_lacking:
+            by_lacking[lacking] = _without(history.repeats, lacking)
+        found = by_lacking[lacking].get(key)
+        if found is not None:
+            count[place] = found.count
+            if past.repeat.recency and found.last_time is not None:
+                recency[place] = (microseconds(when) - microseconds(found.last_time)) / MICROSECONDS
+    return CandidateRepeats(count, repeat_features(count > 0, count, recency))
+
+
+def _without(counts: _Counts, lacking: tuple[bool, ...]) -> _Counts:
+    """Counts by the columns that a candidate has alone; of an event, these must not be missing."""
+    if not any(lacking):
+        return counts
+    merged: dict[RepeatKey, RepeatStatistics] = {}
+    for key, found in counts.items():
+        reduced = tuple(None if lacks else text for lacks, text in zip(lacking, key, strict=True))
+        if any(text is None and not lacks for lacks, text in zip(lacking, reduced, strict=True)):
+            continue
+        known = merged.get(reduced)
+        times = [one.last_time for one in (found, known) if one is not None and one.last_time is not None]
+        merged[reduced] = RepeatStatistics(found.count + (known.count if known else 0), max(times, default=None))
+    return merged
