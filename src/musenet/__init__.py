@@ -48,10 +48,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'musenet' has no attribute '{name}'")
-    if name == "Scorer":
-        from musenet.serving.scorer import Scorer
-
-        return Scorer
     from musenet import api
 
     return getattr(api, name)

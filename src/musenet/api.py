@@ -52,6 +52,7 @@ from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
 from musenet.progress import SILENT, Listener
 from musenet.run_folder import RunFolder
+from musenet.serving.scorer import Scorer
 from musenet.training.loop import TrainingResult
 from musenet.training.plans import chosen_labels, folder_name
 from musenet.training.pool import TrainingPool

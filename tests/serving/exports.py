@@ -10,9 +10,9 @@ import torch
 
 from data.logs import Log, MemorySource, random_log, recipe
 from musenet.config import validate_experiment
+from musenet.data.batches import schema_of
 from musenet.data.dataset import Dataset
 from musenet.data.prepare import prepare
-from musenet.data.batches import schema_of
 from musenet.data.tables import MICROSECONDS
 from musenet.models.registry import build_model
 from musenet.run_folder import RunFolder

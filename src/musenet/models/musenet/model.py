@@ -148,7 +148,7 @@ class Musenet(ClickModel):
         )
 
     def sides(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """The intention modules' inputs of requests and candidates, f_omega(x), and (R, K) log a; (N, K) for `paper`."""
+        """The intention modules' inputs of both sides, f_omega(x), and (R, K) log a; (N, K) for `paper`."""
         values = self.table.look_up(batch.rows)
         request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
         position = self.position(values, request, candidate, batch)
