@@ -52,6 +52,8 @@ from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
 from musenet.progress import SILENT, Listener
 from musenet.run_folder import RunFolder
+from musenet.serving.history import HistoryStore
+from musenet.serving.predict import predict_file
 from musenet.serving.scorer import Scorer
 from musenet.training.loop import TrainingResult
 from musenet.training.plans import chosen_labels, folder_name
@@ -388,6 +390,30 @@ def export(run: AnyPath, out: AnyPath) -> Path:
 
     export_run(RunFolder.open(Path(run)), Path(out))
     return Path(out)
+
+
+def predict(
+    folder: AnyPath,
+    requests: AnyPath,
+    out: AnyPath,
+    *,
+    store: HistoryStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Score every row of a Parquet file by an export, Parquet to Parquet in bounded memory; the number of rows.
+
+    Args:
+        folder: what `export` wrote.
+        requests: a row per candidate, see docs/serving.md for the columns.
+        out: the file to write: the rows' ids and `score`, in the order of the rows.
+        store: keeps users' histories; without one, the file brings them.
+        progress: told of the rows done and in all.
+
+    Raises:
+        ExportError: if the folder does not check out.
+        DataError: naming file, row and column, if the file cannot be read or a value cannot be used.
+    """
+    return predict_file(Scorer(Path(folder), store=store), Path(requests), Path(out), progress)
 
 
 def simulate_hotels(

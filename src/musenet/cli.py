@@ -329,6 +329,21 @@ def export(
     _finish(as_json, {"export": written}, f"wrote {written}")
 
 
+@app.command()
+def predict(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")],
+    requests: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet: a row per candidate")],
+    out: Annotated[Path, typer.Option("--out", help="the Parquet file to write")],
+    as_json: Json = False,
+) -> None:
+    """Score every row of a Parquet file by an export, in the order of the rows."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        rows = api.predict(export, requests, out, progress=reporter.steps("scoring"))
+    _finish(as_json, {"out": out, "rows": rows}, f"wrote {rows:,} scores to {out}")
+
+
 @simulate_app.command("hotels")
 def simulate_hotels(
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],

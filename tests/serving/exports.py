@@ -90,7 +90,7 @@ def events_of(log: Log, user: str) -> list[dict[str, Any]]:
     return [{"item": one["_item"], "kind": one["_kind"], "time": one["_time"] / MICROSECONDS} for one in own.to_dicts()]
 
 
-def test_requests(dataset: Dataset) -> range:
+def rows_of_test(dataset: Dataset) -> range:
     period = dataset.manifest.splits["test"]
     return range(period.begin, period.end)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from musenet.serving.encoder import Encoder
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.text_index import TextIndex, map_column
-from musenet.serving.values import Value, text_of_value
+from musenet.serving.values import Value
 
 Rows = NDArray[np.int64]
 
@@ -101,14 +101,14 @@ class Items(Entities):
             dense[~known] = added.dense[rows[~known] - len(self._codes)]
         return dense
 
-    def attribute(self, column: str, rows: Rows) -> list[str | None]:
-        """Text of a column that events or repeat keys look up; None where missing, as of unseen items."""
+    def attribute(self, column: str, rows: Rows) -> list[Value]:
+        """A column that events or repeat keys look up; None where missing, as of unseen items."""
         known = rows < len(self._codes)
         column_of = self._attributes[column]
-        texts: list[str | None] = column_of.take(pa.array(np.where(known, rows, 0))).to_pylist()
+        values: list[Value] = column_of.take(pa.array(np.where(known, rows, 0))).to_pylist()
         for place in np.flatnonzero(~known):
-            texts[place] = text_of_value(self._added.rows[rows[place] - len(self._codes)].get(column))
-        return texts
+            values[place] = self._added.rows[rows[place] - len(self._codes)].get(column)
+        return values
 
     def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Learn the attributes of these items, by id: all or none, kept in the state's file first.

@@ -119,10 +119,8 @@ def embedding_rows(dataset: Dataset, field: Field, codes: NDArray[Any]) -> NDArr
 
 
 def _write_attributes(dataset: Dataset, folder: Path) -> None:
-    """The items' columns that events and repeat keys look up, as text, row by row."""
-    table = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM])
-    columns = {name: text_of(table[name].combine_chunks()).dictionary_encode() for name in table.column_names}
-    attributes = pa.table(columns)
+    """The items' columns that events and repeat keys look up, row by row."""
+    attributes = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM]).combine_chunks()
     with pa.OSFile(str(folder / "attributes.arrow"), "wb") as file, pa.ipc.new_file(file, attributes.schema) as writer:
         writer.write_table(attributes)
 

@@ -31,14 +31,15 @@ _ROWS = {"values": "rows", "history_codes": "events", **dict.fromkeys(OF_CANDIDA
 LOGIT = "logit"
 
 
-class _LookedUp(nn.Module):
+class LookedUp(nn.Module):
     """Stands for the embedding table where its rows are given."""
 
     def look_up(self, rows: Tensor) -> Tensor:
+        """The rows themselves."""
         return rows
 
 
-class _OneRequest(nn.Module):
+class OneRequest(nn.Module):
     """A model as a function of plain tensors that describe one request."""
 
     def __init__(self, model: ClickModel) -> None:
@@ -67,10 +68,11 @@ class _OneRequest(nn.Module):
         )
 
 
-class _Score(_OneRequest):
+class Score(OneRequest):
     """The logit of every candidate; a hardened request computes its one scenario."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """(N,) from `INPUTS`, in their order."""
         batch = self.batch(inputs)
         if _hardens_requests(self.model):
             return self.model.logit_of_one_scenario(batch)  # type: ignore[operator, no-any-return]
@@ -80,7 +82,7 @@ class _Score(_OneRequest):
 EXPLANATIONS = ("scenario_logit", "log_assignment", "repeat_probability", "repeat_score", "explore_score")
 
 
-class _Explain(_OneRequest):
+class _Explain(OneRequest):
     """What else the model says: `EXPLANATIONS`, of which some models have none."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -115,8 +117,8 @@ def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
     model.eval()
     model.progress = 1.0
     example = _example(schema, model.table.weight.shape[1])
-    model.table = _LookedUp()  # type: ignore[assignment]
-    request, candidates = cut(_traced(_Score(model), example, (LOGIT,)))
+    model.table = LookedUp()  # type: ignore[assignment]
+    request, candidates = cut(_traced(Score(model), example, (LOGIT,)))
     explain = _Explain(model)
     with torch.no_grad():
         names = tuple(name for name, value in explain.explain(explain.batch(example)).items() if value is not None)
@@ -169,7 +171,7 @@ def _trimmed(model: ModelProto) -> ModelProto:
     return model
 
 
-def _traced(module: _OneRequest, example: tuple[Tensor, ...], outputs: tuple[str, ...]) -> ModelProto:
+def _traced(module: OneRequest, example: tuple[Tensor, ...], outputs: tuple[str, ...]) -> ModelProto:
     """The module as ONNX, for any number of rows, events and candidates."""
     file = BytesIO()
     torch.onnx.register_custom_op_symbolic("aten::log_sigmoid", _log_sigmoid, OPSET)

@@ -1,14 +1,16 @@
 """What an export folder holds, and whether it is whole.
 
-manifest.json           what follows, every file with its checksum
-request.onnx            what depends on the request alone; missing if that is nothing
-candidates.onnx         the rest, for all candidates of one request
-explanation.onnx        what else the model says of them; missing if that is nothing
-embeddings.npy          (rows, D) the one embedding table; row 0 is padding
-users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
-                        ids.npy, ids.numbers.npy: the log's own ids, sorted, and the row of each
-items/attributes.arrow  text of the items' columns that events and repeat keys look up
-vocabularies/           <name>.npy, <name>.numbers.npy: the values, sorted, and the code of each
+    manifest.json           what follows, every file with its checksum
+    request.onnx            what depends on the request alone; missing if that is nothing
+    candidates.onnx         the rest, for all candidates of one request
+    explanation.onnx        what else the model says of them; missing if that is nothing
+    embeddings.npy          (rows, D) the one embedding table; row 0 is padding
+    users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
+                            ids.npy, ids.numbers.npy: the log's own ids, sorted, and the row of each
+    items/attributes.arrow  the items' columns that events and repeat keys look up, row by row
+    vocabularies/           <name>.npy, <name>.numbers.npy: the values, sorted, and the code of each
+
+Nothing here is a pickle.
 """
 
 import json

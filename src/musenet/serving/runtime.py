@@ -47,6 +47,10 @@ class Runtime:
             raise ExportError(f"{folder / 'candidates.onnx'} is missing: export the run again")
         self._request, self._candidates, self._explanation = graph("request"), candidates, graph("explanation")
 
+    def reads(self, name: str) -> bool:
+        """Whether the model looks at this input."""
+        return any(graph is not None and name in graph.inputs for graph in (self._request, self._candidates))
+
     def logit(self, inputs: Arrays) -> NDArray[Any]:
         """(N,) of one request's candidates; what depends on the request alone is computed once."""
         handed_over = self._request(inputs) if self._request else {}
@@ -62,10 +66,11 @@ class Graph:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._inputs = [value.name for value in session.get_inputs()]
+        self.inputs = [value.name for value in session.get_inputs()]
+        """Names of the arrays that it takes."""
         self._outputs = [value.name for value in session.get_outputs()]
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """The outputs by name."""
-        found = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
+        found = self._session.run(self._outputs, {name: inputs[name] for name in self.inputs})
         return dict(zip(self._outputs, found, strict=True))

@@ -74,9 +74,26 @@ class Scorer:
         self._correction = math.log(self.manifest.negative_sampling_rate)
         of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
         of_key -= {self.manifest.item_column}
-        self._context_columns = {*self._encoder.columns("context"), *self.manifest.predefined_columns, *of_key}
-        self._candidate_columns = {*self._encoder.columns("candidate"), *of_key}
+        self.context_columns = {*self._encoder.columns("context"), *self.manifest.predefined_columns, *of_key}
+        """Columns that a request's context may have."""
+        self.candidate_columns = {*self._encoder.columns("candidate"), *of_key}
+        """Columns that a candidate may have."""
         self._event_columns = set(self.manifest.event_columns) - {self.manifest.item_column}
+
+    @property
+    def required_columns(self) -> list[str]:
+        """Of context and candidates, those that are not missing in a complete request; positions scoring fixes."""
+        fields = [f for f in self.manifest.fields_of("context", "candidate") if not f.is_position]
+        named = [f.column or f.name for f in fields]
+        keys = [name for name, origin in self.manifest.key_columns.items() if origin == "request"]
+        predefined = self.manifest.predefined_columns if self._runtime.reads("predefined_scenario") else []
+        return [name for name in dict.fromkeys([*named, *keys, *predefined]) if name != self.manifest.item_column]
+
+    @property
+    def numeric_columns(self) -> list[str]:
+        """Of context and candidates, those that take numbers."""
+        fields = self.manifest.fields_of("context", "candidate")
+        return list(dict.fromkeys(f.column or f.name for f in fields if f.kind == "dense" or f.is_bucketed))
 
     @property
     def version(self) -> str:
@@ -181,7 +198,7 @@ class Scorer:
                 columns[name] = items
             elif origin == "items":
                 found = self._items.attribute(name, rows)
-                columns[name] = [e.columns.get(name, text) for e, text in zip(events, found, strict=True)]
+                columns[name] = [e.columns.get(name, value) for e, value in zip(events, found, strict=True)]
             else:
                 columns[name] = [event.columns.get(name) for event in events]
         return [
@@ -196,7 +213,7 @@ class Scorer:
             if name == self.manifest.item_column:
                 keys.append(items)
             elif origin == "items":
-                keys.append(self._items.attribute(name, rows))
+                keys.append([text_of_value(value) for value in self._items.attribute(name, rows)])
             else:
                 shared = message.context.get(name)
                 keys.append([text_of_value(one.columns.get(name, shared)) for one in message.candidates])
@@ -210,10 +227,10 @@ class Scorer:
         return np.array([known.index(label) if label in known else -1], dtype=np.int64)
 
     def _check_columns(self, message: ScoreRequest) -> None:
-        _check(message.context, self._context_columns, "context", "the context")
+        _check(message.context, self.context_columns, "context", "the context")
         for place, candidate in enumerate(message.candidates):
-            if not candidate.columns.keys() <= self._candidate_columns:
-                _check(candidate.columns, self._candidate_columns, f"candidates.{place}", "candidates")
+            if not candidate.columns.keys() <= self.candidate_columns:
+                _check(candidate.columns, self.candidate_columns, f"candidates.{place}", "candidates")
         for place, event in enumerate(message.history or ()):
             if not event.columns.keys() <= self._event_columns:
                 _check(event.columns, self._event_columns, f"history.{place}", "events")
