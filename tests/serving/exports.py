@@ -1,6 +1,7 @@
 """Exports of untrained models on prepared random logs, and the log's own requests as a caller would write them."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,9 @@ def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: An
 def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[str, Any]:
     """A request of the dataset, from the log's own columns."""
     log, dataset = exported.log, exported.dataset
-    keys = pl.read_parquet(dataset.folder / "keys" / "requests.parquet")
-    key = keys.row(row, named=True)
+    key = keys_of(dataset.folder, "requests").row(row, named=True)
     shown = log.impressions.filter(pl.col("_request") == key["_request"])
-    items = pl.read_parquet(dataset.folder / "keys" / "items.parquet")["_item"]
+    items = keys_of(dataset.folder, "items")["_item"]
     offset = dataset.column("requests/candidate_offset")
     order = [items[int(one)] for one in dataset.column("candidates/item")[offset[row] : offset[row + 1]]]
     by_item = {one["_item"]: one for one in shown.to_dicts()}
@@ -81,6 +81,11 @@ def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[st
         "candidates": [{"item": item} | {name: by_item[item][name] for name in COLUMNS["candidate"]} for item in order],
     }
     return request | ({"history": events_of(log, key["_user"])} if history else {})
+
+
+@cache
+def keys_of(dataset: Path, name: str) -> pl.DataFrame:
+    return pl.read_parquet(dataset / "keys" / f"{name}.parquet")
 
 
 def events_of(log: Log, user: str) -> list[dict[str, Any]]:
