@@ -13,7 +13,7 @@ SOURCES := src tests docs benchmarks
 TESTS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy benchmark-prepare benchmark-speed clean
+.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
 	@echo "make benchmark-speed  training speed beside other implementations: about a quarter of an hour on two free cores"
+	@echo "make benchmark-serving   milliseconds to score 500 candidates, beside a public implementation: a few minutes"
 	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
 
 install: $(VENV)/.installed-dev
@@ -58,6 +59,8 @@ benchmark-accuracy: $(VENV)/.installed-report $(PEERS)/.installed data/hotels-ac
 # Ratios are told, so nothing else should run meanwhile. DeepCTR-Torch is that of benchmark-accuracy.
 benchmark-speed: $(VENV)/.installed-report $(PEERS)/.installed $(SPEED_PEERS:%=%/.installed) data/hotels-accuracy
 	PYTHONPATH=benchmarks/accuracy $(BIN)/python $(SPEED)/speed.py --out runs/speed
+benchmark-serving: $(VENV)/.installed-dev $(PEERS)/.installed
+	$(BIN)/python benchmarks/serving/scoring.py --python $(PEERS)/bin/python
 
 data/hotels-accuracy: | $(VENV)/.installed-report
 	$(BIN)/musenet simulate hotels --out $@ --impressions 200000 --seed 7

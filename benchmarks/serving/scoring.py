@@ -21,7 +21,7 @@ import torch
 from ads_shape import ITEM, ITEMS, LENGTH, PROFILE, USERS, export_model, write_dataset
 
 from musenet.serving.graphs import INPUTS, LookedUp, Score
-from musenet.serving.history import PastEvent, UserHistory
+from musenet.serving.history import PastEvent, RepeatStatistics, UserHistory
 from musenet.serving.scorer import Scorer
 
 CANDIDATES, WARMUP = 500, 10
@@ -98,9 +98,9 @@ class RandomPast:
     def read(self, user: str, before: float | None) -> UserHistory:
         categories = self.random.integers(1, ITEM["cate_id"] + 1, LENGTH).astype(str)
         brands = self.random.integers(1, ITEM["brand"] + 1, LENGTH).astype(str)
-        pairs = zip(categories.tolist(), brands.tolist(), strict=True)
+        pairs = list(zip(categories.tolist(), brands.tolist(), strict=True))
         events = (PastEvent(None, "pv", float(at), {"cate_id": c, "brand": b}) for at, (c, b) in enumerate(pairs))
-        return UserHistory(tuple(events))
+        return UserHistory(tuple(events), dict.fromkeys(pairs, RepeatStatistics(1, 1.0)))
 
 
 def new_request(random: np.random.Generator, users: int, items: int) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("onnxruntime")
-
 from serving.exports import Exported, export_log
 
 

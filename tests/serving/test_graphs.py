@@ -13,12 +13,9 @@ from musenet.data.batches import Batch, schema_of
 from musenet.data.dataset import Dataset
 from musenet.models.interface import ClickModel
 from musenet.models.registry import MODELS
-from planted import REQUESTS
-
-pytest.importorskip("onnxruntime")
-
 from musenet.serving.graphs import EXPLANATIONS, export_graphs
 from musenet.serving.runtime import Runtime
+from planted import REQUESTS
 
 EXPORTED = (
     *("base", "wide-deep", "ncf", "din", "din-prelu", "repeatnet", "dcn", "ple", "revman", "star"),

@@ -64,7 +64,10 @@ def test_history_and_repeats_are_what_lies_in_their_spans(events: list[PastEvent
 @settings(max_examples=150, deadline=None)
 def test_a_candidate_repeats_by_the_columns_that_it_has(events: list[PastEvent], before: float) -> None:
     candidates = [("1", "rome"), ("1", None), (None, "rome"), ("2", "oslo"), ("2", None), ("3", "rome"), (None, None)]
-    found = count_repeats(past(), list(zip(*candidates, strict=True)), past().summarise(events, before), before)
+    columns = list(zip(*candidates, strict=True))
+    known = past().summarise(events, before)
+    found = count_repeats(past(), len(candidates), lambda: columns, known, before)
+    assert count_repeats(past(), 1, lambda: [("1",), ("rome",)], known, before).count[0] == found.count[0]
     for place, (brand, city) in enumerate(candidates):
         same = [
             event.time
@@ -85,7 +88,7 @@ def test_a_candidate_repeats_by_the_columns_that_it_has(events: list[PastEvent],
 def test_without_events_or_a_key_nothing_repeats() -> None:
     assert past().summarise([], 5.0) == UserHistory()
     none = Past(HistoryOptions(), None)
-    features = count_repeats(none, [], UserHistory(), 5.0).features
+    features = count_repeats(none, 0, list, UserHistory(), 5.0).features
     assert features.shape == (0, 3)
 
 

@@ -15,7 +15,7 @@ from musenet.data.vocabulary import encode_lists
 from musenet.errors import RequestError
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.text_index import TextIndex
-from musenet.serving.values import Value, text_of_value
+from musenet.serving.values import Value, texts_of
 
 Row = Mapping[str, Value]
 Where = Callable[[int, str], str]
@@ -104,9 +104,9 @@ class Encoder:
             first = codes[:, 0]
         else:
             for place, value in enumerate(values):
-                if isinstance(value, list):
+                if type(value) is list:
                     raise RequestError(at(place), "takes one value, not a list")
-            first = codes = _codes(index, [text_of_value(value) for value in values])
+            first = codes = _codes(index, texts_of(values))
         _count(tally.missing, name, int((first == MISSING).sum()))
         _count(tally.unseen, name, int((codes == UNSEEN).sum()))
         return self._embedded(one, codes)
@@ -118,7 +118,7 @@ class Encoder:
         if isinstance(value, str):
             parts = (part.strip(SPACES) for part in value.split(self._manifest.separators[name]))
             return [part for part in parts if part]
-        return [text_of_value(part) for part in (value if isinstance(value, list) else [value])]
+        return texts_of(value if isinstance(value, list) else [value])
 
     def _numeric(
         self, name: str, fields: Sequence[Field], values: Sequence[Value], at: Callable[[int], str], tally: Tally
@@ -164,7 +164,8 @@ def _codes(index: TextIndex, texts: Sequence[str | None]) -> Codes:
     """(rows,) codes as `Vocabulary.encode` gives them: 2 where there is nothing, 1 where the value has none."""
     found = index.find(texts)
     codes = np.where(found < 0, UNSEEN, found)
-    codes[[text is None for text in texts]] = MISSING
+    if None in texts:
+        codes[[text is None for text in texts]] = MISSING
     return codes
 
 

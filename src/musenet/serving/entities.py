@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from musenet.serving.encoder import Encoder
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.text_index import TextIndex, map_column
-from musenet.serving.values import Value
+from musenet.serving.values import Value, text_of_value
 
 Rows = NDArray[np.int64]
 
@@ -67,14 +67,17 @@ class Items(Entities):
     def __init__(self, manifest: ExportManifest, folder: Path, encoder: Encoder, state: Path | None) -> None:
         super().__init__(folder / "items")
         self._encoder, self._id_column = encoder, manifest.item_column
-        with pa.memory_map(str(folder / "items" / "attributes.arrow")) as file:
-            self._attributes = pa.ipc.open_file(file).read_all()
-        self.columns = {*encoder.columns("item"), *self._attributes.column_names} - {manifest.item_column}
+        self._attributes, self._keys = (
+            map_batch(folder / "items" / f"{name}.arrow") for name in ("attributes", "keys")
+        )
+        self.columns = {*encoder.columns("item"), *self._attributes.schema.names, *self._keys.schema.names}
+        self.columns -= {manifest.item_column}
         """The attributes that an item may have."""
         self._added = _Added()
         self._file = None if state is None else state / "items.jsonl"
         if self._file is not None:
-            self._add(_read_added(self._file, self.columns))
+            known = _read_added(self._file, self.columns)
+            self._added = self._with(known) if known else self._added
 
     def find(self, ids: Sequence[str]) -> Rows:
         """(rows) where each id stands, from the end of the export's items on for those added; 0 if it is unseen."""
@@ -110,6 +113,14 @@ class Items(Entities):
             values[place] = self._added.rows[rows[place] - len(self._codes)].get(column)
         return values
 
+    def key(self, column: str, rows: Rows) -> list[str | None]:
+        """Text of a column of the repeat key that is looked up; None where missing, as of unseen items."""
+        known = rows < len(self._codes)
+        texts: list[str | None] = self._keys[column].take(pa.array(np.where(known, rows, 0))).to_pylist()
+        for place in np.flatnonzero(~known):
+            texts[place] = text_of_value(self._added.rows[rows[place] - len(self._codes)].get(column))
+        return texts
+
     def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Learn the attributes of these items, by id: all or none, kept in the state's file first.
 
@@ -120,10 +131,6 @@ class Items(Entities):
         if self._file is not None:
             _append(self._file, items)
         self._added = added
-
-    def _add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
-        if items:
-            self._added = self._with(items)
 
     def _with(self, items: Mapping[str, Mapping[str, Value]]) -> _Added:
         """What was added before and now; a place once given stays."""
@@ -140,6 +147,12 @@ class Items(Entities):
         for place, name in zip(at, names, strict=True):
             rows[place] = items[name]
         return _Added(places, rows, _put(old.codes, encoded.codes, at), _put(old.dense, encoded.dense, at))
+
+
+def map_batch(file: Path) -> pa.RecordBatch:
+    """An Arrow file of one chunk, mapped into memory."""
+    with pa.memory_map(str(file)) as mapped:
+        return pa.ipc.open_file(mapped).get_batch(0)
 
 
 def _put(old: NDArray[Any] | None, new: NDArray[Any], at: Sequence[int]) -> NDArray[Any]:

@@ -88,15 +88,12 @@ def check_servable(model: ClickModel, dataset: Dataset, experiment: Experiment, 
 
 
 def _check_target(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
+    """Raise unless nothing would be lost; an export is replaced even if it is damaged."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if out.exists():
-        try:
-            read_export(out)
-        except ExportError as error:
-            if "damaged" in str(error) and '"model_version"' in (out / MANIFEST).read_text(errors="replace"):
-                return
-            raise ExportError(f"{out} exists and is no export: name another folder, or remove it") from error
+    manifest = out / MANIFEST
+    if not manifest.is_file() or '"model_version"' not in manifest.read_text(encoding="utf-8", errors="replace"):
+        raise ExportError(f"{out} exists and is no export: name another folder, or remove it")
 
 
 def _write_entities(dataset: Dataset, side: str, folder: Path) -> None:
@@ -119,10 +116,23 @@ def embedding_rows(dataset: Dataset, field: Field, codes: NDArray[Any]) -> NDArr
 
 
 def _write_attributes(dataset: Dataset, folder: Path) -> None:
-    """The items' columns that events and repeat keys look up, row by row."""
-    attributes = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM]).combine_chunks()
-    with pa.OSFile(str(folder / "attributes.arrow"), "wb") as file, pa.ipc.new_file(file, attributes.schema) as writer:
-        writer.write_table(attributes)
+    """The items' columns that events look up, and the text of those that the repeat key does, row by row."""
+    columns = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM]).combine_chunks()
+    looked_up = {
+        name: {one for one, origin in (origins or {}).items() if origin == "items"} & set(columns.column_names)
+        for name, origins in (("events", dataset.manifest.event_columns), ("keys", dataset.manifest.key_columns))
+    }
+    write_table(folder / "attributes.arrow", columns.select(sorted(looked_up["events"])))
+    texts = {name: text_of(columns[name].combine_chunks()) for name in sorted(looked_up["keys"])}
+    write_table(folder / "keys.arrow", pa.table(texts))
+
+
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write an Arrow file of one chunk, which can be mapped into memory."""
+    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_batch(
+            pa.RecordBatch.from_arrays([one.combine_chunks() for one in table.columns], schema=table.schema)
+        )
 
 
 def _write_vocabularies(dataset: Dataset, folder: Path) -> None:

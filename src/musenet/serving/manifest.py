@@ -6,9 +6,10 @@
     explanation.onnx        what else the model says of them; missing if that is nothing
     embeddings.npy          (rows, D) the one embedding table; row 0 is padding
     users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
-                            ids.npy, ids.numbers.npy: the log's own ids, sorted, and the row of each
-    items/attributes.arrow  the items' columns that events and repeat keys look up, row by row
-    vocabularies/           <name>.npy, <name>.numbers.npy: the values, sorted, and the code of each
+                            ids.npy, ids.numbers.npy: the log's own ids, sorted, and each one's row
+    items/attributes.arrow  the items' columns that events look up, row by row
+    items/keys.arrow        text of the items' columns that repeat keys look up, row by row
+    vocabularies/           <name>.npy, <name>.numbers.npy: the values, sorted, and each one's code
 
 Nothing here is a pickle.
 """

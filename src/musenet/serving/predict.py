@@ -125,7 +125,8 @@ class _Layout:
         while place > 0 and all(key[place - 1] == key[last] for key in keys):
             place -= 1
         if table.num_rows - place > MOST_CANDIDATES:
-            raise DataError(f"{self._path}: a request has more than {MOST_CANDIDATES:,} rows, the first of them {keys}")
+            what = ", ".join(f"{name} {key[last]}" for name, key in zip(names, keys, strict=False))
+            raise DataError(f"{self._path}: a request has more than {MOST_CANDIDATES:,} rows ({what})")
         return place
 
     def _values(self, table: pa.Table) -> Rows:

@@ -1,12 +1,13 @@
 """Had the user this before? Repeat statistics of a request's candidates, from what is known of the user's past."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musenet.data.batches import REPEAT_FEATURES, repeat_features
+from musenet.data.repeats import RepeatOptions
 from musenet.data.tables import MICROSECONDS
 from musenet.serving.history import Past, RepeatKey, RepeatStatistics, UserHistory, microseconds
 
@@ -24,35 +25,46 @@ class CandidateRepeats:
 
 
 def count_repeats(
-    past: Past, keys: Sequence[Sequence[str | None]], history: UserHistory, when: float
+    past: Past, candidates: int, keys: Callable[[], Sequence[Sequence[str | None]]], history: UserHistory, when: float
 ) -> CandidateRepeats:
     """Count the candidates' repeats.
 
     Args:
         past: which columns of the key a candidate may lack.
-        keys: the candidates' keys, column by column.
+        candidates: N.
+        keys: gives the candidates' keys, column by column; not asked where nothing happened before.
         history: what is known of the user.
         when: the request's time, in seconds.
     """
-    candidates = list(zip(*keys, strict=True))
-    count = np.zeros(len(candidates), dtype=np.int64)
-    recency = np.full(len(candidates), np.nan, dtype=np.float32)
-    if past.repeat is None:
-        return CandidateRepeats(count, np.zeros((len(candidates), REPEAT_FEATURES), dtype=np.float32))
-    optional = [name in past.repeat.optional for name in past.repeat.key]
-    by_lacking: dict[tuple[bool, ...], _Counts] = {}
-    for place, key in enumerate(candidates):
-        lacking = tuple(text is None for text in key)
-        if any(lacks and not may for lacks, may in zip(lacking, optional, strict=True)):
-            continue
-        if lacking not in by_lacking:
-            by_lacking[lacking] = _without(history.repeats, lacking)
-        found = by_lacking[lacking].get(key)
+    count = np.zeros(candidates, dtype=np.int64)
+    if past.repeat is None or not history.repeats:
+        return CandidateRepeats(count, np.zeros((candidates, REPEAT_FEATURES), dtype=np.float32))
+    recency = np.full(candidates, np.nan, dtype=np.float32)
+    for place, found in enumerate(_found(past.repeat, keys(), history.repeats)):
         if found is not None:
             count[place] = found.count
             if past.repeat.recency and found.last_time is not None:
                 recency[place] = (microseconds(when) - microseconds(found.last_time)) / MICROSECONDS
     return CandidateRepeats(count, repeat_features(count > 0, count, recency))
+
+
+def _found(
+    options: RepeatOptions, columns: Sequence[Sequence[str | None]], counts: _Counts
+) -> Iterator[RepeatStatistics | None]:
+    """What is known of each candidate's key."""
+    if not any(None in column for column in columns):
+        yield from map(counts.get, zip(*columns, strict=True))
+        return
+    optional = [name in options.optional for name in options.key]
+    by_lacking: dict[tuple[bool, ...], _Counts] = {}
+    for key in zip(*columns, strict=True):
+        lacking = tuple(text is None for text in key)
+        if any(lacks and not may for lacks, may in zip(lacking, optional, strict=True)):
+            yield None
+            continue
+        if lacking not in by_lacking:
+            by_lacking[lacking] = _without(counts, lacking)
+        yield by_lacking[lacking].get(key)
 
 
 def _without(counts: _Counts, lacking: tuple[bool, ...]) -> _Counts:

@@ -23,7 +23,7 @@ from musenet.serving.pasts import encode_events
 from musenet.serving.repeats import CandidateRepeats, count_repeats
 from musenet.serving.runtime import Arrays, Runtime
 from musenet.serving.text_index import map_column
-from musenet.serving.values import text_of_value
+from musenet.serving.values import text_of_value, texts_of
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,15 @@ class Scorer:
         message, tally = _validated(request), Tally()
         self._check_columns(message)
         when = time.time() if message.time is None else message.time
-        user = text_of_value(message.user) or ""
+        (user,) = ids_of([message.user])
         user_row = self._users.find([user])
-        items = [text_of_value(candidate.item) or "" for candidate in message.candidates]
+        items = ids_of([candidate.item for candidate in message.candidates])
         item_rows = self._items.find(items)
         context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
         shown = [candidate.columns for candidate in message.candidates]
         candidate = self._encoder.encode("candidate", shown, lambda i, name: f"candidates.{i}.{name}", tally)
         history = self._history(message, user, when)
-        repeats = count_repeats(self.past, self._keys(message, items, item_rows), history, when)
+        repeats = count_repeats(self.past, len(items), lambda: self._keys(message, items, item_rows), history, when)
         blocks = [
             np.concatenate([self._users.codes(user_row), context.codes], axis=1),
             np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
@@ -170,7 +170,7 @@ class Scorer:
                 wrong = request_error(error)
                 raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
             _check(message.columns, self._items.columns, f"items.{place}", "items")
-            known[text_of_value(message.item) or ""] = message.columns
+            known[str(message.item)] = message.columns
         self._items.add(known)
         return len(known)
 
@@ -190,7 +190,7 @@ class Scorer:
 
     def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
         """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
-        items = [None if event.item is None else text_of_value(event.item) for event in events]
+        items = texts_of([event.item for event in events])
         rows = self._items.find([item or "" for item in items])
         columns: dict[str, Sequence[Any]] = {}
         for name, origin in self.manifest.event_columns.items():
@@ -213,10 +213,10 @@ class Scorer:
             if name == self.manifest.item_column:
                 keys.append(items)
             elif origin == "items":
-                keys.append([text_of_value(value) for value in self._items.attribute(name, rows)])
+                keys.append(self._items.key(name, rows))
             else:
                 shared = message.context.get(name)
-                keys.append([text_of_value(one.columns.get(name, shared)) for one in message.candidates])
+                keys.append(texts_of([one.columns.get(name, shared) for one in message.candidates]))
         return keys
 
     def _predefined(self, message: ScoreRequest) -> NDArray[np.int64]:
@@ -229,11 +229,17 @@ class Scorer:
     def _check_columns(self, message: ScoreRequest) -> None:
         _check(message.context, self.context_columns, "context", "the context")
         for place, candidate in enumerate(message.candidates):
-            if not candidate.columns.keys() <= self.candidate_columns:
-                _check(candidate.columns, self.candidate_columns, f"candidates.{place}", "candidates")
+            columns = candidate.columns
+            if columns and not columns.keys() <= self.candidate_columns:
+                _check(columns, self.candidate_columns, f"candidates.{place}", "candidates")
         for place, event in enumerate(message.history or ()):
             if not event.columns.keys() <= self._event_columns:
                 _check(event.columns, self._event_columns, f"history.{place}", "events")
+
+
+def ids_of(ids: Sequence[str | int]) -> list[str]:
+    """Ids as the export's tables hold them."""
+    return [one if type(one) is str else str(one) for one in ids]
 
 
 def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:

@@ -1,6 +1,7 @@
 """Single values of a request in the form in which vocabularies and repeat keys hold them."""
 
 import math
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -8,6 +9,14 @@ from musenet.data.vocabulary import text_of
 
 Scalar = str | int | float | bool
 Value = Scalar | list[Scalar | None] | None
+
+
+def texts_of(values: Sequence[Value]) -> list[str | None]:
+    """`text_of_value` of each."""
+    # A request has thousands of values: the two kinds that nearly all of them are of, without a call.
+    return [
+        value if type(value) is str else str(value) if type(value) is int else text_of_value(value) for value in values
+    ]
 
 
 def text_of_value(value: Value) -> str | None:
