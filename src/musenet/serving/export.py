@@ -19,7 +19,7 @@ from musenet.data.features import MultiValuedOptions
 from musenet.data.tables import ITEM, USER
 from musenet.data.vocabulary import VALUE, text_of
 from musenet.data.workspace import install, result_folder, workspace
-from musenet.errors import ExportError, RunError
+from musenet.errors import ExportError, RunError, UserError
 from musenet.files import write_text
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
@@ -43,8 +43,10 @@ def export_run(run: RunFolder, out: Path) -> ExportManifest:
     _check_target(out)
     model, dataset, experiment = load_model(run)
     check_servable(model, dataset, experiment, run.path)
-    from musenet.serving.graphs import export_graphs
-
+    try:
+        from musenet.serving.graphs import export_graphs
+    except ImportError as error:
+        raise UserError("exporting needs ONNX: install it with pip install 'musenet[serve]'") from error
     with failures_explained(out.parent), workspace(out) as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())

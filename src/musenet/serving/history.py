@@ -101,10 +101,11 @@ class Past:
         Events without a time come first, in the order given.
         """
         ordered = sorted(events, key=lambda event: -float("inf") if event.time is None else event.time)
-        shown = [e for e in ordered if self.in_history(e.kind) and _counts(e, before, self.span(repeats=False))]
+        of_history, of_repeats = self.span(repeats=False), self.span(repeats=True)
+        shown = [event for event in ordered if self.in_history(event.kind) and _counts(event, before, of_history)]
         repeats: dict[RepeatKey, RepeatStatistics] = {}
         for event in ordered:
-            if self.in_repeats(event.kind) and _counts(event, before, self.span(repeats=True)):
+            if self.in_repeats(event.kind) and _counts(event, before, of_repeats):
                 key = self.key_of(event)
                 known = repeats.get(key)
                 repeats[key] = RepeatStatistics(1 + (known.count if known else 0), event.time)
@@ -116,8 +117,8 @@ def last(ordered: list[PastEvent], length: int) -> tuple[PastEvent, ...]:
     if length == 0:
         return ()
     begin = max(0, len(ordered) - length)
-    for earlier, later in pairwise(reversed(ordered[: begin + 1])):
-        if later.time is None or later.time != earlier.time:
+    for event, before in pairwise(reversed(ordered[: begin + 1])):
+        if event.time is None or before.time != event.time:
             break
         begin -= 1
     return tuple(ordered[begin:])
