@@ -75,12 +75,12 @@ clean:
 # A stamp says that the extras are there, so that nothing is resolved twice. dev comes with all that report holds, and with Spark, which its tests need.
 $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report]'
+	$(PIP) -c constraints.txt -e '.[report,serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report,spark,dev]'
+	$(PIP) -c constraints.txt -e '.[report,serve,spark,dev]'
 	@touch $@ $(VENV)/.installed-report
 
 $(PEERS)/.installed: benchmarks/accuracy/requirements.txt | $(BIN)/python

@@ -41,6 +41,10 @@ class ExportError(UserError):
     """An exported model is missing, damaged, incomplete, or of a newer format."""
 
 
+class StoreError(UserError):
+    """A history store cannot be opened, was made for another model's options, or does not answer."""
+
+
 class RequestError(UserError):
     """A request to a model cannot be answered; the message begins with the name of the field.
 

@@ -1,0 +1,23 @@
+"""Rules and events for tests of stores."""
+
+from typing import Any
+
+from musenet.data.histories import HistoryOptions
+from musenet.data.repeats import RepeatOptions
+from musenet.serving.history import Past, PastEvent
+from musenet.serving.kept_past import NewEvent
+
+START = 1_704_067_200.0
+MINUTE = 60.0
+
+
+def simple_rules(length: int = 5, **repeat: Any) -> Past:
+    """Histories of a few events of any kind, repeats by item."""
+    options = RepeatOptions.model_validate({"key": ["item_id"], **repeat})
+    return Past(HistoryOptions(length=length, columns=["item_id", "page"]), options)
+
+
+def click(user: str, second: float, item: str = "1", identity: str | None = None) -> NewEvent:
+    """A click at so many seconds after the start."""
+    event = PastEvent(item, "click", START + second, {"item_id": item, "page": "home"})
+    return NewEvent(user, event, identity)
