@@ -25,7 +25,7 @@ class WholePast:
         assert repeat is not None
         known = [event for event in self.events if event.time is not None and event.time < time - history.delay]
         shown = [event for event in known if history.kinds is None or event.kind in history.kinds]
-        shown.sort(key=lambda event: (event.time, content_of(event)))
+        shown.sort(key=lambda event: event.time)
         last = shown[-history.length :] if history.length else []
         repeats: dict[RepeatKey, list[float]] = {}
         for event in known:
@@ -38,6 +38,11 @@ class WholePast:
             tuple(event for event in shown if last and event.time >= last[0].time),
             {key: RepeatStatistics(len(times), max(times)) for key, times in repeats.items()},
         )
+
+
+def same(left: UserHistory, right: UserHistory) -> bool:
+    """Equal, in whatever order what happened at once is listed."""
+    return sorted(left.events, key=content_of) == sorted(right.events, key=content_of) and left.repeats == right.repeats
 
 
 def content_of(event: PastEvent) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from musenet.data.tables import MICROSECONDS
 from musenet.serving.history import Past, PastEvent, RepeatKey, RepeatStatistics, UserHistory, microseconds
+from musenet.serving.values import Value, text_of_value
 
 BEHIND = 3600 * MICROSECONDS
 """A request may lie this far before the user's newest event and still get its exact past."""
@@ -63,8 +64,8 @@ class KeptPast:
 
     def __init__(self, rules: Past) -> None:
         self._rules = rules
-        # Time, content and event, by time and then content, so that the order of arrival changes nothing.
-        self._events: list[tuple[int, str, PastEvent]] = []
+        # By time and then by mark, so that the order of arrival changes nothing.
+        self._events: list[tuple[int, int, PastEvent]] = []
         self._repeats: dict[RepeatKey, _Occurrences] = {}
         self._marks = array(_MARK)
         self._newest: int | None = None
@@ -74,14 +75,14 @@ class KeptPast:
         event = new.event
         assert event.time is not None
         time = microseconds(event.time)
-        content = _canonical(_plain(time, event))
-        marks = [_mark(content), *([] if new.id is None else [_mark(_canonical({"id": new.id}))])]
-        if any(mark in self._marks for mark in marks):
+        mark = _mark([time, event.kind, event.item, _texts(event.attributes)])
+        marks = [mark, *([] if new.id is None else [_mark(new.id)])]
+        if any(one in self._marks for one in marks):
             return False
         self._marks.extend(marks)
         del self._marks[: -2 * REMEMBERED]
         if self._rules.in_history(event.kind):
-            bisect.insort(self._events, (time, content, event), key=lambda entry: entry[:2])
+            bisect.insort(self._events, (time, mark, event), key=lambda entry: entry[:2])
         if self._rules.in_repeats(event.kind):
             bisect.insort(self._repeats.setdefault(self._rules.key_of(event), _Occurrences()).times, time)
         self._newest = time if self._newest is None else max(self._newest, time)
@@ -125,22 +126,21 @@ class KeptPast:
         """The past as JSON, and the marks of what was counted already, which only adding needs."""
         content = {
             "newest": self._newest,
-            "events": [_plain(time, event) for time, _, event in self._events],
+            "events": [[time, mark, one.kind, one.item, one.attributes] for time, mark, one in self._events],
             "repeats": [[key, at.settled, at.settled_last, at.times] for key, at in self._repeats.items()],
         }
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")), self._marks.tobytes()
 
     @classmethod
-    def decode(cls, rules: Past, content: str | bytes, marks: bytes | None = None) -> "KeptPast":
+    def decode(cls, rules: Past, content: str | bytes, marks: bytes = b"") -> "KeptPast":
         """What `encode` made; without its marks it can be read, not added to."""
         past, found = cls(rules), json.loads(content)
         past._newest = found["newest"]
-        for time, kind, item, attributes in found["events"]:
-            event = PastEvent(item, kind, time / MICROSECONDS, attributes)
-            past._events.append((time, "" if marks is None else _canonical(_plain(time, event)), event))
+        for time, mark, kind, item, attributes in found["events"]:
+            past._events.append((time, mark, PastEvent(item, kind, time / MICROSECONDS, attributes)))
         for key, settled, last, times in found["repeats"]:
             past._repeats[tuple(key)] = _Occurrences(settled, last, times)
-        past._marks.frombytes(marks or b"")
+        past._marks.frombytes(marks)
         return past
 
 
@@ -149,18 +149,17 @@ def add_all(pasts: Mapping[str, KeptPast], events: Iterable[NewEvent]) -> list[b
     return [pasts[new.user].add(new) for new in events]
 
 
-def _plain(time: int, event: PastEvent) -> list[Any]:
-    return [time, event.kind, event.item, event.attributes]
-
-
-def _first_from(events: Sequence[tuple[int, str, PastEvent]], time: int) -> int:
+def _first_from(events: Sequence[tuple[int, int, PastEvent]], time: int) -> int:
     """Place of the first event that does not lie before this time."""
     return bisect.bisect_left(events, time, key=lambda entry: entry[0])
 
 
-def _canonical(content: Sequence[Any] | Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+def _texts(attributes: Mapping[str, Value]) -> dict[str, str]:
+    """In the one form of each value; what is missing is left out."""
+    texts = ((name, text_of_value(value)) for name, value in sorted(attributes.items()))
+    return {name: text for name, text in texts if text is not None}
 
 
-def _mark(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=_MARK_BYTES).digest(), "little")
+def _mark(content: str | list[Any]) -> int:
+    """A number that no two of a user's events share: the first 64 bits of a checksum."""
+    return int.from_bytes(blake2b(json.dumps(content).encode(), digest_size=_MARK_BYTES).digest(), "little")
