@@ -386,9 +386,10 @@ def export(run: AnyPath, out: AnyPath) -> Path:
         RunError: if the folder holds no trained run, or one whose model cannot be served.
         ExportError: if `out` holds something else than an export.
     """
+    from musenet.report.scenario_fragment import scenario_fragment
     from musenet.serving.export import export_run
 
-    export_run(RunFolder.open(Path(run)), Path(out))
+    export_run(RunFolder.open(Path(run)), Path(out), scenario_fragment)
     return Path(out)
 
 

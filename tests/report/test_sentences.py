@@ -117,16 +117,16 @@ def test_controls_that_are_not_paired_are_named(make_run: MakeRun, write_compari
     [("soft", "scenarios are soft"), ("melted", "have melted"), ("dead", "Scenario 3 (0.0\u00a0%) is dead")],
 )
 def test_warnings_appear_when_they_should(make_run: MakeRun, scenarios: str, words: str) -> None:
-    found = sentences.warnings(gather(make_run(scenarios)))
+    found = sentences.warnings(gather(make_run(scenarios)).scenarios)
     assert any(words in warning for warning in found), found
 
 
 def test_clear_scenarios_are_not_warned_of(make_run: MakeRun) -> None:
-    assert sentences.warnings(gather(make_run("sharp"))) == []
+    assert sentences.warnings(gather(make_run("sharp")).scenarios) == []
 
 
 def test_scenarios_that_were_given_are_called_so(make_run: MakeRun) -> None:
-    found = sentences.warnings(gather(make_run("sharp", assignment="permuted")))
+    found = sentences.warnings(gather(make_run("sharp", assignment="permuted")).scenarios)
     assert len(found) == 1
     assert "not found by the model" in found[0]
 
@@ -135,7 +135,7 @@ def test_unsteady_scenarios_are_called_so(make_run: MakeRun, write_comparison: W
     run = make_run("sharp")
     file = write_comparison(runs=[str(run.path)])
     file.write_text(file.read_text().replace('"agreement": 0.8', '"agreement": 0.3'))
-    found = sentences.warnings(gather(run))
+    found = sentences.warnings(gather(run).scenarios)
     assert any("unsteady" in warning and "0.30" in warning for warning in found)
 
 

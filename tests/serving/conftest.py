@@ -12,6 +12,7 @@ import pytest
 
 from musenet.serving.history import Past
 from musenet.serving.history_store import WritableStore, open_store
+from serving.exports import Exported, export_log
 
 SERVERS = ("valkey-server", "redis-server")
 STORES = ("sqlite", "redis")
@@ -62,3 +63,9 @@ def opened() -> Iterator[Callable[[str, Past], WritableStore]]:
     """Opens stores that are closed after the test."""
     with ExitStack() as stack:
         yield lambda address, rules: stack.enter_context(open_store(address, rules))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """An untrained model on a random log, exported once."""
+    return export_log(tmp_path_factory.mktemp("exported"))

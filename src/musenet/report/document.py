@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from musenet.errors import RunError
 from musenet.evaluation.intervals import Interval
-from musenet.report.contents import Contents
+from musenet.report.contents import Contents, ScenarioFacts
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,9 +86,17 @@ def _tables(contents: Contents) -> dict[str, Any]:
     if contents.comparison is not None:
         found["comparison"] = tables.comparison_table(contents.comparison, contents.verdict.subject)
     if contents.scenarios is not None:
-        found["scenarios"] = tables.scenario_table(contents.scenarios)
-        if contents.scenarios.differences:
-            found["differences"] = tables.differences_table(contents.scenarios)
+        found |= scenario_tables(contents.scenarios)
+    return found
+
+
+def scenario_tables(scenarios: ScenarioFacts) -> dict[str, Any]:
+    """The tables of the section on scenarios."""
+    from musenet.report import tables
+
+    found = {"scenarios": tables.scenario_table(scenarios)}
+    if scenarios.differences:
+        found["differences"] = tables.differences_table(scenarios)
     return found
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from musenet.report.document import TEMPLATES, Document, environment, template_names
+from musenet.report.contents import ScenarioFacts
+from musenet.report.document import TEMPLATES, Document, environment, scenario_tables, template_names
 
 if TYPE_CHECKING:
     from musenet.report.pictures import Picture
@@ -22,6 +23,24 @@ def render_html(document: Document) -> str:
             plotly=get_plotlyjs(),
             style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
             script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
+            mark=_mark,
+        )
+    )
+
+
+def render_scenarios(scenarios: ScenarioFacts, pictures: "Sequence[Picture]") -> str:
+    """The section on scenarios as HTML, without its figures' data and style."""
+    from musenet.report import sentences
+
+    return (
+        environment()
+        .get_template("scenarios.html")
+        .render(
+            scenarios=scenarios,
+            warnings=sentences.warnings(scenarios),
+            words=sentences,
+            tables=scenario_tables(scenarios),
+            pictures={picture.name: picture for picture in pictures},
             mark=_mark,
         )
     )

@@ -47,10 +47,7 @@ class Picture:
 def pictures_of(contents: Contents) -> Iterator[Picture]:
     """Every figure that there is data for, in the page's order."""
     if contents.scenarios is not None:
-        yield from _size_pictures(contents.scenarios)
-        yield from _trait_pictures(contents.scenarios)
-        yield from _repeat_pictures(contents.scenarios)
-        yield from _time_pictures(contents.scenarios)
+        yield from scenario_pictures(contents.scenarios)
     if contents.comparison is not None and contents.comparison.rows:
         yield _auc_picture(contents)
     if contents.gains is not None and contents.gains.rows:
@@ -60,6 +57,14 @@ def pictures_of(contents: Contents) -> Iterator[Picture]:
     if contents.calibration:
         yield _calibration_picture(contents)
     yield from _training_pictures(contents)
+
+
+def scenario_pictures(scenarios: ScenarioFacts) -> Iterator[Picture]:
+    """The figures of the section on scenarios."""
+    yield from _size_pictures(scenarios)
+    yield from _trait_pictures(scenarios)
+    yield from _repeat_pictures(scenarios)
+    yield from _time_pictures(scenarios)
 
 
 def _size_pictures(scenarios: ScenarioFacts) -> Iterator[Picture]:

@@ -208,9 +208,8 @@ def repeat_rank(portrait: Portrait, portraits: Sequence[Portrait]) -> str:
     return ""
 
 
-def warnings(contents: Contents) -> list[str]:
+def warnings(scenarios: ScenarioFacts | None) -> list[str]:
     """What a reader must know before believing the scenarios, in plain words."""
-    scenarios = contents.scenarios
     if scenarios is None:
         return []
     if scenarios.assignment in _GIVEN:

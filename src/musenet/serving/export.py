@@ -1,6 +1,6 @@
 """From a run to one folder that a service needs and nothing else does: see `manifest.py` for what is in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +20,11 @@ from musenet.data.tables import ITEM, USER
 from musenet.data.vocabulary import VALUE, text_of
 from musenet.data.workspace import install, result_folder, workspace
 from musenet.errors import ExportError, RunError, UserError
-from musenet.files import write_text
+from musenet.files import write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.run_folder import RunFolder, load_model, versions
-from musenet.serving.manifest import MANIFEST, ExportManifest, read_export
+from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
 from musenet.serving.text_index import TextIndex
 
 IDS = {"users": USER, "items": ITEM}
@@ -32,8 +32,15 @@ DIGITS = 12
 """Of the weights' checksum that a model's version shows."""
 
 
-def export_run(run: RunFolder, out: Path) -> ExportManifest:
+def export_run(
+    run: RunFolder, out: Path, describe: Callable[[RunFolder], dict[str, Any] | None] = lambda _: None
+) -> ExportManifest:
     """Write what serving a run takes into the folder `out`, whole or not at all; another export there is replaced.
+
+    Args:
+        run: a trained run.
+        out: the folder.
+        describe: what the service's page shall say of the run's scenarios; None if there is nothing to say.
 
     Raises:
         RunError: if the folder holds no trained run, or one whose model cannot be served.
@@ -55,6 +62,9 @@ def export_run(run: RunFolder, out: Path) -> ExportManifest:
         _write_attributes(dataset, folder / "items")
         _write_vocabularies(dataset, folder / "vocabularies")
         export_graphs(model, schema_of(dataset), folder)
+        description = describe(run)
+        if description is not None:
+            write_json(folder / SCENARIOS, description)
         manifest = _manifest(folder, run, model, dataset, experiment)
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         install(work, out)

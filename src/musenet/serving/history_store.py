@@ -27,6 +27,10 @@ class WritableStore(HistoryStore, AbstractContextManager["WritableStore"], Proto
         """
         ...
 
+    def some_users(self, count: int) -> list[str]:
+        """A few of the users that have a past."""
+        ...
+
     def check(self) -> None:
         """Raise `StoreError` unless the store answers."""
         ...

@@ -4,6 +4,7 @@
     request.onnx            what depends on the request alone; missing if that is nothing
     candidates.onnx         the rest, for all candidates of one request
     explanation.onnx        what else the model says of them; missing if that is nothing
+    scenarios.json          what the report says of the scenarios; missing if there is nothing to say
     embeddings.npy          (rows, D) the one embedding table; row 0 is padding
     users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
                             ids.npy, ids.numbers.npy: the log's own ids, sorted, and each one's row
@@ -30,6 +31,7 @@ from musenet.errors import ExportError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SCENARIOS = "scenarios.json"
 EXPORT_AGAIN = "export the run again"
 
 

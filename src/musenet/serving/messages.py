@@ -6,6 +6,7 @@ the history store. Answers come in the order asked. Ids may be text or whole num
 seconds since 1970 in UTC, or ISO 8601 with an offset. A column that is left out or null counts as missing.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from musenet.options import reason
 
 LONGEST_ID, LONGEST_TEXT = 256, 4096
 MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_COLUMNS, MOST_VALUES = 10_000, 10_000, 10_000, 1000, 1000
+MOST_EVENTS_AT_ONCE = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_TIME, LAST_TIME = -62_135_596_800.0, 253_402_300_799.0
 
@@ -141,6 +143,54 @@ class ScoreResponse(BaseModel):
     unknown: Unknown
 
 
+class NewEvent(Event):
+    """Something that a user did, to be kept."""
+
+    user: Id
+    id: Id | None = Field(
+        None, description="makes it the same event when it is sent again; its content does, if left out"
+    )
+    time: Time | None = Field(None, description="when it happened; now, if left out")
+
+
+class Events(Message):
+    """Events in any order; late ones land in their place."""
+
+    events: Annotated[list[NewEvent], Field(min_length=1, max_length=MOST_EVENTS_AT_ONCE)]
+
+
+class EventsKept(BaseModel):
+    """All events are kept when this is answered."""
+
+    events: int = Field(description="how many were sent")
+    new: int = Field(description="how many of them were not known before")
+
+
+class NewItems(Message):
+    """Items whose attributes the model shall know."""
+
+    items: Annotated[list[NewItem], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+class ItemsKept(BaseModel):
+    """The items are known to every request from now on."""
+
+    items: int
+
+
+class Mistake(BaseModel):
+    """What is wrong with a request."""
+
+    field: str = Field(description="where, such as `candidates.3.price`")
+    reason: str
+
+
+class Mistakes(BaseModel):
+    """Why a request was refused."""
+
+    errors: list[Mistake]
+
+
 _COLUMN = f"takes text of up to {LONGEST_TEXT} characters, a finite number, true, false, null, or a list of these"
 _ID = f"takes an id: text of 1 to {LONGEST_ID} characters, or a whole number"
 _DEPTHS = {"candidates": 3, "history": 3, "items": 3, "events": 3, "context": 2}
@@ -148,12 +198,16 @@ _DEPTHS = {"candidates": 3, "history": 3, "items": 3, "events": 3, "context": 2}
 
 def request_error(error: ValidationError) -> RequestError:
     """What is wrong with a message: its first mistake, by the name of the field."""
-    place = error.errors(include_url=False)[0]["loc"]
+    return mistake(error.errors(include_url=False)[0]["loc"], reason(error))
+
+
+def mistake(place: Sequence[str | int], why: str) -> RequestError:
+    """The mistake that pydantic found at a place, by the name of the field."""
     names = [str(part) for part in place[: _DEPTHS.get(str(place[0]), 1) if place else 0]]
     union = len(place) > len(names)
-    if union and names[-1] in ("item", "user"):
+    if union and names[-1] in ("item", "user", "id"):
         return RequestError(".".join(names), _ID)
-    return RequestError(".".join(names) or "request", _COLUMN if union else _lowered(reason(error)))
+    return RequestError(".".join(names) or "request", _COLUMN if union else _lowered(why))
 
 
 def _lowered(sentence: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -64,6 +65,12 @@ class RedisStore:
             for user, places in by_user.items():
                 added |= zip(places, self._add(user, [events[place] for place in places]), strict=True)
         return [added[place] for place in range(len(events))]
+
+    def some_users(self, count: int) -> list[str]:
+        """The first users that the database comes upon, in order of their ids."""
+        with self._explained():
+            names = list(islice(self._database.scan_iter(f"{_name('')}*", count=1000), count))
+        return sorted(name.decode().removeprefix(_name("")) for name in names)
 
     def check(self) -> None:
         """Raise `StoreError` unless the database answers."""

@@ -84,6 +84,11 @@ class SqliteStore:
             raise waiting.error
         return waiting.new
 
+    def some_users(self, count: int) -> list[str]:
+        """The first users in order of their ids."""
+        with self._explained(), self._reader() as reader:
+            return [user for (user,) in reader.execute("SELECT user FROM users ORDER BY user LIMIT ?", (count,))]
+
     def check(self) -> None:
         """Raise `StoreError` unless the file can be read."""
         with self._explained(), self._reader() as reader:

@@ -43,6 +43,11 @@ class TextIndex:
         write_column(folder, name, rows[order])
         write_column(folder, f"{name}.numbers", (order + first).astype(np.int32))
 
+    def first(self, count: int) -> list[str]:
+        """The texts of the smallest numbers, in their order: of a vocabulary, the most frequent values."""
+        chosen = np.argsort(self._numbers, kind="stable")[:count]
+        return [bytes(text).decode() for text in self._texts[chosen]]
+
     def find(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
         """(rows) the number of each text; -1 for those that are not there, and for None."""
         if not len(self._texts) or not len(texts):
