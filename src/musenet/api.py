@@ -417,6 +417,35 @@ def predict(
     return predict_file(Scorer(Path(folder), store=store), Path(requests), Path(out), progress)
 
 
+def fill(
+    run: AnyPath,
+    store: str,
+    *,
+    until: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, count: None,
+) -> int:
+    """Fill a history store with the events of the log that a run was trained on; how many were new.
+
+    Args:
+        run: a trained run; its log must be where it was.
+        store: a file's path, or an URL of Valkey or Redis; events that it holds already are not counted twice.
+        until: ISO 8601 with an offset; events from this time on are left out.
+        progress: told how many events of how many are in.
+
+    Raises:
+        UserError: if the run, its log, the time or the store cannot be used.
+    """
+    from musenet.serving.fill import fill_store
+    from musenet.serving.history import Past, microseconds
+    from musenet.serving.history_store import open_store
+    from musenet.serving.messages import seconds_of
+
+    experiment = RunFolder.open(Path(run)).experiment
+    end = None if until is None else microseconds(seconds_of(until, "--until"))
+    with open_store(store, Past(experiment.history, experiment.repeat)) as opened:
+        return fill_store(opened, _source(experiment), experiment.recipe, end, progress)
+
+
 def simulate_hotels(
     out: AnyPath, *, progress: Callable[[int, int], None] | None = None, **options: float
 ) -> dict[str, int]:

@@ -344,6 +344,45 @@ def predict(
     _finish(as_json, {"out": out, "rows": rows}, f"wrote {rows:,} scores to {out}")
 
 
+@app.command()
+def serve(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="the folder that `musenet export` wrote")],
+    host: Annotated[str, typer.Option("--host", help="where to listen; elsewhere than here, a token is needed")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    store: Annotated[
+        str, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
+    ] = "history.sqlite",
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="holds the bearer token ($MUSENET_TOKEN, if left out)")
+    ] = None,
+) -> None:
+    """Score, keep histories and show why, over HTTP, until told to stop."""
+    from musenet.serving.server import serve as run_server
+
+    run_server(export, host, port, store, token_file)
+
+
+@app.command()
+def fill(
+    run: Run,
+    store: Annotated[
+        str, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
+    ] = "history.sqlite",
+    until: Annotated[
+        str | None, typer.Option("--until", help="leave out events from this time on, such as 2026-01-31T00:00:00Z")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fill a history store with the events of the log that a run was trained on."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        new = api.fill(run, store, until=until, progress=reporter.steps("filling"))
+    _finish(as_json, {"store": store, "new_events": new}, f"{store}: {new:,} new events")
+
+
 @simulate_app.command("hotels")
 def simulate_hotels(
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],

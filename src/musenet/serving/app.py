@@ -34,7 +34,6 @@ from musenet.serving.scenario_page import ScenariosAnswer
 from musenet.serving.service import Service
 from musenet.serving.structured_log import say
 
-LARGEST_BODY = 8 << 20
 RELOAD_SECONDS = 2.0
 WAITING_WRITES = 64
 """Calls that may wait for the store at once; it commits together what waits."""
@@ -80,7 +79,6 @@ def create_app(service: Service, access: Access = Access(), *, reload_seconds: f
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=LARGEST_BODY,
     )
     _add_routes(app, service, measures)
     _add_state_routes(app, service, measures)

@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from musenet.serving.measures import Measures
 from musenet.serving.structured_log import say
 
+LARGEST_BODY = 8 << 20
+TOO_LARGE = f"is larger than {LARGEST_BODY >> 20} MiB: send it in parts"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN_TO_ALL = ("/", "/health", "/ready")
 OPEN_FOLDER = "/explorer/static/"
@@ -75,10 +78,10 @@ class Doors:
                 message = {**message, "headers": [*message.get("headers", []), *_extra(message.get("headers", []))]}
             await send(message)
 
-        refused = self._access.refusal(scope["path"], scope["headers"])
+        refused = self._access.refusal(scope["path"], scope["headers"]) or _too_large(scope["headers"])
         try:
             if refused is None:
-                await self._app(scope, receive, sent)
+                await self._app(scope, _limited(receive), sent)
             else:
                 await _refuse(sent, *refused)
         finally:
@@ -90,6 +93,28 @@ class Doors:
         self._measures.seconds.labels(route).observe(seconds)
         level = logging.ERROR if status >= 500 else logging.INFO
         say("request", level, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2))
+
+
+def _too_large(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str, str] | None:
+    """A refusal if the body is announced as too large."""
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    too_large = any(value.isdigit() and int(value[:20]) > LARGEST_BODY for value in lengths)
+    return (413, "body", TOO_LARGE) if too_large else None
+
+
+def _limited(receive: Receive) -> Receive:
+    """The same, refusing a body that turns out too large."""
+    size = 0
+
+    async def received() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > LARGEST_BODY:
+            raise HTTPException(413, TOO_LARGE)
+        return message
+
+    return received
 
 
 def _extra(present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -138,7 +138,7 @@ class Items(Entities):
         encoded = self._encoder.encode(
             "item",
             [{**columns, self._id_column: name} for name, columns in items.items()],
-            lambda place, column: f"{names[place]}.{column}",
+            lambda place, column: f"items.{place}.{column}",
         )
         old = self._added
         places = dict(old.places)

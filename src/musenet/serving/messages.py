@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from musenet.errors import RequestError
 from musenet.options import reason
@@ -189,6 +189,14 @@ class Mistakes(BaseModel):
     """Why a request was refused."""
 
     errors: list[Mistake]
+
+
+def seconds_of(text: str, field: str) -> float:
+    """A time of ISO 8601 as seconds since 1970; raises `RequestError` naming the field."""
+    try:
+        return float(TypeAdapter(Time).validate_python(text))
+    except ValidationError as error:
+        raise RequestError(field, reason(error)) from error
 
 
 _COLUMN = f"takes text of up to {LONGEST_TEXT} characters, a finite number, true, false, null, or a list of these"

@@ -96,7 +96,7 @@ class Service:
         scorer = Scorer(self._folder, store=self.store, state=self._state)
         if scorer.past != self.scorer.past:
             raise ExportError(
-                f"{self._folder} has other options of history or repeat than the model in use: restart with another store"
+                f"{self._folder} has other options of history or repeat than the model in use: start with a new store"
             )
         self.scorer, self.scenarios = scorer, read_scenarios(scorer)
         return True
