@@ -1,0 +1,145 @@
+"""Is what is served what was evaluated? Test impressions replayed in order of time, with their events.
+
+    python benchmarks/serving/replay.py runs/hotels/musenet-soft/seed-1 export --store history.sqlite
+
+For runs on the `own_files` source. Fills a new store with the log's events until the test period, then plays the test
+period to the service in order of time, events as they happen and requests as they come, and compares every score with
+the model in the run folder. The last line tells the largest difference.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import typer
+from starlette.testclient import TestClient
+
+from musenet.data.batches import BatchBuilder
+from musenet.data.recipe import Recipe
+from musenet.data.sources.own_files import OwnFiles
+from musenet.data.tables import ITEM, KIND, MICROSECONDS, REQUEST, TIME, USER
+from musenet.run_folder import RunFolder, load_model
+from musenet.serving.app import create_app
+from musenet.serving.fill import fill_store
+from musenet.serving.service import Service
+
+TOLERANCE = 1e-5
+AT_ONCE = 500
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="a trained run")],
+    export: Annotated[Path, typer.Argument(help="its export")],
+    store: Annotated[str, typer.Option(help="a new store's path or URL")],
+    impressions: Annotated[int, typer.Option()] = 10_000,
+) -> None:
+    """Replay and compare."""
+    opened = RunFolder.open(run)
+    experiment, dataset = opened.experiment, opened.dataset
+    source = OwnFiles(experiment.data, experiment.recipe, Path())  # type: ignore[arg-type]
+    period = dataset.manifest.splits["test"]
+    offset = np.asarray(dataset.column("requests/candidate_offset"))
+    last = min(period.end, int(np.searchsorted(offset, offset[period.begin] + impressions)))
+    times = np.asarray(dataset.column("requests/time"))[period.begin : last]
+    service = Service(export, store)
+    filled = fill_store(service.store, source, experiment.recipe, int(times[0]))
+    typer.echo(f"{filled:,} events until the test period")
+    shown, events = log_of(source, experiment.recipe, int(times[0]), int(times[-1]))
+    served: list[float] = []
+    with TestClient(create_app(service), base_url="http://localhost") as client:
+        sent = 0
+        for row, request in zip(
+            range(period.begin, last), requests_of(dataset, shown, period.begin, last), strict=True
+        ):
+            until = sent
+            while until < len(events) and events[until][TIME] < times[row - period.begin]:
+                until += 1
+            for begin in range(sent, until, AT_ONCE):
+                post(
+                    client, "/events", {"events": [as_sent(one) for one in events[begin : min(begin + AT_ONCE, until)]]}
+                )
+            sent = until
+            served += post(client, "/score", request)["scores"]
+    difference = np.abs(np.array(served) - offline(opened, period.begin, last)).max()
+    typer.echo(f"{len(served):,} impressions of {last - period.begin:,} requests, {sent:,} events replayed")
+    typer.echo(
+        f"largest difference: {difference:.2e} ({'within' if difference <= TOLERANCE else 'BEYOND'} {TOLERANCE})"
+    )
+
+
+def log_of(
+    source: OwnFiles, recipe: Recipe, begin: int, end: int
+) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """The impressions by request, and the events of the period in order of time."""
+    connection = ibis.duckdb.connect()
+    tables = source.tables(connection)
+    assert tables.events is not None
+    shown = tables.impressions.filter((tables.impressions[TIME] >= begin) & (tables.impressions[TIME] <= end))
+    by_request: dict[Any, list[dict[str, Any]]] = {}
+    for row in connection.to_pyarrow(shown).to_pylist():
+        by_request.setdefault(key_of(row), []).append(row)
+    happened = tables.events.filter((tables.events[TIME] >= begin) & (tables.events[TIME] < end)).order_by(TIME)
+    return by_request, connection.to_pyarrow(happened).to_pylist()
+
+
+def key_of(row: dict[str, Any]) -> Any:
+    return row[REQUEST] if REQUEST in row else (row[USER], row[TIME])
+
+
+def requests_of(dataset: Any, shown: dict[Any, list[dict[str, Any]]], begin: int, end: int) -> Iterator[dict[str, Any]]:
+    """The dataset's requests from the log's own columns, candidates in the dataset's order."""
+    keys: pa.Table = pq.read_table(dataset.folder / "keys" / "requests.parquet")
+    items = pq.read_table(dataset.folder / "keys" / "items.parquet")[ITEM].to_pylist()
+    fields = list(dataset.fields("context", "candidate"))
+    names = {side: {one.column or one.name for one in fields if one.side == side} for side in ("context", "candidate")}
+    offset, item = dataset.column("requests/candidate_offset"), dataset.column("candidates/item")
+    for row, key in zip(range(begin, end), keys.slice(begin, end - begin).to_pylist(), strict=True):
+        by_item = {one[ITEM]: one for one in shown[key_of(key)]}
+        order = [by_item[items[code]] for code in item[offset[row] : offset[row + 1]]]
+        yield {
+            "user": key[USER],
+            "time": key[TIME] / MICROSECONDS,
+            "context": {name: order[0][name] for name in names["context"]},
+            "candidates": [{"item": one[ITEM], **{name: one[name] for name in names["candidate"]}} for one in order],
+        }
+
+
+def as_sent(event: dict[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in event.items() if not name.startswith("_")}
+    return {
+        "user": event[USER],
+        "item": event[ITEM],
+        "kind": event.get(KIND),
+        "time": event[TIME] / MICROSECONDS,
+        **own,
+    }
+
+
+def post(client: TestClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = client.post(path, json=body)
+    if answer.status_code != 200:
+        raise SystemExit(f"{path} {answer.status_code}: {answer.text}")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def offline(run: RunFolder, begin: int, end: int) -> np.ndarray:
+    """P(click) by the model in the run folder."""
+    model, dataset, _ = load_model(run)
+    builder = BatchBuilder(dataset)
+    correction = np.log(dataset.manifest.negative_sampling_rate)
+    with torch.no_grad():
+        logits = [
+            model(builder.build(np.arange(first, min(first + 500, end)))).logit.double().numpy()
+            for first in range(begin, end, 500)
+        ]
+    return np.asarray(1 / (1 + np.exp(-(np.concatenate(logits) + correction))))
+
+
+if __name__ == "__main__":
+    typer.run(main)
