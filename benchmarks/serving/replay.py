@@ -20,7 +20,6 @@ import typer
 from starlette.testclient import TestClient
 
 from musenet.data.batches import BatchBuilder
-from musenet.data.recipe import Recipe
 from musenet.data.sources.own_files import OwnFiles
 from musenet.data.tables import ITEM, KIND, MICROSECONDS, REQUEST, TIME, USER
 from musenet.run_folder import RunFolder, load_model
@@ -49,32 +48,31 @@ def main(
     service = Service(export, store)
     filled = fill_store(service.store, source, experiment.recipe, int(times[0]))
     typer.echo(f"{filled:,} events until the test period")
-    shown, events = log_of(source, experiment.recipe, int(times[0]), int(times[-1]))
-    served: list[float] = []
+    shown, events = log_of(source, int(times[0]), int(times[-1]))
     with TestClient(create_app(service), base_url="http://localhost") as client:
-        sent = 0
-        for row, request in zip(
-            range(period.begin, last), requests_of(dataset, shown, period.begin, last), strict=True
-        ):
-            until = sent
-            while until < len(events) and events[until][TIME] < times[row - period.begin]:
-                until += 1
-            for begin in range(sent, until, AT_ONCE):
-                post(
-                    client, "/events", {"events": [as_sent(one) for one in events[begin : min(begin + AT_ONCE, until)]]}
-                )
-            sent = until
-            served += post(client, "/score", request)["scores"]
+        served = replay(client, list(requests_of(dataset, shown, period.begin, last)), events)
     difference = np.abs(np.array(served) - offline(opened, period.begin, last)).max()
-    typer.echo(f"{len(served):,} impressions of {last - period.begin:,} requests, {sent:,} events replayed")
-    typer.echo(
-        f"largest difference: {difference:.2e} ({'within' if difference <= TOLERANCE else 'BEYOND'} {TOLERANCE})"
-    )
+    typer.echo(f"{len(served):,} impressions of {last - period.begin:,} requests, up to {len(events):,} events")
+    verdict = "within" if difference <= TOLERANCE else "BEYOND"
+    typer.echo(f"largest difference: {difference:.2e} ({verdict} {TOLERANCE})")
 
 
-def log_of(
-    source: OwnFiles, recipe: Recipe, begin: int, end: int
-) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[str, Any]]]:
+def replay(client: TestClient, requests: list[dict[str, Any]], events: list[dict[str, Any]]) -> list[float]:
+    """The scores of the requests, in their order, each asked once all events before it were sent."""
+    served: list[float] = []
+    sent = 0
+    for request in requests:
+        until = sent
+        while until < len(events) and events[until]["time"] < request["time"]:
+            until += 1
+        for begin in range(sent, until, AT_ONCE):
+            post(client, "/events", {"events": events[begin : min(begin + AT_ONCE, until)]})
+        sent = until
+        served += post(client, "/score", request)["scores"]
+    return served
+
+
+def log_of(source: OwnFiles, begin: int, end: int) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[str, Any]]]:
     """The impressions by request, and the events of the period in order of time."""
     connection = ibis.duckdb.connect()
     tables = source.tables(connection)
@@ -84,7 +82,7 @@ def log_of(
     for row in connection.to_pyarrow(shown).to_pylist():
         by_request.setdefault(key_of(row), []).append(row)
     happened = tables.events.filter((tables.events[TIME] >= begin) & (tables.events[TIME] < end)).order_by(TIME)
-    return by_request, connection.to_pyarrow(happened).to_pylist()
+    return by_request, [as_sent(event) for event in connection.to_pyarrow(happened).to_pylist()]
 
 
 def key_of(row: dict[str, Any]) -> Any:

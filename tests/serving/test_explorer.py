@@ -30,7 +30,8 @@ SCENARIOS = {
     "scenarios": [{"scenario": 1, "share": 0.6, "sentence": "Scenario 1 (60 %) is <b>calm</b>."}],
     "html": '<section aria-labelledby="scenarios"><h2 id="scenarios">The scenarios</h2><ol class="portraits">'
     '<li style="--mark: #0072b2"><strong>Scenario 1</strong> is calm.</li></ol><figure id="shares"><h3>Shares</h3>'
-    '<div class="plot" id="plot-shares" role="img" aria-label="Shares" style="min-height: 300px"></div></figure></section>',
+    '<div class="plot" id="plot-shares" role="img" aria-label="Shares" style="min-height: 300px"></div></figure>'
+    "</section>",
     "figures": {"shares": {"data": [{"type": "bar", "x": [1, 2], "y": [0.6, 0.4]}], "layout": {"height": 300}}},
 }
 
