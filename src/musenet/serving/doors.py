@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -34,7 +34,7 @@ HEADERS = {
 class Access:
     """Who may ask: with a token whoever knows it; without one, this machine alone."""
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def refusal(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str, str] | None:
         """Status, field and reason if a request is refused."""

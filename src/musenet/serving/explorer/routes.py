@@ -10,8 +10,8 @@ import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
-from musenet.errors import RequestError
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.messages import Id, Message
 from musenet.serving.scorer import Scorer
@@ -78,7 +78,7 @@ def explorer_router(service: Service) -> APIRouter:
     @router.get("/explorer/static/{name}")
     def file(name: str) -> Response:
         if name not in FILES or (name == "plotly.js" and find_spec("plotly") is None):
-            raise RequestError("path", "there is no such file")
+            raise HTTPException(404, "there is no such file")
         if name == "plotly.js":
             return Response(_plotly(), media_type="text/javascript", headers={"cache-control": "max-age=86400"})
         kind = "text/css" if name.endswith(".css") else "text/javascript"

@@ -208,7 +208,7 @@ async function start() {
     element("kind-label").hidden = false;
   }
   drawContext();
-  document.querySelector("main").hidden = false;
+  element("content").hidden = false;
   element("user").value = state.choices.users[0] || "";
   if (element("user").value) await chooseUser(element("user").value);
 }
