@@ -100,7 +100,7 @@ class Encoder:
         index = self._vocabularies[one.vocabulary or one.name]
         if one.kind == "multi_valued":
             lists = pa.array([self._parts(name, value) for value in values], pa.list_(pa.string()))
-            codes = encode_lists(lists, one.width, lambda column: _codes(index, column.to_pylist())).astype(np.int64)
+            codes = encode_lists(lists, one.width, lambda column: _codes(index, column.to_pylist()))
             first = codes[:, 0]
         else:
             for place, value in enumerate(values):
@@ -160,10 +160,10 @@ def numbers(values: Sequence[Value], at: Callable[[int], str]) -> FloatArray:
         raise RequestError(at(place), "is too large a number") from None
 
 
-def _codes(index: TextIndex, texts: Sequence[str | None]) -> Codes:
+def _codes(index: TextIndex, texts: Sequence[str | None]) -> NDArray[np.int32]:
     """(rows,) codes as `Vocabulary.encode` gives them: 2 where there is nothing, 1 where the value has none."""
     found = index.find(texts)
-    codes = np.where(found < 0, UNSEEN, found)
+    codes = np.where(found < 0, UNSEEN, found).astype(np.int32)
     if None in texts:
         codes[[text is None for text in texts]] = MISSING
     return codes

@@ -174,9 +174,8 @@ def _trimmed(model: ModelProto) -> ModelProto:
 def _traced(module: OneRequest, example: tuple[Tensor, ...], outputs: tuple[str, ...]) -> ModelProto:
     """The module as ONNX, for any number of rows, events and candidates."""
     file = BytesIO()
-    torch.onnx.register_custom_op_symbolic("aten::log_sigmoid", _log_sigmoid, OPSET)
-    torch.onnx.register_custom_op_symbolic("aten::logaddexp", _logaddexp, OPSET)
-    torch.onnx.register_custom_op_symbolic("aten::batch_norm", _standardise, OPSET)
+    for operator, translation in _TRANSLATIONS.items():
+        torch.onnx.register_custom_op_symbolic(operator, translation, OPSET)  # type: ignore[attr-defined]
     with torch.no_grad(), warnings.catch_warnings():
         # Torch advises its other exporter, which fixes sizes of 0 and 1, and warns of sizes that are fixed on purpose.
         warnings.simplefilter("ignore")
@@ -221,6 +220,14 @@ def _standardise(  # noqa: PLR0913, PLR0917 - torch's own arguments
         raise NotImplementedError("only `Standardise` in evaluation mode is translated")
     epsilons = graph.op("Constant", value_t=torch.tensor(epsilon))
     return graph.op("Div", graph.op("Sub", x, mean), graph.op("Sqrt", graph.op("Add", variance, epsilons)))
+
+
+_TRANSLATIONS = {
+    "aten::log_sigmoid": _log_sigmoid,
+    "aten::logaddexp": _logaddexp,
+    "aten::batch_norm": _standardise,
+}
+"""Operators that torch translates otherwise, or not at all."""
 
 
 def _example(schema: Schema, embedding: int) -> tuple[Tensor, ...]:

@@ -120,7 +120,7 @@ class _Layout:
         """How many rows are followed by another request's; all are kept back if it is one request so far."""
         names = [REQUEST, self._user] if REQUEST in table.column_names else [self._user, TIME]
         keys = [table[name].to_pylist() for name in names if name in table.column_names]
-        last = table.num_rows - 1
+        last = int(table.num_rows) - 1
         place = last
         while place > 0 and all(key[place - 1] == key[last] for key in keys):
             place -= 1

@@ -52,8 +52,8 @@ class TextIndex:
         """(rows) the number of each text; -1 for those that are not there, and for None."""
         if not len(self._texts) or not len(texts):
             return np.full(len(texts), NOWHERE, dtype=np.int64)
-        wanted, fits = self._bytes(texts)
-        wanted = _as_numbers(wanted) if self._short else wanted
+        encoded, fits = self._bytes(texts)
+        wanted = _as_numbers(encoded) if self._short else encoded
         place = np.minimum(np.searchsorted(self._texts, wanted), len(self._texts) - 1)
         found = (self._texts[place] == wanted) & fits
         return np.where(found, self._numbers[place], NOWHERE).astype(np.int64)
