@@ -178,7 +178,7 @@ def _manifest(
         items=data.items,
         fields=data.fields,
         vocabularies=data.vocabularies,
-        numeric=data.numeric,  # type: ignore[arg-type]
+        numeric=data.numeric,
         separators={
             feature.name: feature.options.multi_valued
             for feature in experiment.features.resolved()

@@ -7,7 +7,7 @@ Shapes: U distinct rows of the embedding table, N candidates, L history events, 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,7 @@ def _standardise(  # noqa: PLR0913, PLR0917 - torch's own arguments
     return graph.op("Div", graph.op("Sub", x, mean), graph.op("Sqrt", graph.op("Add", variance, epsilons)))
 
 
-_TRANSLATIONS = {
+_TRANSLATIONS: dict[str, Callable[..., Any]] = {
     "aten::log_sigmoid": _log_sigmoid,
     "aten::logaddexp": _logaddexp,
     "aten::batch_norm": _standardise,
