@@ -67,7 +67,7 @@ class SparkEngine(Engine):
     def microseconds(self, time: ir.Value) -> ir.Value:
         """Of a timestamp, since 1970."""
 
-        @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))
+        @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))  # type: ignore[untyped-decorator]
         def unix_micros(_: object) -> int:  # type: ignore[empty-body]
             """Spark's own function."""
 

@@ -4,7 +4,7 @@ import json
 from importlib.util import find_spec
 from typing import Any
 
-from musenet.evaluation.intervals import UserDraws
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.predictions import predictions_of, scoring_device
 from musenet.report.comparison import find_comparison, read_comparison, row_of
 from musenet.report.contents import RESAMPLES, SPLIT, ScenarioFacts, evaluation_of, scenario_facts

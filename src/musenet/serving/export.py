@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from musenet import __version__
 from musenet.config import Experiment
 from musenet.data.batches import schema_of
+from musenet.data.column_files import write_column
 from musenet.data.dataset import FIRST_VALUE, Dataset, Field, FieldSide, checksum
-from musenet.data.encoding import write_column
 from musenet.data.engine import failures_explained
 from musenet.data.features import MultiValuedOptions
 from musenet.data.tables import ITEM, USER
@@ -54,7 +55,7 @@ def export_run(
         from musenet.serving.graphs import export_graphs
     except ImportError as error:
         raise UserError("exporting needs ONNX: install it with pip install 'musenet[serve]'") from error
-    with failures_explained(out.parent), workspace(out) as work:
+    with failures_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())
         for side in ("users", "items"):

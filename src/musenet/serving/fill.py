@@ -2,14 +2,14 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import ibis.expr.types as ir
 import pyarrow as pa
 
 from musenet.data.columns import resolve_columns
-from musenet.data.engine import Engine, failures_explained, join, open_engine
+from musenet.data.engine import Engine, failures_explained, open_duckdb
 from musenet.data.entities import number_entities
 from musenet.data.histories import collect_events, raw_events
 from musenet.data.recipe import Recipe
@@ -49,7 +49,7 @@ def fill_store(
     """
     new = done = 0
     with _temporary_engine() as engine:
-        tables = source.tables(engine.connection)
+        tables = source.tables(engine)
         events = _past_events(engine, tables, recipe)
         if until is not None:
             events = events.filter(events[TIME] < until)
@@ -66,7 +66,7 @@ def _temporary_engine() -> Iterator[Engine]:
     with (
         tempfile.TemporaryDirectory(prefix="musenet-") as folder,
         failures_explained(Path(folder)),
-        open_engine(Path(folder)) as engine,
+        closing(open_duckdb(Path(folder))) as engine,
     ):
         yield engine
 
@@ -78,13 +78,13 @@ def _past_events(engine: Engine, tables: Tables, recipe: Recipe) -> ir.Table:
     if tables.events is None:
         own = [name for name, origin in columns.event.items() if origin == "events" and name not in ROLES]
         shown = clean_impressions(engine, tables, own).kept
-    found = raw_events(engine, tables, shown, columns.event)
+    found = raw_events(tables, shown, columns.event)
     users = number_entities(engine, USER, USER_ROW, found, None, {})
     looked_up = {name: origin for name, origin in columns.event.items() if origin == "items"}
     items = number_entities(engine, ITEM, ITEM_ROW, tables.impressions, tables.items, looked_up)
     kinds = (recipe.history.kinds, recipe.repeat.kinds if recipe.repeat else [])
-    events, _ = collect_events(engine, found, users, items, columns.event, kinds)
-    return engine.store("past_events", join(events, users, [USER_ROW])).order_by([USER_ROW, TIME])
+    wanted = {**columns.event, USER: "events", **({KIND: "events"} if KIND in found.columns else {})}
+    return collect_events(engine, found, users, items, wanted, kinds, mark=lambda events: events).table
 
 
 def _in_parts(engine: Engine, events: ir.Table, item_column: str) -> Iterator[list[NewEvent]]:
