@@ -9,14 +9,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import duckdb
+import ibis
 import ibis.expr.types as ir
 import pytest
+from ibis.backends.duckdb import Backend
 
 from data.logs import MemorySource, random_log, recipe
 from musenet.data.dataset import Dataset
 from musenet.data.dataset_writer import DatasetWriter
-from musenet.data.engine import Engine
+from musenet.data.engine import Engine, open_duckdb
 from musenet.data.prepare import prepare
 from musenet.data.workspace import workspace
 from musenet.errors import DataError, DatasetError, UserError
@@ -43,14 +47,14 @@ def _prepare_and_die(out: Path, after_step: int, after_table: int, after_file: i
         if event in ("open", "os.rename", "os.mkdir", "shutil.rmtree") and ".preparing" in str(arguments[0]):
             count("file", after_file)
 
-    def write(engine: Engine, place: str, table: ir.Table) -> None:
-        engine.connection.raw_sql("BEGIN")
-        engine.connection.create_table(place, table)
-        count("table", after_table)
-        engine.connection.raw_sql("COMMIT")
+    create_table = Backend.create_table
 
-    if after_table:
-        Engine._write = write  # type: ignore[method-assign]
+    def create(*arguments: Any, **options: Any) -> ir.Table:
+        table = create_table(*arguments, **options)
+        count("table", after_table)
+        return table
+
+    Backend.create_table = create
     sys.addaudithook(audit)
     prepare(MemorySource(random_log(5)), recipe(), out, progress=lambda _: count("step", after_step))
 
@@ -114,6 +118,17 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Engine, "_write", lambda _, place, __: pytest.fail(f"{place} is computed again"))
     monkeypatch.setattr(DatasetWriter, "_encode_candidates", lambda *_: pytest.fail("encoded again"))
     assert prepare(source, recipe(), out).dataset.manifest.events
+
+
+def test_a_table_that_could_not_be_computed_is_not_found_again(tmp_path: Path) -> None:
+    engine = open_duckdb(tmp_path)
+    text = engine.store("text", ibis.memtable({"value": ["1", "two"]}))
+    with pytest.raises(duckdb.Error):
+        engine.store("numbers", text.mutate(value=text.value.cast("int64")))
+    engine.close()
+    again = open_duckdb(tmp_path)
+    assert again._earlier() == {"text_1"}
+    again.close()
 
 
 def test_what_another_preparation_left_is_discarded(tmp_path: Path) -> None:

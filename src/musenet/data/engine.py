@@ -4,7 +4,7 @@ import errno
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +83,15 @@ class Engine:
         return native
 
     def _write(self, place: str, table: ir.Table) -> None:
-        self.connection.create_table(place, table)
+        # Ibis creates the table first and fills it then: half of it must never be found by a later attempt.
+        self._native.begin()
+        try:
+            self.connection.create_table(place, table)
+        except BaseException:
+            with suppress(duckdb.Error):
+                self._native.rollback()
+            raise
+        self._native.commit()
 
     def _open(self, place: str) -> ir.Table:
         return self.connection.table(place)
