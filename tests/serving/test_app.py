@@ -146,6 +146,22 @@ def test_state_and_measures(client: TestClient, exported: Exported) -> None:
     assert "process_resident_memory_bytes" in text
 
 
+def test_the_explorer_is_told_what_there_is_to_choose(client: TestClient, exported: Exported) -> None:
+    choices = client.get("/explorer/choices").json()
+    assert choices["users"][:2] == ["u0", "u1"]
+    assert set(choices["items"]) <= {f"i{code}" for code in range(32)}
+    assert [one["name"] for one in choices["context"]] == ["device", "party"]
+    assert set(choices["context"][0]["values"]) == {"phone", "desk"}
+    assert [(one["name"], one["kind"]) for one in choices["candidate"]] == [("price", "number")]
+    assert choices["kinds"] == ["buy", "click"]
+    client.post("/events", json={"events": [CLICK]})
+    assert client.get("/explorer/choices").json()["users"] == ["u1"]
+    events = client.post("/explorer/history", json={"user": "u1"}).json()["events"]
+    assert [(event["item"], event["kind"]) for event in events] == [("i1", "click")]
+    request = {"user": "u1", "history": events, "candidates": [{"item": "i1"}], "explain": True}
+    assert client.post("/score", json=request).json()["candidates"][0]["repeat"]
+
+
 def test_the_api_describes_itself(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     assert set(described["paths"]) == {"/score", "/events", "/items", "/scenarios", "/health", "/ready", "/metrics"}

@@ -45,8 +45,9 @@ class TextIndex:
 
     def first(self, count: int) -> list[str]:
         """The texts of the smallest numbers, in their order: of a vocabulary, the most frequent values."""
-        chosen = np.argsort(self._numbers, kind="stable")[:count]
-        return [bytes(text).decode() for text in self._texts[chosen]]
+        chosen = self._texts[np.argsort(self._numbers, kind="stable")[:count]]
+        texts = chosen.astype(">u8").view(f"S{SHORT}") if self._short else chosen
+        return [text.decode() for text in texts.tolist()]
 
     def find(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
         """(rows) the number of each text; -1 for those that are not there, and for None."""
