@@ -136,8 +136,8 @@ def test_what_simulate_cannot_do_is_said() -> None:
 
 def test_the_package_offers_the_calls_and_nothing_else() -> None:
     assert all(getattr(musenet, name) is getattr(api, name) for name in musenet.__all__ if name != "__version__")
-    with pytest.raises(AttributeError, match="export"):
-        _ = musenet.export  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no_such_call"):
+        _ = musenet.no_such_call  # type: ignore[attr-defined]
 
 
 def test_experiments_built_in_python_read_from_the_current_folder(

@@ -27,7 +27,7 @@ from musenet.errors import DataError, DatasetError, UserError
 
 # Where random moments are drawn from: a preparation of this log opens and stores somewhat more of its own.
 OPENED_FILES, STORED_TABLES = 70, 25
-STEPS = 16
+STEPS = 15
 
 
 def _prepare(out: Path) -> Dataset:

@@ -208,7 +208,7 @@ def test_a_wrong_item_leaves_all_of_them_out(exported: Exported) -> None:
     scorer = Scorer(exported.folder)
     for wrong, sentence in (
         ({"item": "b", "town": "oslo"}, r"items\.1\.town: is no column of items"),
-        ({"item": "b", "stars": "many"}, r"b\.stars: takes a number"),
+        ({"item": "b", "stars": "many"}, r"items\.1\.stars: takes a number"),
         ({"town": "oslo"}, r"items\.1\.item: .*required"),
     ):
         with pytest.raises(RequestError, match=sentence):

@@ -178,6 +178,7 @@ def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[st
 def _write_manifest(
     folder: Path, writer: DatasetWriter, relations: Relations, tables: Tables, recipe: Recipe, identity: str
 ) -> None:
+    (folder / "manifest.json").unlink(missing_ok=True)  # of an interrupted preparation
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     manifest = Manifest(
         version=__version__,

@@ -210,7 +210,9 @@ def _with_negatives(
     negatives = engine.store("negatives", ibis.memtable(rows))
     if WEIGHT in shown.columns:
         negatives = negatives.mutate(**{WEIGHT: ibis.literal(1.0, "float64")})
-    return shown.mutate(**{LABEL: shown[LABEL].cast("int8")}).union(negatives.select(*shown.columns))
+    labelled = shown.mutate(**{LABEL: shown[LABEL].cast("int8")})
+    # Engines number rows in types of different width.
+    return labelled.union(negatives.select(*labelled.columns).cast(labelled.schema()))
 
 
 def _with_repeats(engine: Engine, relations: Relations, recipe: Recipe) -> Relations:

@@ -62,7 +62,8 @@ class RevMan(ClickModel):
 
     def experts(self, request: Tensor, candidate: Tensor, of: Tensor) -> Tensor:
         """(N, K, H) what the experts of all scenarios make of each row."""
-        x = torch.unflatten(self.first(request, candidate, of), 1, (self.scenario.scenarios, -1)).transpose(0, 1)
+        x = self.first(request, candidate, of)
+        x = x.view(x.shape[0], self.scenario.scenarios, x.shape[1] // self.scenario.scenarios).transpose(0, 1)
         for layer in self.deeper:
             x = layer(torch.relu(x))
         return torch.relu(x).transpose(0, 1)
