@@ -17,7 +17,7 @@ def test_the_section_is_the_reports(make_run: Callable[..., RunFolder], tmp_path
     assert found is not None
     page = write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
     assert " ".join(found["html"].split()) in " ".join(page.split())
-    assert [one["scenario"] for one in found["scenarios"]] == [1, 2, 3, 4]
+    assert [one["scenario"] for one in found["scenarios"]] == [0, 1, 2, 3]
     assert sum(one["share"] for one in found["scenarios"]) == pytest.approx(1)
     assert set(re.findall(r'id="plot-([a-z-]+)"', found["html"])) == set(found["figures"])
 

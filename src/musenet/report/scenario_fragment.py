@@ -15,8 +15,8 @@ def scenario_fragment(run: RunFolder) -> dict[str, Any] | None:
     """Each scenario in a sentence, and the section as HTML with its figures; None for a run without scenarios.
 
     Returns:
-        `scenarios`: number from 1, share and sentence of each; `html`; `figures`: data and layout by name. None too
-        where the extra `report` is not installed, or the test split is empty.
+        `scenarios`: number (as `musenet scenarios` writes it), share and sentence of each; `html`; `figures`: data and
+        layout by name. None too where the extra `report` is not installed, or the test split is empty.
     """
     installed = find_spec("jinja2") is not None and find_spec("plotly") is not None
     if not installed or not run.dataset.manifest.splits[SPLIT].impressions:

@@ -12,7 +12,7 @@ from musenet.serving.scorer import Scorer
 class ScenarioSentence(BaseModel):
     """A scenario in words."""
 
-    scenario: int = Field(description="from 1 on")
+    scenario: int = Field(description="from 0 on")
     share: float = Field(description="of the requests of the test period")
     sentence: str
 
