@@ -135,7 +135,7 @@ def test_the_journey(browser: Any, address: str) -> None:
         page.locator("#candidate").press("Enter")
         row = page.locator("#ranking li", has=page.get_by_text("i7", exact=True))
         row.get_by_text("had before").wait_for()
-        assert "scenario 1:" in row.inner_text()
+        assert "scenario 0:" in row.inner_text()
         page.get_by_role("button", name="Remove i7").first.click()
         page.get_by_role("link", name="Scenarios").click()
         page.locator("#plot-shares .main-svg").first.wait_for()

@@ -146,12 +146,12 @@ function drawMixture(answer) {
     const bar = make("span", { class: `bar s${place % 8}` });
     bar.style.width = `${100 * share}%`;
     return make("div", { role: "listitem", class: "share" },
-      make("span", { class: "name" }, `Scenario ${place + 1}`), make("span", { class: "track" }, bar),
+      make("span", { class: "name" }, `Scenario ${place}`), make("span", { class: "track" }, bar),
       make("span", { class: "value" }, percent(share)));
   }));
   const largest = shares.indexOf(Math.max(...shares));
   element("mixture-words").textContent = shares.length
-    ? `Mostly scenario ${largest + 1} (${percent(shares[largest])}).` : "This model has no scenarios.";
+    ? `Mostly scenario ${largest} (${percent(shares[largest])}).` : "This model has no scenarios.";
   element("repeat-words").textContent = answer.repeat_probability === undefined ? ""
     : `Probability that the user takes something known: ${percent(answer.repeat_probability)}.`;
 }
@@ -164,7 +164,7 @@ function drawCandidate(row, shares, most, moved) {
     bar.style.width = `${(100 * part) / most}%`;
     return bar;
   });
-  const words = parts.map((part, place) => `scenario ${place + 1}: ${percent(part)}`).join(", ");
+  const words = parts.map((part, place) => `scenario ${place}: ${percent(part)}`).join(", ");
   const why = [];
   if (row.why.repeat_score !== undefined && row.why.repeat_score !== null) why.push(`repeat score ${row.why.repeat_score.toFixed(2)}`);
   if (row.why.explore_score !== undefined && row.why.explore_score !== null) why.push(`explore score ${row.why.explore_score.toFixed(2)}`);
