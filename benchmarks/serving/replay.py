@@ -20,7 +20,8 @@ import typer
 from starlette.testclient import TestClient
 
 from musenet.data.batches import BatchBuilder
-from musenet.data.sources.own_files import OwnFiles
+from musenet.data.engine import Engine
+from musenet.data.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.data.tables import ITEM, KIND, MICROSECONDS, REQUEST, TIME, USER
 from musenet.run_folder import RunFolder, load_model
 from musenet.serving.app import create_app
@@ -40,7 +41,9 @@ def main(
     """Replay and compare."""
     opened = RunFolder.open(run)
     experiment, dataset = opened.experiment, opened.dataset
-    source = OwnFiles(experiment.data, experiment.recipe, Path())  # type: ignore[arg-type]
+    if not isinstance(experiment.data, OwnFilesOptions):
+        raise SystemExit(f"{run} is not of the source own_files, whose events alone can be replayed: give another run")
+    source = OwnFiles(experiment.data, experiment.recipe, Path())
     period = dataset.manifest.splits["test"]
     offset = np.asarray(dataset.column("requests/candidate_offset"))
     last = min(period.end, int(np.searchsorted(offset, offset[period.begin] + impressions)))
@@ -74,15 +77,15 @@ def replay(client: TestClient, requests: list[dict[str, Any]], events: list[dict
 
 def log_of(source: OwnFiles, begin: int, end: int) -> tuple[dict[Any, list[dict[str, Any]]], list[dict[str, Any]]]:
     """The impressions by request, and the events of the period in order of time."""
-    connection = ibis.duckdb.connect()
-    tables = source.tables(connection)
+    engine = Engine(ibis.duckdb.connect())
+    tables = source.tables(engine)
     assert tables.events is not None
     shown = tables.impressions.filter((tables.impressions[TIME] >= begin) & (tables.impressions[TIME] <= end))
     by_request: dict[Any, list[dict[str, Any]]] = {}
-    for row in connection.to_pyarrow(shown).to_pylist():
+    for row in engine.read(shown).to_pylist():
         by_request.setdefault(key_of(row), []).append(row)
     happened = tables.events.filter((tables.events[TIME] >= begin) & (tables.events[TIME] < end)).order_by(TIME)
-    return by_request, [as_sent(event) for event in connection.to_pyarrow(happened).to_pylist()]
+    return by_request, [as_sent(event) for event in engine.read(happened).to_pylist()]
 
 
 def key_of(row: dict[str, Any]) -> Any:
