@@ -18,25 +18,15 @@ from musenet.data.dataset import FIRST_VALUE, Dataset, Field, Manifest, Period
 from musenet.models.registry import build_model
 from musenet.run_folder import RunFolder
 from musenet.serving.export import export_run
+from musenet.simulate.ads_published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
-PROFILE = {
-    "cms_segid": 97,
-    "cms_group_id": 13,
-    "final_gender_code": 2,
-    "age_level": 7,
-    "pvalue_level": 3,
-    "shopping_level": 3,
-    "occupation": 2,
-    "new_user_class_level": 4,
-}
-ITEM = {"cate_id": 13_000, "campaign_id": 420_000, "customer": 255_000, "brand": 460_000}
+ITEM = {"cate_id": CATEGORIES, "campaign_id": CAMPAIGNS, "customer": CUSTOMERS, "brand": BRANDS}
 LENGTH = 50
-USERS, ITEMS = 1_140_000, 850_000
 EXPERIMENT: dict[str, Any] = {
     "name": "ads-shape",
     "data": {"source": "complete_journey"},
     "features": {
-        "user": list(PROFILE),
+        "user": list(PROFILE_VALUES),
         "item": [*ITEM, {"price": {"numeric": "log"}}],
         "context": ["pid"],
     },
@@ -46,10 +36,10 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-def write_dataset(folder: Path, users: int = USERS, items: int = ITEMS) -> Dataset:
+def write_dataset(folder: Path, users: int = USERS, items: int = ADS) -> Dataset:
     """The dataset's users, items and vocabularies."""
     random = np.random.default_rng(1)
-    sizes = {"user": users, "adgroup_id": items, "pid": 2, **PROFILE, **ITEM}
+    sizes = {"user": users, "adgroup_id": items, "pid": 2, **PROFILE_VALUES, **ITEM}
     (folder / "keys").mkdir(parents=True)
     (folder / "vocabularies").mkdir()
     for name, size in sizes.items():
@@ -57,7 +47,9 @@ def write_dataset(folder: Path, users: int = USERS, items: int = ITEMS) -> Datas
         pq.write_table(pa.table({"value": values}), folder / "vocabularies" / f"{name}.parquet")
     ids = {"users": ("user", users), "items": ("adgroup_id", items)}
     columns = {f"{side}/{name}": np.arange(rows + 1) + FIRST_VALUE - 1 for side, (name, rows) in ids.items()}
-    columns |= {f"users/{name}": random.integers(0, size, users + 1) + FIRST_VALUE for name, size in PROFILE.items()}
+    columns |= {
+        f"users/{name}": random.integers(0, size, users + 1) + FIRST_VALUE for name, size in PROFILE_VALUES.items()
+    }
     columns |= {f"items/{name}": random.integers(0, size, items + 1) + FIRST_VALUE for name, size in ITEM.items()}
     for name, column in columns.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -92,7 +84,7 @@ def _manifest(sizes: dict[str, int], users: int, items: int) -> Manifest:
         splits={"train": nothing, "valid": nothing, "test": nothing},
         fields=[
             field("user", "user", is_id=True),
-            *(field(name, "user") for name in PROFILE),
+            *(field(name, "user") for name in PROFILE_VALUES),
             field("adgroup_id", "item", is_id=True),
             *(field(name, "item") for name in ITEM),
             Field(name="price", side="item", kind="dense", column="price"),

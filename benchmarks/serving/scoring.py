@@ -18,11 +18,12 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from ads_shape import ITEM, ITEMS, LENGTH, PROFILE, USERS, export_model, write_dataset
+from ads_shape import ITEM, LENGTH, export_model, write_dataset
 
 from musenet.serving.graphs import INPUTS, LookedUp, Score
 from musenet.serving.history import PastEvent, RepeatStatistics, UserHistory
 from musenet.serving.scorer import Scorer
+from musenet.simulate.ads_published import ADS, PROFILE_VALUES, USERS
 
 CANDIDATES, WARMUP = 500, 10
 HIDDEN, ATTENTION, EMBEDDING = [128, 64], 64, 16
@@ -57,7 +58,7 @@ def main() -> None:
 
 def ours(folder: Path, small: int) -> dict[str, Timed]:
     """A timer of each model's scorer, of its graphs alone, and of the same in PyTorch."""
-    users, items = USERS // small, ITEMS // small
+    users, items = USERS // small, ADS // small
     dataset = write_dataset(folder / "dataset", users, items)
     random, timed = np.random.default_rng(1), {}
     for name, options in MODELS.items():
@@ -115,8 +116,8 @@ def new_request(random: np.random.Generator, users: int, items: int) -> dict[str
 
 def start_peer(python: Path, folder: Path, small: int) -> subprocess.Popen[str]:
     sizes = {
-        "users": {"user": USERS // small + 3, "pid": 5} | {name: size + 3 for name, size in PROFILE.items()},
-        "items": {"adgroup_id": ITEMS // small + 3} | {name: size + 3 for name, size in ITEM.items()},
+        "users": {"user": USERS // small + 3, "pid": 5} | {name: size + 3 for name, size in PROFILE_VALUES.items()},
+        "items": {"adgroup_id": ADS // small + 3} | {name: size + 3 for name, size in ITEM.items()},
         "history": ["cate_id", "brand"],
         "length": LENGTH,
         "candidates": CANDIDATES,

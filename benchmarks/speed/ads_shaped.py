@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import musenet
 from musenet.data.dataset import FIRST_VALUE, MISSING, UNSEEN, Dataset, Field, Manifest, Period, checksum
 from musenet.files import write_text
+from musenet.simulate.ads_published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
 Columns = dict[str, NDArray[Any]]
 Pages = Literal["mixed", "single"]
@@ -26,18 +27,7 @@ Pages = Literal["mixed", "single"]
 HISTORY_LENGTH = 50
 PAIRS_OF_A_USER = 131
 """Pairs of category and brand that a user's events hold on average, 591 of them; by Zipf's law some thirty in fifty."""
-USERS, ITEMS = 1_141_729, 846_811
-VALUES = {"cate_id": 12_968, "campaign_id": 423_436, "customer": 255_875, "brand": 460_561}
-PROFILE = {
-    "cms_segid": 97,
-    "cms_group_id": 13,
-    "final_gender_code": 2,
-    "age_level": 7,
-    "pvalue_level": 3,
-    "shopping_level": 3,
-    "occupation": 2,
-    "new_user_class_level": 4,
-}
+VALUES = {"cate_id": CATEGORIES, "campaign_id": CAMPAIGNS, "customer": CUSTOMERS, "brand": BRANDS}
 CONTEXT = {"pid": 2, "hour": 24}
 PAGES_OF_THREE = 0.83
 """Share of the requests; the others have ten."""
@@ -66,7 +56,7 @@ class Shape:
     @property
     def items(self) -> int:
         """Known ads."""
-        return round(ITEMS * self.tables)
+        return round(ADS * self.tables)
 
     @property
     def values(self) -> dict[str, int]:
@@ -77,7 +67,7 @@ class Shape:
     def vocabularies(self) -> dict[str, int]:
         """Number of codes of each vocabulary."""
         ids = {"user": self.users, "adgroup_id": self.items}
-        return {name: count + MISSING for name, count in (ids | PROFILE | CONTEXT | self.values).items()}
+        return {name: count + MISSING for name, count in (ids | PROFILE_VALUES | CONTEXT | self.values).items()}
 
 
 def write_ads_shaped(folder: Path, shape: Shape) -> Dataset:
@@ -103,7 +93,7 @@ def fields() -> list[Field]:
 
     return [
         Field(name="user", side="user", kind="categorical", vocabulary="user", is_id=True),
-        *categorical("user", *PROFILE),
+        *categorical("user", *PROFILE_VALUES),
         Field(name="adgroup_id", side="item", kind="categorical", vocabulary="adgroup_id", is_id=True),
         *categorical("item", *VALUES),
         *categorical("context", *CONTEXT),
@@ -114,7 +104,7 @@ def fields() -> list[Field]:
 def _entities(random: np.random.Generator, shape: Shape) -> Columns:
     """Row 0 of users and of items is the unseen one."""
     users, items = shape.users + 1, shape.items + 1
-    columns = {f"users/{name}": _any_code(random, count, users) for name, count in PROFILE.items()}
+    columns = {f"users/{name}": _any_code(random, count, users) for name, count in PROFILE_VALUES.items()}
     columns |= {f"items/{name}": _frequent_code(random, count, items) for name, count in shape.values.items()}
     columns["items/brand"][random.random(items) < UNBRANDED] = MISSING
     columns["users/user"] = np.arange(users, dtype=np.int32) + UNSEEN + (np.arange(users) > 0)
