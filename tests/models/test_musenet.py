@@ -12,6 +12,7 @@ from torch import Tensor
 from musenet.data.batches import Batch, BatchBuilder, schema_of
 from musenet.data.dataset import Dataset
 from musenet.errors import ConfigError
+from musenet.models.embedding import HistoryMeans
 from musenet.models.interface import Prediction
 from musenet.models.musenet.model import Musenet, MusenetOptions
 from musenet.models.musenet.scenarios import Prototypes
@@ -292,7 +293,9 @@ def test_robust_hard_trains_soft_and_samples_late(
 
 def test_a_hardened_module_is_told_how_near_the_other_prototypes_are(planted_dataset: Dataset, batch: Batch):
     model = musenet(planted_dataset, assignment="hard", harden_from=0.5)
-    position = model.position(model.table.look_up(batch.rows), torch.empty(0), torch.empty(0), batch)
+    values, nothing = model.table.look_up(batch.rows), torch.empty(0)
+    history = HistoryMeans(values, batch, model.history_columns)
+    position = model.position(values, history, nothing, nothing, batch)
     model.progress = 0.4
     assert not model.doubt(position).any()
     model.progress = 0.6

@@ -66,6 +66,27 @@ def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
     return sums / counts.clamp_min(1)[:, None]
 
 
+class HistoryMeans:
+    """Mean embeddings of some history columns, made once for all who read them.
+
+    Args:
+        values: (U, D) looked-up embeddings.
+        batch: whose histories are pooled.
+        columns: of the history, ascending.
+    """
+
+    def __init__(self, values: Tensor, batch: Batch, columns: list[int]) -> None:
+        self.columns = columns
+        self.means = mean_of_history(values, batch.history_codes[:, columns], batch.history_offset)
+
+    def of(self, columns: list[int]) -> Tensor:
+        """(R, H·D) of some of the columns."""
+        if columns == self.columns:
+            return self.means
+        means = self.means.view(self.means.shape[0], len(self.columns), -1)
+        return means[:, [self.columns.index(column) for column in columns]].flatten(1)
+
+
 def mean_of_values(values: Tensor, codes: Tensor) -> Tensor:
     """(rows, D) mean embedding of each row of a multi-valued field's `codes` (rows, width), padding left out."""
     if not torch.onnx.is_in_onnx_export():
@@ -154,9 +175,9 @@ class Inputs(nn.Module):
             + (REPEAT_FEATURES if self.repeat_features else 0)
         )
 
-    def request(self, values: Tensor, batch: Batch) -> Tensor:
-        """(R, request_size)."""
-        pooled = mean_of_history(values, batch.history_codes[:, self.pooled], batch.history_offset)
+    def request(self, values: Tensor, batch: Batch, history: HistoryMeans | None = None) -> Tensor:
+        """(R, request_size); `history` holds the pooled columns, if somebody else reads them too."""
+        pooled = (history or HistoryMeans(values, batch, self.pooled)).of(self.pooled)
         return torch.cat([self.of_request(values, batch.request_codes), pooled, batch.request_dense], dim=1)
 
     def candidate(self, values: Tensor, batch: Batch) -> Tensor:

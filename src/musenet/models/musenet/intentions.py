@@ -74,11 +74,15 @@ class IntentionModules(nn.Module):
         logits = []
         for layer, chosen, mode in ((self.repeat, repeats, intention), (self.explore, others, -intention)):
             of = batch.request.index_select(0, chosen)
-            part = layer.request_part(request, scenario)
+            asking, sees = mode, request
+            if len(request) > 1:  # most requests of many logs have candidates of one branch alone
+                own, of = torch.unique_consecutive(of, return_inverse=True)
+                asking, sees = mode.index_select(0, own), request.index_select(0, own)
+            part = layer.request_part(sees, scenario)
             score = layer(part, candidate.index_select(0, chosen), of, scenario).T  # (chosen, K)
             if common is not None:
                 score = score + common.index_select(0, chosen)
-            logits.append(combine(mode.index_select(0, of), score, self.form))
+            logits.append(combine(asking.index_select(0, of), score, self.form))
         place = torch.cat([repeats, others]).argsort()
         return torch.cat(logits).index_select(0, place), torch.sigmoid(intention)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
 from musenet.errors import ConfigError
-from musenet.models.embedding import EmbeddingTable
+from musenet.models.embedding import EmbeddingTable, HistoryMeans
 from musenet.models.interface import (
     ClickModel,
     Health,
@@ -99,6 +99,8 @@ class Musenet(ClickModel):
         self.learns_scenarios = self.scenarios > 1 and options.assignment not in ("uniform", "predefined", "true")
         if self.learns_scenarios:
             self.build_scenario_learner(schema)
+        sees = self.metric_space.history if self.learns_scenarios and isinstance(self.metric_space, MetricSpace) else []
+        self.history_columns = sorted({*self.inputs.pooled, *sees})
         request_size = self.inputs.request_size + (self.scenarios if self.hardens() else 0)
         self.intentions = _intentions(options, schema, self.scenarios, request_size, self.inputs.candidate_size)
         self.pruning = ScenarioPruning(options.pruning) if options.scenarios == "auto" else None
@@ -150,8 +152,9 @@ class Musenet(ClickModel):
     def sides(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """The intention modules' inputs of both sides, f_omega(x), and (R, K) log a; (N, K) for `paper`."""
         values = self.table.look_up(batch.rows)
-        request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
-        position = self.position(values, request, candidate, batch)
+        history = HistoryMeans(values, batch, self.history_columns)
+        request, candidate = self.inputs.request(values, batch, history), self.inputs.candidate(values, batch)
+        position = self.position(values, history, request, candidate, batch)
         log_assignment = self.assign(position, batch)
         if self.hardens():
             request = torch.cat([request, self.doubt(position)], dim=1)
@@ -163,14 +166,16 @@ class Musenet(ClickModel):
         scenario_logit, _ = self.intentions(request, candidate, batch, log_assignment.argmax(1))
         return scenario_logit[:, 0]  # type: ignore[no-any-return]
 
-    def position(self, values: Tensor, request: Tensor, candidate: Tensor, batch: Batch) -> Tensor | None:
+    def position(
+        self, values: Tensor, history: HistoryMeans, request: Tensor, candidate: Tensor, batch: Batch
+    ) -> Tensor | None:
         """f_omega(x): (R, M), or for `paper` (N, M) of everything, the candidate included."""
         if not self.learns_scenarios:
             return None
         if self.options.objective == "paper":
             whole = torch.cat([request.index_select(0, batch.request), candidate], dim=1)
             return self.metric_space(whole)  # type: ignore[no-any-return]
-        return self.metric_space(values, batch)  # type: ignore[no-any-return]
+        return self.metric_space(values, batch, history)  # type: ignore[no-any-return]
 
     def assign(self, position: Tensor | None, batch: Batch) -> Tensor:
         """Log of the assignment a: Eq 3, 4 or 7, or what a control puts in its place."""

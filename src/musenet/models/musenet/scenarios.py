@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.data.batches import Batch, Schema
-from musenet.models.embedding import FieldEmbeddings, mean_of_history
+from musenet.models.embedding import FieldEmbeddings, HistoryMeans
 from musenet.models.layers import Standardise
 from musenet.options import Options
 from musenet.workers import all_rows, global_mean, global_sum, own_rows
@@ -52,10 +52,10 @@ class MetricSpace(nn.Module):
         self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], options.dimension))
         self.norm = Standardise(options.dimension)
 
-    def forward(self, values: Tensor, batch: Batch) -> Tensor:
-        """(R, M)."""
-        history = mean_of_history(values, batch.history_codes[:, self.history], batch.history_offset)
-        inputs = [self.fields(values, batch.request_codes), batch.request_dense[:, self.dense], history]
+    def forward(self, values: Tensor, batch: Batch, history: HistoryMeans) -> Tensor:
+        """(R, M); `history` holds at least the columns that are seen."""
+        seen = history.of(self.history)
+        inputs = [self.fields(values, batch.request_codes), batch.request_dense[:, self.dense], seen]
         position: Tensor = self.norm(self.mlp(torch.cat(inputs, dim=1)))
         return position
 
