@@ -147,6 +147,24 @@ def test_users_without_history_bring_no_nan(variant: str, planted_dataset: Datas
 
 
 @every_variant
+def test_products_in_bfloat16_change_logits_and_losses_little(variant: str, planted_dataset: Dataset):
+    model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
+    torch.manual_seed(2)
+    exact = model(batch)
+    torch.manual_seed(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = model(batch)
+    torch.testing.assert_close(coarse.logit.float(), exact.logit, rtol=0.05, atol=0.05)
+    assert not torch.equal(coarse.logit.float(), exact.logit)
+    expected, losses = model.losses(exact, batch), model.losses(coarse, batch)
+    for name, term in losses.items():
+        assert term.value.dtype == torch.float32
+        torch.testing.assert_close(term.value, expected[name].value, rtol=0.02, atol=0.02)
+    torch.stack([term.weight * term.value for term in losses.values()]).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_variant
 def test_padding_of_multi_valued_fields_changes_nothing(variant: str, planted_dataset: Dataset, tmp_path: Path):
     wider_dataset = write_planted(tmp_path / "wider", width=6)
     model, wider = new_model(variant, planted_dataset), new_model(variant, wider_dataset)

@@ -55,7 +55,7 @@ class PRelu(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """The shape of x."""
-        return torch.lerp(torch.relu(x), x, self.weight)
+        return torch.lerp(torch.relu(x), x, self.weight.to(x.dtype))
 
 
 def activation(name: Activation, size: int) -> Dice | PRelu:

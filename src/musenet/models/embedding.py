@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
 from musenet.data.dataset import Field
 from musenet.models.attention import Activation, HistoryAttention
-from musenet.models.layers import rows_of
+from musenet.models.layers import full_precision, rows_of
 
 HistoryEncoder = Literal["mean", "attention"]
 
@@ -184,7 +184,8 @@ class Inputs(nn.Module):
         """(N, candidate_size)."""
         parts = [self.of_candidate(values, batch.candidate_codes), batch.candidate_dense]
         if self.attention is not None:
-            parts.append(self.attention(values, batch))
+            with full_precision(values):
+                parts.append(self.attention(values, batch))
         if self.repeat_features:
             parts.append(batch.repeat_features)
         return torch.cat(parts, dim=1)

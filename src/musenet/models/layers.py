@@ -20,6 +20,16 @@ def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
+def full_precision(values: Tensor) -> torch.autocast:
+    """Within, products are in the precision of `values`, though `training.precision` be bfloat16."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def widened(x: Tensor) -> Tensor:
+    """What leaves networks that may have computed in bfloat16: too coarse for sums over batches and for losses."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def rows_of(values: Tensor, codes: Tensor) -> Tensor:
     """(rows, columns·D) of looked-up embeddings `values` (U, D), by their `codes` (rows, columns).
 
@@ -112,7 +122,7 @@ class ParallelMLP(nn.Module):
         x = first.view(first.shape[0], self.networks if network is None else 1, size).transpose(0, 1)
         for activate, layer in zip(self.activations, self.rest, strict=True):
             x = layer(activate(x), network)
-        return x
+        return widened(x)
 
 
 def linear_of(layer: nn.Linear, x: Tensor, networks: int, network: Tensor | None) -> Tensor:
@@ -208,11 +218,11 @@ class TwoSidedMLP(nn.Module):
             return self.mlp.after_first(first + part, network).squeeze(2)
         first, factors = part[:, : self.mlp.first.out_features], part[:, self.mlp.first.out_features :]
         answer = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
-        products = (factors * self.crossed(candidate)).view(-1, self.mlp.networks, self.crosses)
+        products = widened(factors * self.crossed(candidate)).view(-1, self.mlp.networks, self.crosses)
         return answer.add(products.sum(2).T)
 
 
 def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
     """Eq 11: L_T, mean cross-entropy over candidates, each times its weight if the log has weights."""
-    total = F.binary_cross_entropy_with_logits(logit, label, weight=weight, reduction="sum")
+    total = F.binary_cross_entropy_with_logits(widened(logit), label, weight=weight, reduction="sum")
     return workers.global_quotient(total, len(label))

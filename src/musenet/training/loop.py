@@ -142,7 +142,8 @@ class Trainer:
         self.model.train()
         self.model.progress = self.progress.step / self.planned
         self.optimizers.zero_grad()
-        prediction: Prediction = self.model(batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            prediction: Prediction = self.model(batch)
         terms = self.model.losses(prediction, batch)
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         if not math.isfinite(total.item()):

@@ -33,8 +33,10 @@ class TrainingOptions(Options):
     checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints to resume from")
     threads: int | None = Field(None, ge=1, description="torch threads; all cores if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "float64"] = Field(
-        "float32", description="of all numbers; with float64 the number of workers shows in no digit that matters"
+    precision: Literal["bfloat16", "float32", "float64"] = Field(
+        "float32",
+        description="of all numbers; with float64 the number of workers shows in no digit that matters, with bfloat16 "
+        "the networks' matrix products alone are in it, twice as fast where the processor knows it",
     )
 
     @property

@@ -21,7 +21,7 @@ from musenet.models.interface import (
     Term,
     pooling_inputs,
 )
-from musenet.models.layers import weighted_cross_entropy
+from musenet.models.layers import full_precision, weighted_cross_entropy
 from musenet.models.musenet import objective
 from musenet.models.musenet.health import ScenarioHealth
 from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention, SharedScore
@@ -154,10 +154,11 @@ class Musenet(ClickModel):
         values = self.table.look_up(batch.rows)
         history = HistoryMeans(values, batch, self.history_columns)
         request, candidate = self.inputs.request(values, batch, history), self.inputs.candidate(values, batch)
-        position = self.position(values, history, request, candidate, batch)
-        log_assignment = self.assign(position, batch)
-        if self.hardens():
-            request = torch.cat([request, self.doubt(position)], dim=1)
+        with full_precision(values):
+            position = self.position(values, history, request, candidate, batch)
+            log_assignment = self.assign(position, batch)
+            if self.hardens():
+                request = torch.cat([request, self.doubt(position)], dim=1)
         return request, candidate, position, log_assignment
 
     def logit_of_one_scenario(self, batch: Batch) -> Tensor:
