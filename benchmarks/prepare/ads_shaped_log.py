@@ -92,11 +92,13 @@ def _impressions(random: np.random.Generator, size: Size) -> Iterator[dict[str, 
     while left:
         pages = ROWS_AT_A_TIME // 4
         ten = random.random(pages) < 1 / 6
+        # A user's pages of both kinds never meet in one second, where they would be one request.
+        time = 2 * random.integers(FIRST_IMPRESSION // 2, END // 2, pages) + ten
         page = np.repeat(np.arange(pages), np.where(ten, 10, 3))[: min(left, ROWS_AT_A_TIME)]
         rows = len(page)
         yield {
             "user": users(random, pages)[page],
-            "time_stamp": random.integers(FIRST_IMPRESSION, END, pages)[page],
+            "time_stamp": time[page],
             "adgroup_id": ads(random, rows),
             "pid": pa.array(np.where(ten[page], "430539_1007", "430548_1007")),
             "clk": (random.random(rows) < 0.0514).astype(np.int64),
