@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from worker import READY
+
 from musenet.files import write_json
 
 
@@ -26,7 +28,8 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self._answer()  # it is ready
+        while self._line() != READY:  # what libraries print while they are imported
+            pass
 
     def ask(self, do: str, **order: Any) -> dict[str, Any]:
         """The answer to an order."""
@@ -40,12 +43,15 @@ class Worker:
         self._process.communicate()
 
     def _answer(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._line())
+        return answer
+
+    def _line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} has ended (status {self._process.wait()}): its message stands above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return line.strip()
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from itertools import cycle
 from typing import Any
 
 Order = dict[str, Any]
+READY = "ready"
+"""What a process says when it waits for orders."""
 
 
 def serve(actions: dict[str, Callable[[Order], Order]]) -> None:
     """Answer orders, each named in its `do`, until standard input ends. What libraries print goes to standard error."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
-        print(json.dumps({"ready": True}), file=answers, flush=True)
+        print(READY, file=answers, flush=True)
         for line in sys.stdin:
             order = json.loads(line)
             print(json.dumps(actions[order["do"]](order)), file=answers, flush=True)
