@@ -143,18 +143,19 @@ def _mostly_numbers(engine: Engine, column: ir.Value, table: ir.Table) -> bool:
 def _from_number(
     engine: Engine, number: ir.Value, exact: ir.Value | None, table: ir.Table, unit: str | None
 ) -> ir.Value:
-    """Microseconds from seconds, milliseconds or microseconds: which, is told or seen from the size of the median."""
+    """Microseconds from seconds, milliseconds or microseconds: which, is told or seen from the size of most values."""
     month, day = (number // 100) % 100, number % 100
     date = number.between(19_000_101, 21_001_231) & month.between(1, 12) & day.between(1, 31)
-    counts = table.agg(middle=number.abs().median(), dates=date.sum(), values=number.count())
-    found = engine.row(counts)
-    middle = found["middle"] or 0.0
+    size = number.abs()  # counted rather than put in order, as a median would be: that takes memory for every row
+    counts = {"seconds": size < 1e11, "milliseconds": size < 1e14, "microseconds": size <= 1e17, "dates": date}
+    found = engine.row(table.agg(values=number.count(), **{name: holds.sum() for name, holds in counts.items()}))
+    half = (found["values"] or 0) / 2
+    inferred = next((name for name in UNITS if (found[name] or 0) >= half), None)
     if unit is None and found["values"] and found["dates"] == found["values"]:
         raise DataError("holds integers that look like dates (20240131): write them as 2024-01-31")
-    if unit is None and middle > 1e17:
+    if unit is None and inferred is None:
         raise DataError("holds integers too large for microseconds since 1970: divide nanoseconds by 1000")
-    inferred = "seconds" if middle < 1e11 else "milliseconds" if middle < 1e14 else "microseconds"
-    factor = UNITS[unit or inferred]
+    factor = UNITS[unit or inferred or "microseconds"]
     rounded = (number * factor).round().try_cast("int64")
     return rounded if exact is None else ibis.coalesce(exact * factor, rounded)
 
