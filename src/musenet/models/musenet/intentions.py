@@ -82,7 +82,9 @@ class IntentionModules(nn.Module):
             score = layer(part, candidate.index_select(0, chosen), of, scenario).T  # (chosen, K)
             if common is not None:
                 score = score + common.index_select(0, chosen)
-            logits.append(combine(asking.index_select(0, of), score, self.form))
+            # One request's probability is taken as it is: its logarithm then stands for all candidates.
+            alone = asking if asking.shape[0] == 1 else asking.index_select(0, of)
+            logits.append(combine(alone, score, self.form))
         place = torch.cat([repeats, others]).argsort()
         return torch.cat(logits).index_select(0, place), torch.sigmoid(intention)
 
