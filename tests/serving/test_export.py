@@ -37,7 +37,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing table": (lambda f: (f / "items" / "codes.npy").unlink(), r"items/codes\.npy is missing"),
     "changed weights": (lambda f: _flip(f / "embeddings.npy"), r"embeddings\.npy was changed after the export"),
     "cut short": (lambda f: (f / "request.onnx").write_bytes(b""), r"request\.onnx was changed after the export"),
-    "newer format": (lambda f: _edit(f, format=99), r"is of format 99, this version reads 1: install a newer musenet"),
+    "newer format": (lambda f: _edit(f, format=99), r"is of format 99, this version reads 2: install a newer musenet"),
     "a key of the future": (lambda f: _edit(f, surprise=1), r"manifest\.json is damaged"),
     "no JSON": (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json is damaged"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), r"holds no export \(no manifest\.json\)"),

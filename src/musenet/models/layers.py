@@ -244,7 +244,8 @@ class TwoSidedMLP(nn.Module):
             weight, bias = (_own(parameter, self.mlp.networks, one) for parameter in (first.weight, first.bias))
             x = torch.addmm(part + bias, candidate, weight.T)
             for activate, layer in zip(self.mlp.activations, self.mlp.rest, strict=True):
-                weight, bias = (_own(parameter, self.mlp.networks, one)[0] for parameter in (layer.weight, layer.bias))
+                parameters = map(layer.get_parameter, ("weight", "bias"))
+                weight, bias = (_own(parameter, self.mlp.networks, one)[0] for parameter in parameters)
                 x = torch.addmm(bias, activate(x), weight)
             answers.append(x)
         return torch.cat(answers, dim=1).T

@@ -1,9 +1,10 @@
 """A request's columns as the model's codes and numbers, by the definitions that prepared the training data."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,9 @@ class Encoder:
 
     def __init__(self, manifest: ExportManifest, folder: Path) -> None:
         self._manifest = manifest
+        sides: tuple[FieldSide, ...] = get_args(FieldSide)
+        self._fields = {side: manifest.fields_of(side) for side in sides}
+        self._columns = {side: _by_column(self._fields[side]) for side in sides}
         bucketed = {f.vocabulary for f in manifest.fields if f.is_bucketed}
         self._vocabularies = {
             name: TextIndex(folder / "vocabularies", name) for name in manifest.vocabularies if name not in bucketed
@@ -60,10 +64,7 @@ class Encoder:
 
     def columns(self, side: FieldSide) -> dict[str, list[Field]]:
         """The fields of a side by the log's column that each is made of, those left out that scoring fixes."""
-        found: dict[str, list[Field]] = {}
-        for one in self._manifest.fields_of(side):
-            found.setdefault(one.column or one.name, []).append(one)
-        return found
+        return self._columns[side]
 
     def encode(self, side: FieldSide, rows: Sequence[Row], where: Where, tally: Tally | None = None) -> Encoded:
         """The rows' columns as codes and numbers; a column that a row lacks is missing.
@@ -83,7 +84,7 @@ class Encoder:
                 made |= self._numeric(name, fields, values, at, tally)
             else:
                 made |= {one.name: self._categories(name, one, values, at, tally) for one in fields}
-        every = self._manifest.fields_of(side)
+        every = self._fields[side]
         coded = [made[one.name].reshape(len(rows), one.width) for one in every if one.kind != "dense"]
         dense = [made[one.name] for one in every if one.kind == "dense"]
         return Encoded(
@@ -167,6 +168,13 @@ def _codes(index: TextIndex, texts: Sequence[str | None]) -> NDArray[np.int32]:
     if None in texts:
         codes[[text is None for text in texts]] = MISSING
     return codes
+
+
+def _by_column(fields: Iterable[Field]) -> dict[str, list[Field]]:
+    found: dict[str, list[Field]] = {}
+    for one in fields:
+        found.setdefault(one.column or one.name, []).append(one)
+    return found
 
 
 def _has_buckets(one: Field) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from musenet.serving.encoder import Encoder
 from musenet.serving.manifest import ExportManifest
+from musenet.serving.repeats import may_be_among
 from musenet.serving.text_index import TextIndex, map_column
 from musenet.serving.values import Value, text_of_value
 
@@ -30,7 +31,7 @@ class Entities:
         self._ids = TextIndex(folder, "ids")
         self._codes, self._dense = map_column(folder, "codes"), map_column(folder, "dense")
 
-    def find(self, ids: Sequence[str]) -> Rows:
+    def find(self, ids: Sequence[str | int]) -> Rows:
         """(rows) where each id stands; 0 if it is unseen."""
         return np.maximum(self._ids.find(ids), 0)
 
@@ -70,6 +71,7 @@ class Items(Entities):
         self._attributes, self._keys = (
             map_batch(folder / "items" / f"{name}.arrow") for name in ("attributes", "keys")
         )
+        self._key_checksums = map_column(folder / "items", "keys")
         self.columns = {*encoder.columns("item"), *self._attributes.schema.names, *self._keys.schema.names}
         self.columns -= {manifest.item_column}
         """The attributes that an item may have."""
@@ -79,29 +81,31 @@ class Items(Entities):
             known = _read_added(self._file, self.columns)
             self._added = self._with(known) if known else self._added
 
-    def find(self, ids: Sequence[str]) -> Rows:
+    def find(self, ids: Sequence[str | int]) -> Rows:
         """(rows) where each id stands, from the end of the export's items on for those added; 0 if it is unseen."""
         rows, added = super().find(ids), self._added.places
         if added:
-            for place, one in enumerate(ids):
+            for place, one in enumerate(map(str, ids)):
                 if one in added:
                     rows[place] = len(self._codes) + added[one]
         return rows
 
     def codes(self, rows: Rows) -> NDArray[np.int64]:
         """(rows, sum of widths) rows of the embedding table."""
-        known, added = rows < len(self._codes), self._added
+        known, added = rows < len(self._codes), self._added.codes
+        if added is None or known.all():
+            return super().codes(rows)
         codes = super().codes(np.where(known, rows, 0))
-        if added.codes is not None and not known.all():
-            codes[~known] = added.codes[rows[~known] - len(self._codes)]
+        codes[~known] = added[rows[~known] - len(self._codes)]
         return codes
 
     def dense(self, rows: Rows) -> NDArray[np.float32]:
         """(rows, dense fields)."""
-        known, added = rows < len(self._codes), self._added
+        known, added = rows < len(self._codes), self._added.dense
+        if added is None or known.all():
+            return super().dense(rows)
         dense = super().dense(np.where(known, rows, 0))
-        if added.dense is not None and not known.all():
-            dense[~known] = added.dense[rows[~known] - len(self._codes)]
+        dense[~known] = added[rows[~known] - len(self._codes)]
         return dense
 
     def attribute(self, column: str, rows: Rows) -> list[Value]:
@@ -120,6 +124,12 @@ class Items(Entities):
         for place in np.flatnonzero(~known):
             texts[place] = text_of_value(self._added.rows[rows[place] - len(self._codes)].get(column))
         return texts
+
+    def may_be_key(self, column: str, rows: Rows, texts: Iterable[str | None]) -> NDArray[np.bool_]:
+        """(rows) false only where a column of the repeat key is neither missing nor one of these texts."""
+        known = rows < len(self._codes)
+        place = self._keys.schema.get_field_index(column)
+        return may_be_among(self._key_checksums[np.where(known, rows, 0), place], texts) | ~known
 
     def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Learn the attributes of these items, by id: all or none, kept in the state's file first.

@@ -26,6 +26,7 @@ from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.run_folder import RunFolder, load_model, versions
 from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
+from musenet.serving.repeats import checksums
 from musenet.serving.text_index import TextIndex
 
 IDS = {"users": USER, "items": ITEM}
@@ -138,6 +139,8 @@ def _write_attributes(dataset: Dataset, folder: Path) -> None:
     write_table(folder / "attributes.arrow", columns.select(sorted(looked_up["events"])))
     texts = {name: text_of(columns[name].combine_chunks()) for name in sorted(looked_up["keys"])}
     write_table(folder / "keys.arrow", pa.table(texts))
+    shorter = [checksums(column.to_pylist()) for column in texts.values()]
+    write_column(folder, "keys", np.stack(shorter, axis=1) if shorter else np.zeros((columns.num_rows, 0), np.uint32))
 
 
 def write_table(file: Path, table: pa.Table) -> None:

@@ -7,10 +7,12 @@
     scenarios.json          what the report says of the scenarios; missing if there is nothing to say
     embeddings.npy          (rows, D) the one embedding table; row 0 is padding
     users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
-                            ids.npy, ids.numbers.npy: the log's own ids, sorted, and each one's row
+                            ids.npy, ids.numbers.npy: the log's own ids, sorted, and each one's row; ids.table.npy,
+                            where ids are whole numbers close to each other: the row of 0, of 1, …
     items/attributes.arrow  the items' columns that events look up, row by row
     items/keys.arrow        text of the items' columns that repeat keys look up, row by row
-    vocabularies/           <name>.npy, <name>.numbers.npy: the values, sorted, and each one's code
+    items/keys.npy          a checksum of each of these texts
+    vocabularies/           <name>.npy, <name>.numbers.npy, <name>.table.npy: the values and their codes, as of ids
 
 Nothing here is a pickle.
 """
@@ -29,7 +31,7 @@ from musenet.data.histories import HistoryOptions
 from musenet.data.repeats import RepeatOptions
 from musenet.errors import ExportError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 SCENARIOS = "scenarios.json"
 EXPORT_AGAIN = "export the run again"
@@ -88,7 +90,7 @@ def read_export(folder: Path) -> ExportManifest:
     """The manifest of an export, every file of which is compared with its checksum.
 
     Raises:
-        ExportError: if the folder is missing, damaged, incomplete, changed, or of a newer format.
+        ExportError: if the folder is missing, damaged, incomplete, changed, or of another format.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -97,10 +99,9 @@ def read_export(folder: Path) -> ExportManifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content.get("format") if isinstance(content, dict) else None
-        if isinstance(found, int) and found > FORMAT:
-            raise ExportError(
-                f"{path} is of format {found}, this version reads {FORMAT}: install a newer musenet, or {EXPORT_AGAIN}"
-            )
+        if isinstance(found, int) and found != FORMAT:
+            what_to_do = f"install a newer musenet, or {EXPORT_AGAIN}" if found > FORMAT else EXPORT_AGAIN
+            raise ExportError(f"{path} is of format {found}, this version reads {FORMAT}: {what_to_do}")
         manifest = ExportManifest.model_validate(content)
     except (OSError, ValidationError, ValueError) as error:
         raise ExportError(f"{path} is damaged ({str(error).splitlines()[0]}): {EXPORT_AGAIN}") from error

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from musenet.errors import RequestError
 from musenet.options import reason
@@ -18,6 +19,8 @@ from musenet.options import reason
 LONGEST_ID, LONGEST_TEXT = 256, 4096
 MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_COLUMNS, MOST_VALUES = 10_000, 10_000, 10_000, 1000, 1000
 MOST_EVENTS_AT_ONCE = 1000
+ITEM = "item"
+"""The one key of a candidate that is no column of the log."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_TIME, LAST_TIME = -62_135_596_800.0, 253_402_300_799.0
 
@@ -86,9 +89,11 @@ class Event(WithColumns):
     time: Time | None = None
 
 
-class Candidate(WithColumns):
+@with_config(extra="allow")
+class Candidate(TypedDict, extra_items=Column):  # type: ignore[call-arg]  # of PEP 728, which mypy does not know yet
     """An item to be scored, with its candidate features by the log's own names."""
 
+    # A request has hundreds: as dictionaries they are checked in half of the time that objects take.
     item: Id
 
 

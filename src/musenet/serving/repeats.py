@@ -1,7 +1,11 @@
-"""Had the user this before? Repeat statistics of a request's candidates, from what is known of the user's past."""
+"""Had the user this before? Repeat statistics of a request's candidates, from what is known of the user's past.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+Few candidates repeat anything. Short checksums of the items' keys tell most of the others apart without their texts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +15,10 @@ from musenet.data.repeats import RepeatOptions
 from musenet.data.tables import MICROSECONDS
 from musenet.serving.history import Past, RepeatKey, RepeatStatistics, UserHistory, microseconds
 
+Places = NDArray[np.int64]
 _Counts = Mapping[RepeatKey, RepeatStatistics]
+NO_TEXT = 0
+"""The checksum of what is missing; other texts may share it."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,26 @@ class CandidateRepeats:
     """(N, 3) as in `Batch.repeat_features`."""
 
 
+def checksums(texts: Iterable[str | None]) -> NDArray[np.uint32]:
+    """(texts) a number of each; equal texts have equal ones, and a few others, too."""
+    numbers = (NO_TEXT if text is None else crc32(text.encode("utf-8", "replace")) for text in texts)
+    return np.fromiter(numbers, np.uint32)
+
+
+def may_be_among(found: NDArray[np.uint32], texts: Iterable[str | None]) -> NDArray[np.bool_]:
+    """(rows) whether a text may be among some, or missing, by its checksum; where it says no, it is not."""
+    wanted = np.sort(checksums([None, *texts]))
+    among: NDArray[np.bool_] = wanted[np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)] == found
+    return among
+
+
 def count_repeats(
-    past: Past, candidates: int, keys: Callable[[], Sequence[Sequence[str | None]]], history: UserHistory, when: float
+    past: Past,
+    candidates: int,
+    keys: Callable[[], Sequence[Sequence[str | None]]],
+    history: UserHistory,
+    when: float,
+    places: Places | None = None,
 ) -> CandidateRepeats:
     """Count the candidates' repeats.
 
@@ -35,12 +60,14 @@ def count_repeats(
         keys: gives the candidates' keys, column by column; not asked where nothing happened before.
         history: what is known of the user.
         when: the request's time, in seconds.
+        places: of the candidates that `keys` speaks of, where no other repeats anything; of all, if left out.
     """
     count = np.zeros(candidates, dtype=np.int64)
     if past.repeat is None or not history.repeats:
         return CandidateRepeats(count, np.zeros((candidates, REPEAT_FEATURES), dtype=np.float32))
     recency = np.full(candidates, np.nan, dtype=np.float32)
-    for place, found in enumerate(_found(past.repeat, keys(), history.repeats)):
+    asked = range(candidates) if places is None else places.tolist()
+    for place, found in zip(asked, _found(past.repeat, keys(), history.repeats), strict=True):
         if found is not None:
             count[place] = found.count
             if past.repeat.recency and found.last_time is not None:

@@ -5,22 +5,21 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from musenet.data.batches import distinct_rows
 from musenet.errors import RequestError
 from musenet.serving.encoder import Encoder, Row, Tally
 from musenet.serving.entities import Entities, Items
 from musenet.serving.explanation import explained
 from musenet.serving.history import NOTHING, HistoryStore, Past, PastEvent, UserHistory
 from musenet.serving.manifest import read_export
-from musenet.serving.messages import Event, NewItem, ScoreRequest, request_error
+from musenet.serving.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.pasts import encode_events
-from musenet.serving.repeats import CandidateRepeats, count_repeats
+from musenet.serving.repeats import CandidateRepeats, Places, count_repeats
 from musenet.serving.runtime import Arrays, Runtime
 from musenet.serving.text_index import map_column
 from musenet.serving.values import text_of_value, texts_of
@@ -32,8 +31,6 @@ class EncodedRequest:
 
     inputs: Arrays
     """By name, see `graphs.INPUTS`."""
-    rows: NDArray[np.int64]
-    """(U,) the distinct rows of the embedding table that codes are places in."""
     repeats: CandidateRepeats
     unknown: dict[str, Any]
 
@@ -48,7 +45,7 @@ class Scorer:
         threads: that a request is computed with.
 
     Raises:
-        ExportError: if the folder is missing, damaged, incomplete, or of a newer format.
+        ExportError: if the folder is missing, damaged, incomplete, or of another format.
         UserError: if the extra `serve` is not installed.
     """
 
@@ -127,26 +124,22 @@ class Scorer:
         message, tally = _validated(request), Tally()
         self._check_columns(message)
         when = time.time() if message.time is None else message.time
-        (user,) = ids_of([message.user])
-        user_row = self._users.find([user])
-        items = ids_of([candidate.item for candidate in message.candidates])
-        item_rows = self._items.find(items)
+        user_row = self._users.find([message.user])
+        candidates = cast("list[Row]", message.candidates)
+        item_rows = self._items.find([candidate["item"] for candidate in message.candidates])
         context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
-        shown = [candidate.columns for candidate in message.candidates]
-        candidate = self._encoder.encode("candidate", shown, lambda i, name: f"candidates.{i}.{name}", tally)
-        history = self._history(message, user, when)
-        repeats = count_repeats(self.past, len(items), lambda: self._keys(message, items, item_rows), history, when)
-        blocks = [
-            np.concatenate([self._users.codes(user_row), context.codes], axis=1),
-            np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
-            encode_events(self._encoder, history.events, self.past.history.length),
-        ]
-        rows, places = distinct_rows(blocks)
+        candidate = self._encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
+        history = self._history(message, when)
+        places = self._may_repeat(item_rows, history)
+        repeats = count_repeats(
+            self.past, len(item_rows), lambda: self._keys(message, item_rows, places), history, when, places
+        )
         inputs = {
-            "values": self._embeddings[rows],
-            "request_codes": places[0],
-            "candidate_codes": places[1],
-            "history_codes": places[2],
+            # The whole table: it is mapped, and the graphs gather from it what they need.
+            "values": self._embeddings,
+            "request_codes": np.concatenate([self._users.codes(user_row), context.codes], axis=1),
+            "candidate_codes": np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
+            "history_codes": encode_events(self._encoder, history.events, self.past.history.length),
             "request_dense": np.concatenate([self._users.dense(user_row), context.dense], axis=1),
             "candidate_dense": np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1),
             "repeat_features": repeats.features,
@@ -158,7 +151,7 @@ class Scorer:
             "values": dict(tally.unseen),
             "missing": dict(tally.missing),
         }
-        return EncodedRequest(inputs, rows, repeats, unknown)
+        return EncodedRequest(inputs, repeats, unknown)
 
     def add_items(self, items: Iterable[Mapping[str, Any] | NewItem]) -> int:
         """Learn attributes of new or changed items, all or none; how many. Raises `RequestError` naming the field."""
@@ -183,10 +176,10 @@ class Scorer:
         _check(event.columns, self._event_columns, where, "events")
         return self._past_events([event])[0]
 
-    def _history(self, message: ScoreRequest, user: str, when: float) -> UserHistory:
+    def _history(self, message: ScoreRequest, when: float) -> UserHistory:
         if message.history is not None:
             return self.past.summarise(self._past_events(message.history), when)
-        return NOTHING if self.store is None else self.store.read(user, when)
+        return NOTHING if self.store is None else self.store.read(str(message.user), when)
 
     def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
         """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
@@ -206,17 +199,32 @@ class Scorer:
             for place, (item, event) in enumerate(zip(items, events, strict=True))
         ]
 
-    def _keys(self, message: ScoreRequest, items: Sequence[str], rows: NDArray[np.int64]) -> list[Sequence[str | None]]:
-        """The candidates' repeat keys, column by column."""
+    def _may_repeat(self, rows: Places, history: UserHistory) -> Places:
+        """Places of the candidates that may repeat something, as far as a glance at their items tells."""
+        places = np.arange(len(rows))
+        if not history.repeats:
+            return places[:0]
+        if len(history.repeats) > len(rows):  # the glance would take longer
+            return places
+        for column, (name, origin) in enumerate(self.manifest.key_columns.items()):
+            if origin == "items" and name != self.manifest.item_column and len(places):
+                known = {key[column] for key in history.repeats}
+                places = places[self._items.may_be_key(name, rows[places], known)]
+        return places
+
+    def _keys(self, message: ScoreRequest, rows: Places, places: Places) -> list[Sequence[str | None]]:
+        """The repeat keys of the candidates at these places, column by column."""
+        candidates = cast("list[Row]", message.candidates)
+        asked = [candidates[place] for place in places.tolist()]
         keys: list[Sequence[str | None]] = []
         for name, origin in self.manifest.key_columns.items():
             if name == self.manifest.item_column:
-                keys.append(items)
+                keys.append(texts_of([one[ITEM] for one in asked]))
             elif origin == "items":
-                keys.append(self._items.key(name, rows))
+                keys.append(self._items.key(name, rows[places]))
             else:
                 shared = message.context.get(name)
-                keys.append(texts_of([one.columns.get(name, shared) for one in message.candidates]))
+                keys.append(texts_of([one.get(name, shared) for one in asked]))
         return keys
 
     def _predefined(self, message: ScoreRequest) -> NDArray[np.int64]:
@@ -228,18 +236,14 @@ class Scorer:
 
     def _check_columns(self, message: ScoreRequest) -> None:
         _check(message.context, self.context_columns, "context", "the context")
-        for place, candidate in enumerate(message.candidates):
-            columns = candidate.columns
-            if columns and not columns.keys() <= self.candidate_columns:
-                _check(columns, self.candidate_columns, f"candidates.{place}", "candidates")
+        if max(map(len, message.candidates)) > 1:
+            for place, candidate in enumerate(message.candidates):
+                columns = candidate.keys() - {ITEM}
+                if not columns <= self.candidate_columns:
+                    _check(columns, self.candidate_columns, f"candidates.{place}", "candidates")
         for place, event in enumerate(message.history or ()):
             if not event.columns.keys() <= self._event_columns:
                 _check(event.columns, self._event_columns, f"history.{place}", "events")
-
-
-def ids_of(ids: Sequence[str | int]) -> list[str]:
-    """Ids as the export's tables hold them."""
-    return [one if type(one) is str else str(one) for one in ids]
 
 
 def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
@@ -251,7 +255,7 @@ def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
         raise request_error(error) from error
 
 
-def _check(columns: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
+def _check(columns: Iterable[str], known: set[str], where: str, what: str) -> None:
     """Refuse columns that nothing reads: a misspelt one would be served as missing."""
     for name in columns:
         if name not in known:

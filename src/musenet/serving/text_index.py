@@ -1,6 +1,8 @@
 """Texts and their numbers on disk, found by binary search without being read into memory.
 
-Texts of up to eight bytes, as most ids are, are kept as whole numbers of the same order, which compare faster.
+Texts of up to eight bytes, as most ids are, are kept as whole numbers of the same order, which compare faster. Texts
+that are themselves whole numbers, and close enough to each other, also stand in a table: asked for as numbers they are
+looked up rather than searched for.
 """
 
 from collections.abc import Sequence
@@ -15,11 +17,15 @@ from musenet.data.column_files import write_column
 
 NOWHERE = -1
 SHORT = 8
+SPARSEST = 8
+"""A table may have this many places for each text."""
 _NONE = b"\0"
 
 
 class TextIndex:
     """Sorted texts, each with a number: `<name>.npy` holds their bytes, `<name>.numbers.npy` the numbers.
+
+    `<name>.table.npy`, if there is one, holds the number of the text `0`, of `1`, …; the last place is of no text.
 
     Args:
         folder: where the files lie.
@@ -29,12 +35,16 @@ class TextIndex:
     def __init__(self, folder: Path, name: str) -> None:
         self._texts = map_column(folder, name)
         self._numbers = map_column(folder, f"{name}.numbers")
+        self._table = map_column(folder, f"{name}.table") if (folder / f"{name}.table.npy").is_file() else None
         self._width = self._texts.dtype.itemsize
         self._short = self._texts.dtype.kind == "u"
 
     @staticmethod
     def write(folder: Path, name: str, texts: pa.Array, first: int = 0) -> None:
         """Write an index of these distinct texts; their numbers count up from `first`."""
+        table = _table(texts.to_pylist(), first)
+        if table is not None:
+            write_column(folder, f"{name}.table", table)
         encoded = [text.encode() for text in texts.to_pylist()]
         width = max(SHORT, *(len(one) for one in encoded)) if encoded else SHORT
         rows = np.array(encoded, dtype=f"S{width}")
@@ -49,8 +59,18 @@ class TextIndex:
         texts = chosen.astype(">u8").view(f"S{SHORT}") if self._short else chosen
         return [text.decode() for text in texts.tolist()]
 
-    def find(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
-        """(rows) the number of each text; -1 for those that are not there, and for None."""
+    def find(self, texts: Sequence[str | int | None]) -> NDArray[np.int64]:
+        """(rows) the number of each text; -1 for those that are not there, and for None. 17 stands for its text."""
+        if self._table is not None and set(map(type, texts)) == {int}:
+            return self._of_whole_numbers(np.array(texts, dtype=np.int64))
+        return self._of_texts([str(text) if isinstance(text, int) else text for text in texts])
+
+    def _of_whole_numbers(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        assert self._table is not None
+        last = len(self._table) - 1
+        return self._table[np.where((wanted >= 0) & (wanted < last), wanted, last)].astype(np.int64)
+
+    def _of_texts(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
         if not len(self._texts) or not len(texts):
             return np.full(len(texts), NOWHERE, dtype=np.int64)
         encoded, fits = self._bytes(texts)
@@ -76,6 +96,22 @@ class TextIndex:
 def _as_numbers(texts: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """Whole numbers in the order of these texts of eight bytes."""
     return texts.view(">u8").astype(np.uint64)
+
+
+def _table(texts: Sequence[str], first: int) -> NDArray[np.int32] | None:
+    """The number of each whole number up to the largest of the texts, NOWHERE between and after; None if too sparse."""
+    longest = len(str(SPARSEST * len(texts)))
+    places = {
+        int(text): place + first
+        for place, text in enumerate(texts)
+        if len(text) <= longest and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0")
+    }
+    size = max(places, default=-1) + 1
+    if not 0 < size <= SPARSEST * len(places):
+        return None
+    table = np.full(size + 1, NOWHERE, dtype=np.int32)
+    table[list(places)] = list(places.values())
+    return table
 
 
 def map_column(folder: Path, name: str) -> NDArray[Any]:
