@@ -35,6 +35,27 @@ def test_an_index_finds_what_a_dictionary_finds(known: list[str], asked: list[st
     assert found.tolist() == [-1 if text is None else numbers.get(text, -1) for text in [*asked, *known]]
 
 
+@given(st.lists(st.integers(-3, 40) | INTEGERS, unique=True), st.lists(TEXTS), st.lists(INTEGERS), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_a_whole_number_is_found_by_its_text(
+    known: list[int], others: list[str], asked: list[int], mixed: bool
+) -> None:
+    """Whether or not there is a table; `07`, `+7` and `٧` are texts of their own."""
+    texts = list(dict.fromkeys([*map(str, known), "07", "+7", "\u0667", *(text.strip("\0") for text in others)]))
+    wanted = [*asked, *known, *range(-3, 70), *(["7", "07"] if mixed else [])]
+    with TemporaryDirectory() as folder:
+        TextIndex.write(Path(folder), "ids", pa.array(texts), first=1)
+        found = TextIndex(Path(folder), "ids").find(wanted)
+    numbers = {text: place + 1 for place, text in enumerate(texts)}
+    assert found.tolist() == [numbers.get(str(one), -1) for one in wanted]
+
+
+def test_whole_numbers_have_a_table_where_they_lie_close(tmp_path: Path) -> None:
+    for name, numbers in {"close": range(5, 90, 3), "far": [1, 2, 10**9], "words": []}.items():
+        TextIndex.write(tmp_path, name, pa.array([*map(str, numbers), "word"]))
+        assert (tmp_path / f"{name}.table.npy").is_file() == (name == "close")
+
+
 @given(st.lists(FLOATS | INTEGERS | st.booleans() | TEXTS))
 @settings(max_examples=100, deadline=None)
 def test_a_values_text_is_that_of_its_column(values: list[Any]) -> None:

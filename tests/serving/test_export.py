@@ -38,6 +38,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "changed weights": (lambda f: _flip(f / "embeddings.npy"), r"embeddings\.npy was changed after the export"),
     "cut short": (lambda f: (f / "request.onnx").write_bytes(b""), r"request\.onnx was changed after the export"),
     "newer format": (lambda f: _edit(f, format=99), r"is of format 99, this version reads 2: install a newer musenet"),
+    "older format": (lambda f: _edit(f, format=1), r"is of format 1, this version reads 2: export the run again"),
     "a key of the future": (lambda f: _edit(f, surprise=1), r"manifest\.json is damaged"),
     "no JSON": (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json is damaged"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), r"holds no export \(no manifest\.json\)"),

@@ -11,7 +11,7 @@ from musenet.data.histories import HistoryOptions
 from musenet.data.repeats import RepeatOptions
 from musenet.errors import DataError
 from musenet.serving.history import Past, PastEvent, UserHistory
-from musenet.serving.repeats import count_repeats
+from musenet.serving.repeats import checksums, count_repeats, may_be_among
 
 KINDS = ["click", "buy", None]
 EVENTS = st.lists(
@@ -83,6 +83,18 @@ def test_a_candidate_repeats_by_the_columns_that_it_has(events: list[PastEvent],
         times = [time for time in same if time is not None]
         days = (before - max(times)) / 86400 if times else 0.0
         assert found.features[place, 2] == pytest.approx(days, rel=1e-3, abs=1e-9)
+
+
+@given(st.lists(st.none() | st.text(max_size=3)), st.lists(st.none() | st.text(max_size=3)))
+@settings(max_examples=100, deadline=None)
+def test_no_text_that_is_known_or_missing_is_passed_over(texts: list[str | None], known: list[str | None]) -> None:
+    may = may_be_among(checksums(texts), known)
+    assert all(may[place] for place, text in enumerate(texts) if text is None or text in known)
+
+
+def test_checksums_tell_most_texts_apart() -> None:
+    may = may_be_among(checksums(map(str, range(1000))), [*map(str, range(990, 1010)), None])
+    assert may.tolist() == [False] * 990 + [True] * 10
 
 
 def test_without_events_or_a_key_nothing_repeats() -> None:

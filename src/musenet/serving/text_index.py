@@ -5,6 +5,7 @@ that are themselves whole numbers, and close enough to each other, also stand in
 looked up rather than searched for.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ SHORT = 8
 SPARSEST = 8
 """A table may have this many places for each text."""
 _NONE = b"\0"
+_WHOLE = re.compile("0|-?[1-9][0-9]{0,18}")
+"""Texts of whole numbers of up to 64 bits, as `str` writes them."""
 
 
 class TextIndex:
@@ -99,15 +102,10 @@ def _as_numbers(texts: NDArray[np.bytes_]) -> NDArray[np.uint64]:
 
 
 def _table(texts: Sequence[str], first: int) -> NDArray[np.int32] | None:
-    """The number of each whole number up to the largest of the texts, NOWHERE between and after; None if too sparse."""
-    longest = len(str(SPARSEST * len(texts)))
-    places = {
-        int(text): place + first
-        for place, text in enumerate(texts)
-        if len(text) <= longest and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0")
-    }
+    """The number of each text by the whole number that it is, NOWHERE between and after; None where not all fit in."""
+    places = {int(text): place + first for place, text in enumerate(texts) if _WHOLE.fullmatch(text)}
     size = max(places, default=-1) + 1
-    if not 0 < size <= SPARSEST * len(places):
+    if min(places, default=-1) < 0 or size > SPARSEST * len(places):
         return None
     table = np.full(size + 1, NOWHERE, dtype=np.int32)
     table[list(places)] = list(places.values())
