@@ -13,6 +13,7 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +26,7 @@ from musenet.serving.history import PastEvent, RepeatStatistics, UserHistory
 from musenet.serving.scorer import Scorer
 from musenet.simulate.ads_published import ADS, PROFILE_VALUES, USERS
 
-CANDIDATES, WARMUP = 500, 10
+CANDIDATES, WARMUP, HISTORIES = 500, 10, 500
 HIDDEN, ATTENTION, EMBEDDING = [128, 64], 64, 16
 MUSENET: dict[str, Any] = {"name": "musenet", "scenarios": 4, "hidden": HIDDEN, "embedding": EMBEDDING}
 MODELS: dict[str, dict[str, Any]] = {
@@ -91,17 +92,21 @@ def timers(name: str, scorer: Scorer, model: Any, request: Callable[[], dict[str
 
 
 class RandomPast:
-    """A store that gives everybody 50 events; reading one is measured elsewhere."""
+    """A store that gives everybody 50 events, made beforehand; reading one is measured elsewhere."""
 
     def __init__(self, random: np.random.Generator) -> None:
-        self.random = random
+        self.histories = cycle([new_history(random) for _ in range(HISTORIES)])
 
     def read(self, user: str, before: float | None) -> UserHistory:
-        categories = self.random.integers(1, ITEM["cate_id"] + 1, LENGTH).astype(str)
-        brands = self.random.integers(1, ITEM["brand"] + 1, LENGTH).astype(str)
-        pairs = list(zip(categories.tolist(), brands.tolist(), strict=True))
-        events = (PastEvent(None, "pv", float(at), {"cate_id": c, "brand": b}) for at, (c, b) in enumerate(pairs))
-        return UserHistory(tuple(events), dict.fromkeys(pairs, RepeatStatistics(1, 1.0)))
+        return next(self.histories)
+
+
+def new_history(random: np.random.Generator) -> UserHistory:
+    categories = random.integers(1, ITEM["cate_id"] + 1, LENGTH).astype(str)
+    brands = random.integers(1, ITEM["brand"] + 1, LENGTH).astype(str)
+    pairs = list(zip(categories.tolist(), brands.tolist(), strict=True))
+    events = (PastEvent(None, "pv", float(at), {"cate_id": c, "brand": b}) for at, (c, b) in enumerate(pairs))
+    return UserHistory(tuple(events), dict.fromkeys(pairs, RepeatStatistics(1, 1.0)))
 
 
 def new_request(random: np.random.Generator, users: int, items: int) -> dict[str, Any]:

@@ -63,10 +63,10 @@ def count_repeats(
         places: of the candidates that `keys` speaks of, where no other repeats anything; of all, if left out.
     """
     count = np.zeros(candidates, dtype=np.int64)
-    if past.repeat is None or not history.repeats:
+    asked = range(candidates) if places is None else places.tolist()
+    if past.repeat is None or not history.repeats or not asked:
         return CandidateRepeats(count, np.zeros((candidates, REPEAT_FEATURES), dtype=np.float32))
     recency = np.full(candidates, np.nan, dtype=np.float32)
-    asked = range(candidates) if places is None else places.tolist()
     for place, found in zip(asked, _found(past.repeat, keys(), history.repeats), strict=True):
         if found is not None:
             count[place] = found.count
