@@ -30,7 +30,7 @@ def assert_as_in_the_dataset(exported: Exported, row: int, encoded: EncodedReque
     rows = batch.rows.numpy()
     for name in ("request_codes", "candidate_codes", "history_codes"):
         expected = rows[numpy_of(getattr(batch, name))]
-        found = encoded.inputs[name]
+        found = encoded.rows[encoded.inputs[name]]
         if not len(expected):  # where there is no event, the graphs get one of padding
             expected = np.zeros_like(found)
         np.testing.assert_array_equal(found, expected)
@@ -124,7 +124,7 @@ def test_unseen_ids_are_what_the_unseen_rows_hold(exported: Exported, scorer: Sc
     dataset = exported.dataset
     for side, name, codes in (("users", "user_id", "request_codes"), ("items", "item_id", "candidate_codes")):
         unseen = dataset.embedding_offset[name] + dataset.column(f"{side}/{name}")[0]
-        assert encoded.inputs[codes][0, 0] == unseen
+        assert encoded.rows[encoded.inputs[codes][0, 0]] == unseen
 
 
 def test_what_is_explained_adds_up(exported: Exported, scorer: Scorer) -> None:
@@ -154,7 +154,7 @@ def test_added_items_are_known_by_their_attributes_from_then_on(exported: Export
     (tmp_path / "items.jsonl").open("a").write('["torn", {"ci')
     for opened in (scorer, Scorer(exported.folder, state=tmp_path)):
         encoded = opened.encode(request)
-        codes = encoded.inputs["candidate_codes"]
+        codes = encoded.rows[encoded.inputs["candidate_codes"]]
         assert encoded.unknown["items"] == 0
         assert codes[0, 0] != codes[1, 0]
         np.testing.assert_array_equal(codes[0, 1:], codes[1, 1:])

@@ -37,11 +37,11 @@ class Entities:
 
     def codes(self, rows: Rows) -> NDArray[np.int64]:
         """(rows, sum of widths) rows of the embedding table."""
-        return self._codes[rows].astype(np.int64)
+        return self._codes.take(rows, axis=0, mode="clip").astype(np.int64)
 
     def dense(self, rows: Rows) -> NDArray[np.float32]:
         """(rows, dense fields)."""
-        found: NDArray[np.float32] = self._dense[rows]
+        found: NDArray[np.float32] = self._dense.take(rows, axis=0, mode="clip")
         return found
 
 

@@ -31,6 +31,8 @@ class EncodedRequest:
 
     inputs: Arrays
     """By name, see `graphs.INPUTS`."""
+    rows: NDArray[np.int64]
+    """(U,) the rows of the embedding table that codes are places in."""
     repeats: CandidateRepeats
     unknown: dict[str, Any]
 
@@ -134,12 +136,17 @@ class Scorer:
         repeats = count_repeats(
             self.past, len(item_rows), lambda: self._keys(message, item_rows, places), history, when, places
         )
+        blocks = [
+            np.concatenate([self._users.codes(user_row), context.codes], axis=1),
+            np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
+            encode_events(self._encoder, history.events, self.past.history.length),
+        ]
+        rows, codes = rows_in_use(blocks)
         inputs = {
-            # The whole table: it is mapped, and the graphs gather from it what they need.
-            "values": self._embeddings,
-            "request_codes": np.concatenate([self._users.codes(user_row), context.codes], axis=1),
-            "candidate_codes": np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
-            "history_codes": encode_events(self._encoder, history.events, self.past.history.length),
+            "values": self._embeddings.take(rows, axis=0, mode="clip"),  # which reads ahead, as indexing does not
+            "request_codes": codes[0],
+            "candidate_codes": codes[1],
+            "history_codes": codes[2],
             "request_dense": np.concatenate([self._users.dense(user_row), context.dense], axis=1),
             "candidate_dense": np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1),
             "repeat_features": repeats.features,
@@ -151,7 +158,7 @@ class Scorer:
             "values": dict(tally.unseen),
             "missing": dict(tally.missing),
         }
-        return EncodedRequest(inputs, repeats, unknown)
+        return EncodedRequest(inputs, rows, repeats, unknown)
 
     def add_items(self, items: Iterable[Mapping[str, Any] | NewItem]) -> int:
         """Learn attributes of new or changed items, all or none; how many. Raises `RequestError` naming the field."""
@@ -244,6 +251,17 @@ class Scorer:
         for place, event in enumerate(message.history or ()):
             if not event.columns.keys() <= self._event_columns:
                 _check(event.columns, self._event_columns, f"history.{place}", "events")
+
+
+def rows_in_use(blocks: Sequence[Places]) -> tuple[Places, list[Places]]:
+    """The rows of the embedding table that blocks hold, padding first, and each block as places among them.
+
+    A row that is used twice is there twice: in one request, finding out takes longer than gathering it again.
+    """
+    rows = np.concatenate([np.zeros(1, dtype=np.int64), *(block.ravel() for block in blocks)])
+    places = np.where(rows > 0, np.arange(len(rows)), 0)[1:]
+    pieces = np.split(places, np.cumsum([block.size for block in blocks])[:-1])
+    return rows, [piece.reshape(block.shape) for piece, block in zip(pieces, blocks, strict=True)]
 
 
 def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
