@@ -239,10 +239,10 @@ class TwoSidedMLP(nn.Module):
         """
         first = self.mlp.first
         chosen: list[int | Tensor] = list(range(self.mlp.networks)) if network is None else [network]
+        added = request_part + (first.bias if network is None else _own(first.bias, self.mlp.networks, network))
         answers = []
-        for part, one in zip(request_part.chunk(len(chosen), dim=1), chosen, strict=True):
-            weight, bias = (_own(parameter, self.mlp.networks, one) for parameter in (first.weight, first.bias))
-            x = torch.addmm(part + bias, candidate, weight.T)
+        for part, one in zip(added.chunk(len(chosen), dim=1), chosen, strict=True):
+            x = torch.addmm(part, candidate, _own(first.weight, self.mlp.networks, one).T)
             for activate, layer in zip(self.mlp.activations, self.mlp.rest, strict=True):
                 parameters = map(layer.get_parameter, ("weight", "bias"))
                 weight, bias = (_own(parameter, self.mlp.networks, one)[0] for parameter in parameters)

@@ -127,9 +127,9 @@ class Items(Entities):
 
     def may_be_key(self, column: str, rows: Rows, texts: Iterable[str | None]) -> NDArray[np.bool_]:
         """(rows) false only where a column of the repeat key is neither missing nor one of these texts."""
-        known = rows < len(self._codes)
         place = self._keys.schema.get_field_index(column)
-        return may_be_among(self._key_checksums[np.where(known, rows, 0), place], texts) | ~known
+        found = self._key_checksums.take(rows, axis=0, mode="clip")[:, place]
+        return may_be_among(found, texts) | (rows >= len(self._codes))
 
     def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Learn the attributes of these items, by id: all or none, kept in the state's file first.

@@ -33,8 +33,8 @@ class CandidateRepeats:
 
 def checksums(texts: Iterable[str | None]) -> NDArray[np.uint32]:
     """(texts) a number of each; equal texts have equal ones, and a few others, too."""
-    numbers = (NO_TEXT if text is None else crc32(text.encode("utf-8", "replace")) for text in texts)
-    return np.fromiter(numbers, np.uint32)
+    numbers = [NO_TEXT if text is None else crc32(text.encode("utf-8", "replace")) for text in texts]
+    return np.array(numbers, dtype=np.uint32)
 
 
 def may_be_among(found: NDArray[np.uint32], texts: Iterable[str | None]) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """Texts and their numbers on disk, found by binary search without being read into memory.
 
 Texts of up to eight bytes, as most ids are, are kept as whole numbers of the same order, which compare faster. Texts
-that are themselves whole numbers, and close enough to each other, also stand in a table: asked for as numbers they are
-looked up rather than searched for.
+that are themselves whole numbers, and close enough to each other, also stand in a table, in which they are looked up
+rather than searched for.
 """
 
 import re
@@ -21,6 +21,8 @@ SHORT = 8
 SPARSEST = 8
 """A table may have this many places for each text."""
 _NONE = b"\0"
+LONGEST = 19
+"""Digits that surely fit into 64 bits are fewer."""
 _WHOLE = re.compile("0|-?[1-9][0-9]{0,18}")
 """Texts of whole numbers of up to 64 bits, as `str` writes them."""
 
@@ -64,14 +66,11 @@ class TextIndex:
 
     def find(self, texts: Sequence[str | int | None]) -> NDArray[np.int64]:
         """(rows) the number of each text; -1 for those that are not there, and for None. 17 stands for its text."""
-        if self._table is not None and set(map(type, texts)) == {int}:
-            return self._of_whole_numbers(np.array(texts, dtype=np.int64))
-        return self._of_texts([str(text) if isinstance(text, int) else text for text in texts])
-
-    def _of_whole_numbers(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-        assert self._table is not None
+        wanted = None if self._table is None else _whole_numbers(texts)
+        if self._table is None or wanted is None:
+            return self._of_texts([str(text) if isinstance(text, int) else text for text in texts])
         last = len(self._table) - 1
-        return self._table[np.where((wanted >= 0) & (wanted < last), wanted, last)].astype(np.int64)
+        return self._table.take(np.where((wanted >= 0) & (wanted < last), wanted, last)).astype(np.int64)
 
     def _of_texts(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
         if not len(self._texts) or not len(texts):
@@ -99,6 +98,18 @@ class TextIndex:
 def _as_numbers(texts: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """Whole numbers in the order of these texts of eight bytes."""
     return texts.view(">u8").astype(np.uint64)
+
+
+def _whole_numbers(texts: Sequence[str | int | None]) -> NDArray[np.int64] | None:
+    """The numbers that the texts are, or stand for; None where one is not a whole number as `str` writes it."""
+    kinds = set(map(type, texts))
+    if kinds == {str}:
+        together = "".join(texts)  # type: ignore[arg-type]
+        if not (together.isascii() and together.isdigit() and all(texts) and max(map(len, texts)) < LONGEST):  # type: ignore[arg-type]
+            return None
+        numbers = list(map(int, texts))  # type: ignore[arg-type]
+        return np.array(numbers, dtype=np.int64) if list(map(str, numbers)) == texts else None
+    return np.array(texts, dtype=np.int64) if kinds == {int} else None
 
 
 def _table(texts: Sequence[str], first: int) -> NDArray[np.int32] | None:
