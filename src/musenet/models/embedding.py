@@ -59,6 +59,8 @@ def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
     if codes.shape[1] == 0:
         return values.new_zeros(offset.shape[0] - 1, 0)
     counts = offset[1:] - offset[:-1]
+    if torch.onnx.is_in_onnx_export():  # one request, whose history holds at least one event of padding
+        return rows_of(values, codes).mean(0, keepdim=True)
     if offset.shape[0] == 2:  # one request
         return rows_of(values, codes).sum(0, keepdim=True) / counts.clamp_min(1)[:, None]
     sums = values.new_zeros(len(counts), codes.shape[1] * values.shape[1])

@@ -319,8 +319,8 @@ class Musenet(ClickModel):
 
 
 def _by_candidate(log_assignment: Tensor, batch: Batch) -> Tensor:
-    """(N, K)."""
-    return log_assignment if log_assignment.shape[0] == batch.candidates else log_assignment[batch.request]
+    """(N, K); of one request (1, K), which goes with each of its candidates."""
+    return log_assignment if log_assignment.shape[0] in (1, batch.candidates) else log_assignment[batch.request]
 
 
 def _scenario_count(options: MusenetOptions, schema: Schema) -> int:
