@@ -125,3 +125,27 @@ def test_a_hardened_request_computes_one_scenario(planted_dataset: Dataset, tmp_
     export_graphs(model, schema_of(planted_dataset), tmp_path)
     logit = Runtime(tmp_path).logit(inputs_of(batch, table))
     np.testing.assert_allclose(logit, prediction.logit.numpy(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["soft", "hard"])
+def test_where_nothing_repeats_the_repeat_branch_is_left_out(
+    variant: str, planted_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Its weights may be anything, even not a number; where something does repeat, they count."""
+    model = trained(variant, planted_dataset)
+    table = model.table.weight.clone()
+    batches = requests_of_every_kind(planted_dataset)
+    with torch.inference_mode():
+        expected = [model(batch).logit.numpy() for batch in batches]
+    with torch.no_grad():
+        for weight in model.intentions.repeat.parameters():
+            weight.fill_(torch.nan)
+    export_graphs(model, schema_of(planted_dataset), tmp_path)
+    runtime = Runtime(tmp_path)
+    repeating = [bool(batch.repeat_indicator.any()) for batch in batches]
+    assert len(set(repeating)) == 2
+    for batch, repeats, logit in zip(batches, repeating, expected, strict=True):
+        found = runtime.logit(inputs_of(batch, table))
+        assert np.isnan(found).any() == repeats
+        if not repeats:
+            np.testing.assert_allclose(found, logit, atol=1e-5, rtol=0)

@@ -22,6 +22,7 @@ from musenet.data.batches import Batch, Schema
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.intentions import IntentionModules
 from musenet.models.musenet.model import Musenet
+from musenet.serving.runtime import WITHOUT_REPEATS
 
 OPSET = 18
 OF_CANDIDATES = ("candidate_codes", "candidate_dense", "repeat_features")
@@ -101,7 +102,7 @@ class _Explain(OneRequest):
 
 
 def export_graphs(model: ClickModel, schema: Schema, folder: Path) -> None:
-    """Write `candidates.onnx` and, where there is anything to compute, `request.onnx` and `explanation.onnx`.
+    """Write `candidates.onnx` and what else `graphs_of` gives.
 
     Args:
         model: with trained weights; its embedding table is taken out.
@@ -113,17 +114,25 @@ def export_graphs(model: ClickModel, schema: Schema, folder: Path) -> None:
 
 
 def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
-    """`request`, `candidates`, `explanation`, the first and the last if there is anything to compute."""
+    """`request`, `candidates`, `explanation`, the first and the last if there is anything to compute.
+
+    And, of a model with a repeat branch, the first two once more without it, for requests in which nothing repeats.
+    """
     model.eval()
     model.progress = 1.0
     example = _example(schema, model.table.weight.shape[1])
     model.table = LookedUp()  # type: ignore[assignment]
     request, candidates = cut(_traced(Score(model), example, (LOGIT,)))
+    found = {"request": request, "candidates": candidates}
+    if isinstance(model, Musenet) and isinstance(model.intentions, IntentionModules):
+        model.intentions.nothing_repeats = True
+        without = cut(_traced(Score(model), example, (LOGIT,)))
+        found |= {f"{name}{WITHOUT_REPEATS}": graph for name, graph in zip(found, without, strict=True)}
+        model.intentions.nothing_repeats = False
     explain = _Explain(model)
     with torch.no_grad():
         names = tuple(name for name, value in explain.explain(explain.batch(example)).items() if value is not None)
-    explanation = _traced(explain, example, names) if names else None
-    found = {"request": request, "candidates": candidates, "explanation": explanation}
+    found["explanation"] = _traced(explain, example, names) if names else None
     return {name: graph for name, graph in found.items() if graph is not None}
 
 

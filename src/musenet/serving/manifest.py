@@ -3,6 +3,8 @@
     manifest.json           what follows, every file with its checksum
     request.onnx            what depends on the request alone; missing if that is nothing
     candidates.onnx         the rest, for all candidates of one request
+    *_without_repeats.onnx  the same two without the repeat branch, for requests in which nothing repeats; missing
+                            if the model has none
     explanation.onnx        what else the model says of them; missing if that is nothing
     scenarios.json          what the report says of the scenarios; missing if there is nothing to say
     embeddings.npy          (rows, D) the one embedding table; row 0 is padding

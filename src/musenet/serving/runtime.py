@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from musenet.errors import ExportError, UserError
 
 Arrays = Mapping[str, NDArray[Any]]
+WITHOUT_REPEATS = "_without_repeats"
+"""What the names of graphs end with that leave the repeat branch out."""
 
 
 class Runtime:
@@ -46,6 +48,8 @@ class Runtime:
         if candidates is None:
             raise ExportError(f"{folder / 'candidates.onnx'} is missing: export the run again")
         self._request, self._candidates, self._explanation = graph("request"), candidates, graph("explanation")
+        without = graph(f"candidates{WITHOUT_REPEATS}")
+        self._without_repeats = None if without is None else (graph(f"request{WITHOUT_REPEATS}"), without)
 
     def reads(self, name: str) -> bool:
         """Whether the model looks at this input."""
@@ -53,8 +57,11 @@ class Runtime:
 
     def logit(self, inputs: Arrays) -> NDArray[Any]:
         """(N,) of one request's candidates; what depends on the request alone is computed once."""
-        handed_over = self._request(inputs) if self._request else {}
-        return self._candidates({**inputs, **handed_over})["logit"]
+        request, candidates = self._request, self._candidates
+        if self._without_repeats is not None and not inputs["repeat_features"][:, 0].any():
+            request, candidates = self._without_repeats
+        handed_over = request(inputs) if request else {}
+        return candidates({**inputs, **handed_over})["logit"]
 
     def explain(self, inputs: Arrays) -> Arrays:
         """What else the model says, by name; see `graphs.EXPLANATIONS`."""
