@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from musenet.serving.encoder import Encoder
+from musenet.serving.history import RepeatKey
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.repeats import may_be_among
 from musenet.serving.text_index import TextIndex, map_column
@@ -72,6 +73,8 @@ class Items(Entities):
             map_batch(folder / "items" / f"{name}.arrow") for name in ("attributes", "keys")
         )
         self._key_checksums = map_column(folder / "items", "keys")
+        self.key_columns: list[str] = self._keys.schema.names
+        """The columns of the repeat key that are looked up."""
         self.columns = {*encoder.columns("item"), *self._attributes.schema.names, *self._keys.schema.names}
         self.columns -= {manifest.item_column}
         """The attributes that an item may have."""
@@ -125,11 +128,9 @@ class Items(Entities):
             texts[place] = text_of_value(self._added.rows[rows[place] - len(self._codes)].get(column))
         return texts
 
-    def may_be_key(self, column: str, rows: Rows, texts: Iterable[str | None]) -> NDArray[np.bool_]:
-        """(rows) false only where a column of the repeat key is neither missing nor one of these texts."""
-        place = self._keys.schema.get_field_index(column)
-        found = self._key_checksums.take(rows, axis=0, mode="clip")[:, place]
-        return may_be_among(found, texts) | (rows >= len(self._codes))
+    def may_have(self, rows: Rows, keys: Iterable[RepeatKey]) -> NDArray[np.bool_]:
+        """(rows) false only where an item's own part of the repeat key is complete, and none of these."""
+        return may_be_among(self._key_checksums.take(rows, mode="clip"), keys) | (rows >= len(self._codes))
 
     def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Learn the attributes of these items, by id: all or none, kept in the state's file first.

@@ -137,10 +137,10 @@ def _write_attributes(dataset: Dataset, folder: Path) -> None:
         for name, origins in (("events", dataset.manifest.event_columns), ("keys", dataset.manifest.key_columns))
     }
     write_table(folder / "attributes.arrow", columns.select(sorted(looked_up["events"])))
-    texts = {name: text_of(columns[name].combine_chunks()) for name in sorted(looked_up["keys"])}
+    key = [name for name in dataset.manifest.key_columns or {} if name in looked_up["keys"]]
+    texts = {name: text_of(columns[name].combine_chunks()) for name in key}
     write_table(folder / "keys.arrow", pa.table(texts))
-    shorter = [checksums(column.to_pylist()) for column in texts.values()]
-    write_column(folder, "keys", np.stack(shorter, axis=1) if shorter else np.zeros((columns.num_rows, 0), np.uint32))
+    write_column(folder, "keys", checksums(zip(*(column.to_pylist() for column in texts.values()), strict=True)))
 
 
 def write_table(file: Path, table: pa.Table) -> None:

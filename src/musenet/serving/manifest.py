@@ -13,7 +13,7 @@
                             where ids are whole numbers close to each other: the row of 0, of 1, …
     items/attributes.arrow  the items' columns that events look up, row by row
     items/keys.arrow        text of the items' columns that repeat keys look up, row by row
-    items/keys.npy          a checksum of each of these texts
+    items/keys.npy          a checksum of each row of these texts
     vocabularies/           <name>.npy, <name>.numbers.npy, <name>.table.npy: the values and their codes, as of ids
 
 Nothing here is a pickle.

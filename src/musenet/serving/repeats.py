@@ -17,8 +17,8 @@ from musenet.serving.history import Past, RepeatKey, RepeatStatistics, UserHisto
 
 Places = NDArray[np.int64]
 _Counts = Mapping[RepeatKey, RepeatStatistics]
-NO_TEXT = 0
-"""The checksum of what is missing; other texts may share it."""
+INCOMPLETE = 0
+"""The checksum of a key with a missing column; others may share it."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,18 @@ class CandidateRepeats:
     """(N, 3) as in `Batch.repeat_features`."""
 
 
-def checksums(texts: Iterable[str | None]) -> NDArray[np.uint32]:
-    """(texts) a number of each; equal texts have equal ones, and a few others, too."""
-    numbers = [NO_TEXT if text is None else crc32(text.encode("utf-8", "replace")) for text in texts]
+def checksums(keys: Iterable[RepeatKey]) -> NDArray[np.uint32]:
+    """(keys) a number of each; equal keys have equal ones, and a few others, too."""
+    numbers = [
+        INCOMPLETE if None in key else crc32("\0".join(key).encode("utf-8", "replace"))  # type: ignore[arg-type]
+        for key in keys
+    ]
     return np.array(numbers, dtype=np.uint32)
 
 
-def may_be_among(found: NDArray[np.uint32], texts: Iterable[str | None]) -> NDArray[np.bool_]:
-    """(rows) whether a text may be among some, or missing, by its checksum; where it says no, it is not."""
-    wanted = np.sort(checksums([None, *texts]))
+def may_be_among(found: NDArray[np.uint32], keys: Iterable[RepeatKey]) -> NDArray[np.bool_]:
+    """(rows) whether a key may be among some, or incomplete, by its checksum; where it says no, it is neither."""
+    wanted = np.sort(checksums([*keys, (None,)]))
     among: NDArray[np.bool_] = wanted[np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)] == found
     return among
 

@@ -15,7 +15,7 @@ from musenet.errors import RequestError
 from musenet.serving.encoder import Encoder, Row, Tally
 from musenet.serving.entities import Entities, Items
 from musenet.serving.explanation import explained
-from musenet.serving.history import NOTHING, HistoryStore, Past, PastEvent, UserHistory
+from musenet.serving.history import NOTHING, HistoryStore, Past, PastEvent, RepeatKey, UserHistory
 from musenet.serving.manifest import read_export
 from musenet.serving.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.pasts import encode_events
@@ -213,11 +213,14 @@ class Scorer:
             return places[:0]
         if len(history.repeats) > len(rows):  # the glance would take longer
             return places
-        for column, (name, origin) in enumerate(self.manifest.key_columns.items()):
-            if origin == "items" and name != self.manifest.item_column and len(places):
-                known = {key[column] for key in history.repeats}
-                places = places[self._items.may_be_key(name, rows[places], known)]
-        return places
+        key, looked_up = list(self.manifest.key_columns), self._items.key_columns
+        if not looked_up:
+            return places
+        known: Iterable[RepeatKey] = history.repeats
+        if looked_up != key:
+            chosen = [key.index(name) for name in looked_up]
+            known = [tuple(found[place] for place in chosen) for found in known]
+        return places[self._items.may_have(rows, known)]
 
     def _keys(self, message: ScoreRequest, rows: Places, places: Places) -> list[Sequence[str | None]]:
         """The repeat keys of the candidates at these places, column by column."""
