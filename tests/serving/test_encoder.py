@@ -45,9 +45,11 @@ def test_a_whole_number_is_found_by_its_text(
     wanted = [*asked, *known, *range(-3, 70), *(["7", "07"] if mixed else [])]
     with TemporaryDirectory() as folder:
         TextIndex.write(Path(folder), "ids", pa.array(texts), first=1)
-        found = TextIndex(Path(folder), "ids").find(wanted)
+        index = TextIndex(Path(folder), "ids")
+        found, by_text, every = (index.find(asked) for asked in (wanted, [*map(str, wanted)], texts))
     numbers = {text: place + 1 for place, text in enumerate(texts)}
-    assert found.tolist() == [numbers.get(str(one), -1) for one in wanted]
+    assert found.tolist() == by_text.tolist() == [numbers.get(str(one), -1) for one in wanted]
+    assert every.tolist() == list(numbers.values())
 
 
 def test_whole_numbers_have_a_table_where_they_lie_close(tmp_path: Path) -> None:

@@ -71,6 +71,32 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
     assert_answers_as_offline(export_log(tmp_path, SOFT | {"assignment": "hard"}, **changes))
 
 
+def test_repeats_among_many_candidates_are_those_of_the_items_own_keys(tmp_path: Path) -> None:
+    """With more candidates than the user has keys, most are told by their checksum; added items and gaps are not."""
+    changes = {"repeat": {"key": ["brand", "city"], "optional": ["city"]}}
+    exported = export_log(tmp_path, SOFT, **changes)
+    scorer = Scorer(exported.folder)
+    items = {item["_item"]: item for item in exported.log.items.to_dicts()}
+    items["new"] = items["i3"]
+    scorer.add_items([{"item": "new"} | {name: value for name, value in items["i3"].items() if name != "_item"}])
+    found: list[int] = []
+    for row in rows_of_test(exported.dataset)[:20]:
+        request = request_of(exported, row)
+        request |= {"candidates": [{"item": item} for item in items], "history": request["history"][:9]}
+        encoded = scorer.encode(request)
+        events = [scorer.past_event(Event(**event)) for event in request["history"]]
+        known = scorer.past.summarise(events, request["time"]).repeats
+        for item, count in zip(items.values(), encoded.repeats.count, strict=True):
+            same = [
+                one.count
+                for (brand, city), one in known.items()
+                if str(item["brand"]) == brand and item["city"] in (None, city)
+            ]
+            assert count == sum(same)
+            found.append(int(count))
+    assert 0 < sum(count > 0 for count in found) < len(found)
+
+
 @dataclass
 class FixedStore:
     """A store that holds all events of everybody."""
