@@ -18,6 +18,7 @@ last line of metrics.jsonl is passed over. Nothing here is a pickle.
 import json
 import os
 import platform
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from musenet.config import Experiment, validate_experiment
@@ -36,6 +37,8 @@ from musenet.errors import ConfigError, RunError
 from musenet.files import plain, remove_leftovers, replacing, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.registry import build_model
+from musenet.models.row_shards import RowShards, sharded_tables
+from musenet.pieces import InPieces, write_in_pieces
 
 FORMAT = 1
 
@@ -121,19 +124,19 @@ class RunFolder:
             raise RunError(f"{found[0]} was prepared in another way since the run {self.path} was trained: train again")
         return dataset
 
-    def save_model(self, state: dict[str, Tensor]) -> None:
-        """Keep these weights, a model's `state_dict`."""
+    def save_model(self, state: Mapping[str, Tensor | InPieces]) -> None:
+        """Keep these weights, a model's `whole_state`."""
         save_tensors(self.model_file, state)
 
-    def save_checkpoint(self, tensors: dict[str, Tensor], progress: str) -> None:
+    def save_checkpoint(self, tensors: Mapping[str, Tensor | InPieces], progress: str) -> None:
         """Replace the checkpoint: all that training needs to go on, and where it stands."""
         save_tensors(self.checkpoint_file, tensors, {"progress": progress})
 
-    def load_state(self) -> dict[str, Tensor]:
-        """The kept weights; raises `RunError` if there are none or the file is damaged."""
+    def load_state(self, parts: Mapping[str, RowShards] = {}) -> dict[str, Tensor]:
+        """The kept weights, see `load_tensors`; raises `RunError` if there are none or the file is damaged."""
         if not self.model_file.is_file():
             raise RunError(f"{self.path} holds no trained model yet: finish it with `musenet train CONFIG --resume`")
-        return load_tensors(self.model_file)[0]
+        return load_tensors(self.model_file, parts)[0]
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -197,14 +200,15 @@ class RunFolder:
 
 
 def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
-    """The trained model on the CPU, ready to score, with its dataset and experiment.
+    """The trained model on the CPU, ready to score, with its dataset and experiment; sharded if it was trained so.
 
     Raises:
         RunError: if the run holds no model, or one that its config.yaml does not describe.
     """
-    model = build_model(run.experiment.model, schema_of(run.dataset))
+    with sharded_tables(run.experiment.training.embeddings == "sharded"):
+        model = build_model(run.experiment.model, schema_of(run.dataset))
     try:
-        model.load_state_dict(run.load_state())
+        model.load_state_dict(run.load_state(model.table.parts("table.weight")))
     except RuntimeError as error:
         raise RunError(f"{run.model_file} does not fit {run.config_file} ({_one_line(error)}): train again") from error
     model.to(run.experiment.training.dtype).eval()
@@ -212,23 +216,47 @@ def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
     return model, run.dataset, run.experiment
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor | InPieces], metadata: dict[str, str] | None = None) -> None:
     """Replace a safetensors file; the metadata is text by name."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items() if isinstance(value, Tensor)}
     with replacing(path) as temporary:
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, temporary, metadata)
+        if len(whole) == len(tensors):
+            save_file(whole, temporary, metadata)
+        else:
+            write_in_pieces(temporary, tensors, metadata)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file; raises `RunError` if it is missing or damaged."""
+def load_tensors(path: Path, parts: Mapping[str, RowShards] = {}) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Args:
+        path: the file.
+        parts: tensors of which this worker's rows alone are read.
+
+    Raises:
+        RunError: if it is missing or damaged, or a tensor that is read in part has another number of rows.
+    """
     from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return load_file(path), metadata
+            tensors = {
+                name: _own_rows(file.get_slice(name), parts[name], path) if name in parts else file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+            }
+            return tensors, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} is missing or damaged ({_one_line(error)}): train again") from error
+
+
+def _own_rows(stored: Any, shards: RowShards, path: Path) -> Tensor:
+    rows, size = stored.get_shape()
+    if rows != shards.rows:
+        raise RunError(f"{path} holds an embedding table of {rows} rows, the dataset needs {shards.rows}: train again")
+    if not shards.own:
+        return torch.empty(0, size)
+    own: Tensor = stored[shards.own.start : shards.own.stop]
+    return own
 
 
 def versions() -> dict[str, Any]:

@@ -7,7 +7,7 @@ All workers must come to each of these calls, in the same order.
 
 import datetime
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -168,12 +168,36 @@ def sum_by_row(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     if alone():
         return rows, values
     counts = _counts(len(rows), rows.device)
-    union, places = torch.unique(torch.cat(_gather(rows, counts)), return_inverse=True)
-    total = values.new_zeros(len(union), values.shape[1])
+    return added_by_row(_gather(rows, counts), _gather(values, counts))
+
+
+def added_by_row(rows: Sequence[Tensor], values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(U,) the rows that any worker has, ascending, and (U, D) the sums of the workers' values by row.
+
+    Args:
+        rows: of each worker (rows,), distinct.
+        values: of each worker (rows, D).
+    """
+    union, places = torch.unique(torch.cat(list(rows)), return_inverse=True)
+    total = values[0].new_zeros(len(union), values[0].shape[1])
     # One worker after the other: within one no row comes twice, so the order of addition is the same everywhere.
-    for place, part in zip(torch.split(places, counts), _gather(values, counts), strict=True):
+    for place, part in zip(torch.split(places, [len(one) for one in rows]), values, strict=True):
         total.index_add_(0, place, part)
     return union, total
+
+
+def handed_to_first(piece: Tensor, owner: int) -> Tensor:
+    """The owner's piece, in the first worker; what the others get back means nothing.
+
+    Args:
+        piece: of the same shape and type in the owner and in the first worker, which writes into its own.
+        owner: rank of the worker that has it.
+    """
+    if owner > 0 and rank() == owner:
+        dist.send(piece.contiguous(), 0)
+    elif owner > 0 and is_first():
+        dist.recv(piece, owner)
+    return piece
 
 
 def first_does(work: Callable[[], T]) -> T:

@@ -3,7 +3,7 @@
     python worker_runs.py DATASET RUNS CASES EXPERIMENT…
 
 CASES is JSON of a list of [experiment, number of workers], EXPERIMENT the file of one as JSON.
-RUNS/<experiment>/<number of workers> then holds each run.
+RUNS/<experiment>/<number of workers> then holds each run, gone on from its checkpoint if there was one.
 """
 
 import json
@@ -27,7 +27,7 @@ def train_all(rank: int, count: int, port: int, dataset: Path, runs: Path, exper
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with workers.joined():
         for name, experiment in experiments.items():
-            train_run(experiment, Dataset(dataset), runs / name / str(count))
+            train_run(experiment, Dataset(dataset), runs / name / str(count), resume=True)
 
 
 def free_port() -> int:

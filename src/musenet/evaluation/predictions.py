@@ -121,7 +121,7 @@ def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int =
     assignments: list[Floats] = []
     repeat_probabilities: list[Floats] = []
     with scoring(model) as like:
-        for batch in _batches(dataset, requests, batch_size):
+        for batch in _batches(model, dataset, requests, batch_size):
             on_device = batch.to(like.device, like.dtype)
             prediction: Prediction = model(on_device)
             logits.append(_numpy(prediction.logit))
@@ -151,7 +151,7 @@ def validation_scores(
     """
     answers: list[tuple[Floats, Floats, Floats | None]] = []
     with scoring(model) as like:
-        for batch in _batches(dataset, evenly_spaced(dataset, split, limit), batch_size):
+        for batch in _batches(model, dataset, evenly_spaced(dataset, split, limit), batch_size):
             logit = _numpy(model(batch.to(like.device, like.dtype)).logit)
             answers.append((logit, _numpy(batch.label), None if batch.weight is None else _numpy(batch.weight)))
     answers = workers.gathered(answers)
@@ -228,25 +228,28 @@ def scoring(model: ClickModel) -> Iterator[Tensor]:
         model.progress = progress
 
 
-def _batches(dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
+def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
     """Batches of these requests, in order; the next one is gathered while one is scored.
 
-    Of several workers each gets its share of the batches, in the workers' order; of few batches some get none.
+    Of several workers each gets its share of the batches, in the workers' order; of few batches some get none, and
+    then wait upon the others' look-ups in the model's table.
     """
     builder = BatchBuilder(dataset)
     offset = np.asarray(dataset.column("requests/candidate_offset"))
     sizes = offset[requests + 1] - offset[requests]
     batch_of = (np.cumsum(sizes) - sizes) // batch_size
     parts = [part for part in np.split(requests, np.flatnonzero(np.diff(batch_of)) + 1) if len(part)]
-    parts = parts[part_of(np.ones(len(parts)), (workers.rank(), workers.count()))]
+    shares = [parts[part_of(np.ones(len(parts)), (worker, workers.count()))] for worker in range(workers.count())]
+    parts = shares[workers.rank()]
     with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
         pending = pool.submit(builder.build, parts[0]) if parts else None
         for following in [*parts[1:], None]:
             if pending is None:
-                return
+                break
             batch = pending.result()
             pending = None if following is None else pool.submit(builder.build, following)
             yield batch
+    model.table.stand_by(max(map(len, shares)) - len(parts))
 
 
 def _gather(

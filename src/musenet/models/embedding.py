@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musenet import workers
 from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
 from musenet.data.dataset import Field
 from musenet.models.attention import Activation, HistoryAttention
 from musenet.models.layers import full_precision, rows_of
+from musenet.models.row_shards import RowShards, normal_rows, shards_of
+from musenet.pieces import InPieces
 
 HistoryEncoder = Literal["mean", "attention"]
 
@@ -21,6 +24,9 @@ class EmbeddingTable(nn.Module):
     `look_up` hands out the distinct rows of a batch as a leaf tensor. The backward pass ends there, so that its cost,
     and that of `LazyAdam`, does not grow with the table.
 
+    Built inside `sharded_tables` by several workers, it holds this worker's rows alone, with the values that the whole
+    table would have; look-ups and gradients then go through all workers.
+
     Args:
         rows: rows of the table, padding included.
         size: D.
@@ -28,8 +34,11 @@ class EmbeddingTable(nn.Module):
 
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
-        weight = torch.randn(rows, size) / size**0.5  # rows of about unit length
-        weight[0] = 0
+        self.shards = shards_of(rows)
+        own = range(rows) if self.shards is None else self.shards.own
+        weight = normal_rows(rows, size, own).div_(size**0.5)  # rows of about unit length
+        if 0 in own:
+            weight[0] = 0
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.rows: Tensor | None = None
         self.values: Tensor | None = None
@@ -41,11 +50,38 @@ class EmbeddingTable(nn.Module):
 
     def look_up(self, rows: Tensor) -> Tensor:
         """(U, D) the embeddings of the distinct `rows` (U,)."""
-        values = self.weight.index_select(0, rows)
+        values = self.weight.index_select(0, rows) if self.shards is None else self.shards.look_up(self.weight, rows)
         if torch.is_grad_enabled():
             values.requires_grad_()
             self.rows, self.values = rows, values
         return values
+
+    def stand_by(self, times: int) -> None:
+        """Answer so many look-ups of workers that have more batches than this one, if the table is sharded."""
+        for _ in range(times if self.shards is not None else 0):
+            self.look_up(torch.zeros(1, dtype=torch.long, device=self.weight.device))
+
+    def summed_gradient(self) -> tuple[Tensor, Tensor] | None:
+        """(U,) places in `weight` and (U, D) the workers' gradients of the last look-up; None if there are none.
+
+        The look-up is forgotten by that.
+        """
+        rows, values = self.rows, self.values
+        if rows is None or values is None or values.grad is None:
+            return None
+        self.rows = self.values = None
+        values.grad[0] = 0  # rows[0] is padding, which stays zero
+        if self.shards is None:
+            return workers.sum_by_row(rows, values.grad)
+        return self.shards.summed_gradient(values.grad)
+
+    def whole(self, values: Tensor) -> Tensor | InPieces:
+        """(rows of the table, D) of `values`, one row for each of `weight`."""
+        return values if self.shards is None else self.shards.whole(values)
+
+    def parts(self, *names: str) -> dict[str, RowShards]:
+        """Of which tensors of a file only the own rows are to be read; none if the table is whole."""
+        return {} if self.shards is None else dict.fromkeys(names, self.shards)
 
 
 def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
@@ -85,7 +121,8 @@ class HistoryMeans:
         """(R, H·D) of some of the columns."""
         if columns == self.columns:
             return self.means
-        means = self.means.view(self.means.shape[0], len(self.columns), -1)
+        requests, width = self.means.shape
+        means = self.means.view(requests, len(self.columns), width // len(self.columns))  # of no requests too
         return means[:, [self.columns.index(column) for column in columns]].flatten(1)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from musenet.data.batches import Batch, Schema
 from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs
 from musenet.options import Options
+from musenet.pieces import InPieces
 
 
 class ModelOptions(Options):
@@ -94,6 +95,16 @@ class ClickModel(nn.Module):
     table: EmbeddingTable
     progress: float = 1.0
     """How far training has come, in [0, 1] of the planned steps; set before every step. 1 when scoring."""
+
+    def whole_state(self) -> dict[str, Tensor | InPieces]:
+        """The `state_dict`, with all rows of the embedding table, whichever worker holds them."""
+        return self.state_dict() | {"table.weight": self.table.whole(self.table.weight)}
+
+    def count_parameters(self) -> int:
+        """Numbers in all parameters, with all rows of the embedding table."""
+        table = self.table.whole(self.table.weight)
+        dense = sum(parameter.numel() for parameter in self.parameters() if parameter is not self.table.weight)
+        return dense + table.shape[0] * table.shape[1]
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict every candidate of the batch."""

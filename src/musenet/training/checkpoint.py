@@ -8,6 +8,7 @@ from torch import Tensor
 
 from musenet.errors import RunError
 from musenet.models.interface import ClickModel
+from musenet.pieces import InPieces
 from musenet.run_folder import RunFolder, load_tensors
 from musenet.training.optimizers import Optimizers
 
@@ -31,7 +32,7 @@ class Progress:
 
 def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, progress: Progress) -> None:
     """Replace the run's checkpoint."""
-    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors: dict[str, Tensor | InPieces] = {f"model.{name}": value for name, value in model.whole_state().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.state().items()}
     tensors |= {f"health.{name}": value for name, value in model.health_state().items()}
     run.save_checkpoint(tensors, json.dumps(asdict(progress)))
@@ -43,7 +44,8 @@ def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -
     Raises:
         RunError: if the checkpoint is damaged or of another model.
     """
-    tensors, metadata = load_tensors(run.checkpoint_file)
+    of_rows = model.table.parts("model.table.weight", "optimizer.lazy.mean", "optimizer.lazy.square")
+    tensors, metadata = load_tensors(run.checkpoint_file, of_rows)
     try:
         progress = Progress(**json.loads(metadata["progress"]))
         model.load_state_dict(_below("model.", tensors))

@@ -1,6 +1,7 @@
 """A training's place among the workers of one machine or several: its device, and what it may write."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from musenet import workers
 from musenet.errors import RunError
+from musenet.pieces import InPieces, in_file_order
 from musenet.run_folder import RunFolder
 
 
@@ -34,11 +36,13 @@ def device_named(name: str) -> torch.device:
 class Onlooker(RunFolder):
     """The run folder as the workers have it that are not the first: to be read, while nothing is written."""
 
-    def save_model(self, state: dict[str, Tensor]) -> None:
-        """The first worker does."""
+    def save_model(self, state: Mapping[str, Tensor | InPieces]) -> None:
+        """The first worker does; it gets the rows that are here."""
+        _hand_over(state)
 
-    def save_checkpoint(self, tensors: dict[str, Tensor], progress: str) -> None:
-        """The first worker does."""
+    def save_checkpoint(self, tensors: Mapping[str, Tensor | InPieces], progress: str) -> None:
+        """The first worker does; it gets the rows that are here."""
+        _hand_over(tensors)
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """The first worker does."""
@@ -48,3 +52,11 @@ class Onlooker(RunFolder):
 
     def remove_leftovers(self) -> None:
         """The first worker does."""
+
+
+def _hand_over(tensors: Mapping[str, Tensor | InPieces]) -> None:
+    """Send the first worker what it writes, in the order in which it does."""
+    for _, tensor in in_file_order(tensors):
+        if isinstance(tensor, InPieces):
+            for _ in tensor.pieces():
+                pass

@@ -19,6 +19,7 @@ from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.predictions import validation_scores
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
+from musenet.models.row_shards import sharded_tables
 from musenet.run_folder import RunFolder, save_tensors
 from musenet.training.allocation import keep_freed_memory
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -78,7 +79,8 @@ class Trainer:
             torch.set_num_threads(self.options.threads)
         self.device = device_named(self.options.device)
         torch.manual_seed(self.seed)
-        self.model = build_model(experiment.model, schema_of(dataset)).to(self.device, self.options.dtype)
+        with sharded_tables(self.options.embeddings == "sharded"):
+            self.model = build_model(experiment.model, schema_of(dataset)).to(self.device, self.options.dtype)
         rate = self.options.learning_rate
         self.optimizers = Optimizers(self.model, rate, self.options.embedding_learning_rate or rate)
         self.batches = Batches(
@@ -205,7 +207,7 @@ class Trainer:
             better = self.is_better(scores)
             if better:
                 self.progress.best = {"step": self.progress.step, "epoch": epoch, **scores}
-                self.run.save_model(self.model.state_dict())
+                self.run.save_model(self.model.whole_state())
             self.progress.without_improvement = 0 if better else self.progress.without_improvement + 1
             entry["best"] = better
         self.run.append_metrics(entry)
@@ -238,7 +240,7 @@ class Trainer:
             seconds=self.progress.seconds,
             samples_per_second=self.progress.impressions / max(self.progress.seconds, 1e-9),
             stopped=given_up if self.is_patience_over() else "planned steps",
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            parameters=self.model.count_parameters(),
         )
         self.run.write_json("training.json", asdict(result))
         return result

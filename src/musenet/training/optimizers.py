@@ -6,6 +6,7 @@ from torch import Tensor
 from musenet import workers
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel
+from musenet.pieces import InPieces
 
 
 class LazyAdam:
@@ -39,11 +40,10 @@ class LazyAdam:
     @torch.no_grad()
     def step(self) -> None:
         """Update the rows of the last look-up by the gradient of its leaf."""
-        rows, values = self.table.rows, self.table.values
-        if rows is None or values is None or values.grad is None:
+        summed = self.table.summed_gradient()
+        if summed is None:
             return
-        rows, gradient = workers.sum_by_row(rows, values.grad)
-        gradient[0] = 0  # rows[0] is padding, which stays zero
+        rows, gradient = summed
         first, second = self.betas
         self.steps += 1
         mean = self.mean.index_select(0, rows).lerp_(gradient, 1 - first)
@@ -54,7 +54,6 @@ class LazyAdam:
         updated = self.table.weight.index_select(0, rows)
         updated.addcdiv_(mean, square.sqrt_().add_(self.epsilon), value=-size)
         self.table.weight.index_copy_(0, rows, updated)
-        self.table.rows = self.table.values = None
 
 
 class Optimizers:
@@ -86,9 +85,10 @@ class Optimizers:
         self.dense.step()
         self.lazy.step()
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on, by name."""
-        tensors = {"lazy.mean": self.lazy.mean, "lazy.square": self.lazy.square}
+    def state(self) -> dict[str, Tensor | InPieces]:
+        """Everything needed to go on, by name; the moments of the whole table."""
+        table = self.lazy.table
+        tensors = {"lazy.mean": table.whole(self.lazy.mean), "lazy.square": table.whole(self.lazy.square)}
         tensors["lazy.steps"] = torch.tensor(self.lazy.steps)
         for place, state in self.dense.state_dict()["state"].items():
             tensors |= {f"dense.{place}.{name}": value for name, value in state.items()}

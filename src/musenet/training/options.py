@@ -31,6 +31,10 @@ class TrainingOptions(Options):
         500_000, ge=1, description="validation during training uses about so many impressions, the same every time"
     )
     checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints to resume from")
+    embeddings: Literal["replicated", "sharded"] = Field(
+        "replicated",
+        description="whether each of several workers holds the whole embedding table, or its share of the rows",
+    )
     threads: int | None = Field(None, ge=1, description="torch threads; all cores if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["bfloat16", "float32", "float64"] = Field(

@@ -17,7 +17,7 @@ from musenet.training.loop import Log, TrainingResult, train
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
 FORMS = ("log", "probability", "score", "plain")
-NO_INFLUENCE = {"threads", "device", "checkpoint_every"}
+NO_INFLUENCE = {"embeddings", "threads", "device", "checkpoint_every"}
 """Training options that do not change what is learned (beyond rounding), so a run may be reused under others."""
 
 
