@@ -72,7 +72,8 @@ benchmark-prepare: $(VENV)/.installed-report
 clean:
 	rm -rf $(VENV) $(PEERS) $(SPEED_PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# A stamp says that the extras are there, so that nothing is resolved twice. dev comes with all that report holds, and with Spark, which its tests need.
+# A stamp says that the extras are there, so that nothing is resolved twice. dev comes with all that report holds, and with Spark and
+# TorchRec, which its tests need; TorchRec alone asks for the CUDA build of fbgemm, whose CPU build the extra cluster brings.
 $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
 	$(PIP) -c constraints.txt -e '.[report,serve]'
@@ -80,7 +81,8 @@ $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report,serve,spark,dev]'
+	$(PIP) -c constraints.txt -e '.[report,serve,spark,cluster,dev]'
+	$(PIP) -c constraints.txt --no-deps torchrec
 	@touch $@ $(VENV)/.installed-report
 
 $(PEERS)/.installed: benchmarks/accuracy/requirements.txt | $(BIN)/python

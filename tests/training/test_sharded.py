@@ -110,18 +110,16 @@ def test_one_process_evaluates_the_run_folder_of_shards(runs: Path):
     assert scores[0]["logloss"] == pytest.approx(scores[1]["logloss"], abs=1e-8)
 
 
-def test_each_worker_holds_its_rows_and_their_moments_alone(runs: Path, tmp_path: Path):
-    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    run = runs / "single-sharded" / "2"
-    file = runs.parent / "single-sharded.json"
-    done = run_script("held_rows.py", runs.parent / "dataset", run, file, tmp_path, by=two)
-    assert done.returncode == 0, done.stderr
-    held = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
-    stored = load_tensors(RunFolder(run).checkpoint_file)[0]
-    rows = len(stored["model.table.weight"])
-    assert [len(tensors["weight"]) for tensors in held] == [-(-rows // 2), rows // 2]
-    for name, whole in (("weight", "model.table.weight"), ("mean", "optimizer.lazy.mean")):
-        torch.testing.assert_close(torch.cat([tensors[name] for tensors in held]), stored[whole], rtol=0, atol=0)
+@pytest.mark.parametrize(("name", "count"), SHARDED)
+def test_each_worker_holds_its_rows_and_their_moments_alone(name: str, count: int, runs: Path):
+    run = runs / f"{name}-sharded"
+    held = [load_file(run / "held" / f"{count}-{rank}.safetensors") for rank in range(count)]
+    stored = load_tensors(RunFolder(run / str(count)).checkpoint_file)[0]
+    share = -(-len(stored["model.table.weight"]) // count)
+    assert [len(tensors["weight"]) for tensors in held[:-1]] == [share] * (count - 1)
+    of_file = {"weight": "model.table.weight", "mean": "optimizer.lazy.mean", "square": "optimizer.lazy.square"}
+    for part, whole in of_file.items():
+        torch.testing.assert_close(torch.cat([tensors[part] for tensors in held]), stored[whole], rtol=0, atol=0)
 
 
 def test_one_of_two_with_shards_is_killed_and_one_with_the_whole_table_goes_on(runs: Path, tmp_path: Path):

@@ -3,7 +3,8 @@
     python worker_runs.py DATASET RUNS CASES EXPERIMENT…
 
 CASES is JSON of a list of [experiment, number of workers], EXPERIMENT the file of one as JSON.
-RUNS/<experiment>/<number of workers> then holds each run, gone on from its checkpoint if there was one.
+RUNS/<experiment>/<number of workers> then holds each run, gone on from its checkpoint if there was one, and
+RUNS/<experiment>/held/<number of workers>-<rank>.safetensors what a worker holds of a sharded table in the end.
 """
 
 import json
@@ -18,6 +19,8 @@ from torch.multiprocessing import start_processes
 from musenet import workers
 from musenet.config import Experiment, validate_experiment
 from musenet.data.dataset import Dataset
+from musenet.run_folder import RunFolder, save_tensors
+from musenet.training.loop import Trainer
 from musenet.training.runs import train_run
 
 
@@ -27,7 +30,18 @@ def train_all(rank: int, count: int, port: int, dataset: Path, runs: Path, exper
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with workers.joined():
         for name, experiment in experiments.items():
-            train_run(experiment, Dataset(dataset), runs / name / str(count), resume=True)
+            path = runs / name / str(count)
+            train_run(experiment, Dataset(dataset), path, resume=True)
+            if experiment.training.embeddings == "sharded":
+                save_held(experiment, path, runs / name / "held" / f"{count}-{rank}.safetensors")
+
+
+def save_held(experiment: Experiment, path: Path, file: Path) -> None:
+    """Save the rows and moments that this worker has once it has gone back to the run's last step."""
+    trainer = Trainer(experiment, RunFolder(path).dataset, RunFolder(path), lambda _: None)
+    trainer.resume()
+    lazy = trainer.optimizers.lazy
+    save_tensors(file, {"weight": trainer.model.table.weight, "mean": lazy.mean, "square": lazy.square})
 
 
 def free_port() -> int:
@@ -40,6 +54,8 @@ def main() -> None:
     dataset, runs, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     files = map(Path, sys.argv[4:])
     experiments = {file.stem: validate_experiment(json.loads(file.read_text()), str(file)) for file in files}
+    if any(experiment.training.embeddings == "sharded" for experiment in experiments.values()):
+        import torchrec.distributed  # noqa: F401 - once for all forks
     for count in sorted({count for _, count in cases}):
         chosen = {name: experiments[name] for name, number in cases if number == count}
         arguments = (count, free_port(), dataset, runs, chosen)
