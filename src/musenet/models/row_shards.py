@@ -88,7 +88,7 @@ class RowShards:
             output_splits=[size * count for count in counts],
             lengths_after_input_dist=received.lengths()[:0],
         )
-        by_owner = to_askers(found.view(-1, 1), context).wait().view(-1, size)
+        by_owner: Tensor = to_askers(found.view(-1, 1), context).wait().view(-1, size)
         values = by_owner.index_select(0, to_owners.unbucketize_permute_tensor)
         if torch.is_grad_enabled():
             self._asked = places, counts, found, values
