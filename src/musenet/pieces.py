@@ -47,7 +47,7 @@ def write_in_pieces(path: Path, tensors: Mapping[str, Tensor | InPieces], metada
     for name, tensor in entries:
         begin, end = end, end + torch.Size(tensor.shape).numel() * tensor.dtype.itemsize
         header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)

@@ -84,11 +84,10 @@ def test_shards_learn_what_one_process_learns(name: str, count: int, runs: Path)
 @pytest.mark.parametrize(("name", "count"), [("single", 2), ("musenet", 3)])
 def test_shards_learn_the_same_bits_as_so_many_workers_with_whole_tables(name: str, count: int, runs: Path):
     found, expected = (RunFolder(runs / trained / str(count)) for trained in (f"{name}-sharded", name))
-    for file in ("model_file", "checkpoint_file"):
-        tensors, others = (load_file(getattr(run, file)) for run in (found, expected))
-        assert sorted(tensors) == sorted(others)
-        assert [name for name, value in tensors.items() if not torch.equal(value, others[name])] == []
-        assert {name: value.dtype for name, value in tensors.items()} == {n: v.dtype for n, v in others.items()}
+    assert found.model_file.read_bytes() == expected.model_file.read_bytes()
+    tensors, others = (load_tensors(run.checkpoint_file)[0] for run in (found, expected))  # beside them stand times
+    assert sorted(tensors) == sorted(others)
+    assert [name for name, value in tensors.items() if not torch.equal(value, others[name])] == []
 
 
 def test_shards_validate_and_predict_the_same(runs: Path):
@@ -165,18 +164,13 @@ def test_rows_are_drawn_as_the_whole_table_would_be(rows: int, size: int, monkey
         assert torch.equal(torch.randn(4), following)
 
 
-def test_a_file_written_in_pieces_is_read_as_any_other(tmp_path: Path):
+def test_a_file_written_in_pieces_is_the_same_to_the_byte(tmp_path: Path):
     table = torch.arange(21.0, dtype=torch.float64).reshape(7, 3)
     rest = {"step": torch.tensor(4), "seen": torch.tensor([True, False, True]), "single": torch.ones(3, 1)}
     in_pieces = InPieces((7, 3), torch.float64, lambda: iter(table.split(2)))
     save_tensors(tmp_path / "pieces", {"seen": rest["seen"], "table": in_pieces, **rest}, {"progress": "{}"})
     save_tensors(tmp_path / "whole", {"table": table, **rest}, {"progress": "{}"})
-    (found, metadata), (expected, other) = load_tensors(tmp_path / "pieces"), load_tensors(tmp_path / "whole")
-    assert metadata == other == {"progress": "{}"}
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].dtype == value.dtype
-        assert torch.equal(found[name], value)
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 @pytest.mark.parametrize("count", [2, 3, 9])

@@ -6,6 +6,7 @@ embeddings, and sends the gradients back the same way. It is imported where it i
 Shapes: U distinct rows of this worker's batch, V rows that all workers want of this one, D.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -130,6 +131,8 @@ class RowShards:
             from torchrec.distributed.sharding.rw_sequence_sharding import RwSequenceEmbeddingDist
             from torchrec.distributed.sharding.rw_sharding import RwSparseFeaturesDist
 
+            # TorchRec asks torch in a way that torch warns of, at every start of every worker.
+            logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
             set_gradient_division(False)  # losses are divided by the number of workers already
             group = dist.distributed_c10d._get_default_group()
             self._exchange = (
