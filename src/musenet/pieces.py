@@ -25,18 +25,19 @@ class InPieces:
 
 
 NAMES = {
-    torch.float64: "F64",
     torch.int64: "I64",
+    torch.float64: "F64",
     torch.float32: "F32",
     torch.int32: "I32",
     torch.bool: "BOOL",
 }
-"""What a safetensors file calls the types that models and optimizers have."""
+"""What a safetensors file calls the types that models and optimizers have, in the order in which it holds them."""
 
 
 def in_file_order(tensors: Mapping[str, Tensor | InPieces]) -> list[tuple[str, Tensor | InPieces]]:
-    """Wide types first, so that every tensor lies at a multiple of its type's size; then by name."""
-    return sorted(tensors.items(), key=lambda entry: (-entry[1].dtype.itemsize, entry[0]))
+    """By type, wide ones first, so that every tensor lies at a multiple of its type's size; then by name."""
+    types = list(NAMES)
+    return sorted(tensors.items(), key=lambda entry: (types.index(entry[1].dtype), entry[0]))
 
 
 def write_in_pieces(path: Path, tensors: Mapping[str, Tensor | InPieces], metadata: dict[str, str] | None) -> None:
