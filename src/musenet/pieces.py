@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class InPieces:
     pieces: Callable[[], Iterator[Tensor]]
 
 
+Piecewise = TypeVar("Piecewise", bound=Tensor | InPieces)
+
 NAMES = {
     torch.int64: "I64",
     torch.float64: "F64",
@@ -34,7 +37,7 @@ NAMES = {
 """What a safetensors file calls the types that models and optimizers have, in the order in which it holds them."""
 
 
-def in_file_order(tensors: Mapping[str, Tensor | InPieces]) -> list[tuple[str, Tensor | InPieces]]:
+def in_file_order(tensors: Mapping[str, Piecewise]) -> list[tuple[str, Piecewise]]:
     """By type, wide ones first, so that every tensor lies at a multiple of its type's size; then by name."""
     types = list(NAMES)
     return sorted(tensors.items(), key=lambda entry: (types.index(entry[1].dtype), entry[0]))

@@ -56,7 +56,7 @@ class Onlooker(RunFolder):
 
 def _hand_over(tensors: Mapping[str, Tensor | InPieces]) -> None:
     """Send the first worker what it writes, in the order in which it does."""
-    for _, tensor in in_file_order(tensors):
-        if isinstance(tensor, InPieces):
-            for _ in tensor.pieces():
-                pass
+    shared_out = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, InPieces)}
+    for _, tensor in in_file_order(shared_out):
+        for _ in tensor.pieces():
+            pass
