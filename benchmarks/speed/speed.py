@@ -68,10 +68,12 @@ class Benchmark:
             self.out / f"{pages}-{requests}-{shape.tables}-{'' if repeats else 'un'}repeated", shape
         )
 
-    def ours(self, name: str, model: dict[str, Any], dataset: Dataset, do: str = "steps") -> Contestant:
+    def ours(
+        self, name: str, model: dict[str, Any], dataset: Dataset, do: str = "steps", precision: str = "float32"
+    ) -> Contestant:
         """One of our models."""
         sizes = {key: STANDARD[key] for key in ("embedding", "hidden")}
-        task = self.sizes | {"model": sizes | model, "dataset": str(dataset.folder)}
+        task = self.sizes | {"model": sizes | model, "dataset": str(dataset.folder), "precision": precision}
         return Contestant(name, Path(sys.executable), HERE / "ours.py", task, do)
 
     def peer(self, name: str, export: Path) -> Contestant:
@@ -121,14 +123,16 @@ def loader(benchmark: Benchmark) -> list[Ratio]:
     return found
 
 
-def scenarios(benchmark: Benchmark) -> list[Ratio]:
-    """MUSENET beside BaseModel; every head as large as BaseModel's MLP."""
+def scenarios(benchmark: Benchmark, precision: str = "float32") -> list[Ratio]:
+    """MUSENET beside BaseModel in the same precision; every head as large as BaseModel's MLP."""
     dataset = benchmark.dataset(REQUESTS["mixed"])
-    contestants = [benchmark.ours("base", {"name": "base_model"}, dataset)]
-    contestants += [benchmark.ours(f"K={k}", {"name": "musenet", "scenarios": k}, dataset) for k in (1, 4, 16)]
-    speeds = benchmark.measure("scenarios", contestants)
     aims = {1: "", 4: "0.4", 16: "0.12"}
-    return [ratio(f"MUSENET of K={k} over BaseModel", speeds[f"K={k}"], speeds["base"], aims[k]) for k in aims]
+    models: dict[str, dict[str, Any]] = {"base": {"name": "base_model"}}
+    models |= {f"K={k}": {"name": "musenet", "scenarios": k} for k in aims}
+    contestants = [benchmark.ours(name, model, dataset, precision=precision) for name, model in models.items()]
+    speeds = benchmark.measure(f"scenarios, {precision}", contestants)
+    what = "MUSENET of K={} over BaseModel, " + precision
+    return [ratio(what.format(k), speeds[f"K={k}"], speeds["base"], aims[k]) for k in aims]
 
 
 def tables(benchmark: Benchmark) -> list[Ratio]:
@@ -190,6 +194,7 @@ TABLES: dict[str, Callable[[Benchmark], list[Ratio]]] = {
     "din-unrepeated": unrepeated,
     "auc": same_auc,
     "scenarios": scenarios,
+    "scenarios-bfloat16": lambda benchmark: scenarios(benchmark, "bfloat16"),
     "loader": loader,
     "tables": tables,
     "memory": memory,
