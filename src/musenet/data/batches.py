@@ -301,10 +301,19 @@ def distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray
     return encoded.dictionary.to_numpy().copy(), indices
 
 
+def _sizes_of(offset: np.ndarray) -> np.ndarray:
+    """(requests,) how many candidates each has, in the smallest type that holds them."""
+    blocks = [offset[begin : begin + PLANNED_AT_ONCE + 1] for begin in range(0, len(offset) - 1, PLANNED_AT_ONCE)]
+    kind = np.min_scalar_type(max((int(np.diff(block).max()) for block in blocks), default=0))
+    sizes = np.empty(len(offset) - 1, dtype=kind)
+    for place, block in enumerate(blocks):
+        begin = place * PLANNED_AT_ONCE
+        sizes[begin : begin + len(block) - 1] = np.diff(block)
+    return sizes
+
+
 def _share_of(count: int, share: float) -> np.ndarray:
     """Places of a share of `count` rows, ascending, at least one of them; all in a larger share's too."""
-    if share >= 1:
-        return np.arange(count, dtype=np.int32)
     order = np.random.default_rng(SHARE_SEED).permutation(count)
     return np.sort(order[: max(1, round(count * share))]).astype(np.int32)
 
@@ -342,11 +351,12 @@ class Batches:
         training = shuffle_seed is not None
         self.builder = BatchBuilder(dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training)
         offset = dataset.column("requests/candidate_offset")
-        chosen = _share_of(period.end - period.begin, share)
         # What a log's length decides is kept small: a log may have many millions of requests.
-        self._requests = chosen + np.int32(period.begin)
-        self._sizes = np.empty(len(chosen), dtype=np.int32)
-        np.subtract(offset[self._requests + 1], offset[self._requests], out=self._sizes, casting="same_kind")
+        self._begin = np.int32(period.begin)
+        self._chosen = None if share >= 1 else _share_of(period.end - period.begin, share)
+        self._sizes = _sizes_of(offset[period.begin : period.end + 1])
+        if self._chosen is not None:
+            self._sizes = self._sizes[self._chosen]
         self._impressions = int(self._sizes.sum(dtype=np.int64))
 
     def __len__(self) -> int:
@@ -359,7 +369,8 @@ class Batches:
         if self.seed is not None:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
         begins = self._begins_of_batches(order)
-        requests = self._requests[order]
+        requests = order if self._chosen is None else self._chosen[order]
+        requests += self._begin
         if len(begins) + 1 < len(self):  # requests larger than a batch leave gaps
             return np.array_split(requests, len(self))
         return np.split(requests, begins)
