@@ -22,7 +22,7 @@ help:
 	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
-	@echo "make benchmark-accuracy  our baselines beside a public implementation: about a quarter of an hour on a free core"
+	@echo "make benchmark-accuracy  our baselines beside a public implementation, twelve seeds: an hour or more on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
 	@echo "make benchmark-speed  training speed beside other implementations: about a quarter of an hour on two free cores"
 	@echo "make benchmark-serving   milliseconds to score 500 candidates, beside a public implementation: a few minutes"

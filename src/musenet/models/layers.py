@@ -80,11 +80,11 @@ class ParallelLinear(nn.Module):
         super().__init__()
         self.weight = _uniform(networks, inputs, outputs, fan_in=inputs)
         self.bias = _uniform(networks, 1, outputs, fan_in=inputs)
-        self.single = outputs == 1
 
     def forward(self, x: Tensor, network: Tensor | None = None) -> Tensor:
         """(K, rows, out); (1, rows, out) of the one `network` (1,) if given."""
-        if network is None and self.single and len(self.weight) > 1 and not torch.onnx.is_in_onnx_export():
+        networks, _, outputs = self.weight.shape
+        if network is None and outputs == 1 < networks and not torch.onnx.is_in_onnx_export():
             # A batched product with one column takes three times as long.
             columns = zip(x.to(self.weight.dtype).unbind(0), self.weight.squeeze(2).unbind(0), strict=True)
             return torch.stack([torch.mv(rows, column) for rows, column in columns]).unsqueeze(2) + self.bias
