@@ -105,14 +105,16 @@ def sorting(log: Path, memory: str) -> Callable[[], None]:
 
 def preparing(log: Path, memory: str) -> Callable[[], None]:
     """A preparation from the log to its dataset."""
-    import musenet
+    import ibis.backends.duckdb  # noqa: F401  # as above, the database is there before the clock starts
+
+    import musenet.api
     from musenet.progress import SILENT
 
     shutil.copy(CONFIG, log)
     shutil.rmtree(log / "dataset", ignore_errors=True)
 
     def work() -> None:
-        musenet.prepare(log / CONFIG.name, log / "dataset", memory_limit=memory, listener=SILENT)
+        musenet.api.prepare(log / CONFIG.name, log / "dataset", memory_limit=memory, listener=SILENT)
 
     return work
 

@@ -1,4 +1,4 @@
-"""From ordered relations to `.npy` columns, a million rows at a time."""
+"""From ordered relations to `.npy` columns, a chunk of rows at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -42,7 +42,7 @@ class InOrder:
     order: Sequence[str]
 
     def chunks(self, engine: Engine, names: Sequence[str]) -> Iterator[pa.Table]:
-        """These columns, and those of the order, a million rows at a time."""
+        """These columns, and those of the order, a chunk of rows at a time."""
         return engine.chunks(self.table.select(*dict.fromkeys([*names, *self.order])), self.order)
 
 

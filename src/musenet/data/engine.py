@@ -14,11 +14,12 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from musenet.ahead import ahead
 from musenet.data.workspace import SPILLED
 from musenet.errors import UserError
 from musenet.files import replacing
 
-ROWS_PER_CHUNK = 1 << 20
+ROWS_PER_CHUNK = 1 << 17
 MEMORY_SHARE = 0.5
 _NO_SPACE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
@@ -49,14 +50,15 @@ class Engine:
         return self._open(place)
 
     def store_rows(self, name: str, rows: Iterable[pa.Table], schema: pa.Schema) -> ir.Table:
-        """Keep rows that were made here, a table at a time."""
+        """Keep rows that were made here, a table at a time, in the order in which they come."""
         if self._folder is None:
             return self.store(name, ibis.memtable(pa.concat_tables([schema.empty_table(), *rows])))
         path = self._folder / f"{self._place(name)}.parquet"
         if not path.exists():
-            with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-                for table in rows:
-                    writer.write_table(table)
+            unpacked = {"compression": "none", "use_dictionary": False}  # read a few times and removed
+            with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **unpacked) as writer:
+                for table in ahead(iter(rows)):
+                    writer.write_table(table.cast(schema))
         return self.read_parquet([path])
 
     def _place(self, name: str) -> str:
@@ -109,12 +111,15 @@ class Engine:
         return int(self.connection.to_pyarrow(table.count()).as_py())
 
     def chunks(self, table: ir.Table, stored_in: Sequence[str] = ()) -> Iterator[pa.Table]:
-        """The rows of a table, `ROWS_PER_CHUNK` at a time.
+        """The rows of a table, `ROWS_PER_CHUNK` at a time; ask the engine for nothing else on the way.
 
         Args:
             table: in an order of its own, or one whose rows were stored in an order.
             stored_in: that order.
         """
+        return ahead(self._chunks(table, stored_in))
+
+    def _chunks(self, table: ir.Table, stored_in: Sequence[str]) -> Iterator[pa.Table]:
         waiting: list[pa.RecordBatch] = []
         rows = 0
         for batch in self._batches(self._in_order(table, stored_in)):
@@ -131,7 +136,7 @@ class Engine:
         # DuckDB 2 renamed the reader that Ibis 12 still calls by its old name.
         relation = self._native.sql(str(ibis.to_sql(table, dialect="duckdb")))
         reader = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_record_batch
-        yield from reader(ROWS_PER_CHUNK // 8)
+        yield from reader(ROWS_PER_CHUNK)
 
     def microseconds(self, time: ir.Value) -> ir.Value:
         """Of a timestamp, since 1970."""

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from musenet.ahead import ahead
 from musenet.data.column_files import NewColumn, mapped, write_column
 from musenet.data.encoding import Folders, InOrder, encoded, new_field, numbers, sort_ties
 from musenet.data.engine import Engine
+from musenet.data.event_stream import AGAIN, IN_REPEATS, whole_ties
 from musenet.data.features import NumericTransform
 from musenet.data.fields import PlannedField
-from musenet.data.histories import IN_HISTORY, IN_REPEATS
+from musenet.data.histories import IN_HISTORY
 from musenet.data.past import EventRuns
-from musenet.data.repeats import AGAIN
 from musenet.data.requests import USER_ROW
 from musenet.data.tables import TIME
 from musenet.data.vocabulary import Vocabulary
@@ -81,17 +82,18 @@ def encode_events(
             running = new(folders.passing, "_again", counts.in_repeats + 1, np.int64)
             running.append(np.zeros(1, dtype=np.int64))
         repeated = 0
-        for chunk in _whole_ties(InOrder(events, [USER_ROW, TIME]).chunks(engine, wanted)):
+        chunks = whole_ties(InOrder(events, [USER_ROW, TIME]).chunks(engine, wanted))
+        for chunk, every_code in ahead(_with_codes(chunks, planned, vocabularies, transforms)):
             user, moment = (numbers(chunk[name], 0) for name in (USER_ROW, TIME))
             stored, counting = (numbers(chunk[name], 0).astype(bool) for name in (IN_HISTORY, IN_REPEATS))
-            sizes[IN_HISTORY] += np.bincount(user[stored], minlength=users)
+            _count(sizes[IN_HISTORY], user, stored)
             time.append(moment[stored])
-            codes = [_codes(chunk[entry.column], entry, vocabularies, transforms)[stored] for entry in planned]
+            codes = [code[stored] for code in every_code]
             sort_ties(user[stored], moment[stored], codes)
             for entry, code in zip(planned, codes, strict=True):
                 fields[entry].append(code)
             if repeats:
-                sizes[IN_REPEATS] += np.bincount(user[counting], minlength=users)
+                _count(sizes[IN_REPEATS], user, counting)
                 repeat_time.append(moment[counting])
                 again = repeated + np.cumsum(numbers(chunk[AGAIN], 0)[counting], dtype=np.int64)
                 running.append(again)
@@ -113,6 +115,22 @@ def counted_runs(folders: Folders) -> EventRuns:
     )
 
 
+def _count(sizes: NDArray[np.int64], user: NDArray[Any], chosen: NDArray[np.bool_]) -> None:
+    """Add the chosen events of each user to `sizes`; users are in order."""
+    first, last = int(user[0]), int(user[-1])
+    sizes[first : last + 1] += np.bincount(user[chosen] - first, minlength=last - first + 1)
+
+
+def _with_codes(
+    chunks: Iterator[pa.Table],
+    planned: Sequence[PlannedField],
+    vocabularies: Mapping[str, Vocabulary],
+    transforms: Mapping[str, NumericTransform],
+) -> Iterator[tuple[pa.Table, list[NDArray[Any]]]]:
+    for chunk in chunks:
+        yield chunk, [_codes(chunk[entry.column], entry, vocabularies, transforms) for entry in planned]
+
+
 def _codes(
     column: pa.ChunkedArray,
     entry: PlannedField,
@@ -122,21 +140,6 @@ def _codes(
     """Of a number, the bucket of the feature of that name, which was fitted on the training impressions."""
     values = encoded(column, entry, vocabularies)
     return transforms[entry.vocabulary].bucket(values) if entry.numeric else values
-
-
-def _whole_ties(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows, but no chunk ends between two events of one user and time."""
-    waiting: pa.Table | None = None
-    for chunk in chunks:
-        together = chunk if waiting is None else pa.concat_tables([waiting, chunk]).combine_chunks()
-        user, time = (together[name].to_numpy() for name in (USER_ROW, TIME))
-        differs = np.flatnonzero((user != user[-1]) | (time != time[-1]))
-        cut = int(differs[-1]) + 1 if len(differs) else 0
-        if cut:
-            yield together.slice(0, cut)
-        waiting = together.slice(cut)
-    if waiting is not None and waiting.num_rows:
-        yield waiting
 
 
 def _offset(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,13 +1,16 @@
 """What a user did before a request: the last L events strictly earlier than it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 from pydantic import Field
 
 from musenet.data.engine import Engine, join
+from musenet.data.event_stream import AGAIN, IN_REPEATS, RepeatMarks, once_and_marked
 from musenet.data.plain import plain
 from musenet.data.requests import USER_ROW
 from musenet.data.tables import ITEM, KIND, LABEL, MICROSECONDS, ROLES, TIME, USER, CleaningRule, Tables
@@ -25,7 +28,7 @@ class HistoryOptions(Options):
 
 
 COUNT, LAST = "_count", "_last"
-IN_HISTORY, IN_REPEATS, INCOMPLETE = "_in_history", "_in_repeats", "_incomplete"
+IN_HISTORY, INCOMPLETE = "_in_history", "_incomplete"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def collect_events(
     items: ir.Table,
     attributes: Mapping[str, str],
     kinds: tuple[Sequence[str] | None, Sequence[str] | None],
-    mark: Callable[[ir.Table], ir.Table],
+    marks: RepeatMarks | None,
 ) -> Events:
     """Events of the kinds that histories or repeats count, each once, with `_user_row` and their attributes.
 
@@ -83,12 +86,12 @@ def collect_events(
         items: item ids, rows and attributes.
         attributes: the columns wanted, each from `events` or `items`.
         kinds: those that count for histories and for repeats; None for all.
-        mark: adds what is told of each event to the distinct ones.
+        marks: tells which events repeat an earlier one; None if nobody asks.
 
     Raises:
         DataError: if a kind is asked for that no event has.
     """
-    _check_kinds(engine, found, kinds)
+    listed = _listed_kinds(found, kinds)
     flags = {
         name: found[KIND].isin(list(listed)).fill_null(False) if listed else ibis.literal(listed is None)
         for name, listed in zip((IN_HISTORY, IN_REPEATS), kinds, strict=True)
@@ -97,18 +100,32 @@ def collect_events(
     counts = flagged[IN_HISTORY] | flagged[IN_REPEATS]
     totals = engine.row(
         flagged.aggregate(
-            incomplete=flagged[INCOMPLETE].sum(), other=(~flagged[INCOMPLETE] & ~counts).sum(), rows=flagged.count()
+            incomplete=flagged[INCOMPLETE].sum(),
+            other=(~flagged[INCOMPLETE] & ~counts).sum(),
+            rows=flagged.count(),
+            **{f"of_{place}": (flagged[KIND] == kind).sum() for place, kind in enumerate(listed)},
         )
     )
+    for place, kind in enumerate(listed):
+        if not totals[f"of_{place}"]:
+            _refuse_unknown_kind(engine, found, kind, kinds)
     incomplete, other, rows = (int(str(totals[name] or 0)) for name in ("incomplete", "other", "rows"))
     counted = flagged.filter(counts & ~flagged[INCOMPLETE]).drop(INCOMPLETE)
-    distinct = counted.distinct()
+    if (
+        listed and None not in kinds and KIND not in attributes
+    ):  # only compared from here on: numbers are sorted faster than texts
+        branches = ((counted[KIND] == kind, ibis.literal(place, "int16")) for place, kind in enumerate(listed))
+        counted = counted.mutate(**{KIND: ibis.cases(*branches)})
+    identity = [name for name in found.columns if name != USER]
     looked_up = [name for name, origin in attributes.items() if origin == "items"]
     if looked_up:
-        distinct = join(distinct, items.select(ITEM, *looked_up), [ITEM], "left")
-    rowed = join(distinct, users.select(USER, USER_ROW), [USER])
+        counted = join(counted, items.select(ITEM, *looked_up), [ITEM], "left")
+    rowed = join(counted, users.select(USER, USER_ROW), [USER])
     unwanted = [name for name in (USER, KIND) if name in rowed.columns and name not in attributes]
-    stored = engine.store("events", mark(rowed.drop(*unwanted)), [USER_ROW, TIME])
+    schema = rowed.drop(*unwanted).schema().to_pyarrow()
+    in_order = engine.chunks(rowed.order_by([USER_ROW, TIME]))
+    told = schema if marks is None else schema.append(pa.field(AGAIN, pa.bool_()))
+    stored = engine.store_rows("events", once_and_marked(in_order, identity, marks, schema.names), told)
     kept = engine.count(stored)
     rules = [
         CleaningRule("events", "without user or time", incomplete, dropped=True),
@@ -118,18 +135,21 @@ def collect_events(
     return Events(stored, [rule for rule in rules if rule.rows], rows, kept)
 
 
-def _check_kinds(engine: Engine, events: ir.Table, kinds: tuple[Sequence[str] | None, Sequence[str] | None]) -> None:
-    if not any(kinds):
-        return
-    if KIND not in events.columns:
+def _listed_kinds(events: ir.Table, kinds: tuple[Sequence[str] | None, Sequence[str] | None]) -> list[str]:
+    listed = list(dict.fromkeys(kind for each in kinds for kind in each or ()))
+    if listed and KIND not in events.columns:
         raise DataError(
             "history.kinds or repeat.kinds is given, but the events have no kind: name its column, or leave kinds out"
         )
-    known = [row[KIND] for row in engine.read(events.select(KIND).distinct().order_by(KIND).limit(1000)).to_pylist()]
-    for where, listed in zip(("history.kinds", "repeat.kinds"), kinds, strict=True):
-        for kind in listed or ():
-            if kind not in known:
-                raise DataError(f"{where}: no event is of kind '{kind}'; there are {', '.join(map(str, known[:20]))}")
+    return listed
+
+
+def _refuse_unknown_kind(
+    engine: Engine, events: ir.Table, kind: str, kinds: tuple[Sequence[str] | None, Sequence[str] | None]
+) -> NoReturn:
+    where = "history.kinds" if kind in (kinds[0] or ()) else "repeat.kinds"
+    known = engine.read(events.select(KIND).distinct().order_by(KIND).limit(20))[KIND].to_pylist()
+    raise DataError(f"{where}: no event is of kind '{kind}'; there are {', '.join(map(str, known))}")
 
 
 def before(

@@ -43,8 +43,8 @@ class Inspector:
         self._label = self._load("candidates/label")
         self._repeats = self._load("candidates/repeat_indicator") if has_repeats else None
         random = np.random.default_rng(0)
-        self._train = _sample(random, 0, self._begin("valid"), TRAINING_ROWS)
-        self._valid = _sample(random, self._begin("valid"), self._begin("test"), VALIDATION_ROWS)
+        self._train = self._shown(_sample(random, 0, self._begin("valid"), TRAINING_ROWS))
+        self._valid = self._shown(_sample(random, self._begin("valid"), self._begin("test"), VALIDATION_ROWS))
 
     def feature(self, field: Field, missing: float | None) -> FeatureCheck:
         """Missing and unseen shares of a field, and its AUC alone.
@@ -59,7 +59,7 @@ class Inspector:
             return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0, auc=self._alone(field, values))
         shares, later = _Shares(), self._begin("valid")
         for begin in range(0, len(self._label), BLOCK):
-            block = values[self._rows(field, np.arange(begin, min(begin + BLOCK, len(self._label))))]
+            block = values[self._rows(field, self._block(begin, min(begin + BLOCK, len(self._label))))]
             shares.add(block, block[max(0, later - begin) :])
         return FeatureCheck(
             feature=name,
@@ -83,7 +83,7 @@ class Inspector:
         """AUC of the repeat indicator alone on validation."""
         if self._repeats is None:
             return None
-        return self._auc_of_codes(self._repeats[self._train], self._repeats[self._valid])
+        return self._auc_of_codes(*(self._repeats[shown.candidate] for shown in (self._train, self._valid)))
 
     def period(self, split: Split) -> PeriodCheck:
         """Sizes, click rate and repeats of a split."""
@@ -136,17 +136,25 @@ class Inspector:
     def _load(self, path: str) -> NDArray[Any]:
         return mapped(self._folder / f"{path}.npy")
 
-    def _rows(self, field: Field, candidates: NDArray[Any]) -> NDArray[Any]:
+    def _shown(self, candidate: NDArray[np.int64]) -> "_Shown":
+        return _Shown(candidate, np.searchsorted(self._offset, candidate, side="right") - 1)
+
+    def _block(self, begin: int, end: int) -> "_Shown":
+        """The impressions from `begin` to before `end`; their requests are not searched for one by one."""
+        first, last = (int(place) for place in np.searchsorted(self._offset, [begin, end - 1], side="right"))
+        bounds = np.clip(self._offset[first - 1 : last + 1], begin, end)
+        return _Shown(np.arange(begin, end), np.repeat(np.arange(first - 1, last), np.diff(bounds)))
+
+    def _rows(self, field: Field, shown: "_Shown") -> NDArray[Any]:
         """The rows of a field's column that these impressions see."""
         if field.side == "candidate":
-            return candidates
+            return shown.candidate
         if field.side == "item":
-            return np.asarray(self._load("candidates/item")[candidates])
-        requests = np.searchsorted(self._offset, candidates, side="right") - 1
-        return requests if field.side == "context" else np.asarray(self._load("requests/user")[requests])
+            return np.asarray(self._load("candidates/item")[shown.candidate])
+        return shown.request if field.side == "context" else np.asarray(self._load("requests/user")[shown.request])
 
     def _alone(self, field: Field, values: NDArray[Any]) -> float | None:
-        train, valid = (values[self._rows(field, rows)] for rows in (self._train, self._valid))
+        train, valid = (values[self._rows(field, shown)] for shown in (self._train, self._valid))
         if field.kind == "dense":
             edges = np.unique(np.quantile(train, np.linspace(0, 1, BUCKETS + 1)[1:-1]))
             train, valid = (np.searchsorted(edges, values, side="right") for values in (train, valid))
@@ -154,7 +162,7 @@ class Inspector:
 
     def _auc_of_codes(self, train: NDArray[Any], valid: NDArray[Any]) -> float | None:
         """AUC on validation of each value's click rate in training; of their mean where a row has several."""
-        label = self._label[self._train].astype(np.float64)
+        label = self._label[self._train.candidate].astype(np.float64)
         codes, shown = (values.reshape(len(values), -1) for values in (train, valid))
         clicked = np.repeat(label, codes.shape[1])
         size = int(max(codes.max(initial=0), shown.max(initial=0))) + 1
@@ -162,8 +170,16 @@ class Inspector:
         rate = (np.bincount(codes.ravel(), weights=clicked, minlength=size) + PRIOR * label.mean()) / (count + PRIOR)
         there = np.ones(shown.shape) if valid.ndim == 1 else shown > 0
         score = np.sum(rate[shown] * there, axis=1) / np.sum(there, axis=1)
-        result = auc(self._label[self._valid], score)
+        result = auc(self._label[self._valid.candidate], score)
         return None if np.isnan(result) else float(result)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Some impressions: their rows among the candidates, and their requests."""
+
+    candidate: NDArray[np.int64]
+    request: NDArray[np.int64]
 
 
 @dataclass

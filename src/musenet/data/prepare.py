@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from musenet import __version__
 from musenet.data.accounts import count_rows, log_warnings, write_rejected
 from musenet.data.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
 from musenet.data.columns import Relation, role_name
-from musenet.data.dataset import FORMAT, Dataset, Manifest, checksum
+from musenet.data.dataset import FORMAT, Dataset, Field, Manifest, checksum
 from musenet.data.dataset_writer import DatasetWriter
 from musenet.data.encoding import check_types, split_texts
 from musenet.data.engine import Engine, failures_explained
@@ -25,6 +27,9 @@ from musenet.data.split import PERIOD_NAMES
 from musenet.data.stages import Stages, check_space
 from musenet.data.tables import ITEM, USER, Source, Tables
 from musenet.data.workspace import install, result_folder, same_dataset, workspace
+
+COLUMNS_AT_ONCE = 4
+"""Columns that are measured at the same time; each takes memory for a million impressions."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +140,17 @@ def _check(
 ) -> Checks:
     """Inspect the dataset, refuse what cannot recur, write `checks.json` and `rejected.parquet`."""
     inspector = Inspector(folder, writer.splits, recipe.repeat is not None)
-    features: list[FeatureCheck] = []
-    unseen: dict[PlannedField, float] = {}
-    for entry, field in writer.checked_fields():
+
+    def look_at(checked: tuple[PlannedField, Field]) -> FeatureCheck:
+        entry, field = checked
         if entry.side == "history":
-            found = inspector.history(field, relations.cuts.valid_from)
-        else:
-            found = inspector.feature(field, writer.written.missing.get(f"{entry.side}/{entry.name}"))
-        features.append(found)
-        unseen[entry] = found.unseen or 0.0
+            return inspector.history(field, relations.cuts.valid_from)
+        return inspector.feature(field, writer.written.missing.get(f"{entry.side}/{entry.name}"))
+
+    checked = list(writer.checked_fields())
+    with _threads() as threads:
+        features = list(threads.map(look_at, checked))
+    unseen = {entry: found.unseen or 0.0 for (entry, _), found in zip(checked, features, strict=True)}
     training.refuse_unrepeatable(unseen)
     periods = [inspector.period(split) for split in PERIOD_NAMES]
     repeat_auc = inspector.repeat_auc()
@@ -170,6 +177,10 @@ def _check(
     return checks
 
 
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(COLUMNS_AT_ONCE, os.cpu_count() or 1))
+
+
 def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[str, Relation]:
     own = {USER: tables.user_column, ITEM: tables.item_column}
     return {own.get(name, name): origin for name, origin in columns.items()}
@@ -180,6 +191,8 @@ def _write_manifest(
 ) -> None:
     (folder / "manifest.json").unlink(missing_ok=True)  # of an interrupted preparation
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    with _threads() as threads:
+        checksums = dict(zip(files, threads.map(checksum, (folder / name for name in files)), strict=True))
     manifest = Manifest(
         version=__version__,
         fingerprint=identity,
@@ -203,6 +216,6 @@ def _write_manifest(
         item_column=tables.item_column,
         event_columns=_under_own_names(relations.columns.event, tables),
         key_columns=_under_own_names(relations.columns.key, tables),
-        checksums={name: checksum(folder / name) for name in files},
+        checksums=checksums,
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")

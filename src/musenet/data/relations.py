@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import ibis
 import ibis.expr.types as ir
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from musenet.data.columns import Columns, resolve_columns
 from musenet.data.engine import Engine, join
 from musenet.data.entities import number_entities
+from musenet.data.event_stream import IN_REPEATS, RepeatMarks
 from musenet.data.histories import COUNT as EVENTS_BEFORE
-from musenet.data.histories import IN_HISTORY, IN_REPEATS, LAST, Before, collect_events, raw_events
+from musenet.data.histories import IN_HISTORY, LAST, Before, collect_events, raw_events
 from musenet.data.negatives import NegativeOptions, sample_negatives
 from musenet.data.recipe import Recipe
-from musenet.data.repeats import candidate_repeats, mark_repeats, with_comparable_keys
+from musenet.data.repeats import candidate_repeats, with_comparable_keys
 from musenet.data.requests import (
     IMPRESSIONS,
     ITEM_ROW,
@@ -88,8 +88,7 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     check_periods(engine, candidates, groups, cuts, tables.timezone)
     say("collecting events")
     kinds = (recipe.history.kinds, recipe.repeat.kinds if recipe.repeat else [])
-    mark = partial(_marked, columns=columns, recipe=recipe)
-    events = collect_events(engine, found, users, items, columns.event, kinds, mark)
+    events = collect_events(engine, found, users, items, columns.event, kinds, _repeat_marks(columns, recipe))
     relations = Relations(
         users=users,
         items=items,
@@ -107,10 +106,10 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     return _with_repeats(engine, relations, recipe)
 
 
-def _marked(events: ir.Table, *, columns: Columns, recipe: Recipe) -> ir.Table:
+def _repeat_marks(columns: Columns, recipe: Recipe) -> RepeatMarks | None:
     if recipe.repeat is None:
-        return events
-    return mark_repeats(events, list(columns.key), Before.of(recipe.history.delay, recipe.repeat.window))
+        return None
+    return RepeatMarks(list(columns.key), Before.of(recipe.history.delay, recipe.repeat.window).window)
 
 
 def _needed(tables: Tables, columns: Columns) -> list[str]:

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from pydantic import Field, model_validator
 
 from musenet.data.engine import Engine
-from musenet.data.histories import COUNT, IN_REPEATS, Before, before
+from musenet.data.histories import COUNT, Before, before
 from musenet.data.plain import common_type
 from musenet.data.requests import ITEM_ROW, REQUEST_ROW, USER_ROW
 from musenet.data.tables import TIME
@@ -37,9 +37,6 @@ class RepeatOptions(Options):
         if not set(self.key) - set(self.optional):
             raise ValueError("optional: at least one column of the key must be there")
         return self
-
-
-AGAIN = "_again"
 
 
 def with_comparable_keys(events: ir.Table, candidates: ir.Table, key: Sequence[str]) -> tuple[ir.Table, ir.Table]:
@@ -88,22 +85,6 @@ def candidate_repeats(
         relevant = asked.semi_join(met.select(by).distinct(), by)
         parts.append(before(met, relevant, by, [REQUEST_ROW, ITEM_ROW], [COUNT], span))
     return ibis.union(*parts) if len(parts) > 1 else parts[0]
-
-
-def mark_repeats(events: ir.Table, key: Sequence[str], span: Before) -> ir.Table:
-    """The events with `_again`: an event of the same user and key, which count both, lies strictly earlier.
-
-    Within the window, if there is one; a key with a missing column equals none.
-    """
-    counts = events[IN_REPEATS]
-    time = counts.ifelse(events[TIME], ibis.null("int64"))
-    by = [USER_ROW, *key]
-    if span.window is None:
-        earlier = events[TIME] > time.min().over(ibis.window(group_by=by))
-    else:
-        earlier = time.count().over(ibis.range_window(preceding=(span.window, 1), group_by=by, order_by=TIME)) > 0
-    complete = ibis.and_(*(events[name].notnull() for name in key))
-    return events.mutate(**{AGAIN: counts & complete & earlier.fill_null(False)})
 
 
 def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -56,11 +56,13 @@ def clean_impressions(engine: Engine, tables: Tables, columns: Sequence[str]) ->
         *(impressions[name] for name in impressions.columns if name not in (*key, LABEL)),
     ]
     place = ibis.row_number().over(ibis.window(group_by=key, order_by=order))
-    numbered = engine.store("impressions_numbered", impressions.mutate(**{DUPLICATE: place}))
+    several = impressions.semi_join(repeated, key)
+    numbered = engine.store("impressions_repeated", several.mutate(**{DUPLICATE: place}))
     surplus = int(str(total["rows"])) - int(str(total["groups"]))
     rule = CleaningRule("impressions", "shown twice in one request", surplus, dropped=True)
+    once = impressions.anti_join(numbered, key)
     return CleanImpressions(
-        numbered.filter(numbered[DUPLICATE] == 0).drop(DUPLICATE),
+        engine.store("impressions_kept", once.union(numbered.filter(numbered[DUPLICATE] == 0).drop(DUPLICATE))),
         numbered.filter(numbered[DUPLICATE] > 0).drop(DUPLICATE),
         [rule],
         rows,

@@ -97,7 +97,7 @@ class SparkEngine(Engine):
         schema = pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
         for path in sorted(folder.glob("part-*.parquet")):
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(ROWS_PER_CHUNK // 8):
+                for batch in file.iter_batches(ROWS_PER_CHUNK // 2):
                     yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
         shutil.rmtree(folder)
 

@@ -84,7 +84,7 @@ def _past_events(engine: Engine, tables: Tables, recipe: Recipe) -> ir.Table:
     items = number_entities(engine, ITEM, ITEM_ROW, tables.impressions, tables.items, looked_up)
     kinds = (recipe.history.kinds, recipe.repeat.kinds if recipe.repeat else [])
     wanted = {**columns.event, USER: "events", **({KIND: "events"} if KIND in found.columns else {})}
-    return collect_events(engine, found, users, items, wanted, kinds, mark=lambda events: events).table
+    return collect_events(engine, found, users, items, wanted, kinds, marks=None).table
 
 
 def _in_parts(engine: Engine, events: ir.Table, item_column: str) -> Iterator[list[NewEvent]]:
