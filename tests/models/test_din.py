@@ -11,14 +11,15 @@ from musenet.data.batches import Batch, BatchBuilder, schema_of
 from musenet.data.dataset import Dataset
 from musenet.models.attention import Activation, Dice
 from musenet.models.baselines.din import Din, DinOptions
+from musenet.models.embedding import Numbers, NumberVectors
 from musenet.models.interface import Prediction
 from plain_networks import networks_of, plain_dice, plain_history
 
 REQUESTS = 12
 
 
-def small_din(dataset: Dataset, activation: Activation) -> Din:
-    options = DinOptions(embedding=4, hidden=[6, 5], attention_hidden=3, activation=activation)
+def small_din(dataset: Dataset, activation: Activation, numbers: Numbers = "plain") -> Din:
+    options = DinOptions(embedding=4, hidden=[6, 5], attention_hidden=3, activation=activation, numbers=numbers)
     model = Din(options, schema_of(dataset))
     for parameter in model.parameters():  # so that slopes are no longer zero
         parameter.data += torch.randn(parameter.shape) * 0.2
@@ -38,14 +39,22 @@ def activate(layer: nn.Module, x: Tensor) -> Tensor:
     return torch.where(x > 0, x, layer.weight * x)
 
 
+@pytest.mark.parametrize("numbers", ["plain", "embedded"])
 @pytest.mark.parametrize("activation", ["prelu", "dice"])
-def test_every_row_is_scored_as_in_the_paper(activation: Activation, planted_dataset: Dataset):
-    model = small_din(planted_dataset, activation)
+def test_every_row_is_scored_as_in_the_paper(activation: Activation, numbers: Numbers, planted_dataset: Dataset):
+    model = small_din(planted_dataset, activation, numbers)
     batch = BatchBuilder(planted_dataset).build(np.arange(REQUESTS))
     model(batch)  # moves the statistics of Dice
     logit = scored(model, batch)
     with torch.no_grad():
         torch.testing.assert_close(logit, plain_din(model, batch))
+
+
+def plain_numbers(layer: nn.Module, row: Tensor) -> Tensor:
+    """A row's numbers as they are, or each as its own vector times its value."""
+    if not isinstance(layer, NumberVectors):
+        return row
+    return torch.cat([value * vector for value, vector in zip(row, layer.weight, strict=True)])
 
 
 def plain_din(model: Din, batch: Batch) -> Tensor:
@@ -54,12 +63,19 @@ def plain_din(model: Din, batch: Batch) -> Tensor:
     attention = model.inputs.attention
     assert attention is not None
     history = plain_history(attention, values, batch, [0, 1], lambda x: activate(attention.activation, x))
-    request = torch.cat([model.inputs.of_request(values, batch.request_codes), batch.request_dense], dim=1)
+    numbers = (model.inputs.request_numbers, model.inputs.candidate_numbers, model.inputs.repeat_numbers)
+    of_request, of_candidate, repeats = (
+        torch.stack([plain_numbers(layer, row) for row in rows])
+        for layer, rows in zip(
+            numbers, (batch.request_dense, batch.candidate_dense, batch.repeat_features), strict=True
+        )
+    )
+    request = torch.cat([model.inputs.of_request(values, batch.request_codes), of_request], dim=1)
     fields = model.inputs.of_candidate(values, batch.candidate_codes)
     linears = [step for step in networks_of(model.mlp)[0] if isinstance(step, nn.Linear)]
     logits = []
     for n, of in enumerate(batch.request.tolist()):
-        own = [fields[n], batch.candidate_dense[n], history[n], batch.repeat_features[n]]
+        own = [fields[n], of_candidate[n], history[n], repeats[n]]
         x = linears[0](torch.cat([request[of], *own]))
         for layer, linear in zip(model.mlp.mlp.activations, linears[1:], strict=True):
             x = linear(activate(layer, x))

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.data.batches import Batch, Schema
-from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs
+from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs, Numbers
 from musenet.options import Options
 from musenet.pieces import InPieces
 
@@ -24,6 +24,9 @@ class ModelOptions(Options):
         ["user", "item"], description="which sides' ids the model sees; ids can memorise a small log"
     )
     repeat_features: bool = Field(True, description="see the repeat indicator, count and recency of each candidate")
+    numbers: Numbers = Field(
+        "plain", description="how numeric values enter: as they are, or `embedded`: a learned vector times the value"
+    )
 
 
 class PoolingOptions(ModelOptions):
@@ -41,6 +44,7 @@ def pooling_inputs(options: PoolingOptions, schema: Schema) -> Inputs:
         options.embedding,
         ids=list(options.ids),
         repeat_features=options.repeat_features,
+        numbers=options.numbers,
         history=options.history_encoder,
     )
 

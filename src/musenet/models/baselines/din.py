@@ -33,6 +33,7 @@ class Din(ClickModel):
             options.embedding,
             ids=list(options.ids),
             repeat_features=options.repeat_features,
+            numbers=options.numbers,
             history="attention",
             request_sees_history=False,
             attention=(options.attention_hidden, options.activation),

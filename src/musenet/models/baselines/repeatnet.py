@@ -66,6 +66,7 @@ class RepeatNet(ClickModel):
             options.embedding,
             ids=list(options.ids),
             repeat_features=options.repeat_features,
+            numbers=options.numbers,
             request_sees_history=False,
         )
         self.schema, self.columns = schema, self.inputs.history_columns

@@ -38,7 +38,12 @@ class WideDeep(ClickModel):
             self.table.weight[:, -1] = 0
         ids, repeats = list(options.ids), options.repeat_features
         self.inputs = Inputs(
-            schema, options.embedding, ids=ids, repeat_features=repeats, history=options.history_encoder
+            schema,
+            options.embedding,
+            ids=ids,
+            repeat_features=repeats,
+            numbers=options.numbers,
+            history=options.history_encoder,
         )
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
         self.wide_inputs = Inputs(schema, 1, ids=ids, repeat_features=repeats)
