@@ -17,9 +17,10 @@ from musenet.training.runs import train_run
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "accuracy" / "hotels.yaml"
-SEEDS = 3
+SEEDS = 6
 SETTINGS = [
-    "model={name: din, activation: dice, attention_hidden: 64}",
+    # Every number gets a vector of its own, as the peer gives it one.
+    "model={name: din, activation: dice, attention_hidden: 64, numbers: embedded}",
     "training.epochs=5",
     "training.patience=5",
     "training.batch_size=1024",

@@ -129,10 +129,13 @@ def scenarios(benchmark: Benchmark, precision: str = "float32") -> list[Ratio]:
     aims = {1: "", 4: "0.4", 16: "0.12"}
     models: dict[str, dict[str, Any]] = {"base": {"name": "base_model"}}
     models |= {f"K={k}": {"name": "musenet", "scenarios": k} for k in aims}
+    small = "K=4, small p_r"
+    models[small] = {"name": "musenet", "scenarios": 4, "intention_hidden": SMALL_INTENTION}
     contestants = [benchmark.ours(name, model, dataset, precision=precision) for name, model in models.items()]
     speeds = benchmark.measure(f"scenarios, {precision}", contestants)
     what = "MUSENET of K={} over BaseModel, " + precision
-    return [ratio(what.format(k), speeds[f"K={k}"], speeds["base"], aims[k]) for k in aims]
+    found = [ratio(what.format(k), speeds[f"K={k}"], speeds["base"], aims[k]) for k in aims]
+    return [*found, ratio(f"{what.format(4)}, small networks of p_r", speeds[small], speeds["base"], aims[4])]
 
 
 def tables(benchmark: Benchmark) -> list[Ratio]:
@@ -188,6 +191,8 @@ def same_auc(benchmark: Benchmark) -> list[Ratio]:
     return [auc_difference(PEERS["fuxictr"] / "bin" / "python", benchmark.out, benchmark.environment)]
 
 
+SMALL_INTENTION = [16]
+"""Layers of MUSENET's networks of the repeat probability that learn as well as those of the heads' size."""
 TABLES: dict[str, Callable[[Benchmark], list[Ratio]]] = {
     "din-pages": lambda benchmark: din(benchmark, "mixed"),
     "din-single": lambda benchmark: din(benchmark, "single"),

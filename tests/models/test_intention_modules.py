@@ -56,8 +56,13 @@ def shared_score(crosses: int | None) -> SharedScore | None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("crosses", [None, 0, 2])
-def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(form: Form, crosses: int | None):
-    modules = IntentionModules(3, request=5, candidate=4, hidden=[7, 6], form=form, shared=shared_score(crosses))
+@pytest.mark.parametrize("own_hidden", [None, [3]])
+def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(
+    form: Form, crosses: int | None, own_hidden: list[int] | None
+):
+    modules = IntentionModules(
+        3, request=5, candidate=4, hidden=[7, 6], form=form, intention_hidden=own_hidden, shared=shared_score(crosses)
+    )
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     expected_logits, expected_probability = plain_intention(modules, request, candidate, batch, by_hand)

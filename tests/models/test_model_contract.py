@@ -47,6 +47,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "late-confidence": SMALL_MUSENET | {"confidence": 0.02},
     "base-attention": SMALL_BASE | {"history_encoder": "attention"},
     "soft-attention": SMALL_MUSENET | {"history_encoder": "attention"},
+    "small-intention": SMALL_MUSENET | {"intention_hidden": [3]},
+    "wide-small-intention": SMALL_MUSENET | {"scenarios": 1, "parameters_of": 3, "intention_hidden": [3]},
     "soft-numbers": SMALL_MUSENET | {"numbers": "embedded"},
     "din-numbers": SMALL_BASE | {"name": "din", "attention_hidden": 8, "numbers": "embedded"},
     "wide-deep": SMALL_BASE | {"name": "wide_deep"},

@@ -91,48 +91,68 @@ def collect_events(
     Raises:
         DataError: if a kind is asked for that no event has.
     """
+    counting = _counting_events(engine, found, kinds)
+    rows = counting.table
+    if counting.listed and KIND not in attributes:
+        # Only compared from here on, and numbers are sorted faster than texts.
+        places = ((rows[KIND] == kind, ibis.literal(place, "int16")) for place, kind in enumerate(counting.listed))
+        rows = rows.mutate(**{KIND: ibis.cases(*places)})
+    looked_up = [name for name, origin in attributes.items() if origin == "items"]
+    if looked_up:
+        rows = join(rows, items.select(ITEM, *looked_up), [ITEM], "left")
+    rows = join(rows, users.select(USER, USER_ROW), [USER])
+    unwanted = [name for name in (USER, KIND) if name in rows.columns and name not in attributes]
+    kept = rows.drop(*unwanted).schema().to_pyarrow()
+    schema = kept if marks is None else kept.append(pa.field(AGAIN, pa.bool_()))
+    in_order = engine.chunks(rows.order_by([USER_ROW, TIME]))
+    identity = [name for name in found.columns if name != USER]
+    stored = engine.store_rows("events", once_and_marked(in_order, identity, marks, kept.names), schema)
+    count = engine.count(stored)
+    duplicates = counting.found - counting.incomplete - counting.other - count
+    rules = [
+        CleaningRule("events", "without user or time", counting.incomplete, dropped=True),
+        CleaningRule("events", "of kinds that do not count", counting.other, dropped=True),
+        CleaningRule("events", "exact duplicates", duplicates, dropped=True),
+    ]
+    return Events(stored, [rule for rule in rules if rule.rows], counting.found, count)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """Events that count, flagged `_in_history` and `_in_repeats`, and how many rows there are of others."""
+
+    table: ir.Table
+    listed: list[str]
+    """The kinds that count, if not all do."""
+    found: int
+    incomplete: int
+    other: int
+
+
+def _counting_events(
+    engine: Engine, found: ir.Table, kinds: tuple[Sequence[str] | None, Sequence[str] | None]
+) -> _Counting:
     listed = _listed_kinds(found, kinds)
     flags = {
-        name: found[KIND].isin(list(listed)).fill_null(False) if listed else ibis.literal(listed is None)
-        for name, listed in zip((IN_HISTORY, IN_REPEATS), kinds, strict=True)
+        name: found[KIND].isin(list(each)).fill_null(False) if each else ibis.literal(each is None)
+        for name, each in zip((IN_HISTORY, IN_REPEATS), kinds, strict=True)
     }
     flagged = found.mutate(**flags, **{INCOMPLETE: found[USER].isnull() | found[TIME].isnull()})
     counts = flagged[IN_HISTORY] | flagged[IN_REPEATS]
     totals = engine.row(
         flagged.aggregate(
+            found=flagged.count(),
             incomplete=flagged[INCOMPLETE].sum(),
             other=(~flagged[INCOMPLETE] & ~counts).sum(),
-            rows=flagged.count(),
             **{f"of_{place}": (flagged[KIND] == kind).sum() for place, kind in enumerate(listed)},
         )
     )
     for place, kind in enumerate(listed):
         if not totals[f"of_{place}"]:
             _refuse_unknown_kind(engine, found, kind, kinds)
-    incomplete, other, rows = (int(str(totals[name] or 0)) for name in ("incomplete", "other", "rows"))
-    counted = flagged.filter(counts & ~flagged[INCOMPLETE]).drop(INCOMPLETE)
-    if (
-        listed and None not in kinds and KIND not in attributes
-    ):  # only compared from here on: numbers are sorted faster than texts
-        branches = ((counted[KIND] == kind, ibis.literal(place, "int16")) for place, kind in enumerate(listed))
-        counted = counted.mutate(**{KIND: ibis.cases(*branches)})
-    identity = [name for name in found.columns if name != USER]
-    looked_up = [name for name, origin in attributes.items() if origin == "items"]
-    if looked_up:
-        counted = join(counted, items.select(ITEM, *looked_up), [ITEM], "left")
-    rowed = join(counted, users.select(USER, USER_ROW), [USER])
-    unwanted = [name for name in (USER, KIND) if name in rowed.columns and name not in attributes]
-    schema = rowed.drop(*unwanted).schema().to_pyarrow()
-    in_order = engine.chunks(rowed.order_by([USER_ROW, TIME]))
-    told = schema if marks is None else schema.append(pa.field(AGAIN, pa.bool_()))
-    stored = engine.store_rows("events", once_and_marked(in_order, identity, marks, schema.names), told)
-    kept = engine.count(stored)
-    rules = [
-        CleaningRule("events", "without user or time", incomplete, dropped=True),
-        CleaningRule("events", "of kinds that do not count", other, dropped=True),
-        CleaningRule("events", "exact duplicates", rows - incomplete - other - kept, dropped=True),
-    ]
-    return Events(stored, [rule for rule in rules if rule.rows], rows, kept)
+    numbers = {name: int(str(totals[name] or 0)) for name in ("found", "incomplete", "other")}
+    kept = flagged.filter(counts & ~flagged[INCOMPLETE]).drop(INCOMPLETE)
+    return _Counting(kept, [] if None in kinds else listed, **numbers)
 
 
 def _listed_kinds(events: ir.Table, kinds: tuple[Sequence[str] | None, Sequence[str] | None]) -> list[str]:

@@ -38,8 +38,9 @@ class IntentionModules(nn.Module):
         scenarios: K.
         request: size of the request's input [p_u, B_u, o_u].
         candidate: size of the candidate's input b_t.
-        hidden: sizes of the ReLU layers of every MLP.
+        hidden: sizes of the ReLU layers of the scores' MLPs.
         form: how Eq 5 and Eq 9 are read, see `combine`.
+        intention_hidden: sizes of the ReLU layers of the networks of the repeat probability; `hidden` if left out.
         shared: a score to be added to those of every scenario.
     """
 
@@ -51,6 +52,7 @@ class IntentionModules(nn.Module):
         hidden: list[int],
         form: Form,
         *,
+        intention_hidden: list[int] | None = None,
         shared: SharedScore | None = None,
     ) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class IntentionModules(nn.Module):
         self.shared = shared
         self.nothing_repeats = False
         """Set where no candidate is a repeat: the repeat branch is then left out."""
-        self.intention = ParallelMLP(scenarios, request, hidden)
+        self.intention = ParallelMLP(scenarios, request, intention_hidden or hidden)
         self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
         self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
 

@@ -54,6 +54,9 @@ class MusenetOptions(PoolingOptions):
     pruning: PruningOptions = PruningOptions()
     form: Form | Literal["auto"] = Field("log", description="the reading of Eq 5 and 9; `plain` is without M2")
     hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every MLP of an intention module")
+    intention_hidden: list[int] | None = Field(
+        None, min_length=1, description="ReLU layers of the networks of the repeat probability; as `hidden` if unset"
+    )
     parameters_of: int | None = Field(
         None, ge=1, description="widen the modules until they have the parameters of so many scenarios"
     )
@@ -342,21 +345,24 @@ def _intentions(options: MusenetOptions, schema: Schema, scenarios: int, request
         raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
     form: Form = options.form if schema.has_repeats else "plain"
 
-    def build(networks: int, hidden: list[int]) -> nn.Module:
+    def build(networks: int, width: float = 1.0) -> nn.Module:
+        hidden, intention = (
+            _widened(sizes, width) for sizes in (options.hidden, options.intention_hidden or options.hidden)
+        )
         sizes = (networks, request, candidate, hidden)
         shares = options.shared_score and options.objective == "robust"
         shared = SharedScore(request, candidate, hidden, options.crosses) if shares else None
         if form == "plain":
             return PlainIntention(*sizes, shared=shared)
-        return IntentionModules(*sizes, form, shared=shared)
+        return IntentionModules(*sizes, form, intention_hidden=intention, shared=shared)
 
     if options.parameters_of is None:
-        return build(scenarios, options.hidden)
-    target = _parameters(build(options.parameters_of, options.hidden))
+        return build(scenarios)
+    target = _parameters(build(options.parameters_of))
     width = 1.0
-    while _parameters(build(scenarios, _widened(options.hidden, width))) < target:
+    while _parameters(build(scenarios, width)) < target:
         width *= 1.02
-    return build(scenarios, _widened(options.hidden, width))
+    return build(scenarios, width)
 
 
 def _widened(hidden: list[int], width: float) -> list[int]:
