@@ -55,7 +55,7 @@ class Engine:
             return self.store(name, ibis.memtable(pa.concat_tables([schema.empty_table(), *rows])))
         path = self._folder / f"{self._place(name)}.parquet"
         if not path.exists():
-            unpacked = {"compression": "none", "use_dictionary": False}  # read a few times and removed
+            unpacked = {"compression": "none", "use_dictionary": False, "write_statistics": False}  # soon removed
             with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **unpacked) as writer:
                 for table in ahead(iter(rows)):
                     writer.write_table(table.cast(schema))
