@@ -8,9 +8,18 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made by a thread of its own while the one before is in use; its errors are raised here."""
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+    """The same items, each made by a thread of its own while the one before is in use; its errors are raised here.
+
+    Who stops early does not wait for the item that is being made.
+
+    Args:
+        items: none of them None.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    try:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:
             coming = thread.submit(next, items, None)
             yield item
+    finally:
+        thread.shutdown(wait=False)

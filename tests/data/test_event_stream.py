@@ -127,3 +127,17 @@ def test_what_the_other_thread_raises_is_raised_here() -> None:
     assert next(coming) == 1
     with pytest.raises(ValueError, match="no more"):
         next(coming)
+
+
+def test_who_stops_early_does_not_wait() -> None:
+    wanted = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        wanted.wait()
+        yield 2
+
+    coming = ahead(items())
+    assert next(coming) == 1
+    coming.close()  # type: ignore[attr-defined]
+    wanted.set()

@@ -59,8 +59,8 @@ def write_rejected(engine: Engine, tables: Tables, relations: Relations, folder:
     """Write every refused row as JSON text beside its table and reason; no file if none was refused."""
     parts = [] if tables.rejected is None else [tables.rejected.select(*REFUSED.names)]
     if relations.duplicates is not None:
-        rows = (_as_json(chunk) for chunk in engine.chunks(relations.duplicates))
-        parts.append(engine.store_rows("refused_duplicates", rows, REFUSED))
+        duplicates = relations.duplicates
+        parts.append(engine.store_rows("refused_duplicates", lambda: map(_as_json, engine.chunks(duplicates)), REFUSED))
     together = ibis.union(*parts) if len(parts) > 1 else parts[0] if parts else None
     if together is None or not engine.count(together):
         return

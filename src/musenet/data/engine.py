@@ -3,9 +3,10 @@
 import errno
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import duckdb
@@ -40,6 +41,7 @@ class Engine:
         self._folder = folder
         self._stored = self._earlier()
         self._uses: Counter[str] = Counter()
+        self._reading = Lock()
 
     def store(self, name: str, table: ir.Table, order: Sequence[str] = ()) -> ir.Table:
         """Compute a table once and keep it, its rows in this order if one is given."""
@@ -49,15 +51,21 @@ class Engine:
             self._stored.add(place)
         return self._open(place)
 
-    def store_rows(self, name: str, rows: Iterable[pa.Table], schema: pa.Schema) -> ir.Table:
-        """Keep rows that were made here, a table at a time, in the order in which they come."""
+    def store_rows(self, name: str, rows: Callable[[], Iterable[pa.Table]], schema: pa.Schema) -> ir.Table:
+        """Keep rows that were made here, a table at a time, in the order in which they come.
+
+        Args:
+            name: of the table.
+            rows: asked for them unless they were kept by an earlier attempt.
+            schema: of the rows.
+        """
         if self._folder is None:
-            return self.store(name, ibis.memtable(pa.concat_tables([schema.empty_table(), *rows])))
+            return self.store(name, ibis.memtable(pa.concat_tables([schema.empty_table(), *rows()])))
         path = self._folder / f"{self._place(name)}.parquet"
         if not path.exists():
             unpacked = {"compression": "none", "use_dictionary": False, "write_statistics": False}  # soon removed
             with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **unpacked) as writer:
-                for table in ahead(iter(rows)):
+                for table in ahead(iter(rows())):
                     writer.write_table(table.cast(schema))
         return self.read_parquet([path])
 
@@ -117,26 +125,23 @@ class Engine:
             table: in an order of its own, or one whose rows were stored in an order.
             stored_in: that order.
         """
-        return ahead(self._chunks(table, stored_in))
-
-    def _chunks(self, table: ir.Table, stored_in: Sequence[str]) -> Iterator[pa.Table]:
-        waiting: list[pa.RecordBatch] = []
-        rows = 0
-        for batch in self._batches(self._in_order(table, stored_in)):
-            waiting.append(batch)
-            rows += batch.num_rows
-            while rows >= ROWS_PER_CHUNK:
-                together = pa.Table.from_batches(waiting)
-                yield together.slice(0, ROWS_PER_CHUNK).combine_chunks()
-                waiting, rows = together.slice(ROWS_PER_CHUNK).to_batches(), rows - ROWS_PER_CHUNK
-        if rows:
-            yield pa.Table.from_batches(waiting).combine_chunks()
+        # The query begins here and not in the thread that reads its rows: there Ctrl-C would not reach it.
+        return ahead(_chunks_of(self._batches(self._in_order(table, stored_in))))
 
     def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of a query that has begun."""
         # DuckDB 2 renamed the reader that Ibis 12 still calls by its old name.
         relation = self._native.sql(str(ibis.to_sql(table, dialect="duckdb")))
         reader = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_record_batch
-        yield from reader(ROWS_PER_CHUNK)
+        return self._read(reader(ROWS_PER_CHUNK))
+
+    def _read(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        while True:
+            with self._reading:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def microseconds(self, time: ir.Value) -> ir.Value:
         """Of a timestamp, since 1970."""
@@ -168,8 +173,23 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Let go of the backend; what is stored stays."""
-        self.connection.disconnect()
+        """Let go of the backend; what is stored stays. Waits for rows that a thread is reading."""
+        with self._reading:
+            self.connection.disconnect()
+
+
+def _chunks_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        while rows >= ROWS_PER_CHUNK:
+            together = pa.Table.from_batches(waiting)
+            yield together.slice(0, ROWS_PER_CHUNK).combine_chunks()
+            waiting, rows = together.slice(ROWS_PER_CHUNK).to_batches(), rows - ROWS_PER_CHUNK
+    if rows:
+        yield pa.Table.from_batches(waiting).combine_chunks()
 
 
 def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: Literal["inner", "left"] = "inner") -> ir.Table:

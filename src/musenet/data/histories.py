@@ -1,6 +1,6 @@
 """What a user did before a request: the last L events strictly earlier than it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -104,9 +104,12 @@ def collect_events(
     unwanted = [name for name in (USER, KIND) if name in rows.columns and name not in attributes]
     kept = rows.drop(*unwanted).schema().to_pyarrow()
     schema = kept if marks is None else kept.append(pa.field(AGAIN, pa.bool_()))
-    in_order = engine.chunks(rows.order_by([USER_ROW, TIME]))
     identity = [name for name in found.columns if name != USER]
-    stored = engine.store_rows("events", once_and_marked(in_order, identity, marks, kept.names), schema)
+
+    def in_order() -> Iterator[pa.Table]:
+        return once_and_marked(engine.chunks(rows.order_by([USER_ROW, TIME])), identity, marks, kept.names)
+
+    stored = engine.store_rows("events", in_order, schema)
     count = engine.count(stored)
     duplicates = counting.found - counting.incomplete - counting.other - count
     rules = [

@@ -92,18 +92,23 @@ class SparkEngine(Engine):
         return self.connection.table(name)
 
     def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of a query that has ended: they lie in files, which are removed behind the reader."""
         folder = self._tables / "passing"
         self._frame(table).write.mode("overwrite").parquet(str(folder))
-        schema = pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
-        for path in sorted(folder.glob("part-*.parquet")):
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(ROWS_PER_CHUNK // 2):
-                    yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
-        shutil.rmtree(folder)
+        return _read_and_remove(folder, table.schema().to_pyarrow())
 
     def _frame(self, table: ir.Table) -> Any:
         self.connection._run_pre_execute_hooks(table)
         return self._session.sql(self.connection.compile(table))
+
+
+def _read_and_remove(folder: Path, fields: pa.Schema) -> Iterator[pa.RecordBatch]:
+    schema = pa.schema([field.with_nullable(True) for field in fields])
+    for path in sorted(folder.glob("part-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_PER_CHUNK):
+                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+    shutil.rmtree(folder)
 
 
 def _literal(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Rows of one table of a log: kept in the form that preparation needs, or refused with a reason."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import ibis
@@ -102,8 +103,12 @@ def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> 
         else:
             kept = engine.store(name, kept)
             rows, refused_rows = engine.count(kept), None
-        chunks = () if refused_rows == 0 else engine.chunks(judged.filter(judged[REASON].notnull()))
-        refused = engine.store_rows(f"refused_{name}", (_as_json(name, chunk) for chunk in chunks), REFUSED)
+
+        def as_json() -> Iterator[pa.Table]:
+            chunks = () if refused_rows == 0 else engine.chunks(judged.filter(judged[REASON].notnull()))
+            return (_as_json(name, chunk) for chunk in chunks)
+
+        refused = engine.store_rows(f"refused_{name}", as_json, REFUSED)
     counts = _count(engine, refused)
     _check_share(engine, sieve, rows, counts, refused)
     rules = [CleaningRule(name, text, count, True) for text, count in counts.items()]
