@@ -8,13 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import ibis
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from data.ads_files import write_ads
 from data.logs import Log, random_log, recipe
 from musenet.config import load_experiment
-from musenet.data.engine import Engine
+from musenet.data.engine import ROWS_PER_CHUNK, Engine
 from musenet.data.engines import bytes_of, open_engine
 from musenet.data.prepare import prepare
 from musenet.data.recipe import Recipe
@@ -198,3 +200,26 @@ def test_a_memory_limit_is_a_size() -> None:
             bytes_of(wrong)
     with pytest.raises(ConfigError, match="give at least 256MiB"):
         bytes_of("12MB")
+
+
+def test_an_engine_can_be_let_go_while_rows_are_left(tmp_path: Path) -> None:
+    """As after Ctrl-C or a refused row: a thread reads ahead, and nobody wants its rows any more."""
+    rows = 3 * ROWS_PER_CHUNK
+    engine = open_engine("duckdb", tmp_path, None)
+    table = engine.store("numbers", ibis.memtable(pl.DataFrame({"number": range(rows)}).to_arrow()))
+    chunks = engine.chunks(table.order_by(table.number.desc()))
+    assert next(chunks)["number"][0].as_py() == rows - 1
+    engine.close()
+    again = open_engine("duckdb", tmp_path, None)
+    assert again.count(again.store("numbers", table)) == rows
+    again.close()
+
+
+def test_rows_that_were_kept_are_not_asked_for_again(tmp_path: Path) -> None:
+    schema = pa.schema([("number", pa.int64())])
+    for _ in range(2):
+        engine = open_engine("duckdb", tmp_path, None)
+        made = [pa.table({"number": [1, 2]}, schema)] if not list(tmp_path.glob("rows/*")) else None
+        kept = engine.store_rows("numbers", lambda made=made: iter(made), schema)  # type: ignore[misc]
+        assert engine.read(kept)["number"].to_pylist() == [1, 2]
+        engine.close()

@@ -42,6 +42,7 @@ class Engine:
         self._stored = self._earlier()
         self._uses: Counter[str] = Counter()
         self._reading = Lock()
+        self._unread: list[pa.RecordBatchReader] = []
 
     def store(self, name: str, table: ir.Table, order: Sequence[str] = ()) -> ir.Table:
         """Compute a table once and keep it, its rows in this order if one is given."""
@@ -133,13 +134,16 @@ class Engine:
         # DuckDB 2 renamed the reader that Ibis 12 still calls by its old name.
         relation = self._native.sql(str(ibis.to_sql(table, dialect="duckdb")))
         reader = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_record_batch
-        return self._read(reader(ROWS_PER_CHUNK))
+        batches = reader(ROWS_PER_CHUNK)
+        self._unread.append(batches)
+        return self._read(batches)
 
-    def _read(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _read(self, batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         while True:
             with self._reading:
                 batch = next(batches, None)
             if batch is None:
+                self._unread.remove(batches)
                 return
             yield batch
 
@@ -175,6 +179,8 @@ class Engine:
     def close(self) -> None:
         """Let go of the backend; what is stored stays. Waits for rows that a thread is reading."""
         with self._reading:
+            for batches in self._unread:  # whoever still holds them would hold the database
+                batches.close()
             self.connection.disconnect()
 
 
