@@ -25,6 +25,8 @@ from musenet.files import write_json, write_text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+SMALL_INTENTION = [16]
+"""Layers of MUSENET's networks of the repeat probability that learn as well as those of the heads' size."""
 PEERS = {
     "fuxictr": HERE / ".venv-fuxictr",
     "deepctr_torch": HERE.parent / "accuracy" / ".venv-peers",
@@ -191,8 +193,6 @@ def same_auc(benchmark: Benchmark) -> list[Ratio]:
     return [auc_difference(PEERS["fuxictr"] / "bin" / "python", benchmark.out, benchmark.environment)]
 
 
-SMALL_INTENTION = [16]
-"""Layers of MUSENET's networks of the repeat probability that learn as well as those of the heads' size."""
 TABLES: dict[str, Callable[[Benchmark], list[Ratio]]] = {
     "din-pages": lambda benchmark: din(benchmark, "mixed"),
     "din-single": lambda benchmark: din(benchmark, "single"),

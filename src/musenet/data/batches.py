@@ -5,7 +5,6 @@ Shapes: R requests, N candidates, T history events of all requests together, U d
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from musenet.ahead import ahead
 from musenet.data.dataset import FIRST_VALUE, UNSEEN, Dataset, Field, FieldSide, Split
 
 SECONDS_PER_DAY = 86400.0
@@ -395,14 +395,4 @@ class Batches:
             random = None if self.seed is None else np.random.default_rng([self.seed, epoch, step])
             return self.builder.build(requests.astype(np.int64), random, part=self.part)
 
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
-            pending = [pool.submit(build, entry) for entry in plan[:PREFETCHED]]
-            try:
-                for place in range(len(plan)):
-                    batch = pending.pop(0).result()
-                    if place + PREFETCHED < len(plan):
-                        pending.append(pool.submit(build, plan[place + PREFETCHED]))
-                    yield batch
-            finally:
-                for future in pending:
-                    future.cancel()
+        return ahead(map(build, plan), PREFETCHED)
