@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import musenet
-from musenet.config import Experiment
+from musenet.config.experiment import Experiment
 
 CONFIG = Path(__file__).parent.parent / "configs" / "hotels.yaml"
 FILES = {"impressions": "impressions", "events": "clicks", "users": "users", "items": "hotels"}

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
-from musenet.data.batches import Batch, BatchBuilder
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder
+from musenet.dataset.dataset import Dataset
 from musenet.evaluation.predictions import scoring
-from musenet.evaluation.scenarios import request_keys
 from musenet.metrics import auc
-from musenet.run_folder import RunFolder, load_model
-from musenet.simulate.hotel_visits import HotelOptions, make_plan, simulate_blocks
+from musenet.portraits.scenario_table import request_keys
+from musenet.runs.folder import RunFolder, load_model
+from musenet.simulators.hotels.visits import HotelOptions, make_plan, simulate_blocks
 
 Floats = NDArray[np.float64]
 DOCS = Path(__file__).parent.parent / "docs"

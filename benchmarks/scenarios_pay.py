@@ -17,10 +17,10 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 import musenet
-from musenet.evaluation.compare import Comparison
 from musenet.progress import SILENT
-from musenet.report.browser import draw_figures, find_browser
-from musenet.report.figures.drawing import finished, mark_of
+from musenet.reporting.figures.browser import draw_figures, find_browser
+from musenet.reporting.figures.drawing import finished, mark_of
+from musenet.studies.comparison.compare import Comparison
 
 EPOCHS_AND_SEEDS = {200_000: (8, 3), 600_000: (5, 2), 2_000_000: (3, 2), 6_000_000: (2, 1), 20_000_000: (1, 1)}
 """By impressions: how often the log is gone through, and how many trainings there are."""

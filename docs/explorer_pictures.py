@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from playwright.sync_api import sync_playwright
 
-from musenet.report.browser import find_browser
+from musenet.reporting.figures.browser import find_browser
 
 DOCS = Path(__file__).parent
 PICTURES = {"explorer-wide": (1100, 1000, "light"), "explorer-narrow-dark": (360, 1000, "dark")}

@@ -21,13 +21,13 @@ from typing import Any
 
 from rich.console import Console
 
-from musenet.config import json_schema
-from musenet.evaluation.compare import Comparison, Row
-from musenet.evaluation.comparison_table import show
+from musenet.config.experiment import json_schema
 from musenet.evaluation.intervals import Difference, Interval
-from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
 from musenet.evaluation.slices import Slice, SlicedRow
-from musenet.evaluation.verdict import Rival, Verdict
+from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.studies.comparison.compare import Comparison, Row
+from musenet.studies.comparison.table import show
+from musenet.studies.comparison.verdict import Rival, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"

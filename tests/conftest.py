@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from musenet.data.dataset import Dataset
+from musenet.dataset.dataset import Dataset
 from planted import write_planted
+from shown_runs import heard, make_run, write_comparison
+from tiny_runs import make_experiment, tiny_dataset
+
+__all__ = ["heard", "make_experiment", "make_run", "tiny_dataset", "write_comparison"]
 
 
 @pytest.fixture(scope="session")

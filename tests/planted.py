@@ -1,6 +1,6 @@
 """A small prepared dataset with every kind of column, its experiment, and a batch made by hand.
 
-The dataset is written in the format of `musenet.data.dataset`, without `prepare`. Its labels follow a rule that every
+The dataset is written in the format of `musenet.dataset`, without `prepare`. Its labels follow a rule that every
 model can learn: on a phone the even brands are clicked, elsewhere the cheap items.
 """
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from musenet.config import Experiment, validate_experiment
-from musenet.data.batches import Batch, Schema
-from musenet.data.dataset import Dataset, Field, Manifest, Period, Split, checksum
+from musenet.config.experiment import Experiment, validate_experiment
+from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.dataset import Dataset, Field, Manifest, Period, Split, checksum
 from musenet.files import write_text
 
 Columns = dict[str, NDArray[Any]]

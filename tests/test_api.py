@@ -12,9 +12,9 @@ import pytest
 
 import musenet
 from musenet import api
-from musenet.config import validate_experiment
+from musenet.config.experiment import validate_experiment
 from musenet.errors import ConfigError, RunError
-from musenet.run_folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder, load_model
 
 REQUESTS, CANDIDATES = 120, 3
 

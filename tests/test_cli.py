@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from musenet import api, cli
-from musenet.data.dataset import Dataset
+from musenet import api
+from musenet.cli import main as cli
+from musenet.dataset.dataset import Dataset
 from musenet.errors import UserError
 
 DAY = 86_400
@@ -340,7 +341,7 @@ def test_the_command_answers_for_help_without_loading_torch() -> None:
 
 
 def test_the_entry_point_ends_with_the_status(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "musenet.cli", "evaluate", str(tmp_path / "nowhere")]
+    command = [sys.executable, "-m", "musenet.cli.main", "evaluate", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

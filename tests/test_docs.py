@@ -18,20 +18,20 @@ import typer
 from rich.console import Console
 
 from musenet import __version__, api
-from musenet.cli import app
-from musenet.config import load_experiment
-from musenet.evaluation.ablation import Ablation, Step
-from musenet.evaluation.compare import Comparison, Row
-from musenet.evaluation.comparison_table import columns, show
-from musenet.evaluation.evaluate import Evaluation
+from musenet.cli.main import app
+from musenet.config.experiment import load_experiment
+from musenet.evaluation.evaluation import Evaluation
 from musenet.evaluation.intervals import Interval
-from musenet.evaluation.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
 from musenet.evaluation.scenario_figures import ScenarioFigures
-from musenet.evaluation.sweep import Sweep, SweepLine, SweepPoint
 from musenet.files import plain
+from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.studies.ablation import Ablation, Step
+from musenet.studies.comparison.compare import Comparison, Row
+from musenet.studies.comparison.table import columns, show
+from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
 from musenet.training.loop import TrainingResult
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

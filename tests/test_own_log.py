@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from musenet.cli import run
+from musenet.cli.main import run
 from odd_logs import write_positives, write_three_files
 
 

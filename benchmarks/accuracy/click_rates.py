@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musenet.data.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset, Split
 from musenet.metrics import auc
 
 PRIOR = 10

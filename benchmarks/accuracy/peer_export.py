@@ -25,8 +25,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.data.batches import REPEAT_FEATURES, Batch, BatchBuilder, Schema, schema_of
-from musenet.data.dataset import Dataset, Field, Split
+from musenet.dataset.batches import REPEAT_FEATURES, Batch, BatchBuilder, Schema, schema_of
+from musenet.dataset.dataset import Dataset, Field, Split
 from musenet.errors import ConfigError
 from musenet.files import write_json
 

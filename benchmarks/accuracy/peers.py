@@ -22,14 +22,14 @@ from peer_export import export
 from peer_table import Comparison, to_markdown
 
 import musenet
-from musenet.config import Experiment
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
 from musenet.evaluation.predictions import predictions_of
 from musenet.files import write_json, write_text
 from musenet.metrics import auc
-from musenet.run_folder import RunFolder
-from musenet.training.plans import PlannedRun, plan_runs, row_of
-from musenet.training.runs import train_run
+from musenet.runs.folder import RunFolder
+from musenet.studies.plans import PlannedRun, plan_runs, row_of
+from musenet.training.train_run import train_run
 
 HERE = Path(__file__).parent
 DRIVER = HERE / "deepctr_peer.py"

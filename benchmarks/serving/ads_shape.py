@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from musenet.config import validate_experiment
-from musenet.data.batches import schema_of
-from musenet.data.dataset import FIRST_VALUE, Dataset, Field, Manifest, Period
+from musenet.config.experiment import validate_experiment
+from musenet.dataset.batches import schema_of
+from musenet.dataset.dataset import FIRST_VALUE, Dataset, Field, Manifest, Period
 from musenet.models.registry import build_model
-from musenet.run_folder import RunFolder
-from musenet.serving.export import export_run
-from musenet.simulate.ads_published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
+from musenet.runs.folder import RunFolder
+from musenet.serving.export.export import export_run
+from musenet.simulators.ads.published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
 ITEM = {"cate_id": CATEGORIES, "campaign_id": CAMPAIGNS, "customer": CUSTOMERS, "brand": BRANDS}
 LENGTH = 50

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from musenet.serving.app import create_app
-from musenet.serving.service import Service
+from musenet.serving.http.app import create_app
+from musenet.serving.service.service import Service
 from serving.api_cases import check_cases
 
 

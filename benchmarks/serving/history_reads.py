@@ -12,11 +12,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from musenet.data.histories import HistoryOptions
-from musenet.data.repeats import RepeatOptions
-from musenet.serving.history import Past, PastEvent
-from musenet.serving.history_store import open_store
-from musenet.serving.kept_past import NewEvent
+from musenet.preparation.relations.histories import HistoryOptions
+from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.serving.store.history import Past, PastEvent
+from musenet.serving.store.opening import open_store
+from musenet.serving.store.user_past import NewEvent
 
 LENGTH, EVENTS, CATEGORIES, BRANDS = 50, 75, 6000, 100_000
 START, MINUTE = 1_700_000_000, 60

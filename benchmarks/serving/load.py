@@ -26,7 +26,7 @@ import typer
 from musenet.serving.explorer.routes import Choices
 
 WARM_UP_SECONDS = 3.0
-CODE = "import sys; from musenet.cli import run; sys.exit(run(sys.argv[1:]))"
+CODE = "import sys; from musenet.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
 class Load:

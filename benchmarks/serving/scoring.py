@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from ads_shape import ITEM, LENGTH, export_model, write_dataset
 
-from musenet.serving.graphs import INPUTS, LookedUp, Score
-from musenet.serving.history import PastEvent, RepeatStatistics, UserHistory
-from musenet.serving.scorer import Scorer
-from musenet.simulate.ads_published import ADS, PROFILE_VALUES, USERS
+from musenet.serving.export.graphs import INPUTS, LookedUp, Score
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory
+from musenet.simulators.ads.published import ADS, PROFILE_VALUES, USERS
 
 CANDIDATES, WARMUP, HISTORIES = 500, 10, 500
 HIDDEN, ATTENTION, EMBEDDING = [128, 64], 64, 16

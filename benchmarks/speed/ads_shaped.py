@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import musenet
-from musenet.data.dataset import FIRST_VALUE, MISSING, UNSEEN, Dataset, Field, Manifest, Period, checksum
+from musenet.dataset.dataset import FIRST_VALUE, MISSING, UNSEEN, Dataset, Field, Manifest, Period, checksum
 from musenet.files import write_text
-from musenet.simulate.ads_published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
+from musenet.simulators.ads.published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
 Columns = dict[str, NDArray[Any]]
 Pages = Literal["mixed", "single"]

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from worker import Order, repeated, serve, timed
 
 import musenet
-from musenet.data.batches import Batch
-from musenet.data.dataset import Dataset
-from musenet.run_folder import RunFolder
+from musenet.dataset.batches import Batch
+from musenet.dataset.dataset import Dataset
+from musenet.runs.folder import RunFolder
 from musenet.training.loop import Trainer
 
 CONFIG = Path(__file__).parents[2] / "configs" / "ads.yaml"

@@ -8,12 +8,12 @@ from peer_export import export
 from turns import Contestant, Ratio, started
 
 import musenet
-from musenet.config import Experiment
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
 from musenet.evaluation.predictions import predictions_of
 from musenet.metrics import auc
-from musenet.run_folder import RunFolder
-from musenet.training.runs import train_run
+from musenet.runs.folder import RunFolder
+from musenet.training.train_run import train_run
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "accuracy" / "hotels.yaml"

@@ -20,7 +20,7 @@ from peer_export import arrays_of, describe
 from same_maths import auc_difference
 from turns import Contestant, Ratio, Speed, ratio, started, take_turns
 
-from musenet.data.dataset import Dataset
+from musenet.dataset.dataset import Dataset
 from musenet.files import write_json, write_text
 
 HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
-    from musenet.serving.scorer import Scorer
+    from musenet.serving.scorer.scorer import Scorer
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,5 @@
 """`python -m musenet`, as torchrun starts it."""
 
-from musenet.cli import main
+from musenet.cli.main import main
 
 main()

@@ -18,47 +18,47 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from musenet import workers
-from musenet.config import Experiment, apply_overrides, load_experiment, validate_experiment
-from musenet.data.dataset import Dataset, Split
-from musenet.data.engines import EngineName, bytes_of
-from musenet.data.prepare import PreparedReport
-from musenet.data.prepare import prepare as prepare_dataset
-from musenet.data.sources.ali_ads import AliAds, AliAdsOptions
-from musenet.data.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
-from musenet.data.sources.kuairand import KuaiRand, KuaiRandOptions
-from musenet.data.sources.own_files import OwnFiles
-from musenet.data.tables import Source
+from musenet.config.experiment import Experiment, apply_overrides, load_experiment, validate_experiment
+from musenet.dataset.dataset import Dataset, Split
+from musenet.distributed import workers
+from musenet.engines.registry import EngineName, bytes_of
 from musenet.errors import ConfigError, RunError
-from musenet.evaluation.ablation import Ablation, ablation_of, judge_order
-from musenet.evaluation.compare import SPLIT as COMPARED
-from musenet.evaluation.compare import Comparison, check_alike, group_by_model
-from musenet.evaluation.compare import compare_runs as _compare_runs
-from musenet.evaluation.comparison_table import to_markdown
 from musenet.evaluation.draws import RESAMPLES
-from musenet.evaluation.evaluate import Evaluation
-from musenet.evaluation.evaluate import evaluate as _evaluate
-from musenet.evaluation.losses import OtherDataset
-from musenet.evaluation.portraits import Portrait
-from musenet.evaluation.portraits import describe_scenarios as _describe_scenarios
-from musenet.evaluation.scenarios import SPLITS, write_scenarios
-from musenet.evaluation.side_by_side import train_rows
-from musenet.evaluation.sweep import Sweep, run_sweep
-from musenet.evaluation.sweep_plan import plan_sweep, swept_rows
-from musenet.evaluation.sweep_table import to_markdown as _sweep_markdown
-from musenet.evaluation.table_so_far import TableSoFar
+from musenet.evaluation.evaluation import Evaluation
+from musenet.evaluation.evaluation import evaluate as _evaluate
 from musenet.files import write_json, write_text
 from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
+from musenet.portraits.portraits import Portrait
+from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
+from musenet.portraits.scenario_table import SPLITS, write_scenarios
+from musenet.preparation.prepare import PreparedReport
+from musenet.preparation.prepare import prepare as prepare_dataset
 from musenet.progress import SILENT, Listener
-from musenet.run_folder import RunFolder
-from musenet.serving.history import HistoryStore
-from musenet.serving.predict import predict_file
-from musenet.serving.scorer import Scorer
+from musenet.runs.folder import RunFolder
+from musenet.serving.scorer.predict import predict_file
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import HistoryStore
+from musenet.sources.ali_ads import AliAds, AliAdsOptions
+from musenet.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
+from musenet.sources.kuairand import KuaiRand, KuaiRandOptions
+from musenet.sources.own_files import OwnFiles
+from musenet.sources.tables import Source
+from musenet.studies.ablation import Ablation, ablation_of, judge_order
+from musenet.studies.comparison.compare import SPLIT as COMPARED
+from musenet.studies.comparison.compare import Comparison, check_alike, group_by_model
+from musenet.studies.comparison.compare import compare_runs as _compare_runs
+from musenet.studies.comparison.table import to_markdown
+from musenet.studies.comparison.table_so_far import TableSoFar
+from musenet.studies.comparison.transfer import OtherDataset
+from musenet.studies.plans import chosen_labels, folder_name
+from musenet.studies.pool import TrainingPool
+from musenet.studies.rows import train_rows
+from musenet.studies.sweep.plan import plan_sweep, swept_rows
+from musenet.studies.sweep.sweep import Sweep, run_sweep
+from musenet.studies.sweep.table import to_markdown as _sweep_markdown
 from musenet.training.loop import TrainingResult
-from musenet.training.plans import chosen_labels, folder_name
-from musenet.training.pool import TrainingPool
-from musenet.training.runs import train_run
+from musenet.training.train_run import train_run
 
 AnyPath = str | os.PathLike[str]
 AnyExperiment = Experiment | AnyPath
@@ -314,7 +314,7 @@ def sweep(  # noqa: PLR0913 - the command has as many options
     write_json(folder / "sweep.json", result.to_json())
     write_text(folder / "sweep.md", _sweep_markdown(result))
     if find_spec("plotly") is not None:
-        from musenet.report.sweep_figure import write_sweep_page
+        from musenet.reporting.figures.sweep import write_sweep_page
 
         write_sweep_page(result, folder / "sweep.html")
     return result
@@ -340,7 +340,7 @@ def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
     Raises:
         UserError: if a file cannot be read, or `out` exists.
     """
-    from musenet.init import write_config
+    from musenet.sources.guess.configuration import write_config
 
     write_config([Path(file) for file in files], Path(out))
     return Path(out)
@@ -368,7 +368,7 @@ def report(
     Raises:
         RunError: if the folder holds no trained run, or the page ends otherwise.
     """
-    from musenet.report.page import write_report
+    from musenet.reporting.pages.report import write_report
 
     page = Path(run) / "report.html" if out is None else Path(out)
     table, text = (None if file is None else Path(file) for file in (comparison, note))
@@ -386,8 +386,8 @@ def export(run: AnyPath, out: AnyPath) -> Path:
         RunError: if the folder holds no trained run, or one whose model cannot be served.
         ExportError: if `out` holds something else than an export.
     """
-    from musenet.report.scenario_fragment import scenario_fragment
-    from musenet.serving.export import export_run
+    from musenet.reporting.pages.scenario_section import scenario_fragment
+    from musenet.serving.export.export import export_run
 
     export_run(RunFolder.open(Path(run)), Path(out), scenario_fragment)
     return Path(out)
@@ -435,10 +435,10 @@ def fill(
     Raises:
         UserError: if the run, its log, the time or the store cannot be used.
     """
-    from musenet.serving.fill import fill_store
-    from musenet.serving.history import Past, microseconds
-    from musenet.serving.history_store import open_store
-    from musenet.serving.messages import seconds_of
+    from musenet.serving.scorer.messages import seconds_of
+    from musenet.serving.store.filling import fill_store
+    from musenet.serving.store.history import Past, microseconds
+    from musenet.serving.store.opening import open_store
 
     experiment = RunFolder.open(Path(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
@@ -454,13 +454,13 @@ def simulate_hotels(
     Args:
         out: the folder to write.
         progress: told of the impressions written so far and in all.
-        options: of `musenet.simulate.hotels.HotelOptions`: impressions, seed, scenarios, noise, strength, shift.
+        options: of `HotelOptions` in `musenet.simulators.hotels.hotels`: impressions, seed, scenarios, noise, …
 
     Raises:
         ConfigError: for options that are unknown or out of range.
     """
-    from musenet.simulate.hotels import HotelOptions
-    from musenet.simulate.hotels import simulate_hotels as simulate
+    from musenet.simulators.hotels.hotels import HotelOptions
+    from musenet.simulators.hotels.hotels import simulate_hotels as simulate
 
     return simulate(Path(out), _chosen("simulate hotels", HotelOptions, options), progress)
 
@@ -473,13 +473,13 @@ def simulate_ads(
     Args:
         out: the folder to write.
         progress: told of the portions of work done so far and in all.
-        options: of `musenet.simulate.ads.AdsOptions`: scale or impressions, seed.
+        options: of `musenet.simulators.ads.ads.AdsOptions`: scale or impressions, seed.
 
     Raises:
         ConfigError: for options that are unknown or out of range.
     """
-    from musenet.simulate.ads import AdsOptions
-    from musenet.simulate.ads import simulate_ads as simulate
+    from musenet.simulators.ads.ads import AdsOptions
+    from musenet.simulators.ads.ads import simulate_ads as simulate
 
     return simulate(Path(out), _chosen("simulate ads", AdsOptions, options), progress)
 

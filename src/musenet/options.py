@@ -18,7 +18,7 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 def value_at(options: Options, key: str) -> Any:
     """The value of a dotted key; raises `KeyError` if these options have no such key.
 
-    >>> from musenet.training.options import TrainingOptions
+    >>> from musenet.config.training import TrainingOptions
     >>> value_at(TrainingOptions(), "epochs")
     2
     """

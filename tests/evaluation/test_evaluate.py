@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from musenet.config import Experiment
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.evaluate import evaluate, measure, protocol_line
+from musenet.evaluation.evaluation import evaluate, measure, protocol_line
 from musenet.evaluation.predictions import Predictions, predict, validation_scores
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.metrics import auc
-from musenet.run_folder import RunFolder, load_model
-from musenet.training.runs import train_run
+from musenet.runs.folder import RunFolder, load_model
+from musenet.training.train_run import train_run
 
 # Requests 7 and 8 of user 1, 9 of user 2; request 9 has one class.
 STUB = Predictions(

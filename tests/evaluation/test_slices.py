@@ -13,15 +13,15 @@ import pytest
 from rich.console import Console
 
 from musenet import metrics
-from musenet.config import Experiment
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
 from musenet.evaluation import slices
-from musenet.evaluation.compare import compare_runs
-from musenet.evaluation.comparison_table import show_parts, to_markdown
 from musenet.evaluation.predictions import predictions_of
 from musenet.evaluation.slices import parts_of, slices_of
-from musenet.run_folder import RunFolder
-from musenet.training.runs import train_run
+from musenet.runs.folder import RunFolder
+from musenet.studies.comparison.compare import compare_runs
+from musenet.studies.comparison.table import show_parts, to_markdown
+from musenet.training.train_run import train_run
 
 MakeExperiment = Callable[..., Experiment]
 BASE = {"name": "base_model", "hidden": [4], "embedding": 2}

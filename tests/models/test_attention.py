@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musenet.data.batches import Batch, BatchBuilder, Schema, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder, Schema, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.models.attention import Activation, Dice, HistoryAttention, activation, matches, padded_history
 from plain_networks import plain_dice, plain_history
 from planted import HAND_MADE_SCHEMA, hand_made_batch

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musenet.data.batches import Batch, BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.models.attention import Activation, Dice
 from musenet.models.baselines.din import Din, DinOptions
 from musenet.models.embedding import Numbers, NumberVectors

@@ -10,13 +10,13 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from musenet.data.batches import Batch, BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.metrics import auc
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.models.registry import MODELS, AnyModelOptions, build_model
-from musenet.run_folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder, load_model
 from musenet.training.optimizers import Optimizers
 from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
 

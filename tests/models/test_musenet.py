@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musenet.data.batches import Batch, BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.models.embedding import HistoryMeans
 from musenet.models.interface import Prediction

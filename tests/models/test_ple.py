@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from musenet.data.batches import BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.models.baselines.ple import Ple, PleOptions, mix
 from musenet.models.layers import TwoSidedLinear
 from plain_networks import networks_of

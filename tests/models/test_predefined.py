@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from musenet.data.batches import Batch, BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.models.baselines.ple import Ple
 from musenet.models.baselines.predefined import BLOCK, PredefinedScenario, ScenarioBlocks, own

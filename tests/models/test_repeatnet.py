@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musenet.data.batches import Batch, BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.models.baselines.repeatnet import Attention, RepeatNet, RepeatNetOptions
 from musenet.models.interface import Prediction

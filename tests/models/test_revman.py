@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from musenet.data.batches import BatchBuilder, schema_of
-from musenet.data.dataset import Dataset
+from musenet.dataset.batches import BatchBuilder, schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.models.baselines.revman import RevMan, RevManOptions
 from musenet.models.layers import ParallelLinear
 from plain_networks import networks_of

@@ -4,9 +4,9 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from musenet.serving.app import create_app
-from musenet.serving.doors import Access
-from musenet.serving.service import Service
+from musenet.serving.http.app import create_app
+from musenet.serving.http.middleware import Access
+from musenet.serving.service.service import Service
 from serving.exports import Exported, events_of, request_of
 
 HOST = "http://localhost"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from musenet.serving.history import Past
-from musenet.serving.history_store import WritableStore, open_store
+from musenet.serving.store.history import Past
+from musenet.serving.store.opening import WritableStore, open_store
 from serving.exports import Exported, export_log
 
 SERVERS = ("valkey-server", "redis-server")

@@ -9,15 +9,15 @@ import numpy as np
 import polars as pl
 import torch
 
-from data.logs import Log, MemorySource, random_log, recipe
-from musenet.config import validate_experiment
-from musenet.data.batches import schema_of
-from musenet.data.dataset import Dataset
-from musenet.data.prepare import prepare
-from musenet.data.tables import MICROSECONDS
+from musenet.config.experiment import validate_experiment
+from musenet.dataset.batches import schema_of
+from musenet.dataset.dataset import Dataset
 from musenet.models.registry import build_model
-from musenet.run_folder import RunFolder
-from musenet.serving.export import export_run
+from musenet.preparation.prepare import prepare
+from musenet.runs.folder import RunFolder
+from musenet.serving.export.export import export_run
+from musenet.sources.tables import MICROSECONDS
+from preparation.logs import Log, MemorySource, random_log, recipe
 
 SMALL = {"embedding": 4, "hidden": [12]}
 SOFT = SMALL | {"name": "musenet", "scenarios": 3, "metric_space": {"hidden": [8], "dimension": 4}}

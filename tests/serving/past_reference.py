@@ -2,8 +2,8 @@
 
 import json
 
-from musenet.serving.history import Past, PastEvent, RepeatKey, RepeatStatistics, UserHistory
-from musenet.serving.kept_past import NewEvent
+from musenet.serving.store.history import Past, PastEvent, RepeatKey, RepeatStatistics, UserHistory
+from musenet.serving.store.user_past import NewEvent
 
 
 class WholePast:

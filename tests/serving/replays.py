@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from starlette.testclient import TestClient
 
-from musenet.data.batches import BatchBuilder
-from musenet.data.tables import MICROSECONDS
-from musenet.run_folder import load_model
+from musenet.dataset.batches import BatchBuilder
+from musenet.runs.folder import load_model
+from musenet.sources.tables import MICROSECONDS
 from serving.apps import plain_request
 from serving.exports import Exported
 

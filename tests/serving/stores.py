@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from musenet.data.histories import HistoryOptions
-from musenet.data.repeats import RepeatOptions
-from musenet.serving.history import Past, PastEvent
-from musenet.serving.kept_past import NewEvent
+from musenet.preparation.relations.histories import HistoryOptions
+from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.serving.store.history import Past, PastEvent
+from musenet.serving.store.user_past import NewEvent
 
 START = 1_704_067_200.0
 MINUTE = 60.0

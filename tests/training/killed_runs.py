@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from musenet import run_folder
-from musenet.config import Experiment, validate_experiment
-from musenet.data.dataset import Dataset
-from musenet.run_folder import RunFolder
+from musenet.config.experiment import Experiment, validate_experiment
+from musenet.dataset.dataset import Dataset
+from musenet.runs import folder as run_folder
+from musenet.runs.folder import RunFolder
 from musenet.training.loop import Trainer, train
 
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
-from killed_runs import then_die
 
-from musenet import workers
-from musenet.config import validate_experiment
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import validate_experiment
+from musenet.dataset.dataset import Dataset
+from musenet.distributed import workers
 from musenet.training.loop import Trainer
-from musenet.training.runs import train_run
+from musenet.training.train_run import train_run
+from training.killed_runs import then_die
 
 
 def main() -> None:

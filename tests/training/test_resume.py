@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trained_runs import assert_same_run, progress_of, train_into, validations_of
 
-from musenet.data.dataset import Dataset
+from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
-from musenet.run_folder import RunFolder, load_tensors
+from musenet.runs.folder import RunFolder, load_tensors
 from musenet.training.loop import Trainer
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment
+from training.trained_runs import assert_same_run, progress_of, train_into, validations_of
 
 SOFT = planted_experiment(
     SMALL_MUSENET | {"scale": "auto"},

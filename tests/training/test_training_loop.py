@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trained_runs import assert_same_run, progress_of, train_into, validations_of
 
-from musenet.config import Experiment
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.predictions import validation_scores
-from musenet.run_folder import RunFolder, load_model, load_tensors
+from musenet.runs.folder import RunFolder, load_model, load_tensors
 from musenet.training import loop
 from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
+from training.trained_runs import assert_same_run, progress_of, train_into, validations_of
 
 MODELS = {
     "base": SMALL_BASE,

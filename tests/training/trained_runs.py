@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from musenet.config import Experiment
-from musenet.data.dataset import Dataset
-from musenet.run_folder import RunFolder, load_tensors
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
+from musenet.runs.folder import RunFolder, load_tensors
 from musenet.training.loop import Log, TrainingResult, train
 
 OF_THE_CLOCK = {"seconds", "samples_per_second", "seconds_to_go"}

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musenet.data.batches import Batch, BatchBuilder, Schema
-from musenet.data.dataset import Dataset, Field
+from musenet.dataset.batches import Batch, BatchBuilder, Schema
+from musenet.dataset.dataset import Dataset, Field
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Interval, difference, resample_model
 from musenet.evaluation.predictions import BATCH_SIZE, Floats, Integers, scoring

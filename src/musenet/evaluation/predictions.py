@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musenet import workers
-from musenet.data.batches import Batch, BatchBuilder, part_of
-from musenet.data.dataset import Dataset, Split, checksum
+from musenet.config.training import TrainingOptions
+from musenet.dataset.batches import Batch, BatchBuilder, part_of
+from musenet.dataset.dataset import Dataset, Split, checksum
+from musenet.distributed import workers
 from musenet.errors import RunError
 from musenet.evaluation.draws import Sample
 from musenet.files import replacing
 from musenet.metrics import auc, logloss_from_logit
 from musenet.models.interface import ClickModel, Prediction
-from musenet.run_folder import RunFolder, load_model
-from musenet.training.options import TrainingOptions
+from musenet.runs.folder import RunFolder, load_model
 
 BATCH_SIZE = 16_384
 """Candidates scored at once: more is no faster, and K networks' activations must fit in memory."""

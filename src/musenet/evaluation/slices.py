@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from musenet.data.dataset import Dataset
+from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet import workers
-from musenet.data.batches import REPEAT_FEATURES, Batch, Schema
-from musenet.data.dataset import Field
+from musenet.dataset.batches import REPEAT_FEATURES, Batch, Schema
+from musenet.dataset.dataset import Field
+from musenet.distributed import workers
+from musenet.distributed.pieces import InPieces
+from musenet.distributed.row_shards import RowShards, normal_rows, shards_of
 from musenet.models.attention import Activation, HistoryAttention
 from musenet.models.layers import full_precision, rows_of
-from musenet.models.row_shards import RowShards, normal_rows, shards_of
-from musenet.pieces import InPieces
 
 HistoryEncoder = Literal["mean", "attention"]
 Numbers = Literal["plain", "embedded"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet import workers
+from musenet.distributed import workers
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:

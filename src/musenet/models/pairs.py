@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from musenet import workers
+from musenet.distributed import workers
 
 PAIRS_AT_ONCE = 2048
 """Pairs whose products fit into the cache of a CPU core."""

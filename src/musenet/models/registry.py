@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from musenet.data.batches import Schema
+from musenet.dataset.batches import Schema
 from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
 from musenet.models.baselines.dcn_v2 import DcnV2, DcnV2Options
 from musenet.models.baselines.din import Din, DinOptions

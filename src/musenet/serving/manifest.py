@@ -27,11 +27,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from musenet.data.dataset import Field, FieldSide, Part, checksum, embedding_offsets
-from musenet.data.features import NumericTransform
-from musenet.data.histories import HistoryOptions
-from musenet.data.repeats import RepeatOptions
+from musenet.dataset.dataset import Field, FieldSide, Part, checksum, embedding_offsets
 from musenet.errors import ExportError
+from musenet.preparation.relations.histories import HistoryOptions
+from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.recipe.features import NumericTransform
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from musenet.data.column_files import write_column
+from musenet.dataset.column_files import write_column
 
 NOWHERE = -1
 SHORT = 8

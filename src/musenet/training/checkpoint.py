@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from musenet.distributed.pieces import InPieces
 from musenet.errors import RunError
 from musenet.models.interface import ClickModel
-from musenet.pieces import InPieces
-from musenet.run_folder import RunFolder, load_tensors
+from musenet.runs.folder import RunFolder, load_tensors
 from musenet.training.optimizers import Optimizers
 
 

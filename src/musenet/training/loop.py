@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from musenet import workers
-from musenet.config import Experiment
-from musenet.data.batches import Batch, Batches, schema_of
-from musenet.data.dataset import Dataset
+from musenet.config.experiment import Experiment
+from musenet.dataset.batches import Batch, Batches, schema_of
+from musenet.dataset.dataset import Dataset
+from musenet.distributed import workers
+from musenet.distributed.row_shards import sharded_tables
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.predictions import validation_scores
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
-from musenet.models.row_shards import sharded_tables
-from musenet.run_folder import RunFolder, save_tensors
-from musenet.training.allocation import keep_freed_memory
+from musenet.runs.folder import RunFolder, save_tensors
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from musenet.training.distributed import Onlooker, device_named
+from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
+from musenet.training.placement import Onlooker, device_named
 
 Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores."""
@@ -61,7 +61,7 @@ def train(
         RunError: on `resume` without a checkpoint, or with one of another model.
         KeyboardInterrupt: after the step in which Ctrl-C came, once the checkpoint is written.
 
-    Several workers (`musenet.workers`) train one model on the same batches; the first one alone writes and logs.
+    Several workers (`musenet.distributed`) train one model on the same batches; the first one alone writes and logs.
     """
     return Trainer(experiment, dataset, run, log or (lambda _: None)).train(resume)
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from musenet import workers
+from musenet.distributed import workers
+from musenet.distributed.pieces import InPieces
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel
-from musenet.pieces import InPieces
 
 
 class LazyAdam:

@@ -6,9 +6,9 @@ Shapes: R requests, N candidates, K predefined scenarios.
 import torch
 from torch import Tensor, nn
 
-from musenet.data.batches import Batch, Schema
+from musenet.dataset.batches import Batch, Schema
+from musenet.distributed.workers import global_sum
 from musenet.errors import ConfigError
-from musenet.workers import global_sum
 
 BLOCK = 128
 """Rows of a block: few enough to waste little on rare scenarios, enough for a product to be worth it."""

@@ -10,14 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.data.batches import Batch, Schema
+from musenet.dataset.batches import Batch, Schema
+from musenet.distributed.workers import global_quotient
 from musenet.errors import ConfigError
 from musenet.models.attention import matches, padded_history
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
 from musenet.models.musenet.intentions import combine
-from musenet.workers import global_quotient
 
 
 class RepeatNetOptions(ModelOptions):

@@ -6,7 +6,7 @@ Shapes: K predefined scenarios.
 import torch
 from torch import Tensor, nn
 
-from musenet.workers import global_sum
+from musenet.distributed.workers import global_sum
 
 MOMENTUM = 0.1
 FEW_ROWS = 16

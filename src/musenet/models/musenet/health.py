@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from musenet.distributed.workers import global_mean
 from musenet.models.interface import Health
 from musenet.models.musenet.scenarios import Prototypes, clustering_loss, largest_eigenvalue
-from musenet.workers import global_mean
 
 
 class ScenarioHealth:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musenet.data.batches import Batch
-from musenet.workers import global_mean, global_quotient
+from musenet.dataset.batches import Batch
+from musenet.distributed.workers import global_mean, global_quotient
 
 
 def mix_probabilities(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:

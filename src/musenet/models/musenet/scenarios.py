@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.data.batches import Batch, Schema
+from musenet.dataset.batches import Batch, Schema
+from musenet.distributed.workers import all_rows, global_mean, global_sum, own_rows
 from musenet.models.embedding import FieldEmbeddings, HistoryMeans
 from musenet.models.layers import Standardise
 from musenet.options import Options
-from musenet.workers import all_rows, global_mean, global_sum, own_rows
 
 
 class MetricSpaceOptions(Options):

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from musenet.serving.manifest import ExportManifest
-from musenet.serving.messages import Id, Message
-from musenet.serving.scorer import Scorer
-from musenet.serving.service import Service
+from musenet.serving.scorer.messages import Id, Message
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.service.service import Service
 from musenet.serving.text_index import TextIndex
 
 STATIC = Path(__file__).parent / "static"

@@ -1,0 +1,1 @@
+"""The experiment: what a YAML may say, validated whole before anything runs."""

@@ -1,1 +1,0 @@
-"""From a source's tables to a prepared dataset and its batches."""

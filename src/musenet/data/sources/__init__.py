@@ -1,1 +1,0 @@
-"""Where logs come from: each source yields the four tables of `musenet.data.tables`."""

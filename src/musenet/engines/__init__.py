@@ -1,0 +1,1 @@
+"""What computes relations: DuckDB, or Spark."""

@@ -1,0 +1,140 @@
+"""Preparation's relations on Spark: on this machine, or on a cluster that sees the same folders.
+
+Which cluster is Spark's own setting: a session that is running already is used, else one is begun as
+`spark-defaults.conf` (in `SPARK_CONF_DIR`) or `PYSPARK_SUBMIT_ARGS` say, on this machine if they say nothing.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from musenet.engines.engine import ROWS_PER_CHUNK, Engine
+from musenet.errors import UserError
+
+DONE = "_SUCCESS"
+"""The file that Spark writes last."""
+
+
+class SparkEngine(Engine):
+    """An engine whose tables are folders of Parquet files.
+
+    Args:
+        connection: Ibis on a Spark session.
+        folder: where the tables lie; every worker has to see it.
+    """
+
+    def __init__(self, connection: ibis.BaseBackend, folder: Path) -> None:
+        self._tables = folder / "tables"
+        self._session: Any = connection._session
+        super().__init__(connection, folder / "rows")
+
+    def _earlier(self) -> set[str]:
+        return {path.parent.name for path in self._tables.glob(f"*/{DONE}")}
+
+    def _write(self, place: str, table: ir.Table) -> None:
+        self._frame(table).write.mode("overwrite").parquet(str(self._tables / place))
+
+    def _open(self, place: str) -> ir.Table:
+        return self.read_parquet([self._tables / place])
+
+    def read_parquet(self, paths: Sequence[Path]) -> ir.Table:
+        """The rows of Parquet files, which are read whenever they are asked for."""
+        return self._view(self._session.read.parquet(*map(_literal, paths)))
+
+    def _in_order(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
+        # Spark reads the files of a folder in any order: what has to be in order is sorted when it is read.
+        return table.order_by(list(order)) if order else table
+
+    def _to_store(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
+        return table
+
+    def read(self, table: ir.Table) -> pa.Table:
+        """The rows of a small table; through Arrow, since pandas would turn whole numbers with gaps into floats."""
+        return self._frame(table).toArrow().cast(table.schema().to_pyarrow())
+
+    def count(self, table: ir.Table) -> int:
+        """Number of rows."""
+        return int(self._frame(table).count())
+
+    def microseconds(self, time: ir.Value) -> ir.Value:
+        """Of a timestamp, since 1970."""
+
+        @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))  # type: ignore[untyped-decorator]
+        def unix_micros(_: object) -> int:  # type: ignore[empty-body]
+            """Spark's own function."""
+
+        return unix_micros(time.cast("timestamp"))
+
+    def split(self, text: ir.Value, separator: str) -> ir.Value:
+        """Text as the list of its parts; Spark takes the separator for a pattern."""
+        return text.split(re.escape(separator))
+
+    def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
+        """The rows of CSV files below their headers, every column as text and empty ones as NULL."""
+        # Broken rows come as they do from DuckDB: as an error that names the file.
+        reader = self._session.read.options(
+            header=True, sep=delimiter, quote='"', escape='"', nullValue="", mode="FAILFAST", multiLine=True
+        )
+        schema = ", ".join(f"`{name}` STRING" for name in columns)
+        return self._view(reader.schema(schema).csv([_literal(path) for path in paths]))
+
+    def _view(self, frame: Any) -> ir.Table:
+        name = ibis.util.gen_name("files")
+        frame.createOrReplaceTempView(name)
+        return self.connection.table(name)
+
+    def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
+        """The rows of a query that has ended: they lie in files, which are removed behind the reader."""
+        folder = self._tables / "passing"
+        self._frame(table).write.mode("overwrite").parquet(str(folder))
+        return _read_and_remove(folder, table.schema().to_pyarrow())
+
+    def _frame(self, table: ir.Table) -> Any:
+        self.connection._run_pre_execute_hooks(table)
+        return self._session.sql(self.connection.compile(table))
+
+
+def _read_and_remove(folder: Path, fields: pa.Schema) -> Iterator[pa.RecordBatch]:
+    schema = pa.schema([field.with_nullable(True) for field in fields])
+    for path in sorted(folder.glob("part-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_PER_CHUNK):
+                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+    shutil.rmtree(folder)
+
+
+def _literal(path: Path) -> str:
+    """A path that Spark takes as it stands rather than as a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+
+
+def open_spark(folder: Path, memory: int | None) -> Engine:
+    """An engine on Spark.
+
+    Args:
+        folder: where its tables lie.
+        memory: bytes for the driver of a session that is begun here; Spark's own choice, if None.
+
+    Raises:
+        UserError: if pyspark or a Java runtime is missing.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UserError("--engine spark needs pyspark: pip install 'musenet[spark]'") from error
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise UserError("--engine spark needs a Java runtime, 17 or newer: install one (Debian: default-jre-headless)")
+    builder = SparkSession.builder.appName("musenet prepare").config("spark.ui.showConsoleProgress", "false")
+    if memory is not None:
+        builder = builder.config("spark.driver.memory", f"{memory >> 20}m")
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return SparkEngine(ibis.pyspark.connect(session), folder.resolve())

@@ -1,0 +1,172 @@
+"""`evaluate`: how good a run is on a split it was not trained on, with intervals, and under which protocol."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.table import Table
+
+from musenet.dataset.dataset import Dataset, Period, Split
+from musenet.errors import RunError
+from musenet.evaluation.draws import RESAMPLES, UserDraws
+from musenet.evaluation.estimators import METRICS, NDCG_AT
+from musenet.evaluation.intervals import Interval, resample_model, seed_and_user_interval
+from musenet.evaluation.predictions import Predictions, predictions_of
+from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
+from musenet.metrics import grouped_auc
+from musenet.runs.folder import RunFolder
+
+_TITLES = {
+    "auc": "AUC",
+    "gauc": "GAUC, by request",
+    "gauc_by_user": "GAUC, by user",
+    "ndcg": f"NDCG@{NDCG_AT}, by request",
+    "logloss": "logloss",
+    "calibration_ratio": "predicted / observed",
+    "calibration_error": "calibration error",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found; `to_json` has the keys of docs/commands.md."""
+
+    split: Split
+    impressions: int
+    requests: int
+    users: int
+    positives: int
+    protocol: str
+    metrics: dict[str, Interval]
+    """AUC, GAUC by request and by user, logloss, calibration, each with its 95 % interval over users."""
+    left_out_groups: dict[str, int]
+    """Requests (`gauc`) and users (`gauc_by_user`) of one class, which have no AUC of their own."""
+    scenarios: ScenarioFigures | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One object, the metrics beside the counts."""
+        counts = {name: getattr(self, name) for name in ("split", "impressions", "requests", "users", "positives")}
+        return {
+            **counts,
+            "protocol": self.protocol,
+            **{name: asdict(interval) for name, interval in self.metrics.items()},
+            "left_out_groups": self.left_out_groups,
+            "scenarios": None if self.scenarios is None else self.scenarios.to_json(),
+        }
+
+    def show(self, console: Console) -> None:
+        """Print metrics and scenarios, the protocol beside them."""
+        title = f"{self.split}: {self.impressions:,} impressions, {self.positives:,} clicked, of {self.users:,} users"
+        table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
+        for name, interval in self.metrics.items():
+            table.add_row(_TITLES[name], f"{interval.value:.4f}", f"{interval.low:.4f} … {interval.high:.4f}")
+        console.print(table)
+        console.print(f"Protocol: {self.protocol}.", markup=False)
+        left_out = self.left_out_groups
+        console.print(
+            f"GAUC leaves out {left_out['gauc']:,} requests and {left_out['gauc_by_user']:,} users of one class."
+        )
+        if self.scenarios is not None and self.scenarios.count > 1:
+            show_scenarios(self.scenarios, console)
+
+
+def evaluate(run: RunFolder, split: Split = "test", resamples: int = RESAMPLES) -> Evaluation:
+    """Measure a trained run on a split and keep the result in its folder.
+
+    Raises:
+        RunError: if the folder holds no trained run, or the split has nothing to measure on.
+    """
+    if run.dataset.manifest.splits[split].impressions == 0:
+        raise RunError(f"the {split} split of {run.dataset.folder} is empty: there is nothing to evaluate on")
+    result = measure(predictions_of(run, split), split, protocol_line(run.dataset, split), resamples)
+    run.write_json(str(Path("evaluation") / f"{split}.json"), result.to_json())
+    return result
+
+
+def measure(predictions: Predictions, split: Split, protocol: str, resamples: int = RESAMPLES) -> Evaluation:
+    """The evaluation of these predictions; touches no files."""
+    sample = predictions.sample()
+    draws = UserDraws(predictions.user, resamples)
+    model = resample_model(sample, draws)
+    groups = {"gauc": predictions.request, "gauc_by_user": predictions.user}
+    return Evaluation(
+        split=split,
+        impressions=len(predictions.label),
+        requests=len(predictions.requests),
+        users=draws.users,
+        positives=int(predictions.label.sum()),
+        protocol=protocol,
+        metrics={name: seed_and_user_interval(model, name) for name in METRICS},
+        left_out_groups={
+            name: grouped_auc(sample.label, sample.logit, group).left_out_groups for name, group in groups.items()
+        },
+        scenarios=scenario_figures(predictions, draws),
+    )
+
+
+def protocol_line(dataset: Dataset, split: Split) -> str:
+    """How negatives came about and what the split is, in one line, to stand beside every metric."""
+    manifest = dataset.manifest
+    parts = [manifest.protocol.rstrip(". ;")]
+    if manifest.negative_sampling_rate != 1:
+        parts.append(f"{manifest.negative_sampling_rate:.3g} of the negatives are kept, and logloss is on those")
+    parts.append(
+        f"{split} is {_between(manifest.splits[split], manifest.timezone)}, "
+        f"training {_between(manifest.splits['train'], manifest.timezone)}"
+    )
+    return "; ".join(parts)
+
+
+def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
+    """Print a row per scenario."""
+    title = (
+        f"{figures.count} scenarios: mean max probability {figures.mean_max_probability:.2f}, "
+        f"entropy of use {figures.entropy:.2f} nat"
+    )
+    table = Table(title=title, title_justify="left")
+    for head in (
+        "scenario",
+        "share",
+        "repeat\nintention",
+        "p_r",
+        "repeats among\nclicks",
+        "click rate\non repeats",
+        "click rate\non new items",
+    ):
+        table.add_column(head, justify="right", no_wrap=True)
+    for k in range(figures.count):
+        p_r = "–" if figures.repeat_probability is None else f"{figures.repeat_probability[k]:.2f}"
+        rates = (figures.repeat_share_of_positives, figures.click_rate_on_repeats, figures.click_rate_on_new)
+        table.add_row(
+            str(k),
+            f"{figures.share[k]:.1%}",
+            percentage(figures.repeat_intention[k]).replace(" (", "\n("),
+            p_r,
+            *(percentage(intervals[k]).replace(" (", "\n(") for intervals in rates),
+        )
+    console.print(table)
+    if figures.recovery is not None:
+        console.print(
+            f"Against the true scenarios: ARI {figures.recovery['ari']:.2f}, NMI {figures.recovery['nmi']:.2f}"
+        )
+
+
+def percentage(interval: Interval) -> str:
+    """As a table shows it: `12.3 % (11.8 … 12.9)`."""
+    if interval.value != interval.value:
+        return "–"
+    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} … {100 * interval.high:.1f})"
+
+
+def _between(period: Period, timezone: str) -> str:
+    if period.first_time is None or period.last_time is None:
+        return "empty"
+    first, last = (_day(time, timezone) for time in (period.first_time, period.last_time))
+    return f"of {first}" if first == last else f"from {first} to {last}"
+
+
+def _day(microseconds: int, timezone: str) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()

@@ -1,0 +1,40 @@
+"""Where requests and prototypes lie in the metric space."""
+
+import numpy as np
+
+from musenet.dataset.batches import BatchBuilder
+from musenet.dataset.dataset import Dataset
+from musenet.evaluation.predictions import Floats, Integers, scoring
+from musenet.models.interface import ClickModel
+from musenet.models.musenet.model import Musenet
+from musenet.models.musenet.scenarios import Prototypes
+
+REQUESTS_AT_ONCE = 256
+
+
+def positions_of(model: ClickModel, dataset: Dataset, requests: Integers) -> Floats | None:
+    """(R, M) f_omega(x) of these requests; None for a model without a metric space.
+
+    Where the metric space sees the candidate, a request lies at the mean of its candidates.
+    """
+    builder = BatchBuilder(dataset)
+    found: list[Floats] = []
+    with scoring(model) as like:
+        for start in range(0, len(requests), REQUESTS_AT_ONCE):
+            batch = builder.build(requests[start : start + REQUESTS_AT_ONCE]).to(like.device, like.dtype)
+            position = model(batch).position
+            if position is None:
+                return None
+            if position.shape[0] != batch.requests:
+                sums = position.new_zeros(batch.requests, position.shape[1]).index_add_(0, batch.request, position)
+                position = sums / batch.request.bincount(minlength=batch.requests)[:, None]
+            found.append(position.double().cpu().numpy())
+    return np.concatenate(found) if found else None
+
+
+def prototypes_of(model: ClickModel) -> Floats | None:
+    """(K, M) the prototypes c_k of the scenarios that are left; None for a model without."""
+    if not isinstance(model, Musenet) or not model.learns_scenarios or not isinstance(model.assigner, Prototypes):
+        return None
+    centres = model.assigner.centres if model.pruning is None else model.assigner.centres[model.pruning.left]
+    return np.asarray(centres.detach().double().cpu().numpy())

@@ -1,0 +1,1 @@
+"""From a source's tables to a prepared dataset."""

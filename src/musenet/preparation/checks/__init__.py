@@ -1,0 +1,1 @@
+"""What preparation saw, and what it warns of."""

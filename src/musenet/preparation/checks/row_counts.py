@@ -1,0 +1,78 @@
+"""Where the rows went: counts per reason, and the refused rows themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ibis
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from musenet.engines.engine import Engine
+from musenet.preparation.checks.checks import RowCount
+from musenet.preparation.encoding.writer import DatasetWriter
+from musenet.preparation.relations.relations import Relations
+from musenet.preparation.relations.requests import local_text
+from musenet.sources.tables import REFUSED, TIME, CleaningRule, Tables
+
+REJECTED = "rejected.parquet"
+
+
+def count_rows(relations: Relations, tables: Tables, writer: DatasetWriter) -> list[RowCount]:
+    """Rows in, per reason, and out, of every relation."""
+    rules = [*tables.cleaning, *relations.rules]
+    kept = {"impressions": writer.candidates, "events": relations.rows["kept_events"]}
+    counts: list[RowCount] = []
+    for table in dict.fromkeys(["impressions", "events", *(rule.table for rule in rules)]):
+        of_table = [rule for rule in rules if rule.table == table]
+        if table in relations.rows:
+            refused = sum(rule.rows for rule in tables.cleaning if rule.table == table and rule.dropped)
+            counts.append(RowCount(table=table, what="read", rows=relations.rows[table] + refused))
+        counts += [RowCount(table=table, what=_what(rule), rows=rule.rows) for rule in of_table]
+        if table in kept:
+            counts.append(RowCount(table=table, what="kept", rows=kept[table]))
+    return counts
+
+
+def _what(rule: CleaningRule) -> str:
+    return f"{'dropped' if rule.dropped else 'mended'}: {rule.reason}"
+
+
+def log_warnings(engine: Engine, relations: Relations) -> Iterator[str]:
+    """Sentences about the log as a whole: duplicates, and events of another time than the impressions."""
+    for rule in relations.rules:
+        if rule.table == "impressions" and relations.duplicates is not None and rule.reason.startswith("shown twice"):
+            yield f"{rule.rows} impressions repeat an item within their request: the positive, else the first, was kept"
+    events, requests = relations.stored_events, relations.requests
+    last = engine.row(events.aggregate(last=events[TIME].max()))["last"]
+    first = engine.row(requests.aggregate(first=requests[TIME].min()))["first"]
+    if last is not None and int(str(last)) < int(str(first)):
+        yield (
+            f"the events end ({local_text(int(str(last)), 'UTC')} UTC) before the impressions begin "
+            f"({local_text(int(str(first)), 'UTC')} UTC): are both in the same time unit and zone?"
+        )
+    elif last is not None and int(str(last)) < relations.cuts.test_from:
+        yield "the events end before the test period begins, so its histories are out of date"
+
+
+def write_rejected(engine: Engine, tables: Tables, relations: Relations, folder: Path) -> None:
+    """Write every refused row as JSON text beside its table and reason; no file if none was refused."""
+    parts = [] if tables.rejected is None else [tables.rejected.select(*REFUSED.names)]
+    if relations.duplicates is not None:
+        duplicates = relations.duplicates
+        parts.append(engine.store_rows("refused_duplicates", lambda: map(_as_json, engine.chunks(duplicates)), REFUSED))
+    together = ibis.union(*parts) if len(parts) > 1 else parts[0] if parts else None
+    if together is None or not engine.count(together):
+        return
+    with pq.ParquetWriter(folder / REJECTED, REFUSED) as writer:
+        for chunk in engine.chunks(together.order_by(REFUSED.names)):
+            writer.write_table(chunk.cast(REFUSED))
+
+
+def _as_json(duplicates: pa.Table) -> pa.Table:
+    rows = pl.DataFrame(duplicates).select(
+        table=pl.lit("impressions"),
+        reason=pl.lit("shown twice in one request"),
+        row=pl.struct(pl.all()).struct.json_encode(),
+    )
+    return rows.to_arrow().cast(REFUSED)

@@ -1,0 +1,1 @@
+"""The second half of preparation: from ordered relations to a dataset's columns."""

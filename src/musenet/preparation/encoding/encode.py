@@ -1,0 +1,252 @@
+"""From ordered relations to `.npy` columns, a chunk of rows at a time."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from musenet.dataset.column_files import NewColumn
+from musenet.dataset.dataset import MISSING, UNSEEN, Field
+from musenet.engines.engine import Engine
+from musenet.errors import DataError
+from musenet.preparation.encoding.fields import PlannedField
+from musenet.preparation.encoding.vocabulary import Vocabulary, text_of
+from musenet.preparation.relations.relations import Relations
+from musenet.recipe.features import MultiValuedOptions
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Of one relation: its folder in the dataset, and one for columns that are needed on the way alone."""
+
+    kept: Path
+    passing: Path
+
+    def of(self, name: str) -> Path:
+        """Where a plain column of this name belongs."""
+        return self.passing if name.startswith("_") else self.kept
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """A table whose rows were stored in an order."""
+
+    table: ir.Table
+    order: Sequence[str]
+
+    def chunks(self, engine: Engine, names: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns, and those of the order, a chunk of rows at a time."""
+        return engine.chunks(self.table.select(*dict.fromkeys([*names, *self.order])), self.order)
+
+
+@dataclass(frozen=True)
+class PlainColumn:
+    """A column that is written as it is, NULL as `missing`."""
+
+    column: str
+    dtype: Any
+    missing: float = 0
+
+
+def encode_relation(
+    engine: Engine,
+    relation: InOrder,
+    rows: int,
+    folders: Folders,
+    planned: Sequence[PlannedField],
+    vocabularies: Mapping[str, Vocabulary],
+    plain_columns: Mapping[str, PlainColumn],
+    first: int = 0,
+) -> None:
+    """Write the categorical fields, the raw values of numeric ones (NaN where missing) and the plain columns.
+
+    Args:
+        engine: where the relation lies.
+        relation: its rows.
+        rows: rows to write, `first` included.
+        folders: of this relation.
+        planned: its fields.
+        vocabularies: by name.
+        plain_columns: file name → column; those that begin with `_` are needed on the way alone.
+        first: rows before the relation's first one, filled as unseen.
+    """
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(NewColumn(folders.of(name), name, (rows,), column.dtype))
+            for name, column in plain_columns.items()
+        }
+        for entry in planned:
+            files[entry.name] = stack.enter_context(new_field(folders, entry, rows))
+            if first:
+                files[entry.name].append(_unknown(entry, first))
+        columns = list(dict.fromkeys([*(e.column for e in planned), *(c.column for c in plain_columns.values())]))
+        for chunk in relation.chunks(engine, columns) if columns else ():
+            for name, column in plain_columns.items():
+                files[name].append(numbers(chunk[column.column], column.missing).astype(column.dtype))
+            for entry in planned:
+                files[entry.name].append(encoded(chunk[entry.column], entry, vocabularies))
+
+
+def new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:
+    """The file of a field's codes, or of the raw values of a numeric one."""
+    if entry.numeric:
+        return NewColumn(folders.passing, entry.name, (rows,), np.float64)
+    return NewColumn(folders.kept, entry.name, (rows, *((entry.list_length,) if entry.list_length else ())), np.int32)
+
+
+def encoded(column: pa.ChunkedArray, entry: PlannedField, vocabularies: Mapping[str, Vocabulary]) -> NDArray[Any]:
+    """(rows) codes, (rows, width) if the field is multi-valued, or the values themselves if it is numeric."""
+    if entry.numeric:
+        return numbers(column, np.nan)
+    vocabulary = vocabularies[entry.vocabulary]
+    return vocabulary.encode_lists(column, entry.list_length) if entry.list_length else vocabulary.encode(column)
+
+
+def _unknown(entry: PlannedField, rows: int) -> NDArray[Any]:
+    """What the unseen user or item has in a field."""
+    if entry.numeric:
+        return np.full(rows, np.nan)
+    codes = np.zeros((rows, entry.list_length or 1), dtype=np.int32)
+    codes[:, 0] = UNSEEN if entry.is_id else MISSING
+    return codes if entry.list_length else codes[:, 0]
+
+
+def numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
+    """A column of numbers or booleans, NULL as `missing`; integers stay integers."""
+    flat = column.combine_chunks()
+    if pa.types.is_boolean(flat.type):
+        flat = flat.cast(pa.int8())
+    if flat.null_count:
+        if np.isnan(missing):
+            flat = flat.cast(pa.float64())
+        flat = pc.fill_null(flat, pa.scalar(missing).cast(flat.type))
+    return np.asarray(flat.to_numpy(zero_copy_only=False))
+
+
+def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:
+    """Refuse text under `numeric`, and lists under anything but `multi_valued`, before anything is computed.
+
+    Raises:
+        DataError: naming the column.
+    """
+    for entry in planned:
+        kind = getattr(relations, relation_of(entry))[entry.column].type()
+        where = f"features.{entry.feature.side}: column '{entry.source}'"
+        if entry.numeric and not (kind.is_numeric() or kind.is_boolean()):
+            raise DataError(f"{where} is numeric, but holds {kind}s")
+        if entry.list_length is not None and not (kind.is_array() or kind.is_string()):
+            raise DataError(f"{where} is multi_valued, but holds neither lists nor text: it holds {kind}s")
+        if kind.is_array() and entry.list_length is None:
+            raise DataError(f"{where} holds lists: say {{{entry.source}: multi_valued}}")
+
+
+def relation_of(entry: PlannedField) -> str:
+    """Name of the relation that holds the field's column."""
+    return {"history": "events", "context": "requests"}.get(entry.side, f"{entry.side}s")
+
+
+def split_texts(engine: Engine, relations: Relations, planned: Iterable[PlannedField]) -> Relations:
+    """The relations with multi-valued text as lists: parts between separators, stripped, empty ones left out."""
+    for entry in planned:
+        options = entry.feature.options
+        if not isinstance(options, MultiValuedOptions):
+            continue
+        name = relation_of(entry)
+        table: ir.Table = getattr(relations, name)
+        column = table[entry.column]
+        if column.type().is_string():
+            parts = engine.split(column, options.multi_valued).map(lambda part: part.strip())
+            relations = replace(
+                relations, **{name: table.mutate(**{entry.column: parts.filter(lambda part: part != "")})}
+            )
+    return relations
+
+
+def bucketed_field(entry: PlannedField) -> Field:
+    """The categorical field of a numeric column's quantile buckets."""
+    return Field(
+        name=entry.name,
+        side=entry.side,
+        kind="categorical",
+        vocabulary=entry.vocabulary,
+        is_bucketed=True,
+        column=entry.source,
+    )
+
+
+def category_field(entry: PlannedField) -> Field:
+    """The field of a categorical, multi-valued or position column."""
+    return Field(
+        name=entry.name,
+        side=entry.side,
+        kind="categorical" if entry.list_length is None else "multi_valued",
+        vocabulary=entry.vocabulary,
+        width=entry.list_length or 1,
+        is_id=entry.is_id,
+        is_position=entry.feature.type == "position",
+        column=entry.source,
+    )
+
+
+def sort_ties(user: NDArray[Any], time: NDArray[Any], columns: Sequence[NDArray[Any]]) -> None:
+    """Order rows of equal user and time by all columns, in place; the rows are sorted by user and time already."""
+    same = np.zeros(len(time), dtype=bool)
+    if len(time) > 1:
+        same[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    tied = same.copy()
+    tied[:-1] |= same[1:]
+    rows = np.flatnonzero(tied)
+    if not len(rows) or not columns:
+        return
+    group = np.cumsum(~same)[rows]
+    flat = [part for column in columns for part in column[rows].reshape(len(rows), -1).T]
+    order = np.lexsort([*flat[::-1], group])
+    for column in columns:
+        column[rows] = column[rows][order]
+
+
+def combination_codes(
+    engine: Engine, relation: InOrder, names: Sequence[str], mixed_file: Path
+) -> tuple[NDArray[np.int64], list[str], int]:
+    """The combinations of values that a table's rows have, in order of the values, NULL last.
+
+    Returns:
+        A number for each combination, ascending, which is what `mixed_file` then holds of each row; their names; and
+        the place among them of the one that is all NULL, or -1.
+    """
+    distinct = {name: _sorted_values(engine, relation.table, name) for name in names}
+    found = np.zeros(0, dtype=np.int64)
+    with NewColumn(mixed_file.parent, mixed_file.stem, (engine.count(relation.table),), np.int64) as column:
+        for chunk in relation.chunks(engine, names):
+            mixed = np.zeros(chunk.num_rows, dtype=np.int64)
+            for name, values in distinct.items():
+                index = pc.fill_null(pc.index_in(chunk[name].combine_chunks(), value_set=values), len(values))
+                mixed = mixed * (len(values) + 1) + index.to_numpy(zero_copy_only=False)
+            column.append(mixed)
+            found = np.union1d(found, mixed)
+    labels, nothing = [], -1
+    for code, mixed_code in enumerate(found.tolist()):
+        rest, texts, missing = mixed_code, [], 0
+        for name in reversed(names):
+            rest, place = divmod(rest, len(distinct[name]) + 1)
+            known = place < len(distinct[name])
+            texts.append(f"{name}={text_of(distinct[name])[place].as_py() if known else 'missing'}")
+            missing += not known
+        labels.append(", ".join(reversed(texts)))
+        nothing = code if missing == len(names) else nothing
+    return found, labels, nothing
+
+
+def _sorted_values(engine: Engine, table: ir.Table, name: str) -> pa.Array:
+    values = table.select(name).distinct()
+    found = engine.read(values.filter(values[name].notnull()).order_by(name).limit(10_001))[name].combine_chunks()
+    if len(found) > 10_000:
+        raise DataError(f"column '{name}' has more than 10000 values: a scenario column has few")
+    return found

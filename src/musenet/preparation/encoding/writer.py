@@ -1,0 +1,364 @@
+"""The second half of preparation: from ordered relations to the files of a dataset, a block of rows at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from musenet.dataset.column_files import NewColumn, blocks, mapped
+from musenet.dataset.dataset import Field, Period, Split
+from musenet.engines.engine import Engine, join
+from musenet.files import write_text
+from musenet.preparation.encoding.encode import (
+    Folders,
+    InOrder,
+    PlainColumn,
+    bucketed_field,
+    category_field,
+    combination_codes,
+    encode_relation,
+)
+from musenet.preparation.encoding.events import count_events, counted_runs, encode_events, stored_runs
+from musenet.preparation.encoding.fields import FOLDERS, PlannedField
+from musenet.preparation.encoding.numbers import Impressions, fit_column, write_buckets, write_numeric
+from musenet.preparation.encoding.vocabulary import Vocabulary
+from musenet.preparation.relations.histories import Before
+from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, Relations
+from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
+from musenet.preparation.relations.split import PERIOD_NAMES
+from musenet.recipe.features import NumericTransform
+from musenet.recipe.recipe import Recipe
+from musenet.sources.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
+
+
+class Written(BaseModel):
+    """What the steps so far tell those that follow."""
+
+    fields: dict[str, list[Field]] = {}
+    """By side and name, `item/price`."""
+    sizes: dict[str, int] = {}
+    """Number of codes of each vocabulary."""
+    transforms: dict[str, NumericTransform] = {}
+    missing: dict[str, float] = {}
+    """Share of the impressions that lack a numeric feature, by side and name of the field."""
+    predefined_scenarios: list[str] | None = None
+    true_scenarios: int | None = None
+
+
+class DatasetWriter:
+    """Encodes what was fitted on the training period.
+
+    A step that an interrupted preparation finished is not taken again: `notes` holds what became of each.
+
+    Args:
+        engine: where the relations lie.
+        relations: what is encoded.
+        planned: the fields.
+        vocabularies: by name.
+        folder: the new dataset's.
+        notes: a folder of this preparation's own, for notes and for columns that are needed on the way alone.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        relations: Relations,
+        planned: Sequence[PlannedField],
+        vocabularies: Mapping[str, Vocabulary],
+        folder: Path,
+        notes: Path,
+    ) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._notes = notes
+        self._planned = planned
+        self._relations = relations
+        self._vocabularies = vocabularies
+        self.written = Written(sizes={name: vocabulary.size for name, vocabulary in vocabularies.items()})
+        # Counted once; the rows of users and items begin with the unseen one.
+        self.users = engine.count(relations.users) + 1
+        self.items = engine.count(relations.items) + 1
+        self.event_counts = count_events(engine, relations.events)
+        self.requests = engine.count(relations.requests)
+        self.candidates = engine.count(relations.candidates)
+        self.splits = self._count_splits()
+        self.has_repeats = REPEAT_COUNT in relations.candidates.columns
+        notes.mkdir(exist_ok=True)
+        (folder / "vocabularies").mkdir(exist_ok=True)
+        for vocabulary in vocabularies.values():
+            vocabulary.write(folder / "vocabularies")
+
+    @property
+    def fields(self) -> list[Field]:
+        """All fields written so far, in the planned order."""
+        return [field for entry in self._planned for field in self.written.fields.get(_name(entry), [])]
+
+    def checked_fields(self) -> Iterator[tuple[PlannedField, Field]]:
+        """The first field of every column: its codes or buckets where it has them."""
+        return ((entry, self.written.fields[_name(entry)][0]) for entry in self._planned)
+
+    def encode(self, recipe: Recipe, predefined: Sequence[str], told: Callable[[str], None]) -> None:
+        """Write every column of the five relations, and the log's own ids.
+
+        Args:
+            recipe: what is told of histories, repeats and truth.
+            predefined: columns of requests or users whose combination is a known scenario.
+            told: is told of each step.
+        """
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("encoding requests", self._encode_requests),
+            ("encoding candidates", lambda: self._encode_candidates(recipe.true_probability)),
+            ("encoding users and items", self._encode_entities),
+            ("encoding events", self._encode_events),
+            ("looking up what came before each request", lambda: self._write_past(recipe)),
+            ("writing scenarios and keys", lambda: self._write_rest(predefined, recipe.true_scenario)),
+        ]
+        for place, (text, step) in enumerate(steps):
+            told(text)
+            note = self._notes / f"{place}.json"
+            if note.is_file():
+                self.written = Written.model_validate_json(note.read_text(encoding="utf-8"))
+                continue
+            step()
+            write_text(note, self.written.model_dump_json())
+
+    def _write_rest(self, predefined: Sequence[str], true_scenario: str | None) -> None:
+        self._write_truth(predefined, true_scenario)
+        self._write_keys()
+
+    def _write_truth(self, predefined: Sequence[str], true_scenario: str | None) -> None:
+        """Write predefined and true scenarios, given as columns of requests or users."""
+        requests = self._relations.requests
+        if predefined:
+            known = [name for name in predefined if name not in requests.columns]
+            table = requests if not known else self._with_columns_of_users(known)
+            labels, _ = self._write_combinations(table, predefined, "predefined_scenario")
+            self.written.predefined_scenarios = labels
+        if true_scenario:
+            labels, unknown = self._write_combinations(requests, [true_scenario], "true_scenario")
+            self.written.true_scenarios = len(labels) - (unknown >= 0)
+
+    def _with_columns_of_users(self, names: Sequence[str]) -> ir.Table:
+        users = self._relations.users.select(USER_ROW, *names)
+        joined = join(self._relations.requests, users, [USER_ROW])
+        return self._engine.store("requests_with_users", joined, [REQUEST_ROW])
+
+    def _write_combinations(self, table: ir.Table, names: Sequence[str], file: str) -> tuple[list[str], int]:
+        """Write the code of each request's combination of values; of the truth, NULL has the code -1."""
+        mixed = self._of_relation("context").passing / f"{file}.npy"
+        found, labels, unknown = combination_codes(self._engine, InOrder(table, [REQUEST_ROW]), names, mixed)
+        nothing = unknown if file == "true_scenario" else -1
+        with NewColumn(self._folder / "requests", file, (self.requests,), np.int32) as column:
+            for _, block in blocks(mixed):
+                codes = np.searchsorted(found, block)
+                column.append(np.where(codes == nothing, -1, codes))
+        return labels, unknown
+
+    def _write_keys(self) -> None:
+        """Write the log's own ids, row by row, and the items' attributes that events and repeat keys look up."""
+        folder = self._folder / "keys"
+        folder.mkdir(exist_ok=True)
+        relations = self._relations
+        looked_up = [name for name in relations.columns.looked_up if name != ITEM]
+        for name, table, row, columns in (
+            ("users", relations.users, USER_ROW, [USER]),
+            ("items", relations.items, ITEM_ROW, [ITEM, *looked_up]),
+            ("requests", relations.requests, REQUEST_ROW, [REQUEST, USER, TIME]),
+        ):
+            kept = table.select(*(column for column in columns if column in table.columns))
+            # Engines differ in what they know never to be NULL.
+            schema = pa.schema([field.with_nullable(True) for field in kept.schema().to_pyarrow()])
+            with pq.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
+                if name != "requests":
+                    writer.write_table(schema.empty_table().from_pylist([dict.fromkeys(kept.columns)], schema=schema))
+                for chunk in InOrder(table, [row]).chunks(self._engine, kept.columns):
+                    writer.write_table(chunk.select(kept.columns).cast(schema))
+
+    def _count_splits(self) -> dict[Split, Period]:
+        candidates, requests = self._relations.candidates, self._relations.requests
+        shown = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
+        shown_by = {row[PERIOD]: row for row in self._engine.read(shown).to_pylist()}
+        asked = requests.group_by(PERIOD).aggregate(
+            rows=requests.count(), first=requests[TIME].min(), last=requests[TIME].max()
+        )
+        splits: dict[Split, Period] = {}
+        begin = 0
+        for row in sorted(self._engine.read(asked).to_pylist(), key=lambda entry: int(entry[PERIOD])):
+            end, period = begin + row["rows"], row[PERIOD]
+            splits[PERIOD_NAMES[period]] = Period(
+                begin=begin,
+                end=end,
+                impressions=shown_by[period]["rows"],
+                positives=int(shown_by[period]["positives"]),
+                first_time=row["first"],
+                last_time=row["last"],
+            )
+            begin = end
+        return splits
+
+    def _of(self, side: str) -> list[PlannedField]:
+        return [entry for entry in self._planned if entry.side == side]
+
+    def _of_relation(self, side: str) -> Folders:
+        name = FOLDERS[side]  # type: ignore[index]
+        return Folders(self._folder / name, self._notes / name)
+
+    def _column(self, path: str) -> NDArray[Any]:
+        return mapped(self._folder / f"{path}.npy")
+
+    def _encode(self, side: str, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0) -> None:
+        """Write the side's categorical fields, plain columns and raw numbers."""
+        planned, folders = self._of(side), self._of_relation(side)
+        encode_relation(self._engine, relation, rows, folders, planned, self._vocabularies, plain, first)
+        for entry in planned:
+            if not entry.numeric:
+                self.written.fields[_name(entry)] = [category_field(entry)]
+
+    def _finish(self, side: str, shown: Impressions) -> None:
+        """Fit and write the side's numeric fields."""
+        folders = self._of_relation(side)
+        for entry in self._of(side):
+            if not entry.numeric:
+                continue
+            fitted = fit_column(folders, entry, shown)
+            self.written.missing[_name(entry)] = fitted.missing
+            self.written.transforms[entry.name] = fitted.transform
+            self.written.fields[_name(entry)] = write_numeric(folders, entry, fitted.transform)
+            if fitted.transform.numeric == "quantiles":
+                codes = folders.kept / f"{entry.name}.npy"
+                size = write_buckets(self._folder / "vocabularies", codes, entry, fitted.transform, shown)
+                self.written.sizes[entry.vocabulary] = size
+
+    def _encode_requests(self) -> None:
+        plain = {
+            "user": PlainColumn(USER_ROW, np.int32),
+            "time": PlainColumn(TIME, np.int64),
+            "_impressions": PlainColumn(IMPRESSIONS, np.int64),
+        }
+        self._encode("context", InOrder(self._relations.requests, [REQUEST_ROW]), self.requests, plain)
+        folders = self._of_relation("context")
+        sizes, end = mapped(folders.passing / "_impressions.npy"), self.splits["train"].end
+        shown = Impressions(
+            lambda first, last: sizes[first:last],
+            lambda first, last: sizes[first:last] * (np.arange(first, last) < end),
+        )
+        self._finish("context", shown)
+        with NewColumn(folders.kept, "candidate_offset", (self.requests + 1,), np.int64) as offset:
+            offset.append(np.zeros(1, dtype=np.int64))
+            before = 0
+            for _, block in blocks(folders.passing / "_impressions.npy"):
+                offset.append(before + np.cumsum(block))
+                before += int(block.sum())
+
+    def _encode_candidates(self, true_probability: str | None) -> None:
+        relation, folders = self._relations.candidates, self._of_relation("candidate")
+        plain = {"item": PlainColumn(ITEM_ROW, np.int32), "label": PlainColumn(LABEL, np.int8)}
+        if WEIGHT in relation.columns:
+            plain["weight"] = PlainColumn(WEIGHT, np.float32)
+        if true_probability:
+            plain["true_probability"] = PlainColumn(true_probability, np.float32, np.nan)
+        if self.has_repeats:
+            relation = relation.mutate(_ago=relation[TIME] - relation[REPEAT_LAST])
+            plain["repeat_count"] = PlainColumn(REPEAT_COUNT, np.int32)
+            plain["_ago"] = PlainColumn("_ago", np.float64, np.nan)
+        self._encode("candidate", InOrder(relation, [REQUEST_ROW, ITEM_ROW]), self.candidates, plain)
+        end = self.splits["train"].impressions
+        self._finish(
+            "candidate",
+            Impressions(
+                lambda first, last: np.ones(last - first),
+                lambda first, last: (np.arange(first, last) < end).astype(np.float64),
+            ),
+        )
+        if self.has_repeats:
+            count, ago = folders.kept / "repeat_count.npy", folders.passing / "_ago.npy"
+            _rewrite(count, folders.kept, "repeat_indicator", np.int8, lambda block: block > 0)
+            _rewrite(ago, folders.kept, "repeat_recency", np.float32, lambda block: block / MICROSECONDS)
+
+    def _encode_entities(self) -> None:
+        """Users and items; each counts as often as it was shown."""
+        offset, training = self._column("requests/candidate_offset"), self.splits["train"]
+        relations = self._relations
+        for side, table, row, rows in (
+            ("user", relations.users, USER_ROW, self.users),
+            ("item", relations.items, ITEM_ROW, self.items),
+        ):
+            counts = {name: np.zeros(rows) for name in ("all", "training")}
+            end = training.end if side == "user" else training.impressions
+            for first, block in blocks(
+                self._folder / ("requests/user.npy" if side == "user" else "candidates/item.npy")
+            ):
+                weight = np.diff(offset[first : first + len(block) + 1]) if side == "user" else np.ones(len(block))
+                counts["all"] += np.bincount(block, weights=weight, minlength=rows)
+                seen = max(0, min(len(block), end - first))
+                counts["training"] += np.bincount(block[:seen], weights=weight[:seen], minlength=rows)
+            self._encode(side, InOrder(table, [row]), rows, {}, first=1)
+            self._finish(side, _sliced(counts["all"], counts["training"]))
+
+    def _encode_events(self) -> None:
+        planned = self._of("history")
+        transforms = {
+            entry.vocabulary: next(
+                self.written.transforms[other.name]
+                for other in self._planned
+                if other.vocabulary == entry.vocabulary and other.numeric
+            )
+            for entry in planned
+            if entry.numeric
+        }
+        encode_events(
+            self._engine,
+            self._relations.events,
+            self.event_counts,
+            self.users,
+            self._of_relation("history"),
+            planned,
+            self._vocabularies,
+            transforms,
+        )
+        for entry in planned:
+            field = bucketed_field(entry) if entry.numeric else category_field(entry)
+            self.written.fields[_name(entry)] = [field]
+
+    def _write_past(self, recipe: Recipe) -> None:
+        """Where each request's history ends, and the share of the user's events before it that were repeats."""
+        folders, kept = self._of_relation("history"), self._folder / "requests"
+        stored, delay = stored_runs(folders), recipe.history.delay
+        with NewColumn(kept, "history_end", (self.requests,), np.int64) as ends:
+            for user, time, back in self._requests_by_user():
+                ends.append(stored.span_of(user, time, Before.of(delay))[1][back])
+        if recipe.repeat:
+            counted, span = counted_runs(folders), Before.of(delay, recipe.repeat.window)
+            with NewColumn(kept, "repeat_fraction", (self.requests,), np.float32) as fractions:
+                for user, time, back in self._requests_by_user():
+                    fractions.append(counted.repeat_fraction(user, time, span)[back])
+
+    def _requests_by_user(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """User and time of a block of requests in order of users, as their events lie, and the way back."""
+        users, times = (blocks(self._folder / f"requests/{name}.npy") for name in ("user", "time"))
+        for (_, user), (_, time) in zip(users, times, strict=True):
+            order = np.argsort(user, kind="stable")
+            back = np.empty_like(order)
+            back[order] = np.arange(len(order))
+            yield user[order], time[order], back
+
+
+def _name(entry: PlannedField) -> str:
+    return f"{entry.side}/{entry.name}"
+
+
+def _sliced(every: NDArray[Any], training: NDArray[Any]) -> Impressions:
+    return Impressions(lambda first, last: every[first:last], lambda first, last: training[first:last])
+
+
+def _rewrite(source: Path, folder: Path, name: str, dtype: Any, become: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    """A column made of another, a block at a time."""
+    with NewColumn(folder, name, (len(mapped(source)),), dtype) as column:
+        for _, block in blocks(source):
+            column.append(become(block))

@@ -1,0 +1,221 @@
+"""A log becomes a dataset: the order of the steps, each of which is a function in a file beside this one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from musenet import __version__
+from musenet.dataset.dataset import FORMAT, Dataset, Field, Manifest, checksum
+from musenet.engines.engine import Engine, failures_explained
+from musenet.engines.registry import EngineName, open_engine
+from musenet.preparation.checks.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
+from musenet.preparation.checks.inspection import Inspector, own_events
+from musenet.preparation.checks.row_counts import count_rows, log_warnings, write_rejected
+from musenet.preparation.encoding.encode import check_types, split_texts
+from musenet.preparation.encoding.fields import PlannedField, plan_fields
+from musenet.preparation.encoding.fitting import Training
+from musenet.preparation.encoding.writer import DatasetWriter
+from musenet.preparation.relations.columns import Relation, role_name
+from musenet.preparation.relations.relations import Relations, build_relations
+from musenet.preparation.relations.split import PERIOD_NAMES
+from musenet.preparation.stages import Stages, check_space
+from musenet.recipe.recipe import Recipe
+from musenet.sources.tables import ITEM, USER, Source, Tables
+from musenet.workspace import install, result_folder, same_dataset, workspace
+
+COLUMNS_AT_ONCE = 4
+"""Columns that are measured at the same time; each takes memory for a million impressions."""
+
+
+@dataclass(frozen=True)
+class PreparedReport:
+    """What `prepare` made, or found made already."""
+
+    dataset: Dataset
+    checks: Checks
+    """To be shown with `musenet.preparation.checks.checks.render`."""
+    reused: bool
+    """The same recipe and source had been prepared before: nothing was written."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset lies."""
+        return self.dataset.folder
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _uncounted(_: int, __: int) -> None:
+    pass
+
+
+def prepare(
+    source: Source,
+    recipe: Recipe,
+    out: Path,
+    *,
+    engine: EngineName = "duckdb",
+    memory: int | None = None,
+    progress: Callable[[str], None] = _silent,
+    steps: Callable[[int, int], None] = _uncounted,
+) -> PreparedReport:
+    """Turn a log into a dataset in the folder `out`.
+
+    The folder appears whole or not at all; a dataset of another recipe or log is replaced, the same one is kept. What a
+    preparation of the same recipe and log had finished when it was interrupted is not done again.
+
+    Args:
+        source: yields the log's tables.
+        recipe: what the dataset shall hold.
+        out: its folder.
+        engine: what computes the relations; the dataset is the same.
+        memory: bytes that the engine may use; half of what is free, if None.
+        progress: told of each step.
+        steps: told of how much of the work is done, of how much in all.
+
+    Raises:
+        DataError: if the log cannot be used as the recipe says.
+        DatasetError: if `out` is in use or holds something else.
+        UserError: if the disk is full, or too small for what is to come.
+    """
+    identity = fingerprint(source, recipe)
+    with failures_explained(out.parent), workspace(out, f"{identity} {engine}") as work:
+        dataset = same_dataset(out, identity)
+        if dataset is not None:
+            progress(f"{out} holds this dataset already")
+            return PreparedReport(dataset, read_checks(out), reused=True)
+        size = source.size()
+        progress(check_space(work, size, recipe))
+        stages = Stages(size, progress, steps)
+        with closing(open_engine(engine, work, memory)) as opened:
+            checks = _write_dataset(opened, source, recipe, work, identity, stages)
+        stages("putting the dataset into its place")
+        install(work, out)
+        stages.finish()
+    return PreparedReport(Dataset(out), checks, reused=False)
+
+
+def _write_dataset(
+    engine: Engine, source: Source, recipe: Recipe, work: Path, identity: str, told: Callable[[str], None]
+) -> Checks:
+    """The dataset's folder inside the workspace, with everything in it."""
+    told("reading the log")
+    tables = source.tables(engine)
+    relations = build_relations(engine, tables, recipe, told)
+    planned = plan_fields(recipe, tables)
+    check_types(relations, planned)
+    relations = split_texts(engine, relations, planned)
+    told("fitting vocabularies on the training period")
+    training = Training(engine, relations, planned)
+    folder = result_folder(work)
+    writer = DatasetWriter(engine, relations, planned, training.vocabularies(), folder, work / "notes")
+    writer.encode(recipe, [role_name(tables, name) for name in recipe.predefined_scenario], told)
+    told("checking the dataset")
+    checks = _check(engine, relations, tables, recipe, training, writer, folder)
+    _write_manifest(folder, writer, relations, tables, recipe, identity)
+    return checks
+
+
+def fingerprint(source: Source, recipe: Recipe) -> str:
+    """Equal for equal recipes, sources, versions and formats."""
+    content = json.dumps([FORMAT, __version__, source.fingerprint(), recipe.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _check(
+    engine: Engine,
+    relations: Relations,
+    tables: Tables,
+    recipe: Recipe,
+    training: Training,
+    writer: DatasetWriter,
+    folder: Path,
+) -> Checks:
+    """Inspect the dataset, refuse what cannot recur, write `checks.json` and `rejected.parquet`."""
+    inspector = Inspector(folder, writer.splits, recipe.repeat is not None)
+
+    def look_at(checked: tuple[PlannedField, Field]) -> FeatureCheck:
+        entry, field = checked
+        if entry.side == "history":
+            return inspector.history(field, relations.cuts.valid_from)
+        return inspector.feature(field, writer.written.missing.get(f"{entry.side}/{entry.name}"))
+
+    checked = list(writer.checked_fields())
+    with _threads() as threads:
+        features = list(threads.map(look_at, checked))
+    unseen = {entry: found.unseen or 0.0 for (entry, _), found in zip(checked, features, strict=True)}
+    training.refuse_unrepeatable(unseen)
+    periods = [inspector.period(split) for split in PERIOD_NAMES]
+    repeat_auc = inspector.repeat_auc()
+    own = None
+    if tables.events is not None:
+        own = own_events(engine, relations.stored_events, relations.candidates, relations.items, recipe.history.delay)
+    warnings = [
+        *leak_warnings(features, repeat_auc, own),
+        *log_warnings(engine, relations),
+        *period_warnings(periods),
+    ]
+    checks = Checks(
+        protocol=relations.protocol,
+        timezone=tables.timezone,
+        rows=count_rows(relations, tables, writer),
+        periods=periods,
+        features=features,
+        repeat_auc=repeat_auc,
+        own_events=own,
+        warnings=warnings,
+    )
+    checks.write(folder)
+    write_rejected(engine, tables, relations, folder)
+    return checks
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(COLUMNS_AT_ONCE, os.cpu_count() or 1))
+
+
+def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[str, Relation]:
+    own = {USER: tables.user_column, ITEM: tables.item_column}
+    return {own.get(name, name): origin for name, origin in columns.items()}
+
+
+def _write_manifest(
+    folder: Path, writer: DatasetWriter, relations: Relations, tables: Tables, recipe: Recipe, identity: str
+) -> None:
+    (folder / "manifest.json").unlink(missing_ok=True)  # of an interrupted preparation
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    with _threads() as threads:
+        checksums = dict(zip(files, threads.map(checksum, (folder / name for name in files)), strict=True))
+    manifest = Manifest(
+        version=__version__,
+        fingerprint=identity,
+        protocol=relations.protocol,
+        timezone=tables.timezone,
+        negative_sampling_rate=tables.negative_sampling_rate,
+        users=writer.users - 1,
+        items=writer.items - 1,
+        events=writer.event_counts.in_history,
+        requests=writer.requests,
+        candidates=writer.candidates,
+        splits=writer.splits,
+        fields=writer.fields,
+        vocabularies=dict(sorted(writer.written.sizes.items())),
+        numeric={name: transform.model_dump() for name, transform in sorted(writer.written.transforms.items())},
+        history_length=recipe.history.length,
+        has_repeats=recipe.repeat is not None,
+        predefined_scenarios=writer.written.predefined_scenarios,
+        true_scenarios=writer.written.true_scenarios,
+        user_column=tables.user_column,
+        item_column=tables.item_column,
+        event_columns=_under_own_names(relations.columns.event, tables),
+        key_columns=_under_own_names(relations.columns.key, tables),
+        checksums=checksums,
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")

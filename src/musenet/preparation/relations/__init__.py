@@ -1,0 +1,1 @@
+"""The relational half of preparation: requests, entities, histories, repeats, periods."""

@@ -1,0 +1,1 @@
+"""What decides a dataset, apart from the log itself."""

@@ -1,0 +1,33 @@
+"""Everything that decides what a prepared dataset holds, apart from the log itself."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from musenet.options import Options
+from musenet.preparation.relations.histories import HistoryOptions
+from musenet.preparation.relations.negatives import NegativeOptions
+from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.preparation.relations.split import SplitOptions
+from musenet.recipe.features import Features
+
+
+class Recipe(Options):
+    """How tables become a dataset."""
+
+    seed: int = Field(1, ge=0, description="decides everything random: sampling, initial weights, order of batches")
+    features: Features
+    history: HistoryOptions = HistoryOptions()
+    repeat: RepeatOptions | None = None
+    split: SplitOptions
+    negatives: Literal["none"] | NegativeOptions = "none"
+    predefined_scenario: list[str] = Field([], description="columns whose combination is a known scenario")
+    true_scenario: str | None = Field(None, description="a generator's column; never a feature")
+    true_probability: str | None = Field(None, description="a generator's column; never a feature")
+
+    @model_validator(mode="after")
+    def _truth_is_no_feature(self) -> "Recipe":
+        for feature in self.features.resolved():
+            if feature.name in (self.true_scenario, self.true_probability):
+                raise ValueError(f"features.{feature.side}: '{feature.name}' is the generator's truth, never a feature")
+        return self

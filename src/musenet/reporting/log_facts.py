@@ -1,0 +1,90 @@
+"""What the log is: periods, counts and rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from musenet.dataset.dataset import Dataset, Split
+from musenet.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class PeriodFacts:
+    """One split of the log."""
+
+    split: Split
+    first: str
+    last: str
+    """Days, in the log's timezone; empty for an empty split."""
+    impressions: int
+    requests: int
+    users: int
+    positives: int
+    click_rate: float
+    repeat_share: float
+    """Of the positives: those that repeat an earlier event; nan if the log knows no repeats."""
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """What the log is."""
+
+    name: str
+    protocol: str
+    periods: list[PeriodFacts]
+    whole: PeriodFacts
+
+
+def log_facts(run: RunFolder) -> LogFacts:
+    """Counts, periods and rates of the whole log and of each split."""
+    dataset = run.dataset
+    splits: tuple[Split, ...] = ("train", "valid", "test")
+    return LogFacts(
+        name=run.experiment.name,
+        protocol=dataset.manifest.protocol,
+        periods=[_period(dataset, [split], split) for split in splits],
+        whole=_period(dataset, splits, "test"),
+    )
+
+
+def _period(dataset: Dataset, splits: Sequence[Split], name: Split) -> PeriodFacts:
+    """These neighbouring splits taken together."""
+    manifest = dataset.manifest
+    parts = [manifest.splits[split] for split in splits if manifest.splits[split].impressions]
+    impressions, positives = sum(part.impressions for part in parts), sum(part.positives for part in parts)
+    rows = np.concatenate([np.arange(part.begin, part.end) for part in parts]) if parts else np.arange(0)
+    firsts = [part.first_time for part in parts if part.first_time is not None]
+    lasts = [part.last_time for part in parts if part.last_time is not None]
+    return PeriodFacts(
+        split=name,
+        first=_day(min(firsts), manifest.timezone) if firsts else "",
+        last=_day(max(lasts), manifest.timezone) if lasts else "",
+        impressions=impressions,
+        requests=len(rows),
+        users=len(np.unique(np.asarray(dataset.column("requests/user"))[rows])),
+        positives=positives,
+        click_rate=positives / impressions if impressions else float("nan"),
+        repeat_share=_repeat_share(dataset, [(part.begin, part.end) for part in parts]),
+    )
+
+
+def _repeat_share(dataset: Dataset, spans: Sequence[tuple[int, int]]) -> float:
+    """Of the positives of these requests, the share that repeats an earlier event; nan if that is unknown."""
+    if not dataset.manifest.has_repeats or not dataset.has("candidates/repeat_indicator"):
+        return float("nan")
+    offset = dataset.column("requests/candidate_offset")
+    label, repeat = dataset.column("candidates/label"), dataset.column("candidates/repeat_indicator")
+    positives = repeats = 0
+    for begin, end in spans:
+        rows = slice(int(offset[begin]), int(offset[end]))
+        clicked = np.asarray(label[rows]) == 1
+        positives += int(clicked.sum())
+        repeats += int((clicked & (np.asarray(repeat[rows]) > 0)).sum())
+    return repeats / positives if positives else float("nan")
+
+
+def _day(microseconds: int, timezone: str) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()

@@ -1,0 +1,280 @@
+"""The run folder: what training writes and everything right of it reads.
+
+    run.json                      where the dataset lies and its fingerprint
+    config.yaml                   the resolved experiment
+    versions.json                 of what ran
+    model.safetensors             the best weights by validation
+    checkpoint.safetensors        what training resumes from
+    metrics.jsonl                 a line per report of the training loop
+    training.json                 how training ended (docs/commands.md, `train`)
+    predictions/<split>.parquet   a row per candidate
+    assignments/<split>.parquet   a row per request
+    evaluation/<split>.json       docs/commands.md, `evaluate`
+
+Every file but metrics.jsonl is replaced whole, so that a killed process leaves the old or the new one; a half-written
+last line of metrics.jsonl is passed over. Nothing here is a pickle.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from musenet.config.experiment import Experiment, validate_experiment
+from musenet.dataset.batches import schema_of
+from musenet.dataset.dataset import Dataset, Split
+from musenet.distributed.pieces import InPieces, write_in_pieces
+from musenet.distributed.row_shards import RowShards, sharded_tables
+from musenet.errors import ConfigError, RunError
+from musenet.files import plain, remove_leftovers, replacing, write_json, write_text
+from musenet.models.interface import ClickModel
+from musenet.models.registry import build_model
+
+FORMAT = 1
+
+
+class RunFolder:
+    """A run's files, by name. Making the object touches nothing: `create` begins a run, `open` checks that it is one.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.model_file = path / "model.safetensors"
+        self.checkpoint_file = path / "checkpoint.safetensors"
+        self.metrics_file = path / "metrics.jsonl"
+        self.training_file = path / "training.json"
+
+    @classmethod
+    def create(cls, path: Path, experiment: Experiment, dataset: Dataset) -> "RunFolder":
+        """Begin a run: write the experiment, the dataset's place and the versions of what runs."""
+        run = cls(path)
+        content = experiment.model_dump(mode="json", by_alias=True)
+        write_text(run.config_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_json(path / "versions.json", versions())
+        folder = dataset.folder.resolve()
+        description = {
+            "format": FORMAT,
+            "dataset": str(folder),
+            "dataset_from_here": os.path.relpath(folder, path.resolve()),
+            "dataset_fingerprint": dataset.manifest.fingerprint,
+        }
+        write_json(path / "run.json", description)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """The run in this folder.
+
+        Raises:
+            RunError: if the folder holds no run, or one of another format.
+        """
+        run = cls(path)
+        if not (path / "run.json").is_file():
+            what = "holds no run (no run.json)" if path.exists() else "does not exist"
+            raise RunError(f"{path} {what}: give the folder that `musenet train` wrote")
+        found = run.read_json("run.json").get("format")
+        if found != FORMAT:
+            raise RunError(f"{path / 'run.json'} is of format {found}, this version reads {FORMAT}: train again")
+        return run
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The resolved experiment; raises `RunError` if config.yaml is missing or damaged."""
+        try:
+            content = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ConfigError("no keys")
+            return validate_experiment(content, str(self.config_file))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+            raise RunError(f"{self.config_file} is missing or damaged ({_one_line(error)}): train again") from error
+
+    @property
+    def dataset_fingerprint(self) -> str:
+        """Of the dataset that the run was trained on."""
+        return str(self.read_json("run.json").get("dataset_fingerprint"))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset that the run was trained on.
+
+        Raises:
+            RunError: if it is not where it was, or was prepared anew in another way since.
+        """
+        description = self.read_json("run.json")
+        places = [Path(str(description.get("dataset"))), self.path / str(description.get("dataset_from_here"))]
+        found = [place for place in places if (place / "manifest.json").is_file()]
+        if not found:
+            raise RunError(f"the dataset of the run {self.path} is no longer at {places[0]}: prepare it there again")
+        dataset = Dataset(found[0])
+        if dataset.manifest.fingerprint != description.get("dataset_fingerprint"):
+            raise RunError(f"{found[0]} was prepared in another way since the run {self.path} was trained: train again")
+        return dataset
+
+    def save_model(self, state: Mapping[str, Tensor | InPieces]) -> None:
+        """Keep these weights, a model's `whole_state`."""
+        save_tensors(self.model_file, state)
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor | InPieces], progress: str) -> None:
+        """Replace the checkpoint: all that training needs to go on, and where it stands."""
+        save_tensors(self.checkpoint_file, tensors, {"progress": progress})
+
+    def load_state(self, parts: Mapping[str, RowShards] = {}) -> dict[str, Tensor]:
+        """The kept weights, see `load_tensors`; raises `RunError` if there are none or the file is damaged."""
+        if not self.model_file.is_file():
+            raise RunError(f"{self.path} holds no trained model yet: finish it with `musenet train CONFIG --resume`")
+        return load_tensors(self.model_file, parts)[0]
+
+    def append_metrics(self, entry: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(entry), allow_nan=False) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a line cut short by a killed process is passed over."""
+        if not self.metrics_file.is_file():
+            return []
+        entries = []
+        for line in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return entries
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drop what was reported after this step, before training goes on from it."""
+        kept = [entry for entry in self.metrics() if entry.get("step", 0) <= step]
+        write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written."""
+        remove_leftovers(self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end and left a model."""
+        return self.training_file.is_file() and self.model_file.is_file()
+
+    def predictions_file(self, split: Split) -> Path:
+        """A row per candidate of the split."""
+        return self.path / "predictions" / f"{split}.parquet"
+
+    def assignments_file(self, split: Split) -> Path:
+        """A row per request of the split."""
+        return self.path / "assignments" / f"{split}.parquet"
+
+    def evaluation_file(self, split: Split) -> Path:
+        """What `evaluate` found on the split."""
+        return self.path / "evaluation" / f"{split}.json"
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the folder."""
+        write_json(self.path / name, content)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the folder; raises `RunError` if it is missing or damaged."""
+        file = self.path / name
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(f"{file} is missing: is {self.path} a run that came to its end?") from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} is damaged ({_one_line(error)}): train again") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{file} is damaged (no keys and values): train again")
+        return content
+
+
+def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
+    """The trained model on the CPU, ready to score, with its dataset and experiment; sharded if it was trained so.
+
+    Raises:
+        RunError: if the run holds no model, or one that its config.yaml does not describe.
+    """
+    with sharded_tables(run.experiment.training.embeddings == "sharded"):
+        model = build_model(run.experiment.model, schema_of(run.dataset))
+    try:
+        model.load_state_dict(run.load_state(model.table.parts("table.weight")))
+    except RuntimeError as error:
+        raise RunError(f"{run.model_file} does not fit {run.config_file} ({_one_line(error)}): train again") from error
+    model.to(run.experiment.training.dtype).eval()
+    model.progress = 1.0
+    return model, run.dataset, run.experiment
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor | InPieces], metadata: dict[str, str] | None = None) -> None:
+    """Replace a safetensors file; the metadata is text by name."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items() if isinstance(value, Tensor)}
+    with replacing(path) as temporary:
+        if len(whole) == len(tensors):
+            save_file(whole, temporary, metadata)
+        else:
+            write_in_pieces(temporary, tensors, metadata)
+
+
+def load_tensors(path: Path, parts: Mapping[str, RowShards] = {}) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Args:
+        path: the file.
+        parts: tensors of which this worker's rows alone are read.
+
+    Raises:
+        RunError: if it is missing or damaged, or a tensor that is read in part has another number of rows.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {
+                name: _own_rows(file.get_slice(name), parts[name], path) if name in parts else file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+            }
+            return tensors, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} is missing or damaged ({_one_line(error)}): train again") from error
+
+
+def _own_rows(stored: Any, shards: RowShards, path: Path) -> Tensor:
+    rows, size = stored.get_shape()
+    if rows != shards.rows:
+        raise RunError(f"{path} holds an embedding table of {rows} rows, the dataset needs {shards.rows}: train again")
+    if not shards.own:
+        return torch.empty(0, size)
+    own: Tensor = stored[shards.own.start : shards.own.stop]
+    return own
+
+
+def versions() -> dict[str, Any]:
+    """Versions of what runs, for the run folder."""
+    packages: dict[str, Any] = {}
+    for package in ("musenet", "torch", "numpy", "duckdb", "ibis-framework", "pyarrow"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = None
+    return {
+        "python": platform.python_version(),
+        **packages,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

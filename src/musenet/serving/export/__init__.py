@@ -1,0 +1,1 @@
+"""From a run to the folder that serving it takes."""

@@ -1,0 +1,209 @@
+"""From a run to one folder that a service needs and nothing else does: see `manifest.py` for what is in it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from musenet import __version__
+from musenet.config.experiment import Experiment
+from musenet.dataset.batches import schema_of
+from musenet.dataset.column_files import write_column
+from musenet.dataset.dataset import FIRST_VALUE, Dataset, Field, FieldSide, checksum
+from musenet.engines.engine import failures_explained
+from musenet.errors import ExportError, RunError, UserError
+from musenet.files import write_json, write_text
+from musenet.models.interface import ClickModel
+from musenet.models.musenet.model import Musenet
+from musenet.preparation.encoding.vocabulary import VALUE, text_of
+from musenet.recipe.features import MultiValuedOptions
+from musenet.runs.folder import RunFolder, load_model, versions
+from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
+from musenet.serving.scorer.repeats import checksums
+from musenet.serving.text_index import TextIndex
+from musenet.sources.tables import ITEM, USER
+from musenet.workspace import install, result_folder, workspace
+
+IDS = {"users": USER, "items": ITEM}
+DIGITS = 12
+"""Of the weights' checksum that a model's version shows."""
+
+
+def export_run(
+    run: RunFolder, out: Path, describe: Callable[[RunFolder], dict[str, Any] | None] = lambda _: None
+) -> ExportManifest:
+    """Write what serving a run takes into the folder `out`, whole or not at all; another export there is replaced.
+
+    Args:
+        run: a trained run.
+        out: the folder.
+        describe: what the service's page shall say of the run's scenarios; None if there is nothing to say.
+
+    Raises:
+        RunError: if the folder holds no trained run, or one whose model cannot be served.
+        ExportError: if `out` holds something else.
+        UserError: if the extra `serve` is not installed, or the disk is full.
+    """
+    _check_target(out)
+    model, dataset, experiment = load_model(run)
+    check_servable(model, dataset, experiment, run.path)
+    try:
+        from musenet.serving.export.graphs import export_graphs
+    except ImportError as error:
+        raise UserError("exporting needs ONNX: install it with pip install 'musenet[serve]'") from error
+    with failures_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
+        folder = result_folder(work)
+        write_column(folder, "embeddings", model.table.weight.detach().numpy())
+        for side in ("users", "items"):
+            _write_entities(dataset, side, folder / side)
+        _write_attributes(dataset, folder / "items")
+        _write_vocabularies(dataset, folder / "vocabularies")
+        export_graphs(model, schema_of(dataset), folder)
+        description = describe(run)
+        if description is not None:
+            write_json(folder / SCENARIOS, description)
+        manifest = _manifest(folder, run, model, dataset, experiment)
+        write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+        install(work, out)
+    return read_export(out)
+
+
+def check_servable(model: ClickModel, dataset: Dataset, experiment: Experiment, run: Path) -> None:
+    """Raise unless a model's answers can be given outside its dataset.
+
+    Raises:
+        RunError: saying why not.
+    """
+    if isinstance(model, Musenet) and model.options.assignment in ("true", "permuted"):
+        raise RunError(
+            f"{run} cannot be exported: the assignment '{model.options.assignment}' is a diagnostic that only its own "
+            "log can tell; train one that is learned"
+        )
+    for field in dataset.fields("history"):
+        if field.kind == "multi_valued":
+            raise RunError(
+                f"{run} cannot be exported: the history column '{field.column}' holds several values; leave it out of "
+                "history.columns"
+            )
+    manifest = dataset.manifest
+    past = {*experiment.history.columns, *(experiment.repeat.key if experiment.repeat else [])}
+    if (manifest.event_columns is None or manifest.key_columns is None) and past - {manifest.item_column}:
+        raise RunError(
+            f"{dataset.folder} was prepared by a version that did not keep what events and repeat keys look up: remove "
+            "it, prepare it again (the run stays valid), then export"
+        )
+    if manifest.user_column in past:
+        raise RunError(f"{run} cannot be exported: '{manifest.user_column}' is the user id, which every event shares")
+
+
+def _check_target(out: Path) -> None:
+    """Raise unless nothing would be lost; an export is replaced even if it is damaged."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    manifest = out / MANIFEST
+    if not manifest.is_file() or '"model_version"' not in manifest.read_text(encoding="utf-8", errors="replace"):
+        raise ExportError(f"{out} exists and is no export: name another folder, or remove it")
+
+
+def _write_entities(dataset: Dataset, side: str, folder: Path) -> None:
+    """Codes and numbers of all users or items, and where each of the log's ids stands."""
+    fields = list(dataset.fields(cast("FieldSide", side[:-1])))
+    rows = 1 + getattr(dataset.manifest, side)
+    coded = [embedding_rows(dataset, f, dataset.column(f"{side}/{f.name}")) for f in fields if f.kind != "dense"]
+    dense = [dataset.column(f"{side}/{f.name}") for f in fields if f.kind == "dense"]
+    write_column(folder, "codes", np.concatenate(coded, axis=1).astype(np.int32))
+    write_column(folder, "dense", np.stack(dense, axis=1) if dense else np.zeros((rows, 0), dtype=np.float32))
+    ids = pq.read_table(dataset.folder / "keys" / f"{side}.parquet", columns=[IDS[side]])[IDS[side]]
+    TextIndex.write(folder, "ids", text_of(ids.combine_chunks())[1:], first=1)
+
+
+def embedding_rows(dataset: Dataset, field: Field, codes: NDArray[Any]) -> NDArray[np.int64]:
+    """(rows, width) rows of the embedding table of a field's codes; padding stays 0."""
+    offset = dataset.embedding_offset[field.vocabulary or field.name]
+    wide = np.asarray(codes, dtype=np.int64).reshape(len(codes), field.width)
+    return np.where(wide > 0, wide + offset, 0)
+
+
+def _write_attributes(dataset: Dataset, folder: Path) -> None:
+    """The items' columns that events look up, and the text of those that the repeat key does, row by row."""
+    columns = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM]).combine_chunks()
+    looked_up = {
+        name: {one for one, origin in (origins or {}).items() if origin == "items"} & set(columns.column_names)
+        for name, origins in (("events", dataset.manifest.event_columns), ("keys", dataset.manifest.key_columns))
+    }
+    write_table(folder / "attributes.arrow", columns.select(sorted(looked_up["events"])))
+    key = [name for name in dataset.manifest.key_columns or {} if name in looked_up["keys"]]
+    texts = {name: text_of(columns[name].combine_chunks()) for name in key}
+    write_table(folder / "keys.arrow", pa.table(texts))
+    write_column(folder, "keys", checksums(zip(*(column.to_pylist() for column in texts.values()), strict=True)))
+
+
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write an Arrow file of one chunk, which can be mapped into memory."""
+    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_batch(
+            pa.RecordBatch.from_arrays([one.combine_chunks() for one in table.columns], schema=table.schema)
+        )
+
+
+def _write_vocabularies(dataset: Dataset, folder: Path) -> None:
+    """The values of every vocabulary that is looked up; buckets are computed."""
+    folder.mkdir()
+    bucketed = {field.vocabulary for field in dataset.manifest.fields if field.is_bucketed}
+    for name in dataset.manifest.vocabularies:
+        if name not in bucketed:
+            values = pq.read_table(dataset.folder / "vocabularies" / f"{name}.parquet")[VALUE].combine_chunks()
+            TextIndex.write(folder, name, values, first=FIRST_VALUE)
+
+
+def _manifest(
+    folder: Path, run: RunFolder, model: ClickModel, dataset: Dataset, experiment: Experiment
+) -> ExportManifest:
+    data = dataset.manifest
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    events: Sequence[str] = [*experiment.history.columns, *(experiment.repeat.key if experiment.repeat else [])]
+    origins, key_origins = data.event_columns or {}, data.key_columns or {}
+    return ExportManifest(
+        name=experiment.name,
+        model_version=f"{experiment.name}-{checksum(run.model_file)[:DIGITS]}",
+        model=experiment.model.model_dump(mode="json", by_alias=True),
+        scenarios=scenarios_of(model),
+        protocol=data.protocol,
+        timezone=data.timezone,
+        negative_sampling_rate=data.negative_sampling_rate,
+        user_column=data.user_column,
+        item_column=data.item_column,
+        users=data.users,
+        items=data.items,
+        fields=data.fields,
+        vocabularies=data.vocabularies,
+        numeric=data.numeric,
+        separators={
+            feature.name: feature.options.multi_valued
+            for feature in experiment.features.resolved()
+            if isinstance(feature.options, MultiValuedOptions)
+        },
+        history=experiment.history,
+        repeat=experiment.repeat,
+        event_columns={name: "items" if origins.get(name) == "items" else "events" for name in events},
+        key_columns={
+            name: "items" if key_origins.get(name) == "items" else "request"
+            for name in (experiment.repeat.key if experiment.repeat else [])
+        },
+        predefined_columns=experiment.predefined_scenario,
+        predefined_scenarios=data.predefined_scenarios,
+        versions=versions() | {"exported_by": __version__},
+        checksums={name: checksum(folder / name) for name in files},
+    )
+
+
+def scenarios_of(model: ClickModel) -> int | None:
+    """How many scenarios a model tells apart; None for a model without."""
+    if not isinstance(model, Musenet):
+        return None
+    return model.scenarios if model.pruning is None else len(model.pruning.left)

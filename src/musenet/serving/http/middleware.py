@@ -1,0 +1,143 @@
+"""What every HTTP request passes on its way in and out: who may ask, what is counted, and the headers of answers."""
+
+import hmac
+import json
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from musenet.serving.http.counters import Measures
+from musenet.serving.http.structured_log import say
+
+LARGEST_BODY = 8 << 20
+TOO_LARGE = f"is larger than {LARGEST_BODY >> 20} MiB: send it in parts"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+OPEN_TO_ALL = ("/", "/health", "/ready")
+OPEN_FOLDER = "/explorer/static/"
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask: with a token whoever knows it; without one, this machine alone."""
+
+    token: str | None = field(default=None, repr=False)
+
+    def refusal(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str, str] | None:
+        """Status, field and reason if a request is refused."""
+        given = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+        if self.token is None:
+            # A page of another site may reach this machine's port under a name of its own, never under ours.
+            if _name_of(given.get("host", "")) not in LOOPBACK:
+                return 403, "Host", "without a token, only this machine is answered: ask for localhost or 127.0.0.1"
+            return None
+        if path in OPEN_TO_ALL or path.startswith(OPEN_FOLDER):
+            return None
+        kind, _, token = given.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and hmac.compare_digest(token.encode("latin-1"), self.token.encode()):
+            return None
+        return 401, "Authorization", "the bearer token is missing or wrong"
+
+
+class Doors:
+    """Middleware that refuses, counts, times and logs.
+
+    Args:
+        app: what answers.
+        access: who may ask.
+        measures: what is counted.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, measures: Measures) -> None:
+        self._app, self._access, self._measures = app, access, measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", []), *_extra(message.get("headers", []))]}
+            await send(message)
+
+        refused = self._access.refusal(scope["path"], scope["headers"]) or _too_large(scope["headers"])
+        try:
+            if refused is None:
+                await self._app(scope, _limited(receive), sent)
+            else:
+                await _refuse(sent, *refused)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self._measures.requests.labels(route, str(status)).inc()
+        self._measures.seconds.labels(route).observe(seconds)
+        level = logging.ERROR if status >= 500 else logging.INFO
+        say("request", level, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2))
+
+
+def _too_large(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str, str] | None:
+    """A refusal if the body is announced as too large."""
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    too_large = any(value.isdigit() and int(value[:20]) > LARGEST_BODY for value in lengths)
+    return (413, "body", TOO_LARGE) if too_large else None
+
+
+def _limited(receive: Receive) -> Receive:
+    """The same, refusing a body that turns out too large."""
+    size = 0
+
+    async def received() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > LARGEST_BODY:
+            raise HTTPException(413, TOO_LARGE)
+        return message
+
+    return received
+
+
+def _extra(present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    names = {name.decode("latin-1").lower() for name, _ in present}
+    return [(name.encode(), value.encode()) for name, value in HEADERS.items() if name not in names]
+
+
+async def _refuse(send: Send, status: int, field: str, reason: str) -> None:
+    body = json.dumps({"errors": [{"field": field, "reason": reason}]}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def json_body(content: Any) -> bytes:
+    """JSON in plain ASCII, so that no text that was sent can fail to be written."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")

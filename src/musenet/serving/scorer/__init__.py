@@ -1,0 +1,1 @@
+"""Scores of candidates from an export folder."""

@@ -1,0 +1,186 @@
+"""A request's columns as the model's codes and numbers, by the definitions that prepared the training data."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from musenet.dataset.dataset import FIRST_VALUE, MISSING, UNSEEN, Field, FieldSide
+from musenet.errors import RequestError
+from musenet.preparation.encoding.vocabulary import encode_lists
+from musenet.recipe.features import FloatArray
+from musenet.serving.manifest import ExportManifest
+from musenet.serving.text_index import TextIndex
+from musenet.serving.values import Value, texts_of
+
+Row = Mapping[str, Value]
+Where = Callable[[int, str], str]
+"""The name of a row's column in messages."""
+Codes = NDArray[np.int64]
+SPACES = " \t\n\r\v\f"
+
+
+@dataclass
+class Tally:
+    """What was served through the rows of unseen and of missing values, by column."""
+
+    unseen: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows of one side."""
+
+    codes: Codes
+    """(rows, sum of widths) rows of the embedding table."""
+    dense: NDArray[np.float32]
+    """(rows, dense fields)."""
+
+
+class Encoder:
+    """Encodes columns by an export's vocabularies and scales.
+
+    Args:
+        manifest: of the export.
+        folder: where its vocabularies lie.
+    """
+
+    def __init__(self, manifest: ExportManifest, folder: Path) -> None:
+        self._manifest = manifest
+        sides: tuple[FieldSide, ...] = get_args(FieldSide)
+        self._fields = {side: manifest.fields_of(side) for side in sides}
+        self._columns = {side: _by_column(self._fields[side]) for side in sides}
+        bucketed = {f.vocabulary for f in manifest.fields if f.is_bucketed}
+        self._vocabularies = {
+            name: TextIndex(folder / "vocabularies", name) for name in manifest.vocabularies if name not in bucketed
+        }
+        self._scales = {f.vocabulary: manifest.numeric[f.name] for f in manifest.fields if _has_buckets(f)}
+
+    def columns(self, side: FieldSide) -> dict[str, list[Field]]:
+        """The fields of a side by the log's column that each is made of, those left out that scoring fixes."""
+        return self._columns[side]
+
+    def encode(self, side: FieldSide, rows: Sequence[Row], where: Where, tally: Tally | None = None) -> Encoded:
+        """The rows' columns as codes and numbers; a column that a row lacks is missing.
+
+        Raises:
+            RequestError: for text where a number is wanted, or several values where there is one.
+        """
+        made: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {}
+        tally = Tally() if tally is None else tally
+        for name, fields in self.columns(side).items():
+            values = [row.get(name) for row in rows]
+
+            def at(place: int, name: str = name) -> str:
+                return where(place, name)
+
+            if any(one.kind == "dense" or one.is_bucketed for one in fields):
+                made |= self._numeric(name, fields, values, at, tally)
+            else:
+                made |= {one.name: self._categories(name, one, values, at, tally) for one in fields}
+        every = self._fields[side]
+        coded = [made[one.name].reshape(len(rows), one.width) for one in every if one.kind != "dense"]
+        dense = [made[one.name] for one in every if one.kind == "dense"]
+        return Encoded(
+            codes=np.concatenate(coded, axis=1) if coded else np.zeros((len(rows), 0), dtype=np.int64),
+            dense=np.stack(dense, axis=1).astype(np.float32) if dense else np.zeros((len(rows), 0), dtype=np.float32),
+        )
+
+    def _categories(
+        self, name: str, one: Field, values: Sequence[Value], at: Callable[[int], str], tally: Tally
+    ) -> Codes:
+        """(rows,) or (rows, width) rows of the embedding table."""
+        if one.is_position:  # learned in training, the most frequent one when scoring
+            return self._embedded(one, np.full(len(values), FIRST_VALUE))
+        index = self._vocabularies[one.vocabulary or one.name]
+        if one.kind == "multi_valued":
+            lists = pa.array([self._parts(name, value) for value in values], pa.list_(pa.string()))
+            codes = encode_lists(lists, one.width, lambda column: _codes(index, column.to_pylist()))
+            first = codes[:, 0]
+        else:
+            for place, value in enumerate(values):
+                if type(value) is list:
+                    raise RequestError(at(place), "takes one value, not a list")
+            first = codes = _codes(index, texts_of(values))
+        _count(tally.missing, name, int((first == MISSING).sum()))
+        _count(tally.unseen, name, int((codes == UNSEEN).sum()))
+        return self._embedded(one, codes)
+
+    def _parts(self, name: str, value: Value) -> list[str | None]:
+        """The values of a multi-valued column."""
+        if value is None:
+            return []
+        if isinstance(value, str):
+            parts = (part.strip(SPACES) for part in value.split(self._manifest.separators[name]))
+            return [part for part in parts if part]
+        return texts_of(value if isinstance(value, list) else [value])
+
+    def _numeric(
+        self, name: str, fields: Sequence[Field], values: Sequence[Value], at: Callable[[int], str], tally: Tally
+    ) -> dict[str, NDArray[np.int64] | NDArray[np.float32]]:
+        """What a number becomes, by field."""
+        raw = numbers(values, at)
+        _count(tally.missing, name, int((~np.isfinite(raw)).sum()))
+        made: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {}
+        for one in fields:
+            if one.is_bucketed:
+                made[one.name] = self._embedded(one, self._scales[one.vocabulary].bucket(raw))
+            elif one.name in self._manifest.numeric:
+                made[one.name] = self._manifest.numeric[one.name].dense(raw)
+            else:
+                base, _, part = one.name.rpartition(".")
+                scale = self._manifest.numeric[base]
+                made[one.name] = scale.missing(raw).astype(np.float32) if part == "missing" else scale.dense(raw)
+        return made
+
+    def _embedded(self, one: Field, codes: NDArray[np.integer]) -> Codes:
+        """Rows of the embedding table of a field's codes; padding stays 0."""
+        offset = self._manifest.embedding_offset[one.vocabulary or one.name]
+        return np.where(codes > 0, codes.astype(np.int64) + offset, 0)
+
+
+def numbers(values: Sequence[Value], at: Callable[[int], str]) -> FloatArray:
+    """(rows) NaN where missing.
+
+    Raises:
+        RequestError: for text, a list, or a whole number beyond floating point.
+    """
+    for place, value in enumerate(values):
+        if isinstance(value, str | list):
+            raise RequestError(at(place), f"takes a number, not {'text' if isinstance(value, str) else 'a list'}")
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        place = next(i for i, value in enumerate(values) if isinstance(value, int) and abs(value) >= 2**1023)
+        raise RequestError(at(place), "is too large a number") from None
+
+
+def _codes(index: TextIndex, texts: Sequence[str | None]) -> NDArray[np.int32]:
+    """(rows,) codes as `Vocabulary.encode` gives them: 2 where there is nothing, 1 where the value has none."""
+    found = index.find(texts)
+    codes = np.where(found < 0, UNSEEN, found).astype(np.int32)
+    if None in texts:
+        codes[[text is None for text in texts]] = MISSING
+    return codes
+
+
+def _by_column(fields: Iterable[Field]) -> dict[str, list[Field]]:
+    found: dict[str, list[Field]] = {}
+    for one in fields:
+        found.setdefault(one.column or one.name, []).append(one)
+    return found
+
+
+def _has_buckets(one: Field) -> bool:
+    return one.is_bucketed and one.side != "history"
+
+
+def _count(counter: Counter[str], name: str, count: int) -> None:
+    if count:
+        counter[name] += count

@@ -1,0 +1,201 @@
+"""The users and items of an export by the log's own ids, and the items that were added since."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from musenet.serving.manifest import ExportManifest
+from musenet.serving.scorer.encoder import Encoder
+from musenet.serving.scorer.repeats import may_be_among
+from musenet.serving.store.history import RepeatKey
+from musenet.serving.text_index import TextIndex, map_column
+from musenet.serving.values import Value, text_of_value
+
+Rows = NDArray[np.int64]
+
+
+class Entities:
+    """Encoded users or items, memory-mapped; row 0 is the unseen one.
+
+    Args:
+        folder: `users` or `items` of an export.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._ids = TextIndex(folder, "ids")
+        self._codes, self._dense = map_column(folder, "codes"), map_column(folder, "dense")
+
+    def find(self, ids: Sequence[str | int]) -> Rows:
+        """(rows) where each id stands; 0 if it is unseen."""
+        return np.maximum(self._ids.find(ids), 0)
+
+    def codes(self, rows: Rows) -> NDArray[np.int64]:
+        """(rows, sum of widths) rows of the embedding table."""
+        return self._codes.take(rows, axis=0, mode="clip").astype(np.int64)
+
+    def dense(self, rows: Rows) -> NDArray[np.float32]:
+        """(rows, dense fields)."""
+        found: NDArray[np.float32] = self._dense.take(rows, axis=0, mode="clip")
+        return found
+
+
+@dataclass(frozen=True)
+class _Added:
+    """Items that were added, each at its place; replaced whole, so that a reader never sees half of it."""
+
+    places: Mapping[str, int] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Value]] = ()
+    codes: NDArray[np.int64] | None = None
+    dense: NDArray[np.float32] | None = None
+
+
+class Items(Entities):
+    """Items, to which more can be added.
+
+    Args:
+        manifest: of the export.
+        folder: of the export.
+        encoder: of the export.
+        state: a folder that keeps what is added across restarts; in memory alone, if None.
+    """
+
+    def __init__(self, manifest: ExportManifest, folder: Path, encoder: Encoder, state: Path | None) -> None:
+        super().__init__(folder / "items")
+        self._encoder, self._id_column = encoder, manifest.item_column
+        self._attributes, self._keys = (
+            map_batch(folder / "items" / f"{name}.arrow") for name in ("attributes", "keys")
+        )
+        self._key_checksums = map_column(folder / "items", "keys")
+        self.key_columns: list[str] = self._keys.schema.names
+        """The columns of the repeat key that are looked up."""
+        self.columns = {*encoder.columns("item"), *self._attributes.schema.names, *self._keys.schema.names}
+        self.columns -= {manifest.item_column}
+        """The attributes that an item may have."""
+        self._added = _Added()
+        self._file = None if state is None else state / "items.jsonl"
+        if self._file is not None:
+            known = _read_added(self._file, self.columns)
+            self._added = self._with(known) if known else self._added
+
+    def find(self, ids: Sequence[str | int]) -> Rows:
+        """(rows) where each id stands, from the end of the export's items on for those added; 0 if it is unseen."""
+        rows, added = super().find(ids), self._added.places
+        if added:
+            for place, one in enumerate(map(str, ids)):
+                if one in added:
+                    rows[place] = len(self._codes) + added[one]
+        return rows
+
+    def codes(self, rows: Rows) -> NDArray[np.int64]:
+        """(rows, sum of widths) rows of the embedding table."""
+        known, added = rows < len(self._codes), self._added.codes
+        if added is None or known.all():
+            return super().codes(rows)
+        codes = super().codes(np.where(known, rows, 0))
+        codes[~known] = added[rows[~known] - len(self._codes)]
+        return codes
+
+    def dense(self, rows: Rows) -> NDArray[np.float32]:
+        """(rows, dense fields)."""
+        known, added = rows < len(self._codes), self._added.dense
+        if added is None or known.all():
+            return super().dense(rows)
+        dense = super().dense(np.where(known, rows, 0))
+        dense[~known] = added[rows[~known] - len(self._codes)]
+        return dense
+
+    def attribute(self, column: str, rows: Rows) -> list[Value]:
+        """A column that events or repeat keys look up; None where missing, as of unseen items."""
+        known = rows < len(self._codes)
+        column_of = self._attributes[column]
+        values: list[Value] = column_of.take(pa.array(np.where(known, rows, 0))).to_pylist()
+        for place in np.flatnonzero(~known):
+            values[place] = self._added.rows[rows[place] - len(self._codes)].get(column)
+        return values
+
+    def key(self, column: str, rows: Rows) -> list[str | None]:
+        """Text of a column of the repeat key that is looked up; None where missing, as of unseen items."""
+        known = rows < len(self._codes)
+        texts: list[str | None] = self._keys[column].take(pa.array(np.where(known, rows, 0))).to_pylist()
+        for place in np.flatnonzero(~known):
+            texts[place] = text_of_value(self._added.rows[rows[place] - len(self._codes)].get(column))
+        return texts
+
+    def may_have(self, rows: Rows, keys: Iterable[RepeatKey]) -> NDArray[np.bool_]:
+        """(rows) false only where an item's own part of the repeat key is complete, and none of these."""
+        return may_be_among(self._key_checksums.take(rows, mode="clip"), keys) | (rows >= len(self._codes))
+
+    def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
+        """Learn the attributes of these items, by id: all or none, kept in the state's file first.
+
+        Raises:
+            RequestError: for a value that its column does not take.
+        """
+        added = self._with(items)
+        if self._file is not None:
+            _append(self._file, items)
+        self._added = added
+
+    def _with(self, items: Mapping[str, Mapping[str, Value]]) -> _Added:
+        """What was added before and now; a place once given stays."""
+        names = list(items)
+        encoded = self._encoder.encode(
+            "item",
+            [{**columns, self._id_column: name} for name, columns in items.items()],
+            lambda place, column: f"items.{place}.{column}",
+        )
+        old = self._added
+        places = dict(old.places)
+        at = [places.setdefault(name, len(places)) for name in names]
+        rows = [*old.rows, *({} for _ in range(len(places) - len(old.rows)))]
+        for place, name in zip(at, names, strict=True):
+            rows[place] = items[name]
+        return _Added(places, rows, _put(old.codes, encoded.codes, at), _put(old.dense, encoded.dense, at))
+
+
+def map_batch(file: Path) -> pa.RecordBatch:
+    """An Arrow file of one chunk, mapped into memory."""
+    with pa.memory_map(str(file)) as mapped:
+        return pa.ipc.open_file(mapped).get_batch(0)
+
+
+def _put(old: NDArray[Any] | None, new: NDArray[Any], at: Sequence[int]) -> NDArray[Any]:
+    """The old rows with the new ones at these places."""
+    old = new[:0] if old is None else old
+    whole = np.zeros((max([len(old), *(place + 1 for place in at)]), new.shape[1]), dtype=new.dtype)
+    whole[: len(old)] = old
+    whole[list(at)] = new
+    return whole
+
+
+def _read_added(file: Path, known: set[str]) -> dict[str, Mapping[str, Value]]:
+    """The items of the state's file, with what the export knows of their columns; the last line of each counts."""
+    if not file.is_file():
+        return {}
+    items: dict[str, Mapping[str, Value]] = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            name, columns = json.loads(line)
+        except ValueError:  # cut short by a killed process
+            continue
+        items[name] = {column: value for column, value in columns.items() if column in known}
+    return items
+
+
+def _append(file: Path, items: Mapping[str, Mapping[str, Value]]) -> None:
+    """Add lines that are on the disk when this returns."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+b") as out:
+        end = out.seek(0, os.SEEK_END)
+        torn = end > 0 and os.pread(out.fileno(), 1, end - 1) != b"\n"
+        lines = [json.dumps([name, dict(columns)], ensure_ascii=False) + "\n" for name, columns in items.items()]
+        out.write(("\n" * torn + "".join(lines)).encode("utf-8", "replace"))
+        out.flush()
+        os.fsync(out.fileno())

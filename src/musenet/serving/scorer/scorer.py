@@ -1,0 +1,284 @@
+"""Scores a user's candidates from an export folder: the Python API, and the service's heart."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from musenet.errors import RequestError
+from musenet.serving.manifest import read_export
+from musenet.serving.scorer.encoder import Encoder, Row, Tally
+from musenet.serving.scorer.entities import Entities, Items
+from musenet.serving.scorer.explanation import explained
+from musenet.serving.scorer.history_codes import encode_events
+from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
+from musenet.serving.scorer.repeats import CandidateRepeats, Places, count_repeats
+from musenet.serving.scorer.runtime import Arrays, Runtime
+from musenet.serving.store.history import NOTHING, HistoryStore, Past, PastEvent, RepeatKey, UserHistory
+from musenet.serving.text_index import map_column
+from musenet.serving.values import text_of_value, texts_of
+
+
+@dataclass(frozen=True)
+class EncodedRequest:
+    """A request as the graphs take it, and what was found on the way."""
+
+    inputs: Arrays
+    """By name, see `graphs.INPUTS`."""
+    rows: NDArray[np.int64]
+    """(U,) the rows of the embedding table that codes are places in."""
+    repeats: CandidateRepeats
+    unknown: dict[str, Any]
+
+
+class Scorer:
+    """An opened export.
+
+    Args:
+        folder: what `musenet export` wrote.
+        store: keeps users' histories; without one, requests bring their own.
+        state: a folder in which added items are kept across restarts; in memory alone, if None.
+        threads: that a request is computed with.
+
+    Raises:
+        ExportError: if the folder is missing, damaged, incomplete, or of another format.
+        UserError: if the extra `serve` is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        store: HistoryStore | None = None,
+        state: Path | str | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.folder = Path(folder)
+        self.store = store
+        self.manifest = read_export(self.folder)
+        """What the export says of itself."""
+        self.past = Past(self.manifest.history, self.manifest.repeat)
+        """Which events count, for history stores."""
+        self._runtime = Runtime(self.folder, threads)
+        self._encoder = Encoder(self.manifest, self.folder)
+        self._users = Entities(self.folder / "users")
+        self._items = Items(self.manifest, self.folder, self._encoder, None if state is None else Path(state))
+        self._embeddings = map_column(self.folder, "embeddings")
+        self._correction = math.log(self.manifest.negative_sampling_rate)
+        of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
+        of_key -= {self.manifest.item_column}
+        self.context_columns = {*self._encoder.columns("context"), *self.manifest.predefined_columns, *of_key}
+        """Columns that a request's context may have."""
+        self.candidate_columns = {*self._encoder.columns("candidate"), *of_key}
+        """Columns that a candidate may have."""
+        self._event_columns = set(self.manifest.event_columns) - {self.manifest.item_column}
+
+    @property
+    def required_columns(self) -> list[str]:
+        """Of context and candidates, those that are not missing in a complete request; positions scoring fixes."""
+        fields = [f for f in self.manifest.fields_of("context", "candidate") if not f.is_position]
+        named = [f.column or f.name for f in fields]
+        keys = [name for name, origin in self.manifest.key_columns.items() if origin == "request"]
+        predefined = self.manifest.predefined_columns if self._runtime.reads("predefined_scenario") else []
+        return [name for name in dict.fromkeys([*named, *keys, *predefined]) if name != self.manifest.item_column]
+
+    @property
+    def numeric_columns(self) -> list[str]:
+        """Of context and candidates, those that take numbers."""
+        fields = self.manifest.fields_of("context", "candidate")
+        return list(dict.fromkeys(f.column or f.name for f in fields if f.kind == "dense" or f.is_bucketed))
+
+    @property
+    def version(self) -> str:
+        """Which model answers: the experiment's name and the first digits of the weights' checksum."""
+        return self.manifest.model_version
+
+    def score(self, request: Mapping[str, Any] | ScoreRequest) -> dict[str, Any]:
+        """Scores in the order asked, in the shape of `ScoreResponse`; what does not apply is left out.
+
+        Raises:
+            RequestError: naming the field that cannot be used.
+        """
+        message = _validated(request)
+        encoded = self.encode(message)
+        logit = self.logit(encoded)
+        answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
+        if message.explain:
+            answer |= explained(self._runtime.explain(encoded.inputs), encoded.repeats, self._correction)
+        return answer | {"model": self.version, "unknown": encoded.unknown}
+
+    def logit(self, encoded: EncodedRequest) -> NDArray[np.float64]:
+        """(N,) of a click, corrected for the negatives that the log left out."""
+        return self._runtime.logit(encoded.inputs).astype(np.float64) + self._correction
+
+    def encode(self, request: Mapping[str, Any] | ScoreRequest) -> EncodedRequest:
+        """A request as the graphs take it.
+
+        Raises:
+            RequestError: naming the field that cannot be used.
+        """
+        message, tally = _validated(request), Tally()
+        self._check_columns(message)
+        when = time.time() if message.time is None else message.time
+        user_row = self._users.find([message.user])
+        candidates = cast("list[Row]", message.candidates)
+        item_rows = self._items.find([candidate["item"] for candidate in message.candidates])
+        context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
+        candidate = self._encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
+        history = self._history(message, when)
+        places = self._may_repeat(item_rows, history)
+        repeats = count_repeats(
+            self.past, len(item_rows), lambda: self._keys(message, item_rows, places), history, when, places
+        )
+        blocks = [
+            np.concatenate([self._users.codes(user_row), context.codes], axis=1),
+            np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
+            encode_events(self._encoder, history.events, self.past.history.length),
+        ]
+        rows, codes = rows_in_use(blocks)
+        inputs = {
+            "values": self._embeddings.take(rows, axis=0, mode="clip"),  # which reads ahead, as indexing does not
+            "request_codes": codes[0],
+            "candidate_codes": codes[1],
+            "history_codes": codes[2],
+            "request_dense": np.concatenate([self._users.dense(user_row), context.dense], axis=1),
+            "candidate_dense": np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1),
+            "repeat_features": repeats.features,
+            "predefined_scenario": self._predefined(message),
+        }
+        unknown = {
+            "user": int(user_row[0] == 0),
+            "items": int((item_rows == 0).sum()),
+            "values": dict(tally.unseen),
+            "missing": dict(tally.missing),
+        }
+        return EncodedRequest(inputs, rows, repeats, unknown)
+
+    def add_items(self, items: Iterable[Mapping[str, Any] | NewItem]) -> int:
+        """Learn attributes of new or changed items, all or none; how many. Raises `RequestError` naming the field."""
+        known: dict[str, Row] = {}
+        for place, item in enumerate(items):
+            try:
+                message = item if isinstance(item, NewItem) else NewItem.model_validate(item)
+            except ValidationError as error:
+                wrong = request_error(error)
+                raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
+            _check(message.columns, self._items.columns, f"items.{place}", "items")
+            known[str(message.item)] = message.columns
+        self._items.add(known)
+        return len(known)
+
+    def past_event(self, event: Event, where: str = "history") -> PastEvent:
+        """An event as a history store keeps it: with the attributes that are looked up from its item.
+
+        Raises:
+            RequestError: for a column that events do not have; `where` begins the field's name.
+        """
+        _check(event.columns, self._event_columns, where, "events")
+        return self._past_events([event])[0]
+
+    def _history(self, message: ScoreRequest, when: float) -> UserHistory:
+        if message.history is not None:
+            return self.past.summarise(self._past_events(message.history), when)
+        return NOTHING if self.store is None else self.store.read(str(message.user), when)
+
+    def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
+        """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
+        items = texts_of([event.item for event in events])
+        rows = self._items.find([item or "" for item in items])
+        columns: dict[str, Sequence[Any]] = {}
+        for name, origin in self.manifest.event_columns.items():
+            if name == self.manifest.item_column:
+                columns[name] = items
+            elif origin == "items":
+                found = self._items.attribute(name, rows)
+                columns[name] = [e.columns.get(name, value) for e, value in zip(events, found, strict=True)]
+            else:
+                columns[name] = [event.columns.get(name) for event in events]
+        return [
+            PastEvent(item, event.kind, event.time, {name: values[place] for name, values in columns.items()})
+            for place, (item, event) in enumerate(zip(items, events, strict=True))
+        ]
+
+    def _may_repeat(self, rows: Places, history: UserHistory) -> Places:
+        """Places of the candidates that may repeat something, as far as a glance at their items tells."""
+        places = np.arange(len(rows))
+        if not history.repeats:
+            return places[:0]
+        if len(history.repeats) > len(rows):  # the glance would take longer
+            return places
+        key, looked_up = list(self.manifest.key_columns), self._items.key_columns
+        if not looked_up:
+            return places
+        known: Iterable[RepeatKey] = history.repeats
+        if looked_up != key:
+            chosen = [key.index(name) for name in looked_up]
+            known = [tuple(found[place] for place in chosen) for found in known]
+        return places[self._items.may_have(rows, known)]
+
+    def _keys(self, message: ScoreRequest, rows: Places, places: Places) -> list[Sequence[str | None]]:
+        """The repeat keys of the candidates at these places, column by column."""
+        candidates = cast("list[Row]", message.candidates)
+        asked = [candidates[place] for place in places.tolist()]
+        keys: list[Sequence[str | None]] = []
+        for name, origin in self.manifest.key_columns.items():
+            if name == self.manifest.item_column:
+                keys.append(texts_of([one[ITEM] for one in asked]))
+            elif origin == "items":
+                keys.append(self._items.key(name, rows[places]))
+            else:
+                shared = message.context.get(name)
+                keys.append(texts_of([one.get(name, shared) for one in asked]))
+        return keys
+
+    def _predefined(self, message: ScoreRequest) -> NDArray[np.int64]:
+        """(1,) code of the scenario that the context's columns name; -1 for one that the log does not know."""
+        names, known = self.manifest.predefined_columns, self.manifest.predefined_scenarios or []
+        texts = ((name, text_of_value(message.context.get(name))) for name in names)
+        label = ", ".join(f"{name}={'missing' if text is None else text}" for name, text in texts)
+        return np.array([known.index(label) if label in known else -1], dtype=np.int64)
+
+    def _check_columns(self, message: ScoreRequest) -> None:
+        _check(message.context, self.context_columns, "context", "the context")
+        if max(map(len, message.candidates)) > 1:
+            for place, candidate in enumerate(message.candidates):
+                columns = candidate.keys() - {ITEM}
+                if not columns <= self.candidate_columns:
+                    _check(columns, self.candidate_columns, f"candidates.{place}", "candidates")
+        for place, event in enumerate(message.history or ()):
+            if not event.columns.keys() <= self._event_columns:
+                _check(event.columns, self._event_columns, f"history.{place}", "events")
+
+
+def rows_in_use(blocks: Sequence[Places]) -> tuple[Places, list[Places]]:
+    """The rows of the embedding table that blocks hold, padding first, and each block as places among them.
+
+    A row that is used twice is there twice: in one request, finding out takes longer than gathering it again.
+    """
+    rows = np.concatenate([np.zeros(1, dtype=np.int64), *(block.ravel() for block in blocks)])
+    places = np.where(rows > 0, np.arange(len(rows)), 0)[1:]
+    pieces = np.split(places, np.cumsum([block.size for block in blocks])[:-1])
+    return rows, [piece.reshape(block.shape) for piece, block in zip(pieces, blocks, strict=True)]
+
+
+def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
+    if isinstance(request, ScoreRequest):
+        return request
+    try:
+        return ScoreRequest.model_validate(request)
+    except ValidationError as error:
+        raise request_error(error) from error
+
+
+def _check(columns: Iterable[str], known: set[str], where: str, what: str) -> None:
+    """Refuse columns that nothing reads: a misspelt one would be served as missing."""
+    for name in columns:
+        if name not in known:
+            there = f"there are {', '.join(sorted(known)[:20])}" if known else "there are none"
+            raise RequestError(f"{where}.{name}", f"is no column of {what}; {there}")

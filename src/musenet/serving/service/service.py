@@ -1,0 +1,115 @@
+"""What the service does, apart from HTTP: answers from the newest export, keeps events, changes exports in between."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from musenet.errors import ExportError, RequestError
+from musenet.serving.manifest import MANIFEST
+from musenet.serving.scorer.messages import NewEvent, NewItem, ScoreRequest
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.service.scenario_page import ScenariosAnswer, read_scenarios
+from musenet.serving.store.opening import WritableStore, open_store
+from musenet.serving.store.user_past import NewEvent as Kept
+from musenet.serving.values import text_of_value
+
+AHEAD = 86_400.0
+"""Seconds that an event may lie in the future: clocks differ, but a wrong year would push a whole history out."""
+
+
+class Service:
+    """A scorer with its history store; threads may share it.
+
+    Args:
+        folder: the export; when another is put in its place, `reload` takes it.
+        store: a path or URL for `open_store`.
+        state: a folder that keeps items added since the export.
+
+    Raises:
+        ExportError: if the folder holds no whole export.
+        StoreError: if the store cannot be opened, or was made for other options of history or repeat.
+    """
+
+    def __init__(self, folder: Path, store: str, state: Path | None = None) -> None:
+        self._folder, self._state = folder, state
+        self._exported = _identity(folder)
+        self.scorer = Scorer(folder, state=state)
+        """Of the newest export; whoever answers a request keeps to the one that it began with."""
+        self.store: WritableStore = open_store(store, self.scorer.past)
+        self.scorer.store = self.store
+        self.scenarios: ScenariosAnswer = read_scenarios(self.scorer)
+
+    def score(self, request: ScoreRequest) -> dict[str, Any]:
+        """As `Scorer.score`."""
+        return self.scorer.score(request)
+
+    def add_events(self, events: Sequence[NewEvent]) -> list[bool]:
+        """Keep events; whether each was new.
+
+        Raises:
+            RequestError: naming the field that cannot be used; then none of the events is kept.
+            StoreError: if the store does not answer; then send all again.
+        """
+        now, scorer = time.time(), self.scorer
+        kept = []
+        for place, sent in enumerate(events):
+            happened = now if sent.time is None else sent.time
+            if happened > now + AHEAD:
+                raise RequestError(f"events.{place}.time", "lies more than a day in the future")
+            event = scorer.past_event(sent, f"events.{place}")
+            kept.append(Kept(text_of_value(sent.user) or "", replace(event, time=happened), text_of_value(sent.id)))
+        return self.store.append(kept)
+
+    def add_items(self, items: Sequence[NewItem]) -> int:
+        """As `Scorer.add_items`."""
+        return self.scorer.add_items(items)
+
+    def history(self, user: str | int) -> list[dict[str, Any]]:
+        """What the store knows of a user now: events as `/score` takes them, oldest first."""
+        id_column = self.scorer.manifest.item_column
+        return [
+            {"item": event.item, "kind": event.kind, "time": event.time}
+            | {name: value for name, value in event.attributes.items() if name != id_column and value is not None}
+            for event in self.store.read(text_of_value(user) or "", None).events
+        ]
+
+    def check(self) -> None:
+        """Raise `StoreError` unless requests can be answered."""
+        self.store.check()
+
+    def reload(self) -> bool:
+        """Take the folder's export if it is another than the one in use; whether it was.
+
+        Requests that are being answered end with the old one.
+
+        Raises:
+            ExportError: if the new one is not whole, or needs another history store; the old one stays in use, and the
+                new one is not tried again.
+        """
+        found = _identity(self._folder)
+        if found is None or found == self._exported:
+            return False
+        self._exported = found
+        scorer = Scorer(self._folder, store=self.store, state=self._state)
+        if scorer.past != self.scorer.past:
+            raise ExportError(
+                f"{self._folder} has other options of history or repeat than the model in use: start with a new store"
+            )
+        self.scorer, self.scenarios = scorer, read_scenarios(scorer)
+        return True
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Of the export in a folder; None while there is none, as for a moment when one is replaced."""
+    try:
+        found = os.stat(folder / MANIFEST)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

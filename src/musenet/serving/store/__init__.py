@@ -1,0 +1,1 @@
+"""Users' histories, kept up to date."""

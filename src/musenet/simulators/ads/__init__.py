@@ -1,0 +1,1 @@
+"""Files of the schema and the published figures of Ali Display Ads."""

@@ -1,0 +1,1 @@
+"""The simulated hotel log with planted scenarios."""

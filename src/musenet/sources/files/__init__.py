@@ -1,0 +1,1 @@
+"""A log's Parquet and CSV files: opened, read, cleaned, brought together."""

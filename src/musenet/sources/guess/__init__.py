@@ -1,0 +1,1 @@
+"""What `musenet init` concludes from a log's files."""

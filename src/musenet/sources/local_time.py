@@ -1,0 +1,97 @@
+"""Local clocks without an engine's own time zones: a zone's offsets over a log's span, as numbers.
+
+Every engine then agrees to the microsecond, whatever its session's zone and whichever zone tables it ships.
+"""
+
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import ibis
+import ibis.expr.types as ir
+
+from musenet.errors import ConfigError
+from musenet.sources.tables import MICROSECONDS
+
+HOUR = 3600 * MICROSECONDS
+DAY = 24 * HOUR
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The zone of this name; raises `ConfigError` if there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"data.timezone: there is no time zone '{name}': write it as Area/City, for example Europe/Berlin, or UTC"
+        ) from error
+
+
+class LocalTime:
+    """The clock of one zone between two times (microseconds since 1970, UTC, both included).
+
+    >>> clock = LocalTime("Europe/Berlin", 0, 1_000_000)
+    >>> clock.offset_at(0) == HOUR
+    True
+    """
+
+    def __init__(self, zone: str, first: int, last: int) -> None:
+        self.changes: list[int] = []
+        """UTC times at which the clock is put forward or back, ascending."""
+        self._zone = zone_of(zone)
+        first, last = (min(max(time, _seconds(datetime.min)), _seconds(datetime.max)) for time in (first, last))
+        self._offsets = [self._look_up(first)]
+        for begin in range(first, last + 1, DAY):
+            end = min(begin + DAY, last + 1)
+            if self._look_up(end) != self._offsets[-1]:
+                self.changes.append(self._find_change(begin, end))
+                self._offsets.append(self._look_up(end))
+
+    def _look_up(self, time: int) -> int:
+        offset = (_EPOCH + timedelta(microseconds=time)).astimezone(self._zone).utcoffset()
+        return (offset or timedelta()) // timedelta(microseconds=1)
+
+    def _find_change(self, begin: int, end: int) -> int:
+        """The first time in (begin, end] with the offset of `end`."""
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            begin, end = (begin, middle) if self._look_up(middle) == self._look_up(end) else (middle, end)
+        return end
+
+    def offset_at(self, time: int) -> int:
+        """Local minus UTC, in microseconds, at a UTC time."""
+        return self._offsets[bisect_right(self.changes, time)]
+
+    def to_local(self, time: ir.IntegerValue) -> ir.IntegerValue:
+        """UTC to wall clock, both as microseconds."""
+        return time + self._pick(time, self.changes)
+
+    def to_utc(self, wall: ir.IntegerValue) -> ir.IntegerValue:
+        """Wall clock to UTC; of an hour that happens twice the first is meant, as in Python's `fold=0`."""
+        steps = zip(self.changes, self._offsets, self._offsets[1:], strict=False)
+        return wall - self._pick(wall, [change + max(before, after) for change, before, after in steps])
+
+    def _pick(self, time: ir.IntegerValue, bounds: list[int]) -> ir.IntegerValue:
+        if not bounds:
+            return ibis.literal(self._offsets[0], type="int64")
+        offsets = [ibis.literal(offset, type="int64") for offset in self._offsets]
+        branches = [(time < bound, offset) for bound, offset in zip(bounds, offsets, strict=False)]
+        return ibis.cases(*branches, else_=offsets[-1])
+
+
+def hour_of(wall: ir.IntegerValue) -> ir.IntegerValue:
+    """Hour of the day, 0 to 23, of wall-clock microseconds."""
+    return ((wall // HOUR) % 24).cast("int64")
+
+
+def weekday_of(wall: ir.IntegerValue) -> ir.IntegerValue:
+    """Day of the week, Monday 0 to Sunday 6, of wall-clock microseconds."""
+    return ((wall // DAY + _FIRST_WEEKDAY) % 7).cast("int64")
+
+
+def _seconds(time: datetime) -> int:
+    """Microseconds since 1970, two days within what Python's calendar can express."""
+    margin = timedelta(days=2) if time.year == 1 else timedelta(days=-2)
+    return (time.replace(tzinfo=UTC) + margin - _EPOCH) // timedelta(microseconds=1)

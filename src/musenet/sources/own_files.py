@@ -1,0 +1,140 @@
+"""A log in Parquet or CSV files, described in the configuration alone."""
+
+from itertools import chain
+from pathlib import Path
+
+import ibis
+
+from musenet.engines.engine import Engine
+from musenet.errors import DataError
+from musenet.recipe.recipe import Recipe
+from musenet.sources.files.cleaning import Sifted, keep_first
+from musenet.sources.files.columns import Need, Plan, Relation, plan_columns
+from musenet.sources.files.opening import expected_rows, find_files, fingerprint_of, open_files
+from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
+from musenet.sources.files.reader import LogReader, require_roles
+from musenet.sources.files.relations import add_shown, unify_types, with_clock
+from musenet.sources.tables import ITEM, USER, LogSize, Tables
+
+__all__ = ["OwnFiles", "OwnFilesOptions"]
+
+
+class OwnFiles:
+    """The source `own_files`.
+
+    Args:
+        options: the `data` part of the configuration.
+        recipe: names the columns that are needed and their types.
+        base: the folder that relative paths start from.
+    """
+
+    def __init__(self, options: OwnFilesOptions, recipe: Recipe, base: Path) -> None:
+        self._options = options
+        self._recipe = recipe
+        self._base = base
+
+    def fingerprint(self) -> str:
+        """The options, and each file's name, size and time of modification."""
+        found = [find_files(f"data.{relation}", part.path, self._base) for relation, part in self._parts().items()]
+        return fingerprint_of(self._options, chain.from_iterable(found))
+
+    def size(self) -> LogSize:
+        """Rows of the impressions' and the events' files."""
+        parts = self._parts()
+        shown, events = (
+            expected_rows(find_files(f"data.{name}", parts[name].path, self._base)) if name in parts else 0
+            for name in ("impressions", "events")
+        )
+        return LogSize(shown, events)
+
+    def tables(self, engine: Engine) -> Tables:
+        """The log's relations, renamed and cleaned.
+
+        Raises:
+            DataError: on whatever cannot be used, in one sentence.
+        """
+        options = self._options
+        self._check_sense()
+        files = {
+            relation: open_files(engine, f"data.{relation}", find_files(f"data.{relation}", part.path, self._base))
+            for relation, part in self._parts().items()
+        }
+        for relation, part in self._parts().items():
+            require_roles(files[relation], relation, part)
+        plan = plan_columns(self._recipe, files, options.impressions.user, options.impressions.item)
+        reader = LogReader(engine, files, plan, options, self._recipe)
+        sifted: dict[Relation, Sifted] = {"impressions": reader.impressions()}
+        if options.events is not None:
+            sifted["events"] = reader.events(options.events)
+        if options.users is not None:
+            sifted["users"] = reader.entities("users", options.users)
+        if options.items is not None:
+            sifted["items"] = reader.entities("items", options.items)
+        return self._assemble(engine, sifted, plan)
+
+    def _parts(self) -> dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
+        options = self._options
+        parts: dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile | None] = {
+            "impressions": options.impressions,
+            "events": options.events,
+            "users": options.users,
+            "items": options.items,
+        }
+        return {relation: part for relation, part in parts.items() if part is not None}
+
+    def _check_sense(self) -> None:
+        """What can be told before any file is opened."""
+        options, recipe = self._options, self._recipe
+        if options.impressions.label is None:
+            if options.impressions.positive_kinds is not None:
+                raise DataError(
+                    "data.impressions.positive_kinds needs data.impressions.label: name the column of kinds"
+                )
+            if recipe.negatives == "none":
+                raise DataError(
+                    "data.impressions names no label, so every row is a positive: name the label, "
+                    "or sample negatives with negatives: {per_request: 20, from: popular}"
+                )
+        for key, part in (("history", recipe.history), ("repeat", recipe.repeat)):
+            if part is not None and part.kinds and (options.events is None or options.events.kind is None):
+                raise DataError(f"{key}.kinds chooses among kinds, but data.events.kind names no column: name one")
+
+    def _assemble(self, engine: Engine, sifted: dict[Relation, Sifted], plan: Plan) -> Tables:
+        rules = [rule for part in sifted.values() for rule in part.rules]
+        kept = {relation: part.kept for relation, part in sifted.items()}
+        refused = [part.refused for part in sifted.values()]
+        rules += unify_types(engine, kept)
+        impressions = kept["impressions"]
+        sides: list[tuple[Relation, str, dict[str, Need]]]
+        sides = [("users", USER, plan.shown_of_user), ("items", ITEM, plan.shown_of_item)]
+        for relation, key, shown in sides:
+            if relation in kept:
+                kept[relation], more = keep_first(engine, relation, kept[relation], key, [])
+                rules += more
+            if shown:
+                kept[relation], more = add_shown(engine, relation, kept.get(relation), impressions, key, list(shown))
+                rules += more
+        if plan.clock:
+            impressions = with_clock(engine, impressions, plan.clock, self._options.timezone)
+        attributes = [name for name in (*plan.shown_of_user, *plan.shown_of_item) if name in impressions.columns]
+        return Tables(
+            impressions=impressions.drop(*attributes),
+            events=kept.get("events"),
+            users=kept.get("users"),
+            items=kept.get("items"),
+            user_column=self._options.impressions.user,
+            item_column=self._options.impressions.item,
+            protocol=self._protocol(),
+            timezone=self._options.timezone,
+            negative_sampling_rate=self._options.negative_sampling_rate,
+            cleaning=rules,
+            rejected=ibis.union(*refused) if len(refused) > 1 else refused[0],
+        )
+
+    def _protocol(self) -> str:
+        label = self._options.impressions.label
+        if label is None:
+            return "a log of positives alone"
+        rate = self._options.negative_sampling_rate
+        sampled = "" if rate == 1 else f", in which {rate:.2%} of the negatives were kept"
+        return f"impressions and labels ({label}) as logged{sampled}"

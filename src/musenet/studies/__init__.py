@@ -1,0 +1,1 @@
+"""Many runs: compared, ablated, swept, tuned."""

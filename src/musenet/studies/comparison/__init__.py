@@ -1,0 +1,1 @@
+"""Models × seeds on one dataset, in one table."""

@@ -1,0 +1,191 @@
+"""The comparison as people read it: on a terminal and as Markdown."""
+
+from pathlib import Path
+from typing import Literal
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from musenet.studies.comparison.compare import Comparison, Row
+
+_MISSING = "–"
+_HOW_GOOD = ("model", "AUC", "GAUC", "NDCG", "logloss", "pred/obs", "valid\nAUC")
+_HOW_DIFFERENT = ("ΔAUC", "p (Holm)", "RelaImpr")
+_HOW_LOST = ("AUC where\ntrained", "loss")
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """The table's heads; how well scenarios were recovered only where it is known."""
+    heads = ["model", "AUC"]
+    if comparison.where_trained is not None:
+        heads += ["AUC where\ntrained", "loss", f"loss over\n{comparison.reference}"]
+    heads += ["GAUC", "NDCG", "logloss", f"RelaImpr to\n{comparison.base}"]
+    heads += [f"ΔAUC to\n{comparison.reference}", "p (Holm)", "pred/obs", "valid\nAUC"]
+    if _recovered(comparison):
+        heads += ["ARI"]
+    return [*heads, "seeds\nagree", "parameters*", "s/epoch"]
+
+
+def cells(row: Row, comparison: Comparison) -> list[str]:
+    """One row as text, in the order of `columns`."""
+    auc, relative, to_reference = row.metrics["auc"], row.rela_impr, row.difference_to
+    is_reference = row.name == comparison.reference
+    texts = [row.name, _figure(auc.value, auc.low, auc.high)]
+    if comparison.where_trained is not None:
+        texts += _losses(row, is_reference)
+    texts += [
+        f"{row.metrics['gauc'].value:.4f}",
+        f"{row.metrics['ndcg'].value:.4f}",
+        f"{row.metrics['logloss'].value:.4f}",
+        _MISSING if row.name == comparison.base else _bounds(relative.value, relative.low, relative.high, percent=True),
+        _MISSING if is_reference else _bounds(to_reference["value"], to_reference["low"], to_reference["high"]),
+        _MISSING if is_reference else _p_value(to_reference["p_holm"]),
+        f"{row.metrics['calibration_ratio'].value:.3f}",
+        f"{row.valid_auc:.4f}",
+    ]
+    if _recovered(comparison):
+        texts.append(_MISSING if row.recovery is None else f"{row.recovery['ari']:.2f}")
+    texts.append(_MISSING if row.agreement is None else f"{row.agreement:.2f}")
+    return [*texts, f"{row.parameters_outside_embedding:,}", f"{row.seconds_per_epoch:,.1f}"]
+
+
+def footnote(comparison: Comparison) -> str:
+    """What the intervals are, and the protocol."""
+    return (
+        f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
+        f"{_seeds(comparison)}, 95 % intervals over users and seeds, paired. {comparison.protocol}. "
+        f"{_note_on_losses(comparison)}"
+        f"NDCG@{comparison.ndcg_at} over requests. p-values corrected by Holm's method. "
+        "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
+    )
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print tables that fit 80 columns: how good models are, what they lose, how they differ, what else they are."""
+    heads, rows = columns(comparison), [cells(row, comparison) for row in comparison.models]
+    differing = [place for place, head in enumerate(heads) if head.startswith(_HOW_DIFFERENT)]
+    lost = [place for place, head in enumerate(heads) if head.startswith(_HOW_LOST)]
+    good = [place for place, head in enumerate(heads) if head in _HOW_GOOD]
+    rest = [place for place in range(1, len(heads)) if place not in (*good, *differing, *lost)]
+    # Rows of run folders are called by one long word: folded, they stay apart where they begin alike.
+    overflow: Literal["ellipsis", "fold"] = "ellipsis" if any(" " in row.name for row in comparison.models) else "fold"
+    for places in (good, [0, *lost], [0, *differing], [0, *rest]):
+        if len(places) == 1:
+            continue
+        table = Table(box=SIMPLE, show_edge=False)
+        for place in places:
+            table.add_column(
+                heads[place], justify="left" if place == 0 else "right", no_wrap=place > 0, overflow=overflow
+            )
+        for row in rows:
+            # An interval stands below its value.
+            table.add_row(*(row[place] if place == 0 else row[place].replace(" (", "\n(") for place in places))
+        console.print(table)
+        console.print()
+    if comparison.verdict is not None:
+        console.print(comparison.verdict.sentence(), markup=False)
+    console.print(footnote(comparison), markup=False)
+
+
+def show_parts(comparison: Comparison, console: Console) -> None:
+    """Print how the reference does against its rivals within parts of the split, if that was measured."""
+    if comparison.slices is None:
+        return
+    table = Table(box=SIMPLE, show_edge=False)
+    for head in _slice_heads(comparison):
+        table.add_column(head)
+    for line in _slice_lines(comparison):
+        table.add_row(*line)
+    console.print(table)
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The table as Markdown; below it verdict, footnote and, if they were measured, the parts of the split."""
+    lines = [[head.replace("\n", " ") for head in columns(comparison)]]
+    lines += [cells(row, comparison) for row in comparison.models]
+    parts = [_markdown(lines)]
+    if comparison.verdict is not None:
+        parts.append(comparison.verdict.sentence())
+    parts.append(footnote(comparison).replace("*", "\\*"))
+    if comparison.slices is not None:
+        parts.append(_markdown([_slice_heads(comparison), *_slice_lines(comparison)]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    return "\n".join(
+        "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in [lines[0], rule, *lines[1:]]
+    )
+
+
+def _rivals(comparison: Comparison) -> list[str]:
+    """The rows that the reference is compared with in every part of the split."""
+    first = comparison.slices[0].models if comparison.slices else []
+    return [row.name for row in first if row.name != comparison.reference]
+
+
+def _slice_heads(comparison: Comparison) -> list[str]:
+    ahead = [f"AUC over {rival}" for rival in _rivals(comparison)]
+    return ["part", "impressions", "positives", f"AUC of {comparison.reference}", *ahead]
+
+
+def _slice_lines(comparison: Comparison) -> list[list[str]]:
+    lines = []
+    for part in comparison.slices or []:
+        rows = {row.name: row for row in part.models}
+        cells = [f"{part.slice}: {part.value}", f"{part.impressions:,}", f"{part.positives:,}"]
+        cells.append(f"{rows[comparison.reference].auc:.4f}")
+        for rival in _rivals(comparison):
+            behind = rows[rival].difference
+            cells.append(_MISSING if behind is None else _bounds(-behind.value, -behind.high, -behind.low))
+        lines.append(cells)
+    return lines
+
+
+def _seeds(comparison: Comparison) -> str:
+    """How many seeds the rows have: the best may have more."""
+    counts = sorted({len(row.per_seed["auc"]) for row in comparison.models} or {len(comparison.seeds)})
+    many = " to ".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])
+    return f"{many} seed{'' if counts[-1] == 1 else 's'}"
+
+
+def _recovered(comparison: Comparison) -> bool:
+    return any(row.recovery is not None for row in comparison.models)
+
+
+def _losses(row: Row, is_reference: bool) -> list[str]:
+    if row.auc_where_trained is None or row.loss is None:
+        return [_MISSING] * 3
+    auc, loss, over = row.auc_where_trained, row.loss, row.loss["over_reference"]
+    return [
+        _figure(auc["mean"], auc["low"], auc["high"]),
+        _bounds(loss["value"], loss["low"], loss["high"]),
+        _MISSING if is_reference else _bounds(over["value"], over["low"], over["high"]),
+    ]
+
+
+def _note_on_losses(comparison: Comparison) -> str:
+    where = comparison.where_trained
+    if where is None:
+        return ""
+    return (
+        f"Trained on {Path(where.dataset).name}, whose test split has {where.impressions:,} impressions of "
+        f"{where.users:,} users, {where.users_of_both:,} of them in both splits; loss: AUC there minus AUC here; "
+        f"loss over {comparison.reference}: its loss taken off. "
+    )
+
+
+def _figure(value: float, low: float, high: float) -> str:
+    return f"{value:.4f} ({low:.4f} … {high:.4f})"
+
+
+def _bounds(value: float, low: float, high: float, *, percent: bool = False) -> str:
+    if percent:
+        return f"{value:+.1%} ({low:+.1%} … {high:+.1%})"
+    return f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
+
+
+def _p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,86 @@
+"""Training the rows of a table: tuning if asked, every seed, then more seeds for the best rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from musenet.config.experiment import Experiment
+from musenet.models.interface import ModelOptions
+from musenet.models.musenet.model import MusenetOptions
+from musenet.runs.folder import RunFolder
+from musenet.studies.plans import PlannedRun, plan_runs
+from musenet.studies.pool import TrainingPool, train_planned
+from musenet.studies.tuning import tuned_rows
+from musenet.training.train_run import is_finished_run
+
+Groups = dict[str, list[RunFolder]]
+
+
+def train_rows(
+    experiment: Experiment,
+    labels: Sequence[str],
+    seeds: int | None,
+    folder: Path,
+    pool: TrainingPool,
+    row_ended: Callable[[Groups], None] = lambda _: None,
+) -> Groups:
+    """Train what a comparison's table needs; what an earlier call finished is reused, what it began goes on.
+
+    Args:
+        experiment: whose `compare` part says what the rows are.
+        labels: the rows wanted.
+        seeds: trainings per row; as configured if None, with more for the best rows if those are configured.
+        folder: of the comparison; runs go to `<folder>/<label>/seed-<s>`.
+        pool: trains the runs.
+        row_ended: told of the rows so far whenever one has all its seeds and others have not.
+
+    Returns:
+        The runs of each row, one per seed.
+    """
+    options = experiment.compare
+    rows = tuned_rows(experiment, labels, folder, pool)
+    first, count = experiment.seed, seeds or options.seeds
+    planned = plan_runs(rows, folder, range(first, first + count))
+    _train_all(planned, pool, row_ended)
+    groups = {label: [RunFolder.open(run.path) for run in runs] for label, runs in planned.items()}
+    if options.top is None or seeds is not None or options.top.seeds <= count:
+        return groups
+    best = best_rows(groups, options.top.count)
+    extra = plan_runs({label: rows[label] for label in best}, folder, range(first + count, first + options.top.seeds))
+    _train_all(extra, pool, lambda ended: row_ended(groups | {label: groups[label] + ended[label] for label in ended}))
+    return groups | {label: groups[label] + [RunFolder.open(run.path) for run in extra[label]] for label in best}
+
+
+def best_rows(groups: Mapping[str, Sequence[RunFolder]], count: int) -> list[str]:
+    """The labels of the best rows by mean validation AUC, diagnostics left out."""
+    auc = {
+        label: float(np.mean([run.read_json("training.json")["best"]["auc"] for run in runs]))
+        for label, runs in groups.items()
+        if not is_diagnostic(runs[0].experiment.model)
+    }
+    return sorted(auc, key=lambda label: -auc[label])[:count]
+
+
+def is_diagnostic(model: ModelOptions) -> bool:
+    """Whether a row shows what the truth or a mixed-up assignment does, rather than what a model can do."""
+    return isinstance(model, MusenetOptions) and model.assignment in ("true", "permuted")
+
+
+def _train_all(
+    planned: Mapping[str, Sequence[PlannedRun]], pool: TrainingPool, row_ended: Callable[[Groups], None]
+) -> None:
+    """Train every row's runs, and tell of the rows so far after each that was not finished before, but the last."""
+    row_of = {run.path: label for label, runs in planned.items() for run in runs}
+    missing = {
+        label: {run.path for run in runs if not is_finished_run(run.path, run.experiment, pool.dataset)}
+        for label, runs in planned.items()
+    }
+    for run, result in pool.each(train_planned, [run for runs in planned.values() for run in runs]):
+        pool.listener.say(f"{run.name}: validation AUC {result.best['auc']:.4f} at step {result.best['step']:,}")
+        of_row = missing[row_of[run.path]]
+        if run.path in of_row:
+            of_row.remove(run.path)
+            if not of_row and any(missing.values()):
+                ended = [label for label in planned if not missing[label]]
+                row_ended({label: [RunFolder.open(one.path) for one in planned[label]] for label in ended})

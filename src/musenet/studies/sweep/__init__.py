@@ -1,0 +1,1 @@
+"""One option at a time around the configured values."""

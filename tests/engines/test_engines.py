@@ -1,0 +1,224 @@
+"""DuckDB and Spark make the same dataset, to the byte; what they need is asked for in one sentence."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import ibis
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from musenet.config.experiment import load_experiment
+from musenet.engines.engine import ROWS_PER_CHUNK, Engine
+from musenet.engines.registry import bytes_of, open_engine
+from musenet.errors import ConfigError, UserError
+from musenet.preparation.prepare import prepare
+from musenet.recipe.recipe import Recipe
+from musenet.sources.ali_ads import AliAds, AliAdsOptions
+from musenet.sources.own_files import OwnFiles, OwnFilesOptions
+from musenet.sources.tables import LogSize, Source, Tables
+from odd_logs import write_three_files
+from places import CONFIGS
+from preparation.logs import Log, random_log, recipe
+from sources.ads_files import write_ads
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One session for all tests: to begin one takes longer than any of them."""
+    if find_spec("pyspark") is None or shutil.which("java") is None:
+        if os.environ.get("REQUIRE_ALL"):
+            pytest.fail("pyspark or a Java runtime is missing: pip install 'musenet[spark]', default-jre-headless")
+        pytest.skip("needs pyspark and a Java runtime")
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.master": "local[1]",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.default.parallelism": "1",
+        "spark.driver.memory": "1g",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+    }
+    session = SparkSession.builder.config(map=settings).getOrCreate()
+    yield
+    session.stop()
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """A random log in files, as every engine reads them."""
+
+    log: Log
+    folder: Path
+
+    def tables(self, engine: Engine) -> Tables:
+        tables: dict[str, Any] = {}
+        for name in ("impressions", "events", "users", "items"):
+            frame: pl.DataFrame | None = getattr(self.log, name)
+            if frame is not None:
+                frame.write_parquet(self.folder / f"{name}.parquet")
+            tables[name] = None if frame is None else engine.read_parquet([self.folder / f"{name}.parquet"])
+        return replace(self.log.tables(), **tables)
+
+    def fingerprint(self) -> str:
+        return "parquet"
+
+    def size(self) -> LogSize:
+        return LogSize(len(self.log.impressions), 0)
+
+
+def random(folder: Path, seed: int) -> tuple[Source, Recipe]:
+    return ParquetSource(random_log(seed), folder), recipe()
+
+
+def with_window(folder: Path) -> tuple[Source, Recipe]:
+    """A delay, a window, an optional key, no events but the log's own positives, and a separator that is a pattern."""
+    log = random_log(3)
+    assert log.items is not None
+    items = log.items.with_columns(pl.col("tags").str.replace_all(";", "|", literal=True))
+    features = {"item": ["city", "brand", {"tags": {"multi_valued": "|"}}], "context": ["device", "party"]}
+    chosen = recipe(
+        features=features,
+        history={"columns": ["item_id", "brand"], "length": 5, "delay": 60},
+        repeat={"key": ["brand", "city"], "optional": ["city"], "window": "2 days"},
+    )
+    return ParquetSource(log.but(events=None, items=items), folder), chosen
+
+
+def with_negatives(folder: Path) -> tuple[Source, Recipe]:
+    log = random_log(4)
+    positives = log.impressions.filter(pl.col("_label") == 1).drop("price", "place", "chance")
+    features = {"user": ["home"], "item": ["city", "brand"], "context": ["party"]}
+    chosen = recipe(
+        features=features,
+        negatives={"per_request": 3},
+        predefined_scenario=[],
+        true_probability=None,
+        true_scenario=None,
+    )
+    return ParquetSource(log.but(impressions=positives), folder), chosen
+
+
+def own_files(folder: Path) -> tuple[Source, Recipe]:
+    """Text and numbers of every odd kind, refused rows among them."""
+    views, actions, catalogue = (path.name for path in write_three_files(folder))
+    options = {
+        "source": "own_files",
+        "impressions": {
+            "path": views,
+            "user": "visitor",
+            "item": "article",
+            "time": "served_ms",
+            "label": "taken",
+            "request": "page_view",
+        },
+        "events": {"path": actions, "user": "visitor", "item": "article", "time": "at_ms", "kind": "verb"},
+        "items": {"path": catalogue, "item": "article"},
+        "timezone": "Europe/Berlin",
+    }
+    chosen = Recipe.model_validate(
+        {
+            "features": {
+                "item": ["brand", {"weight_kg": {"numeric": "quantiles"}}],
+                "context": ["device", "hour", "weekday"],
+                "candidate": [{"slot": "position"}, {"shelf_price": {"numeric": "log"}}],
+            },
+            "history": {"columns": ["article", "brand"]},
+            "repeat": {"key": ["article"], "kinds": ["buy", "open"]},
+            "split": {"test": "7 days", "valid": "7 days"},
+        }
+    )
+    return OwnFiles(OwnFilesOptions.model_validate(options), chosen, folder), chosen
+
+
+def ads(folder: Path) -> tuple[Source, Recipe]:
+    chosen = load_experiment(CONFIGS / "ads.yaml").recipe
+    options = AliAdsOptions(source="ali_ads", folder=str(write_ads(folder, impressions=2000, events=8000)))
+    return AliAds(options, chosen), chosen
+
+
+LOGS: dict[str, Callable[[Path], tuple[Source, Recipe]]] = {
+    "random": lambda folder: random(folder, 1),
+    "window": with_window,
+    "negatives": with_negatives,
+    "own files": own_files,
+    "ads": ads,
+}
+
+
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize("log", LOGS)
+def test_both_engines_make_the_same_dataset(tmp_path: Path, log: str) -> None:
+    files = tmp_path / "log"
+    files.mkdir()
+    source, chosen = LOGS[log](files)
+    duckdb = prepare(source, chosen, tmp_path / "duckdb")
+    spark = prepare(source, chosen, tmp_path / "spark", engine="spark")
+    assert spark.dataset.manifest.checksums == duckdb.dataset.manifest.checksums
+    assert spark.dataset.manifest == duckdb.dataset.manifest
+
+
+@pytest.mark.usefixtures("spark")
+def test_an_interrupted_preparation_goes_on_with_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from musenet.engines.spark import SparkEngine
+
+    files = tmp_path / "log"
+    files.mkdir()
+    source, chosen = random(files, 2)
+
+    def interrupt(step: str) -> None:
+        if step == "encoding candidates":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, chosen, tmp_path / "out", engine="spark", progress=interrupt)
+    monkeypatch.setattr(SparkEngine, "_write", lambda _, place, __: pytest.fail(f"{place} is computed again"))
+    found = prepare(source, chosen, tmp_path / "out", engine="spark").dataset.manifest.checksums
+    assert found == prepare(source, chosen, tmp_path / "duckdb").dataset.manifest.checksums
+
+
+def test_spark_without_java_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyspark")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(UserError, match="needs a Java runtime, 17 or newer: install one"):
+        open_engine("spark", tmp_path, None)
+
+
+def test_a_memory_limit_is_a_size() -> None:
+    assert bytes_of("4GB") == 4_000_000_000
+    assert bytes_of("1.5 gib") == 3 << 29
+    for wrong in ("much", "4 apples", "0GB", "1.2.3GB", "-4GB"):
+        with pytest.raises(ConfigError, match=r"--memory-limit: .* is no size: write it as 4GB or 512MiB"):
+            bytes_of(wrong)
+    with pytest.raises(ConfigError, match="give at least 256MiB"):
+        bytes_of("12MB")
+
+
+def test_an_engine_can_be_let_go_while_rows_are_left(tmp_path: Path) -> None:
+    """As after Ctrl-C or a refused row: a thread reads ahead, and nobody wants its rows any more."""
+    rows = 3 * ROWS_PER_CHUNK
+    engine = open_engine("duckdb", tmp_path, None)
+    table = engine.store("numbers", ibis.memtable(pl.DataFrame({"number": range(rows)}).to_arrow()))
+    chunks = engine.chunks(table.order_by(table.number.desc()))
+    assert next(chunks)["number"][0].as_py() == rows - 1
+    engine.close()
+    again = open_engine("duckdb", tmp_path, None)
+    assert again.count(again.store("numbers", table)) == rows
+    again.close()
+
+
+def test_rows_that_were_kept_are_not_asked_for_again(tmp_path: Path) -> None:
+    schema = pa.schema([("number", pa.int64())])
+    for _ in range(2):
+        engine = open_engine("duckdb", tmp_path, None)
+        made = [pa.table({"number": [1, 2]}, schema)] if not list(tmp_path.glob("rows/*")) else None
+        kept = engine.store_rows("numbers", lambda made=made: iter(made), schema)  # type: ignore[misc]
+        assert engine.read(kept)["number"].to_pylist() == [1, 2]
+        engine.close()

@@ -1,0 +1,120 @@
+"""The map of requests, and the words of a request."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from musenet.evaluation.predictions import predictions_of
+from musenet.portraits.positions import positions_of, prototypes_of
+from musenet.portraits.request_map import CONFIDENT, RequestMap, choose_requests, lay_out
+from musenet.portraits.request_words import RequestWords
+from musenet.recipe.features import NumericOptions, fit_numeric
+from musenet.reporting.contents import gather
+from musenet.reporting.words import captions
+from musenet.runs.folder import RunFolder, load_model
+
+MakeRun = Callable[..., RunFolder]
+
+
+def assignment_of(likeliest: list[int], probability: list[float]) -> np.ndarray:
+    rows = np.tile((1 - np.array(probability))[:, None], (1, 2))
+    rows[np.arange(len(likeliest)), likeliest] = probability
+    return rows
+
+
+def test_confident_requests_are_drawn_of_each_scenario() -> None:
+    assignment = assignment_of([0] * 60 + [1] * 60, [0.9, 0.7] * 60)
+    chosen, unsure = choose_requests(assignment, 20)
+    assert len(chosen) == 40
+    assert (assignment[chosen].max(axis=1) > CONFIDENT).all()
+    assert np.bincount(assignment[chosen].argmax(axis=1)).tolist() == [20, 20]
+    assert unsure == []
+    again, _ = choose_requests(assignment, 20)
+    assert np.array_equal(chosen, again)
+
+
+def test_a_scenario_without_confident_requests_is_shown_by_its_most_confident_and_said_so() -> None:
+    probability = [0.95] * 30 + list(np.linspace(0.51, 0.79, 30))
+    chosen, unsure = choose_requests(assignment_of([0] * 30 + [1] * 30, probability), 10)
+    assert unsure == [1]
+    assert chosen[10:].tolist() == list(range(50, 60))
+    caption = captions.map_caption(RequestMap([], [], unsure))
+    assert "Scenario 1 has hardly any such request" in caption
+
+
+def test_a_scenario_that_no_request_is_likeliest_in_is_left_out() -> None:
+    chosen, unsure = choose_requests(assignment_of([0] * 30, [0.9] * 30), 10)
+    assert len(chosen) == 10
+    assert unsure == []
+
+
+def test_the_layout_keeps_groups_apart_and_is_the_same_each_time() -> None:
+    random = np.random.default_rng(0)
+    positions = np.concatenate([random.normal(size=(40, 5)), random.normal(size=(40, 5)) + 20])
+    found = lay_out(positions)
+    assert np.array_equal(found, lay_out(positions))
+    first, second = found[:40], found[40:]
+    between = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
+    assert between > 2 * max(first.std(), second.std())
+
+
+def test_a_request_belongs_to_the_scenario_whose_prototype_is_nearest(make_run: MakeRun) -> None:
+    run = make_run()
+    model, dataset, _ = load_model(run)
+    requests = np.arange(800, 1100)
+    positions, prototypes = positions_of(model, dataset, requests), prototypes_of(model)
+    assert positions is not None
+    assert prototypes is not None
+    assert positions.shape == (300, 3)
+    nearest = np.square(positions[:, None] - prototypes).sum(axis=2).argmin(axis=1)
+    run.predictions_file("test").unlink()
+    assignment = predictions_of(run, "test").assignment
+    assert assignment is not None
+    assert np.array_equal(nearest, assignment[:300].argmax(axis=1))
+
+
+@pytest.mark.parametrize("assignment", ["uniform", "gate"])
+def test_a_map_needs_a_metric_space_but_no_prototypes(make_run: MakeRun, assignment: str) -> None:
+    scenarios = gather(make_run(assignment=assignment)).scenarios
+    assert scenarios is not None
+    if assignment == "uniform":
+        assert scenarios.request_map is None
+    else:
+        assert scenarios.request_map is not None
+        assert scenarios.request_map.prototypes == []
+
+
+def test_each_dot_tells_its_own_request(make_run: MakeRun) -> None:
+    run = make_run()
+    scenarios = gather(run).scenarios
+    assert scenarios is not None
+    assert scenarios.request_map is not None
+    chosen, _ = choose_requests(np.asarray(predictions_of(run, "test").assignment), 6)
+    words = RequestWords(run.dataset)
+    assert [one.words for one in scenarios.request_map.requests] == [words.lines(800 + int(row)) for row in chosen]
+    assert len(scenarios.request_map.prototypes) == 4
+
+
+def test_a_request_in_words(make_run: MakeRun) -> None:
+    dataset = make_run().dataset
+    request = next(
+        row for row in range(800, 1800) if dataset.column("candidates/label")[5 * row : 5 * row + 5].sum() == 1
+    )
+    clicked = 5 * request + int(np.argmax(dataset.column("candidates/label")[5 * request : 5 * request + 5]))
+    item = dataset.column("candidates/item")[clicked]
+    device = ["phone", "desktop", '<script>alert("1")</script>'][dataset.column("requests/device")[request] - 3]
+    lines = RequestWords(dataset).lines(request)
+    assert lines[0] == f"{np.datetime64(1_600_000_000 + 3600 * request, 's').item():%a %d %b %Y, %H:%M}"
+    assert lines[1] == f"device {device}"
+    assert lines[2] == f"days ahead {dataset.column('requests/days_ahead')[request]:+.1f} sd".replace("-", "−")
+    assert lines[4] == "1 earlier events"
+    assert lines[5].startswith("clicked: city ")
+    assert lines[5].endswith(f"{dataset.column('items/list_price')[item]:+.1f} sd".replace("-", "−"))
+
+
+@pytest.mark.parametrize("numeric", ["log", "standardise", "quantiles"])
+def test_transformed_numbers_are_told_as_the_log_had_them(numeric: str) -> None:
+    values = np.array([-3.0, 0.0, 1.0, 5.0, 40.0, 100.0])
+    fitted = fit_numeric(values, np.ones(6), NumericOptions(numeric=numeric))  # type: ignore[arg-type]
+    assert fitted.undone(fitted.dense(values).astype(np.float64)) == pytest.approx(values, abs=1e-3)

@@ -1,0 +1,199 @@
+"""Sentences follow the data: what is claimed, what is warned of, what is left unsaid."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from musenet.evaluation.intervals import Interval
+from musenet.portraits.words import percent
+from musenet.reporting.comparison import judge, read_comparison
+from musenet.reporting.contents import gather
+from musenet.reporting.words import sentences
+from musenet.runs.folder import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+WriteComparison = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("gap", "outcome", "pairs", "words"),
+    [
+        (
+            -0.01,
+            "gain",
+            "10 more",
+            "+0.0100 AUC, 95\u00a0% interval +0.0080 to +0.0120; the whole interval lies above zero",
+        ),
+        (
+            -0.001,
+            "no gain",
+            "1.0 more",
+            "interval −0.0010 to +0.0030; the interval holds zero, so no gain can be claimed",
+        ),
+        (0.001, "no gain", "1.0 fewer", "−0.0010 AUC, 95\u00a0% interval −0.0030 to +0.0010; the interval holds zero"),
+        (0.01, "loss", "10 fewer", "interval −0.0120 to −0.0080; the whole interval lies below zero"),
+    ],
+)
+def test_verdict_says_what_the_interval_says(
+    make_run: MakeRun, write_comparison: WriteComparison, gap: float, outcome: str, pairs: str, words: str
+) -> None:
+    comparison = read_comparison(write_comparison({"BaseModel": -0.03, "one scenario, wide": gap}))
+    verdict = judge(comparison, make_run())
+    assert verdict.outcome == outcome
+    assert "“MUSENET soft” against the best control, “one scenario, wide”" in sentences.verdict_sentence(verdict)
+    assert words in sentences.verdict_sentence(verdict)
+    chance = ", which may be chance" if outcome == "no gain" else ""
+    said = sentences.verdict_in_pairs(verdict)
+    assert said is not None
+    assert said.endswith(
+        f"puts about {pairs} in the right order than the best one without, “one scenario, wide”{chance}."
+    )
+
+
+def test_rows_that_learn_scenarios_or_know_the_truth_are_no_rivals(
+    make_run: MakeRun, write_comparison: WriteComparison
+) -> None:
+    file = write_comparison({"true scenario": 0.05, "MUSENET hard": 0.01, "MUSENET uniform": -0.02})
+    verdict = judge(read_comparison(file), make_run())
+    assert verdict.rival is not None
+    assert verdict.rival.name == "MUSENET uniform"
+
+
+def test_a_gain_counts_only_against_every_control(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison({"one scenario": -0.01, "uniform": -0.012})
+    text = file.read_text().replace('"low": -0.014, "high": -0.01,', '"low": -0.03, "high": 0.006,')
+    file.write_text(text)
+    verdict = judge(read_comparison(file), make_run())
+    assert verdict.also_level_with == "uniform"
+    assert verdict.outcome == "no gain"
+    assert "a gain counts only against every control" in sentences.verdict_sentence(verdict)
+    assert "but not surely more than “uniform”" in (sentences.verdict_in_pairs(verdict) or "")
+
+
+def test_without_a_paired_interval_nothing_is_claimed(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison({"one scenario": -0.02, "uniform": -0.01})
+    file.write_text(file.read_text().replace('"model": "MUSENET soft"', '"model": "one scenario"'))
+    verdict = judge(read_comparison(file), make_run())
+    assert verdict.outcome == "unknown"
+    assert "nothing can be claimed" in sentences.verdict_sentence(verdict)
+    assert sentences.verdict_in_pairs(verdict) is None
+
+
+def test_the_run_itself_is_the_subject(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run()
+    file = write_comparison({"MUSENET other": 0.02, "uniform": -0.01}, runs=[str(run.path)])
+    subject = judge(read_comparison(file), run).subject
+    assert subject is not None
+    assert subject.name == "MUSENET soft"
+
+
+def test_roles_come_from_the_runs_configuration(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run(assignment="uniform")
+    comparison = read_comparison(write_comparison({}, runs=[str(run.path)]))
+    assert comparison.rows[0].role == "control"
+
+
+def test_a_table_without_controls_is_cautioned(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    comparison = read_comparison(write_comparison({"BaseModel": -0.03}))
+    verdict = judge(comparison, make_run())
+    assert "holds no control" in (sentences.verdict_caution(comparison, verdict) or "")
+
+
+def test_controls_that_are_not_paired_are_named(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    file = write_comparison({"one scenario": -0.01, "uniform": -0.02})
+    before, after = file.read_text().rsplit('"model": "MUSENET soft"', 1)
+    file.write_text(f'{before}"model": "BaseModel"{after}')
+    comparison = read_comparison(file)
+    verdict = judge(comparison, make_run())
+    assert verdict.not_paired_with == ("uniform",)
+    assert "not counted: “uniform”" in (sentences.verdict_caution(comparison, verdict) or "")
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "words"),
+    [("soft", "scenarios are soft"), ("melted", "have melted"), ("dead", "Scenario 3 (0.0\u00a0%) is dead")],
+)
+def test_warnings_appear_when_they_should(make_run: MakeRun, scenarios: str, words: str) -> None:
+    found = sentences.warnings(gather(make_run(scenarios)).scenarios)
+    assert any(words in warning for warning in found), found
+
+
+def test_clear_scenarios_are_not_warned_of(make_run: MakeRun) -> None:
+    assert sentences.warnings(gather(make_run("sharp")).scenarios) == []
+
+
+def test_scenarios_that_were_given_are_called_so(make_run: MakeRun) -> None:
+    found = sentences.warnings(gather(make_run("sharp", assignment="permuted")).scenarios)
+    assert len(found) == 1
+    assert "not found by the model" in found[0]
+
+
+def test_unsteady_scenarios_are_called_so(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run("sharp")
+    file = write_comparison(runs=[str(run.path)])
+    file.write_text(file.read_text().replace('"agreement": 0.8', '"agreement": 0.3'))
+    found = sentences.warnings(gather(run).scenarios)
+    assert any("unsteady" in warning and "0.30" in warning for warning in found)
+
+
+def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
+    contents = gather(make_run("sharp"))
+    assert contents.scenarios is not None
+    portrait = contents.scenarios.portraits[2]
+    words = sentences.scenario_sentence(portrait, contents.scenarios)
+    assert words.startswith(f"Scenario 2 holds {percent(portrait.share)} of the requests: ")
+    assert "lower distance travelled (−1." in words
+    share = percent(portrait.repeat_share_of_positives.value)
+    assert f"{share} of its clicks go back to something the user had before" in words
+    known, new = portrait.click_rate_on_repeats.value, portrait.click_rate_on_new.value
+    assert f"a known item is clicked {known / new:.1f} times as often as a new one" in words
+    assert f"({percent(known)} against {percent(new)})" in words
+    assert words.count(". ") == 0
+
+
+def test_a_scenario_that_clicks_known_and_new_alike_is_not_said_to_prefer_any(make_run: MakeRun) -> None:
+    scenarios = gather(make_run("sharp")).scenarios
+    assert scenarios is not None
+    level = dataclasses.replace(
+        scenarios.portraits[0],
+        click_rate_on_repeats=Interval(0.11, 0.09, 0.13),
+        click_rate_on_new=Interval(0.10, 0.08, 0.12),
+    )
+    assert "known items are clicked about as often as new ones" in sentences.scenario_sentence(level, scenarios)
+
+
+def test_what_is_too_small_to_matter_is_left_unsaid(make_run: MakeRun) -> None:
+    scenarios = gather(make_run("melted")).scenarios
+    assert scenarios is not None
+    words = sentences.scenario_sentence(scenarios.portraits[1], scenarios)
+    assert "nothing known of its requests or clicks sets it clearly apart" in words
+
+
+def test_steady_scenarios_are_said_to_be_so(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run("sharp")
+    file = write_comparison(runs=[str(run.path)])
+    scenarios = gather(run, file).scenarios
+    assert scenarios is not None
+    assert "agreement 0.80" in (sentences.agreement_sentence(scenarios) or "")
+    file.write_text(file.read_text().replace('"agreement": 0.8', '"agreement": 0.3'))
+    unsteady = gather(run, file).scenarios
+    assert unsteady is not None
+    assert sentences.agreement_sentence(unsteady) is None, "the warning says it"
+
+
+def test_most_and_least_need_intervals_that_do_not_touch(make_run: MakeRun) -> None:
+    contents = gather(make_run("sharp"))
+    assert contents.scenarios is not None
+    portraits = contents.scenarios.portraits
+    ranks = [sentences.repeat_rank(portrait, portraits) for portrait in portraits]
+    assert ranks == [", the least of all", "", "", ""]
+
+
+def test_calibration_in_words() -> None:
+    assert "about as many clicks" in sentences.calibration_sentence(Interval(1.01, 0.98, 1.04))
+    assert "20.0\u00a0% too many clicks" in sentences.calibration_sentence(Interval(1.2, 1.1, 1.3))
+    assert "20.0\u00a0% too few clicks" in sentences.calibration_sentence(Interval(0.8, 0.7, 0.9))
+    assert "could not be measured" in sentences.calibration_sentence(Interval(math.nan, math.nan, math.nan))

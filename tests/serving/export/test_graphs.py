@@ -1,0 +1,151 @@
+"""Every model's graphs answer as the model does, on requests of every size."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from models.test_model_contract import VARIANTS, batch_of, new_model, train_on, training_batch
+from musenet.dataset.batches import Batch, schema_of
+from musenet.dataset.dataset import Dataset
+from musenet.models.interface import ClickModel
+from musenet.models.registry import MODELS
+from musenet.serving.export.graphs import EXPLANATIONS, export_graphs
+from musenet.serving.scorer.runtime import Runtime
+from planted import REQUESTS
+
+EXPORTED = (
+    *("base", "wide-deep", "ncf", "din", "din-prelu", "repeatnet", "dcn", "ple", "revman", "star"),
+    *("soft", "hard", "gate", "uniform", "predefined", "paper-soft", "auto", "probability", "plain", "soft-attention"),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def trained(variant: str, dataset: Dataset) -> ClickModel:
+    """A few steps away from the beginning, so that no statistic or buffer is still at rest."""
+    model = new_model(variant, dataset)
+    train_on(model, training_batch(dataset), steps=6)
+    model.eval()
+    model.progress = 1.0
+    return model
+
+
+def inputs_of(batch: Batch, table: torch.Tensor) -> dict[str, NDArray]:
+    assert batch.predefined_scenario is not None
+    history = batch.history_codes if len(batch.history_codes) else batch.history_codes.new_zeros(1, 2)
+    return {
+        "values": table[batch.rows].numpy(),
+        "request_codes": batch.request_codes.numpy(),
+        "history_codes": history.numpy(),
+        "request_dense": batch.request_dense.numpy(),
+        "predefined_scenario": batch.predefined_scenario.numpy(),
+        "candidate_codes": batch.candidate_codes.numpy(),
+        "candidate_dense": batch.candidate_dense.numpy(),
+        "repeat_features": batch.repeat_features.numpy(),
+    }
+
+
+def many_candidates(batch: Batch, count: int) -> Batch:
+    """The request with `count` candidates, its own over and over with other numbers."""
+    of = torch.arange(count) % batch.candidates
+    shift = torch.linspace(-1, 1, count)[:, None]
+    columns = ("candidate_codes", "request", "repeat_indicator", "repeat_features", "label")
+    repeated = {name: getattr(batch, name)[of] for name in columns}
+    return replace(batch, **repeated, candidate_dense=batch.candidate_dense[of] + shift)
+
+
+def requests_of_every_kind(dataset: Dataset) -> list[Batch]:
+    """One candidate, 500, no history, a whole one, and an unknown predefined scenario."""
+    sizes = np.diff(dataset.column("requests/candidate_offset"))
+    fraction = dataset.column("requests/repeat_fraction")
+    first = REQUESTS["train"]
+    chosen = [np.flatnonzero(sizes == 1)[0], np.flatnonzero(np.isnan(fraction))[0], *range(first, first + 4)]
+    batches = [batch_of(dataset, [row]) for row in chosen]
+    unknown = replace(batches[2], predefined_scenario=torch.tensor([-1]))
+    return [*batches, unknown, many_candidates(batches[3], 500), many_candidates(batches[1], 500)]
+
+
+def test_every_registered_model_is_exported_in_some_form() -> None:
+    assert {VARIANTS[variant]["name"] for variant in EXPORTED} == set(MODELS)
+
+
+@pytest.mark.parametrize("variant", EXPORTED)
+def test_graphs_answer_as_the_model(variant: str, planted_dataset: Dataset, tmp_path: Path) -> None:
+    model = trained(variant, planted_dataset)
+    table = model.table.weight.clone()
+    batches = requests_of_every_kind(planted_dataset)
+    with torch.inference_mode():
+        expected = [model(batch) for batch in batches]
+    export_graphs(model, schema_of(planted_dataset), tmp_path)
+    runtime = Runtime(tmp_path)
+    for batch, prediction in zip(batches, expected, strict=True):
+        inputs = inputs_of(batch, table)
+        np.testing.assert_allclose(runtime.logit(inputs), prediction.logit.numpy(), atol=1e-5, rtol=0)
+        explained = runtime.explain(inputs)
+        for name in EXPLANATIONS[:3]:
+            value = getattr(prediction, name)
+            assert (name in explained) == (value is not None)
+            if value is not None:
+                np.testing.assert_allclose(explained[name], value.numpy(), atol=1e-5, rtol=0)
+
+
+def test_the_request_is_computed_apart_from_its_candidates(planted_dataset: Dataset, tmp_path: Path) -> None:
+    """The metric space and each head's request part stand in the one graph, no candidate input enters it."""
+    import onnx
+
+    export_graphs(trained("soft", planted_dataset), schema_of(planted_dataset), tmp_path)
+    request, candidates = (onnx.load(tmp_path / f"{name}.onnx").graph for name in ("request", "candidates"))
+    assert not {value.name for value in request.input} & {"candidate_codes", "candidate_dense", "repeat_features"}
+    weights = [{weight.name for weight in graph.initializer} for graph in (request, candidates)]
+    assert any("metric_space" in name for name in weights[0])
+    assert not any("metric_space" in name for name in weights[1])
+    assert not {value.name for value in candidates.input} & {"request_codes", "history_codes", "request_dense"}
+
+
+def test_a_hardened_request_computes_one_scenario(planted_dataset: Dataset, tmp_path: Path) -> None:
+    """Other scenarios' weights may be anything, even not a number."""
+    model = trained("hard", planted_dataset)
+    table = model.table.weight.clone()
+    batch = batch_of(planted_dataset, [70])
+    with torch.inference_mode():
+        prediction = model(batch)
+    (nearest,) = prediction.log_assignment.argmax(1).tolist()
+    with torch.no_grad():
+        for part in (model.intentions.repeat, model.intentions.explore):
+            for layer in part.mlp.rest:
+                for scenario in {0, 1, 2} - {nearest}:
+                    layer.weight[scenario] = torch.nan
+    export_graphs(model, schema_of(planted_dataset), tmp_path)
+    logit = Runtime(tmp_path).logit(inputs_of(batch, table))
+    np.testing.assert_allclose(logit, prediction.logit.numpy(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["soft", "hard"])
+def test_where_nothing_repeats_the_repeat_branch_is_left_out(
+    variant: str, planted_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Its weights may be anything, even not a number; where something does repeat, they count."""
+    model = trained(variant, planted_dataset)
+    table = model.table.weight.clone()
+    batches = requests_of_every_kind(planted_dataset)
+    with torch.inference_mode():
+        expected = [model(batch).logit.numpy() for batch in batches]
+    with torch.no_grad():
+        for weight in model.intentions.repeat.parameters():
+            weight.fill_(torch.nan)
+    export_graphs(model, schema_of(planted_dataset), tmp_path)
+    runtime = Runtime(tmp_path)
+    repeating = [bool(batch.repeat_indicator.any()) for batch in batches]
+    assert len(set(repeating)) == 2
+    for batch, repeats, logit in zip(batches, repeating, expected, strict=True):
+        found = runtime.logit(inputs_of(batch, table))
+        assert np.isnan(found).any() == repeats
+        if not repeats:
+            np.testing.assert_allclose(found, logit, atol=1e-5, rtol=0)

@@ -1,0 +1,17 @@
+"""Whatever is sent, valid by the API's description or not, no answer is a 5xx, and every refusal names its field."""
+
+from pathlib import Path
+
+from musenet.serving.http.app import create_app
+from musenet.serving.service.service import Service
+from serving.api_cases import check_cases
+from serving.exports import Exported
+
+
+def test_no_case_breaks_the_service(exported: Exported, tmp_path: Path) -> None:
+    service = Service(exported.folder, str(tmp_path / "history.sqlite"))
+    seen = check_cases(create_app(service), 500)
+    assert seen.total() >= 490
+    assert seen[200] > 20
+    assert seen[422] > 20
+    service.close()

@@ -1,0 +1,101 @@
+"""The service as a process of its own: it listens, answers, and ends what it began when told to stop."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+
+from musenet.errors import UserError
+from musenet.serving.http.middleware import Access
+from musenet.serving.http.server import access_for
+from musenet.serving.store.history import Past
+from musenet.serving.store.opening import open_store
+from serving.apps import plain_request
+from serving.exports import Exported
+
+LONG = "a-token-of-some-length"
+CODE = "import sys; from musenet.cli.main import run; sys.exit(run(sys.argv[1:]))"
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", CODE, "serve", *arguments, "--port", "0"]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths, **environment}
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def address_of(log: IO[str]) -> str:
+    """Where it listens, as its log says."""
+    for line in log:
+        found = re.search(r"http://[\d.]+:\d+", line)
+        if found:
+            return found[0]
+    raise AssertionError("the service ended before it listened")
+
+
+def test_a_process_answers_keeps_and_ends_well(exported: Exported, tmp_path: Path) -> None:
+    store = str(tmp_path / "history.sqlite")
+    with serving(str(exported.folder), "--store", store) as process:
+        assert process.stderr is not None
+        address = address_of(process.stderr)
+        request = plain_request(exported)
+        with httpx.Client(base_url=address, timeout=60) as client:
+            assert client.get("/ready").json()["status"] == "ready"
+            answer = client.post("/score", json=request).json()
+            assert len(answer["scores"]) == len(request["candidates"])
+            event = {"user": "u1", "item": "i1", "kind": "click", "time": "2024-01-05T12:00:00Z"}
+            assert client.post("/events", json={"events": [event]}).json()["new"] == 1
+            client.post("/items", json={"items": [{"item": "added"}]})
+        process.send_signal(signal.SIGTERM)
+        lines = [json.loads(line) for line in process.stderr]
+        assert process.wait(timeout=60) in (0, -signal.SIGTERM)
+    assert "stopped" in [line["event"] for line in lines]
+    recipe = exported.run.experiment
+    with open_store(store, Past(recipe.history, recipe.repeat)) as opened:
+        assert len(opened.read("u1", None).events) == 1
+    assert "added" in Path(f"{store}.items/items.jsonl").read_text()
+
+
+def test_elsewhere_than_here_a_token_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUSENET_TOKEN", raising=False)
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        assert access_for(host, None) == Access()
+    for host in ("0.0.0.0", "::", "192.168.1.7", "example.org"):
+        with pytest.raises(UserError, match=r"give a token of at least 16 characters in \$MUSENET_TOKEN"):
+            access_for(host, None)
+    monkeypatch.setenv("MUSENET_TOKEN", LONG)
+    assert access_for("0.0.0.0", None) == access_for("localhost", None) == Access(LONG)
+    for short in ("short", "a token with spaces in it", "ein-Zeichen-für-alle"):
+        monkeypatch.setenv("MUSENET_TOKEN", short)
+        with pytest.raises(UserError, match=r"the token in \$MUSENET_TOKEN must be 16 or more plain characters"):
+            access_for("0.0.0.0", None)
+
+
+def test_a_token_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{LONG}\n")
+    file.chmod(0o644)
+    with pytest.raises(UserError, match="can be read by others: chmod 600"):
+        access_for("0.0.0.0", file)
+    file.chmod(0o600)
+    assert access_for("0.0.0.0", file) == Access(LONG)
+    file.write_text("")
+    with pytest.raises(UserError, match="give a token"):
+        access_for("localhost", file)
+    with pytest.raises(UserError, match="cannot be read"):
+        access_for("0.0.0.0", tmp_path / "nowhere")

@@ -1,0 +1,266 @@
+"""A small log and a run on it, written file by file: scenarios as sharp or as blurred as a test asks for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from musenet.config.experiment import validate_experiment
+from musenet.dataset.batches import schema_of
+from musenet.dataset.dataset import Dataset, Split, checksum
+from musenet.evaluation.evaluation import measure
+from musenet.evaluation.predictions import Predictions
+from musenet.models.registry import build_model
+from musenet.runs.folder import RunFolder
+from reporting.page_reading import Heard
+
+USERS, ITEMS, CANDIDATES, SCENARIOS = 120, 60, 5, 4
+PERIODS = {"train": (0, 600), "valid": (600, 800), "test": (800, 1800)}
+HOUR = 3_600_000_000
+ODD = ['<script>alert("1")</script>', 'a "b" & <i>c</i>', '<a href="https://example.org">link</a>']
+FIELDS: list[dict[str, Any]] = [
+    {"name": "item_id", "side": "item", "kind": "categorical", "vocabulary": "item_id", "is_id": True},
+    {"name": "city", "side": "item", "kind": "categorical", "vocabulary": "city"},
+    {"name": "list_price", "side": "item", "kind": "dense"},
+    {"name": "device", "side": "context", "kind": "categorical", "vocabulary": "device"},
+    {"name": "days_ahead", "side": "context", "kind": "dense"},
+    {"name": "distance_travelled", "side": "context", "kind": "dense"},
+    {"name": "age_band", "side": "user", "kind": "categorical", "vocabulary": "age_band"},
+]
+SMALL: dict[str, Any] = {"embedding": 4, "hidden": [4]}
+SMALL_MUSENET = {"name": "musenet", "scenarios": 4, "metric_space": {"hidden": [4], "dimension": 3}}
+VOCABULARIES = {
+    "item_id": [f"item-{n}" for n in range(ITEMS)],
+    "city": ODD,
+    "device": ["phone", "desktop", ODD[0]],
+    "age_band": ["18 to 29", "30 to 49", "50 and over"],
+}
+
+
+def _columns(random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The dataset's columns, and the scenario of each request."""
+    requests = PERIODS["test"][1]
+    candidates = requests * CANDIDATES
+    scenario = random.choice(SCENARIOS, requests, p=[0.4, 0.3, 0.2, 0.1])
+    by_candidate = np.repeat(scenario, CANDIDATES)
+    indicator = (random.random(candidates) < 0.3).astype(np.float32)
+    chance = np.where(indicator > 0, 0.15 + 0.15 * by_candidate, 0.06)
+    user = random.integers(1, USERS, requests).astype(np.int32)
+    columns = {
+        "users/age_band": random.integers(3, 6, USERS).astype(np.int32),
+        "items/item_id": (np.arange(ITEMS) + 2).astype(np.int32),
+        "items/city": random.integers(3, 6, ITEMS).astype(np.int32),
+        "items/list_price": random.normal(size=ITEMS).astype(np.float32),
+        "events/offset": np.arange(USERS + 1, dtype=np.int64),
+        "requests/user": user,
+        "requests/time": 1_600_000_000_000_000 + np.arange(requests, dtype=np.int64) * HOUR,
+        "requests/history_end": user.astype(np.int64) + 1,
+        "requests/candidate_offset": np.arange(requests + 1, dtype=np.int64) * CANDIDATES,
+        "requests/repeat_fraction": np.full(requests, 0.3, dtype=np.float32),
+        "requests/device": (3 + (scenario + random.integers(0, 2, requests)) % 3).astype(np.int32),
+        "requests/days_ahead": (random.normal(size=requests) + scenario - 1).astype(np.float32),
+        "requests/distance_travelled": (random.normal(size=requests) - 2 * (scenario == 2)).astype(np.float32),
+        "candidates/item": random.integers(1, ITEMS, candidates).astype(np.int32),
+        "candidates/label": (random.random(candidates) < chance).astype(np.int8),
+        "candidates/repeat_indicator": indicator,
+        "candidates/repeat_count": indicator,
+        "candidates/repeat_recency": np.where(indicator > 0, 3600.0, np.nan).astype(np.float32),
+    }
+    return columns, scenario
+
+
+def _write_dataset(folder: Path, columns: dict[str, np.ndarray]) -> Dataset:
+    for name, column in columns.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{name}.npy", column)
+    (folder / "vocabularies").mkdir()
+    for name, values in VOCABULARIES.items():
+        table = pa.table({"value": values, "count": [1] * len(values)})
+        pq.write_table(table, folder / "vocabularies" / f"{name}.parquet")
+    label, time = columns["candidates/label"], columns["requests/time"]
+    splits = {
+        name: {
+            "begin": begin,
+            "end": end,
+            "impressions": (end - begin) * CANDIDATES,
+            "positives": int(label[begin * CANDIDATES : end * CANDIDATES].sum()),
+            "first_time": int(time[begin]),
+            "last_time": int(time[end - 1]),
+        }
+        for name, (begin, end) in PERIODS.items()
+    }
+    manifest = {
+        "format": 1,
+        "version": "0",
+        "fingerprint": "stub",
+        "protocol": "a row is an item shown; negatives are <shown> and not clicked",
+        "timezone": "UTC",
+        "negative_sampling_rate": 1.0,
+        "users": USERS,
+        "items": ITEMS,
+        "events": USERS,
+        "requests": PERIODS["test"][1],
+        "candidates": PERIODS["test"][1] * CANDIDATES,
+        "splits": splits,
+        "fields": FIELDS,
+        "vocabularies": {name: len(values) + 2 for name, values in VOCABULARIES.items()},
+        "history_length": 5,
+        "has_repeats": True,
+        "user_column": "user_id",
+        "item_column": "item_id",
+        "checksums": {f"{name}.npy": checksum(folder / f"{name}.npy") for name in columns},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Dataset(folder)
+
+
+def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
+    sharpness = {"sharp": 6.0, "soft": 1.0, "melted": 0.0, "dead": 6.0}
+    if kind == "none":
+        return None
+    if kind == "one":
+        return np.ones((len(scenario), 1))
+    logit = sharpness[kind] * np.eye(SCENARIOS)[scenario]
+    if kind != "melted":
+        logit = logit + random.normal(scale=0.3, size=logit.shape)
+    if kind == "dead":
+        logit[:, 3] = -9.0
+    return np.asarray(np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True))
+
+
+def _predictions(
+    dataset: Dataset, split: str, assignment: np.ndarray | None, random: np.random.Generator
+) -> Predictions:
+    begin, end = PERIODS[split]
+    requests = np.arange(begin, end)
+    request = np.repeat(requests, CANDIDATES)
+    rows = slice(begin * CANDIDATES, end * CANDIDATES)
+    label = np.asarray(dataset.column("candidates/label")[rows])
+    repeat = np.asarray(dataset.column("candidates/repeat_indicator")[rows]) > 0
+    return Predictions(
+        request=request,
+        user=np.asarray(dataset.column("requests/user"))[request].astype(np.int64),
+        item=np.asarray(dataset.column("candidates/item")[rows]).astype(np.int64),
+        time=np.asarray(dataset.column("requests/time"))[request],
+        label=label,
+        logit=-2.3 + 1.2 * repeat + 0.8 * label + random.normal(scale=0.7, size=len(label)),
+        weight=None,
+        repeat_indicator=repeat,
+        requests=requests,
+        assignment=assignment,
+        repeat_probability=None
+        if assignment is None
+        else np.tile([0.3, 0.5, 0.6, 0.8], (len(requests), 1))[:, : assignment.shape[1]],
+        true_scenario=None,
+    )
+
+
+def _metrics_lines() -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for place in range(1, 9):
+        losses = {"click": 0.5 / place, "auxiliary": 0.6 / place, "balance": 0.01 / place}
+        lines.append({"step": 100 * place, "planned": 800, "epoch": 0, "losses": losses})
+        health = {"mean_max_probability": 0.3 + 0.05 * place, "entropy_of_use": 1.2}
+        health |= {f"share_{k}": 0.25 + (k - 1.5) * 0.01 * place for k in range(SCENARIOS)}
+        valid = {"auc": 0.8 - 0.1 / place, "logloss": 0.2}
+        lines.append(
+            {"step": 100 * place, "planned": 800, "epoch": 0, "valid": valid, "health": health, "warnings": []}
+        )
+    return lines
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
+    """A run in the folder that `compare` would give it; `scenarios`: sharp, soft, melted, dead, one or none."""
+
+    def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> RunFolder:
+        random = np.random.default_rng(1)
+        columns, scenario = _columns(random)
+        dataset = _write_dataset(tmp_path / "dataset", columns)
+        content = {
+            "name": name,
+            "data": {"source": "complete_journey"},
+            "features": {"item": ["city"], "context": ["device"]},
+            "split": {"parts": 4},
+            "model": SMALL | ({"name": "base_model"} if scenarios == "none" else SMALL_MUSENET | model),
+        }
+        run = RunFolder.create(tmp_path / "runs" / "soft" / "seed-1", validate_experiment(content, "stub"), dataset)
+        run.save_model(build_model(run.experiment.model, schema_of(dataset)).state_dict())
+        best = {"step": 700, "epoch": 0, "auc": 0.78, "logloss": 0.2}
+        ended = {"run": str(run.path), "best": best, "seconds": 1.0, "samples_per_second": 5.0}
+        run.write_json("training.json", ended | {"stopped": "planned steps", "parameters": 5})
+        for line in _metrics_lines():
+            run.append_metrics(line)
+        splits: tuple[Split, ...] = ("test", "valid")
+        for split in splits:
+            begin, end = PERIODS[split]
+            predictions = _predictions(dataset, split, _assignment(scenarios, scenario[begin:end], random), random)
+            files = run.predictions_file(split), run.assignments_file(split)
+            predictions.to_parquet(*files, checksum(run.model_file))
+            if split == "test":
+                measured = measure(predictions, split, "a protocol", resamples=50)
+                run.write_json("evaluation/test.json", measured.to_json())
+        return run
+
+    return make
+
+
+def model_row(name: str, auc: float, difference: float, half: float = 0.002, **more: Any) -> dict[str, Any]:
+    """A row of a comparison whose reference is `MUSENET soft`; the difference is to that."""
+
+    def interval(value: float) -> dict[str, Any]:
+        return {"mean": value, "low": value - half, "high": value + half, "per_seed": [value, value]}
+
+    return {
+        "name": name,
+        "auc": interval(auc),
+        "gauc": interval(auc - 0.05),
+        "logloss": interval(0.2),
+        "rela_impr": {"value": (auc - 0.5) / 0.25 - 1, "low": 0.01, "high": 0.03},
+        "difference_to": {
+            "model": "MUSENET soft",
+            "value": difference,
+            "low": difference - half,
+            "high": difference + half,
+            "p": 0.0125,
+        },
+        "parameters": 12345,
+        "samples_per_second": 67890.5,
+        "runs": [],
+    } | more
+
+
+@pytest.fixture
+def write_comparison(tmp_path: Path) -> Callable[..., Path]:
+    """comparison.json where `compare` puts it: MUSENET soft, and others by how far they lie from it."""
+
+    def write(
+        controls: dict[str, float] | None = None, *, runs: list[str] | None = None, file: str = "runs/comparison.json"
+    ) -> Path:
+        soft = model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)
+        others = {"BaseModel": -0.03, "one scenario, wide": -0.01} if controls is None else controls
+        rows = [soft, *(model_row(name, 0.78 + gap, gap) for name, gap in others.items())]
+        content = {
+            "data": "stub",
+            "seeds": [1, 2],
+            "protocol": "one protocol",
+            "reference": "MUSENET soft",
+            "base": "BaseModel",
+            "models": rows,
+        }
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write

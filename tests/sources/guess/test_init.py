@@ -1,0 +1,181 @@
+import csv
+import re
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from musenet.config.experiment import load_experiment
+from musenet.engines.engine import Engine
+from musenet.errors import DataError, UserError
+from musenet.sources.guess.configuration import guess_config, write_config
+from musenet.sources.own_files import OwnFiles, OwnFilesOptions
+from musenet.sources.tables import Tables
+from odd_logs import write_positives, write_three_files
+
+TOP_LEVEL = [
+    *("name", "seed", "data", "features", "history", "repeat", "split", "negatives"),
+    *("predefined_scenario", "true_scenario", "model", "training"),
+]
+
+
+def read(config: Path) -> Tables:
+    experiment = load_experiment(config)
+    assert isinstance(experiment.data, OwnFilesOptions)
+    return OwnFiles(experiment.data, experiment.recipe, config.parent).tables(Engine(ibis.duckdb.connect()))
+
+
+def test_three_odd_files_need_no_edits(tmp_path: Path) -> None:
+    write_config(write_three_files(tmp_path), tmp_path / "odd.yaml")
+    guessed = yaml.safe_load((tmp_path / "odd.yaml").read_text())
+    assert list(guessed) == TOP_LEVEL
+    assert guessed["data"] == {
+        "source": "own_files",
+        "impressions": {
+            "path": "views.parquet",
+            "user": "visitor",
+            "item": "article",
+            "time": "served_ms",
+            "label": "taken",
+            "request": "page_view",
+        },
+        "events": {"path": "actions.parquet", "user": "visitor", "item": "article", "time": "at_ms", "kind": "verb"},
+        "items": {"path": "catalogue.parquet", "item": "article"},
+        "timezone": "UTC",
+    }
+    assert guessed["features"] == {
+        "user": [],
+        "item": ["brand", {"weight_kg": {"numeric": "log"}}],
+        "context": ["device", "hour", "weekday"],
+        "candidate": [{"shelf_price": {"numeric": "log"}}, {"slot": "position"}],
+    }
+    assert guessed["history"]["columns"] == ["article", "brand"]
+    assert guessed["repeat"] == {"key": ["article"], "kinds": ["buy", "open"]}
+    assert guessed["split"] == {"test": "5 days", "valid": "2 days"}
+    tables = read(tmp_path / "odd.yaml")
+    assert tables.impressions.count().to_pyarrow().as_py() > 5000
+
+
+def test_positives_in_one_csv_need_no_edits(tmp_path: Path) -> None:
+    write_config([write_positives(tmp_path)], tmp_path / "buy.yaml")
+    guessed = yaml.safe_load((tmp_path / "buy.yaml").read_text())
+    assert guessed["data"]["impressions"] == {
+        "path": "purchases.csv",
+        "user": "customer",
+        "item": "sku",
+        "time": "bought_on",
+    }
+    assert guessed["negatives"] == {"per_request": 20, "from": "popular"}
+    assert guessed["history"]["columns"] == guessed["repeat"]["key"] == ["sku"]
+    assert read(tmp_path / "buy.yaml").impressions.count().to_pyarrow().as_py() == 2000
+
+
+def test_it_never_overwrites(tmp_path: Path) -> None:
+    out = tmp_path / "mine.yaml"
+    out.write_text("precious")
+    with pytest.raises(UserError, match="never overwritten"):
+        write_config([write_positives(tmp_path)], out)
+    assert out.read_text() == "precious"
+
+
+def test_paths_start_from_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "configs").mkdir()
+    out = tmp_path / "configs" / "buy.yaml"
+    write_config([write_positives(tmp_path / "logs")], out)
+    assert yaml.safe_load(out.read_text())["data"]["impressions"]["path"] == "../logs/purchases.csv"
+    read(out)
+
+
+@pytest.fixture
+def suspicious(tmp_path: Path) -> str:
+    """A log with columns that should not be features; the text of its configuration."""
+    random = np.random.default_rng(5)
+    rows = 4000
+    label = random.random(rows) < 0.2
+    user = random.integers(0, 50, rows)
+    table = pa.table(
+        {
+            "uid": user,
+            "hotelId": random.integers(0, 40, rows),
+            "ts": 1_700_000_000 + 1000 * np.arange(rows),
+            "clicked": label.astype(int),
+            "row_id": np.arange(rows) + 10**6,
+            "dwell_seconds": random.random(rows),
+            "discount_taken": np.where(label, 3.0, 0.0) + random.random(rows) / 10,
+            "voucher": pa.array(["V" if taken else None for taken in label]),
+            "week": np.arange(rows) // 600,
+            "country": ["DE"] * rows,
+            "home": (user % 7).astype(str),
+            "user agent": random.choice(["a", "b"], rows),
+            "nothing": pa.nulls(rows),
+        }
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    return guess_config([tmp_path / "log.parquet"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("row_id", "grows with time|an id"),
+        ("dwell_seconds", "only after the answer"),
+        ("discount_taken", "tells the label all alone"),
+        ("voucher", "tells the label all alone"),
+        ("week", "grows with time"),
+        ("country", "one value only"),
+        ("nothing", "no values"),
+    ],
+)
+def test_suspicious_columns_are_left_out_with_the_reason(suspicious: str, column: str, reason: str) -> None:
+    features = yaml.safe_load(suspicious)["features"]
+    assert not re.search(rf"'{column}'", str(features))
+    assert re.search(rf"# \? left out: {column} \(log.parquet\): .*({reason})", suspicious)
+
+
+def test_roles_in_other_spellings(suspicious: str) -> None:
+    guessed = yaml.safe_load(suspicious)
+    roles = {"path": "log.parquet", "user": "uid", "item": "hotelId", "time": "ts", "label": "clicked"}
+    assert guessed["data"]["impressions"] == roles
+    assert guessed["features"]["user"] == ["home"]
+    assert guessed["features"]["context"] == ["user agent", "hour", "weekday"]
+
+
+def test_a_log_of_kinds(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    with (tmp_path / "events.csv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["timestamp", "visitorid", "event", "itemid"])
+        for row in range(1000):
+            kind = random.choice(["view", "view", "addtocart", "transaction"])
+            writer.writerow([1_433_221_332_117 + 10**6 * row, random.integers(100, 150), kind, random.integers(0, 70)])
+    text = guess_config([tmp_path / "events.csv"], tmp_path)
+    impressions = yaml.safe_load(text)["data"]["impressions"]
+    assert impressions["label"] == "event"
+    assert impressions["positive_kinds"] == ["addtocart", "transaction"]
+    assert "# ? label: taken: view mean shown" in text
+    (tmp_path / "c.yaml").write_text(text)
+    read(tmp_path / "c.yaml")
+
+
+def test_parts_of_one_table_and_short_logs(tmp_path: Path) -> None:
+    rows = {"user": [1, 2, 3] * 20, "item": [1, 2, 3, 4] * 15, "time": [1_700_000_000 + row for row in range(60)]}
+    for part in range(2):
+        pq.write_table(pa.table(rows | {"click": [0, 1, 0, part] * 15}), tmp_path / f"part-{part}.parquet")
+    guessed = yaml.safe_load(guess_config(sorted(tmp_path.glob("*.parquet")), tmp_path))
+    assert guessed["data"]["impressions"]["path"] == ["part-0.parquet", "part-1.parquet"]
+    assert guessed["split"] == {"parts": 10, "test": 1, "valid": 1}
+
+
+def test_what_is_no_log_is_said(tmp_path: Path) -> None:
+    (tmp_path / "colours.csv").write_text("colour,price\nred,1.5\nblue,2.5\n")
+    with pytest.raises(DataError, match="none of these files has a user, an item and a time"):
+        guess_config([tmp_path / "colours.csv"])
+    with pytest.raises(DataError, match="there is no file"):
+        guess_config([tmp_path / "nowhere.csv"])
+    with pytest.raises(UserError, match="at least one"):
+        guess_config([])

@@ -1,0 +1,70 @@
+"""Who is ahead of whom, and what a row stands for."""
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.intervals import Resampled, resample_model
+from musenet.models.registry import AnyModelOptions
+from musenet.studies.comparison.verdict import Role, judge_reference, role_of
+
+
+@pytest.mark.parametrize(
+    ("options", "role"),
+    [
+        ({"name": "din"}, "baseline"),
+        ({"name": "base_model", "repeat_features": False}, "as published"),
+        ({"name": "musenet"}, "musenet"),
+        ({"name": "musenet", "scenarios": "auto", "assignment": "hard"}, "musenet"),
+        ({"name": "musenet", "scenarios": 1}, "control"),
+        ({"name": "musenet", "assignment": "gate"}, "control"),
+        ({"name": "musenet", "objective": "paper"}, "control"),
+        ({"name": "musenet", "assignment": "true"}, "diagnostic"),
+    ],
+)
+def test_what_a_row_stands_for(options: dict[str, object], role: Role) -> None:
+    assert role_of(TypeAdapter(AnyModelOptions).validate_python(options)) == role  # type: ignore[var-annotated]
+
+
+def models_of(noise: dict[str, float]) -> dict[str, Resampled]:
+    """Models that see the truth through so much noise."""
+    random = np.random.default_rng(0)
+    truth = random.normal(size=4000)
+    label = (truth + random.logistic(size=4000) > 0).astype(float)
+    user = np.arange(4000) // 10
+    draws = UserDraws(user, 100)
+    return {
+        name: resample_model(Sample(label, truth + random.normal(size=4000) * amount, user, user), draws, ["auc"])
+        for name, amount in noise.items()
+    }
+
+
+def test_the_reference_is_judged_by_the_best_of_each_role() -> None:
+    models = models_of({"ours": 0.5, "weak": 3.0, "strong": 1.5, "same": 0.5, "oracle": 0.0, "blind": 0.1})
+    roles: dict[str, Role] = {
+        "ours": "musenet",
+        "weak": "baseline",
+        "strong": "baseline",
+        "same": "control",
+        "oracle": "diagnostic",
+        "blind": "as published",
+    }
+    verdict = judge_reference("ours", models, roles)
+    assert verdict.best_baseline is not None
+    assert verdict.best_control is not None
+    assert (verdict.best_baseline.model, verdict.best_baseline.outcome) == ("strong", "ahead of")
+    auc = {name: model.value("auc") for name, model in models.items()}
+    assert verdict.best_baseline.difference.value == pytest.approx(auc["ours"] - auc["strong"])
+    ratio = (auc["ours"] - 0.5) / (auc["strong"] - 0.5) - 1
+    assert verdict.best_baseline.rela_impr.value == pytest.approx(ratio)
+    assert (verdict.best_control.model, verdict.best_control.outcome) == ("same", "level with")
+    assert verdict.sentence().startswith("ours is ahead of the best baseline, strong (RelaImpr +")
+    assert "level with the best control, same" in verdict.sentence()
+
+
+def test_a_reference_that_loses_is_told_so() -> None:
+    models = models_of({"ours": 2.0, "strong": 0.2})
+    verdict = judge_reference("ours", models, {"ours": "musenet", "strong": "baseline"})
+    assert verdict.sentence().startswith("ours is behind the best baseline, strong (RelaImpr -")
+    assert verdict.best_control is None
