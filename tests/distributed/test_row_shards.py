@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_distributed import FOLDERS, TINY, USUAL, assert_same_state, run_script
+from distributed.test_workers import FOLDERS, TINY, USUAL, assert_same_state, run_script
 
 from musenet.config.experiment import Experiment, validate_experiment
 from musenet.dataset.dataset import Dataset
