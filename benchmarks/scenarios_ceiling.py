@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
-from musenet.dataset.batches import Batch, BatchBuilder
+from musenet.dataset.batch import Batch
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.evaluation.predictions import scoring
+from musenet.evaluation.scoring import scoring
 from musenet.metrics import auc
 from musenet.portraits.scenario_table import request_keys
 from musenet.runs.folder import RunFolder, load_model

@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
-from musenet.config.experiment import json_schema
+from musenet.config.loading import json_schema
 from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.slices import Slice, SlicedRow
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch
+from musenet.dataset.batch import Batch
 from musenet.models.attention import Dice, HistoryAttention
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedMLP
 from musenet.models.musenet.intentions import IntentionModules

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from musenet.config.experiment import Experiment, validate_experiment
-from musenet.dataset.batches import Batch, Schema
-from musenet.dataset.dataset import Dataset, Field, Manifest, Period, Split, checksum
-from musenet.files import write_text
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
+from musenet.dataset.batch import Batch, Schema
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field, Manifest, Period, Split
+from musenet.files import checksum, write_text
 
 Columns = dict[str, NDArray[Any]]
 

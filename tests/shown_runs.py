@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from musenet.config.experiment import validate_experiment
-from musenet.dataset.batches import schema_of
-from musenet.dataset.dataset import Dataset, Split, checksum
+from musenet.config.loading import validate_experiment
+from musenet.dataset.batch import schema_of
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.evaluation.evaluation import measure
 from musenet.evaluation.predictions import Predictions
+from musenet.files import checksum
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from reporting.page_reading import Heard

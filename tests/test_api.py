@@ -12,7 +12,7 @@ import pytest
 
 import musenet
 from musenet import api
-from musenet.config.experiment import validate_experiment
+from musenet.config.loading import validate_experiment
 from musenet.errors import ConfigError, RunError
 from musenet.runs.folder import RunFolder, load_model
 

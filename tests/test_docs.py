@@ -19,7 +19,7 @@ from rich.console import Console
 
 from musenet import __version__, api
 from musenet.cli.main import app
-from musenet.config.experiment import load_experiment
+from musenet.config.loading import load_experiment
 from musenet.evaluation.evaluation import Evaluation
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.scenario_figures import ScenarioFigures

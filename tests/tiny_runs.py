@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from musenet.config.experiment import Experiment, validate_experiment
-from musenet.dataset.dataset import Dataset, checksum
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
+from musenet.dataset.dataset import Dataset
+from musenet.files import checksum
 
 USERS, ITEMS, CANDIDATES = 12, 10, 4
 PERIODS = {"train": (0, 60), "valid": (60, 75), "test": (75, 100)}

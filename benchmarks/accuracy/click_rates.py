@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.metrics import auc
 
 PRIOR = 10

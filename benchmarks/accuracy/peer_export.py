@@ -25,8 +25,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.batches import REPEAT_FEATURES, Batch, BatchBuilder, Schema, schema_of
-from musenet.dataset.dataset import Dataset, Field, Split
+from musenet.dataset.batch import Batch, Schema, schema_of
+from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field, Split
+from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.errors import ConfigError
 from musenet.files import write_json
 

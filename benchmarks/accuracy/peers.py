@@ -24,10 +24,10 @@ from peer_table import Comparison, to_markdown
 import musenet
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
-from musenet.evaluation.predictions import predictions_of
 from musenet.files import write_json, write_text
 from musenet.metrics import auc
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.studies.plans import PlannedRun, plan_runs, row_of
 from musenet.training.train_run import train_run
 

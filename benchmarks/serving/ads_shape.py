@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from musenet.config.experiment import validate_experiment
-from musenet.dataset.batches import schema_of
-from musenet.dataset.dataset import FIRST_VALUE, Dataset, Field, Manifest, Period
+from musenet.config.loading import validate_experiment
+from musenet.dataset.batch import schema_of
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE, Field, Manifest, Period
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from musenet.serving.export.export import export_run

@@ -12,8 +12,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from musenet.preparation.relations.histories import HistoryOptions
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.store.history import Past, PastEvent
 from musenet.serving.store.opening import open_store
 from musenet.serving.store.user_past import NewEvent

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import musenet
-from musenet.dataset.dataset import FIRST_VALUE, MISSING, UNSEEN, Dataset, Field, Manifest, Period, checksum
-from musenet.files import write_text
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, Manifest, Period
+from musenet.files import checksum, write_text
 from musenet.simulators.ads.published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
 Columns = dict[str, NDArray[Any]]

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from worker import Order, repeated, serve, timed
 
 import musenet
-from musenet.dataset.batches import Batch
+from musenet.dataset.batch import Batch
 from musenet.dataset.dataset import Dataset
 from musenet.runs.folder import RunFolder
 from musenet.training.loop import Trainer

@@ -10,9 +10,9 @@ from turns import Contestant, Ratio, started
 import musenet
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
-from musenet.evaluation.predictions import predictions_of
 from musenet.metrics import auc
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.training.train_run import train_run
 
 HERE = Path(__file__).parent

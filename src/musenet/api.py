@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from musenet.config.experiment import Experiment, apply_overrides, load_experiment, validate_experiment
-from musenet.dataset.dataset import Dataset, Split
+from musenet.config.experiment import Experiment
+from musenet.config.loading import apply_overrides, load_experiment, validate_experiment
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.engines.registry import EngineName, bytes_of
 from musenet.errors import ConfigError, RunError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
-from musenet.evaluation.evaluation import evaluate as _evaluate
 from musenet.files import write_json, write_text
 from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
@@ -36,14 +37,11 @@ from musenet.preparation.prepare import PreparedReport
 from musenet.preparation.prepare import prepare as prepare_dataset
 from musenet.progress import SILENT, Listener
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import evaluate as _evaluate
 from musenet.serving.scorer.predict import predict_file
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import HistoryStore
-from musenet.sources.ali_ads import AliAds, AliAdsOptions
-from musenet.sources.complete_journey import CompleteJourney, CompleteJourneyOptions
-from musenet.sources.kuairand import KuaiRand, KuaiRandOptions
-from musenet.sources.own_files import OwnFiles
-from musenet.sources.tables import Source
+from musenet.sources.registry import open_source
 from musenet.studies.ablation import Ablation, ablation_of, judge_order
 from musenet.studies.comparison.compare import SPLIT as COMPARED
 from musenet.studies.comparison.compare import Comparison, check_alike, group_by_model
@@ -107,7 +105,7 @@ def prepare(
     resolved = load(experiment, overrides)
     folder = Path("datasets") / resolved.name if out is None else Path(out)
     return prepare_dataset(
-        _source(resolved),
+        open_source(resolved.data, resolved.recipe),
         resolved.recipe,
         folder,
         engine=engine,
@@ -443,7 +441,7 @@ def fill(
     experiment = RunFolder.open(Path(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
     with open_store(store, Past(experiment.history, experiment.repeat)) as opened:
-        return fill_store(opened, _source(experiment), experiment.recipe, end, progress)
+        return fill_store(opened, open_source(experiment.data, experiment.recipe), experiment.recipe, end, progress)
 
 
 def simulate_hotels(
@@ -541,17 +539,6 @@ def _prepared(experiment: Experiment, folder: AnyPath | None, listener: Listener
         for warning in report.checks.warnings:
             listener.say(f"warning: {warning}")
     return report.dataset
-
-
-def _source(experiment: Experiment) -> Source:
-    """Where the experiment's log comes from; relative paths start from the current folder."""
-    if isinstance(experiment.data, CompleteJourneyOptions):
-        return CompleteJourney(experiment.data, experiment.recipe)
-    if isinstance(experiment.data, KuaiRandOptions):
-        return KuaiRand(experiment.data, experiment.recipe)
-    if isinstance(experiment.data, AliAdsOptions):
-        return AliAds(experiment.data, experiment.recipe)
-    return OwnFiles(experiment.data, experiment.recipe, Path())
 
 
 def _learns_soft_scenarios(model: ModelOptions) -> bool:

@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old one or the new one, never half of it."""
 
+import hashlib
 import json
 import os
 import re
@@ -54,3 +55,9 @@ def plain(content: Any) -> Any:
     if isinstance(content, float):
         return content if content - content == 0 else None
     return str(content) if isinstance(content, Path) else content
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,9 @@
 """The base of every typed option: unknown keys are refused, values cannot change after validation."""
 
 import re
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -13,6 +16,11 @@ class Options(BaseModel):
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def one_of(kinds: Iterable[type[Options]], key: str) -> Any:
+    """The type of options that may be of any of these kinds, told apart by the value of one key."""
+    return Annotated[reduce(or_, kinds), Field(discriminator=key)]
 
 
 def value_at(options: Options, key: str) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from musenet.dataset.dataset import Dataset
 from musenet.errors import DataError, DatasetError
 from musenet.files import remove_leftovers, write_text
 
@@ -70,18 +69,6 @@ def install(work: Path, out: Path) -> None:
     if out.exists():
         out.rename(work / _REPLACED)
     (work / _RESULT).rename(out)
-
-
-def same_dataset(out: Path, fingerprint: str) -> Dataset | None:
-    """The dataset that is there already, if it is undamaged and of the same recipe and source."""
-    try:
-        dataset = Dataset(out)
-        if dataset.manifest.fingerprint != fingerprint:
-            return None
-        dataset.verify()
-    except DatasetError:
-        return None
-    return dataset
 
 
 def _check_target(out: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musenet.dataset.batches import repeat_features
-from musenet.dataset.dataset import FIRST_VALUE, Dataset
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE
+from musenet.dataset.repeat_features import repeat_features
 from musenet.errors import ConfigError
 from musenet.preparation.prepare import prepare
 from places import ROOT

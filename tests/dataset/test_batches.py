@@ -9,9 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from musenet.dataset import batches as under_test
-from musenet.dataset.batches import Batch, BatchBuilder, Batches, part_of, schema_of
-from musenet.dataset.dataset import FIRST_VALUE, UNSEEN, Dataset
-from musenet.dataset.dataset import Field as DatasetField
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.batches import Batches
+from musenet.dataset.builder import BatchBuilder, part_of
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE, UNSEEN
+from musenet.dataset.manifest import Field as DatasetField
 from planted import HISTORY_LENGTH, REQUESTS, write_planted
 
 FOLDERS = {"user": "users", "item": "items", "context": "requests", "candidate": "candidates", "history": "events"}

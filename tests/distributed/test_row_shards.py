@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from distributed.test_workers import FOLDERS, TINY, USUAL, assert_same_state, run_script
 
-from musenet.config.experiment import Experiment, validate_experiment
+from distributed.test_workers import FOLDERS, TINY, USUAL, assert_same_state, run_script
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import row_shards, workers
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards, normal_rows, sharded_tables
 from musenet.errors import ConfigError, RunError
-from musenet.evaluation.evaluation import evaluate
 from musenet.evaluation.predictions import Predictions
 from musenet.models.embedding import EmbeddingTable
-from musenet.runs.folder import RunFolder, load_tensors, save_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import evaluate
+from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.training import loop
 from musenet.training.checkpoint import save_checkpoint
 from musenet.training.train_run import train_run

@@ -14,7 +14,8 @@ import torch
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.predictions import Predictions
-from musenet.runs.folder import RunFolder, load_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.tensor_files import load_tensors
 from musenet.training.train_run import train_run
 from planted import SMALL_MUSENET, planted_experiment, write_planted
 from training.trained_runs import progress_of, validations_of

@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 from torch.multiprocessing import start_processes
 
-from musenet.config.experiment import Experiment, validate_experiment
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
-from musenet.runs.folder import RunFolder, save_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.tensor_files import save_tensors
 from musenet.training.loop import Trainer
 from musenet.training.train_run import train_run
 

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from musenet.config.experiment import load_experiment
+from musenet.config.loading import load_experiment
 from musenet.engines.engine import ROWS_PER_CHUNK, Engine
 from musenet.engines.registry import bytes_of, open_engine
 from musenet.errors import ConfigError, UserError

@@ -13,12 +13,14 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.evaluation import evaluate, measure, protocol_line
-from musenet.evaluation.predictions import Predictions, predict, validation_scores
+from musenet.evaluation.evaluation import measure, protocol_line
+from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.scenario_figures import scenario_figures
+from musenet.evaluation.scoring import predict, validation_scores
 from musenet.metrics import auc
 from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import evaluate
 from musenet.training.train_run import train_run
 
 # Requests 7 and 8 of user 1, 9 of user 2; request 9 has one class.

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
-from musenet.dataset.dataset import Dataset, Field
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field
 from musenet.evaluation.importance import Group, Importance, groups_of, permutation_importance, permute
 from musenet.metrics import auc
 from musenet.models.interface import ClickModel, Prediction

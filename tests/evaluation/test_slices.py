@@ -16,9 +16,9 @@ from musenet import metrics
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation import slices
-from musenet.evaluation.predictions import predictions_of
 from musenet.evaluation.slices import parts_of, slices_of
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.studies.comparison.compare import compare_runs
 from musenet.studies.comparison.table import show_parts, to_markdown
 from musenet.training.train_run import train_run

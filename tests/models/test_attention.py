@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musenet.dataset.batches import Batch, BatchBuilder, Schema, schema_of
+from musenet.dataset.batch import Batch, Schema, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.attention import Activation, Dice, HistoryAttention, activation, matches, padded_history
 from plain_networks import plain_dice, plain_history

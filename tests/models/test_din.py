@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.attention import Activation, Dice
 from musenet.models.baselines.din import Din, DinOptions

@@ -10,7 +10,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.metrics import auc
 from musenet.models.interface import ClickModel

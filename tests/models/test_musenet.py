@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.models.embedding import HistoryMeans

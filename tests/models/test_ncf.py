@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from musenet.dataset.batches import BatchBuilder, schema_of
+from musenet.dataset.batch import schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.baselines.ncf import Ncf, NcfOptions
 from plain_networks import networks_of

@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from musenet.dataset.batches import BatchBuilder, schema_of
+from musenet.dataset.batch import schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.baselines.ple import Ple, PleOptions, mix
 from musenet.models.layers import TwoSidedLinear

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.models.baselines.ple import Ple

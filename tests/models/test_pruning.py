@@ -8,7 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.musenet.model import Musenet, MusenetOptions
 from musenet.models.musenet.pruning import PruningOptions, ScenarioPruning, cost_of_absence

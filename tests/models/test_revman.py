@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from musenet.dataset.batches import BatchBuilder, schema_of
+from musenet.dataset.batch import schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.baselines.revman import RevMan, RevManOptions
 from musenet.models.layers import ParallelLinear

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, BatchBuilder, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.baselines.wide_deep import WideDeep, WideDeepOptions
 from musenet.training.optimizers import Optimizers

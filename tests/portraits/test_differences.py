@@ -7,10 +7,10 @@ import pytest
 
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.predictions import predictions_of
 from musenet.portraits.differences import Trait, standardised, telling_traits, trait_differences
 from musenet.portraits.portraits import describe_scenarios
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 
 
 def test_standardised_equals_its_definition() -> None:

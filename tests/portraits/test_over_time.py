@@ -9,10 +9,11 @@ import pytest
 
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.predictions import Predictions, predictions_of
+from musenet.evaluation.predictions import Predictions
 from musenet.portraits.over_time import FEWEST_REQUESTS, SharesOverTime, shares_by_date, shares_by_hour
 from musenet.reporting.figures.requests import figure_over_time
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 
 MakeRun = Callable[..., RunFolder]
 

@@ -5,14 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from musenet.evaluation.predictions import predictions_of
 from musenet.portraits.positions import positions_of, prototypes_of
 from musenet.portraits.request_map import CONFIDENT, RequestMap, choose_requests, lay_out
 from musenet.portraits.request_words import RequestWords
-from musenet.recipe.features import NumericOptions, fit_numeric
+from musenet.preparation.encoding.numeric_fit import fit_numeric
+from musenet.recipe.features import NumericOptions
 from musenet.reporting.contents import gather
 from musenet.reporting.words import captions
 from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import predictions_of
 
 MakeRun = Callable[..., RunFolder]
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
-from musenet.evaluation.predictions import predictions_of
 from musenet.portraits.portraits import describe_scenarios, show_portraits
 from musenet.portraits.scenario_table import write_scenarios
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.training.train_run import train_run
 
 

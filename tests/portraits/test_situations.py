@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from musenet.evaluation.predictions import predictions_of
 from musenet.portraits.situations import Situation, best_rule, typical_situations
 from musenet.reporting.words import sentences
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 
 MakeRun = Callable[..., RunFolder]
 

@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from musenet.dataset.batches import Batch, BatchBuilder
-from musenet.dataset.dataset import FIRST_VALUE, MISSING, Dataset
+from musenet.dataset.batch import Batch
+from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE, MISSING
 from musenet.errors import DatasetError, UserError
 from musenet.preparation.prepare import prepare
 from preparation.logs import DAY, START, MemorySource, random_log, recipe

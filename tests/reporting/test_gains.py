@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musenet.config.experiment import validate_experiment
-from musenet.dataset.dataset import checksum
-from musenet.evaluation.predictions import predictions_of
+from musenet.config.loading import validate_experiment
+from musenet.files import checksum
 from musenet.metrics import auc, logloss_from_logit
 from musenet.reporting.comparison import read_comparison
 from musenet.reporting.contents import gather
 from musenet.reporting.gains import base_run_of, gains_over
 from musenet.reporting.words import captions
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 
 MakeRun = Callable[..., RunFolder]
 WriteComparison = Callable[..., Path]

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 import torch
 
-from musenet.config.experiment import validate_experiment
-from musenet.dataset.batches import schema_of
+from musenet.config.loading import validate_experiment
+from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.roles import MICROSECONDS
 from musenet.models.registry import build_model
 from musenet.preparation.prepare import prepare
 from musenet.runs.folder import RunFolder
 from musenet.serving.export.export import export_run
-from musenet.sources.tables import MICROSECONDS
 from preparation.logs import Log, MemorySource, random_log, recipe
 
 SMALL = {"embedding": 4, "hidden": [12]}

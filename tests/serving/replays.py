@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from starlette.testclient import TestClient
 
-from musenet.dataset.batches import BatchBuilder
+from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.roles import MICROSECONDS
 from musenet.runs.folder import load_model
-from musenet.sources.tables import MICROSECONDS
 from serving.apps import plain_request
 from serving.exports import Exported
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from musenet.preparation.relations.histories import HistoryOptions
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.store.history import Past, PastEvent
 from musenet.serving.store.user_past import NewEvent
 

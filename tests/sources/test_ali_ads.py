@@ -14,8 +14,9 @@ import pytest
 
 import musenet
 from musenet.config.experiment import Experiment
-from musenet.dataset.batches import BatchBuilder
-from musenet.dataset.dataset import MISSING, Dataset
+from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import MISSING
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.checks.checks import read_checks

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from musenet.dataset.batches import BatchBuilder
+from musenet.dataset.builder import BatchBuilder
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.prepare import prepare

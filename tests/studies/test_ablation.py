@@ -13,10 +13,10 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import Difference, paired_difference
-from musenet.evaluation.predictions import predictions_of
 from musenet.files import plain
 from musenet.models.musenet.model import MusenetOptions
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.studies.ablation import CHANGES, Step, ablation_of, judge_order, verdict
 
 MODEL = {"name": "musenet", "scenarios": 3, "hidden": [4], "embedding": 2, "auxiliary": 0.25}

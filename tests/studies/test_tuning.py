@@ -10,7 +10,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from musenet.config.experiment import Experiment, validate_experiment
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
 from musenet.config.search_space import Range, distinct_points
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError, TrainingDivergedError

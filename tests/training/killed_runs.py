@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from musenet.config.experiment import Experiment, validate_experiment
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.runs import folder as run_folder
 from musenet.runs.folder import RunFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from musenet.config.experiment import validate_experiment
+from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.training.loop import Trainer

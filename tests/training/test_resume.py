@@ -13,7 +13,8 @@ import pytest
 
 from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
-from musenet.runs.folder import RunFolder, load_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.tensor_files import load_tensors
 from musenet.training.loop import Trainer
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment
 from training.trained_runs import assert_same_run, progress_of, train_into, validations_of

@@ -12,8 +12,9 @@ from torch import Tensor
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError, TrainingDivergedError
-from musenet.evaluation.predictions import validation_scores
-from musenet.runs.folder import RunFolder, load_model, load_tensors
+from musenet.evaluation.scoring import validation_scores
+from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.tensor_files import load_tensors
 from musenet.training import loop
 from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
 from training.trained_runs import assert_same_run, progress_of, train_into, validations_of

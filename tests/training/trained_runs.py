@@ -8,7 +8,8 @@ import torch
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
-from musenet.runs.folder import RunFolder, load_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.tensor_files import load_tensors
 from musenet.training.loop import Log, TrainingResult, train
 
 OF_THE_CLOCK = {"seconds", "samples_per_second", "seconds_to_go"}

@@ -462,7 +462,7 @@ def demo(
 @app.command("config-schema")
 def config_schema(out: Out = None) -> None:
     """The JSON schema of a configuration, for editors to complete."""
-    from musenet.config.experiment import json_schema
+    from musenet.config.loading import json_schema
 
     text = json.dumps(json_schema(), indent=2)
     if out is None:

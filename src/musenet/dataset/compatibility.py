@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from musenet.dataset.dataset import Dataset, Manifest
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Manifest
 from musenet.errors import DatasetError
 
 TOLERANCE = 1e-9

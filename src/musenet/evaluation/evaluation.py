@@ -2,22 +2,20 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table
 
-from musenet.dataset.dataset import Dataset, Period, Split
-from musenet.errors import RunError
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Period, Split
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.estimators import METRICS, NDCG_AT
 from musenet.evaluation.intervals import Interval, resample_model, seed_and_user_interval
-from musenet.evaluation.predictions import Predictions, predictions_of
+from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc
-from musenet.runs.folder import RunFolder
 
 _TITLES = {
     "auc": "AUC",
@@ -71,19 +69,6 @@ class Evaluation:
         )
         if self.scenarios is not None and self.scenarios.count > 1:
             show_scenarios(self.scenarios, console)
-
-
-def evaluate(run: RunFolder, split: Split = "test", resamples: int = RESAMPLES) -> Evaluation:
-    """Measure a trained run on a split and keep the result in its folder.
-
-    Raises:
-        RunError: if the folder holds no trained run, or the split has nothing to measure on.
-    """
-    if run.dataset.manifest.splits[split].impressions == 0:
-        raise RunError(f"the {split} split of {run.dataset.folder} is empty: there is nothing to evaluate on")
-    result = measure(predictions_of(run, split), split, protocol_line(run.dataset, split), resamples)
-    run.write_json(str(Path("evaluation") / f"{split}.json"), result.to_json())
-    return result
 
 
 def measure(predictions: Predictions, split: Split, protocol: str, resamples: int = RESAMPLES) -> Evaluation:

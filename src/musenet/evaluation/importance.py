@@ -17,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musenet.dataset.batches import Batch, BatchBuilder, Schema
-from musenet.dataset.dataset import Dataset, Field
+from musenet.dataset.batch import Batch, Schema
+from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Interval, difference, resample_model
-from musenet.evaluation.predictions import BATCH_SIZE, Floats, Integers, scoring
+from musenet.evaluation.predictions import Floats, Integers
+from musenet.evaluation.scoring import BATCH_SIZE, scoring
 from musenet.models.interface import ClickModel
 
 HISTORY, REPEATS = "history", "repeat features"

@@ -3,9 +3,6 @@
 Shapes: N candidates, R requests, K scenarios.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from musenet.config.training import TrainingOptions
-from musenet.dataset.batches import Batch, BatchBuilder, part_of
-from musenet.dataset.dataset import Dataset, Split, checksum
-from musenet.distributed import workers
 from musenet.errors import RunError
 from musenet.evaluation.draws import Sample
 from musenet.files import replacing
-from musenet.metrics import auc, logloss_from_logit
-from musenet.models.interface import ClickModel, Prediction
-from musenet.runs.folder import RunFolder, load_model
-
-BATCH_SIZE = 16_384
-"""Candidates scored at once: more is no faster, and K networks' activations must fit in memory."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -102,197 +87,6 @@ class Predictions:
 
 
 _CANDIDATE_COLUMNS = ("request", "user", "item", "time", "label", "logit", "weight", "repeat_indicator")
-
-
-def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int = BATCH_SIZE) -> Predictions:
-    """Score every impression of a split as serving would: unseen rows untouched, positions fixed, progress 1.
-
-    Several workers share out the work, and all get the whole.
-
-    Args:
-        model: a trained model, on any device; its mode and progress are left as they were.
-        dataset: the dataset it was trained on, or one with the same fields, codes and scales.
-        split: which period.
-        batch_size: candidates at once.
-    """
-    period = dataset.manifest.splits[split]
-    requests = np.arange(period.begin, period.end)
-    logits: list[Floats] = []
-    assignments: list[Floats] = []
-    repeat_probabilities: list[Floats] = []
-    with scoring(model) as like:
-        for batch in _batches(model, dataset, requests, batch_size):
-            on_device = batch.to(like.device, like.dtype)
-            prediction: Prediction = model(on_device)
-            logits.append(_numpy(prediction.logit))
-            if prediction.log_assignment is not None:
-                assignments.append(_numpy(_per_request(prediction.log_assignment, on_device)))
-            if prediction.repeat_probability is not None:
-                repeat_probabilities.append(_numpy(prediction.repeat_probability))
-    logit, assignment, repeat_probability = (
-        np.concatenate(parts) if parts else None
-        for parts in map(workers.gathered, (logits, assignments, repeat_probabilities))
-    )
-    return _gather(
-        dataset,
-        requests,
-        logit=np.zeros(0) if logit is None else logit,
-        assignment=assignment,
-        repeat_probability=repeat_probability,
-    )
-
-
-def validation_scores(
-    model: ClickModel, dataset: Dataset, limit: int, split: Split = "valid", batch_size: int = BATCH_SIZE
-) -> dict[str, float]:
-    """AUC and logloss on about `limit` impressions: whole requests, evenly spaced, the same every time.
-
-    Several workers share out the work, and all get the scores.
-    """
-    answers: list[tuple[Floats, Floats, Floats | None]] = []
-    with scoring(model) as like:
-        for batch in _batches(model, dataset, evenly_spaced(dataset, split, limit), batch_size):
-            logit = _numpy(model(batch.to(like.device, like.dtype)).logit)
-            answers.append((logit, _numpy(batch.label), None if batch.weight is None else _numpy(batch.weight)))
-    answers = workers.gathered(answers)
-    if not answers:
-        return {"auc": float("nan"), "logloss": float("nan")}
-    logit, label = (np.concatenate([answer[place] for answer in answers]) for place in (0, 1))
-    weights = [weight for _, _, weight in answers if weight is not None]
-    weight = np.concatenate(weights) if weights else None
-    if not np.isfinite(logit).all():
-        return {"auc": float("nan"), "logloss": float("nan")}
-    return {"auc": auc(label, logit, weight), "logloss": logloss_from_logit(label, logit, weight)}
-
-
-def evenly_spaced(dataset: Dataset, split: Split, limit: int) -> Integers:
-    """Rows of about `limit` impressions' worth of requests, spread evenly over the split; all of them if they fit."""
-    period = dataset.manifest.splits[split]
-    requests = period.end - period.begin
-    wanted = requests if period.impressions <= limit else max(1, round(requests * limit / period.impressions))
-    return period.begin + np.arange(wanted, dtype=np.int64) * requests // wanted
-
-
-def predictions_of(run: RunFolder, split: Split, *, keep: bool = True) -> Predictions:
-    """The kept model's answers on a split: those saved in the run's folder if they are this model's, else scored anew.
-
-    Args:
-        run: a trained run.
-        split: of the run's own dataset.
-        keep: save what was scored anew in the run's folder.
-
-    Raises:
-        RunError: if the run holds no trained model.
-    """
-    files = run.predictions_file(split), run.assignments_file(split)
-    if not run.model_file.is_file():
-        run.load_state()
-    model_checksum = checksum(run.model_file)
-    if all(_model_of(file) == model_checksum for file in files):
-        return Predictions.from_parquet(*files)
-    predictions = predictions_on(run, run.dataset, split)
-    if keep and workers.is_first():
-        predictions.to_parquet(*files, model_checksum)
-    return predictions
-
-
-def predictions_on(run: RunFolder, dataset: Dataset, split: Split) -> Predictions:
-    """The kept model's answers on a split of any dataset that it can read; nothing is saved.
-
-    Raises:
-        RunError: if the run holds no trained model.
-    """
-    model, _, experiment = load_model(run)
-    return predict(model.to(scoring_device(experiment.training)), dataset, split)
-
-
-def scoring_device(options: TrainingOptions) -> torch.device:
-    """The accelerator if there is one and the options do not forbid it; a run trained on one scores without as well."""
-    return torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-@contextmanager
-def scoring(model: ClickModel) -> Iterator[Tensor]:
-    """The model in evaluation mode at progress 1 without gradients; as it was afterwards.
-
-    Yields one of its parameters, whose device and precision batches must have.
-    """
-    was_training, progress = model.training, model.progress
-    model.eval()
-    model.progress = 1.0
-    try:
-        with torch.inference_mode():
-            yield next(model.parameters())
-    finally:
-        model.train(was_training)
-        model.progress = progress
-
-
-def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
-    """Batches of these requests, in order; the next one is gathered while one is scored.
-
-    Of several workers each gets its share of the batches, in the workers' order; of few batches some get none, and
-    then wait upon the others' look-ups in the model's table.
-    """
-    builder = BatchBuilder(dataset)
-    offset = np.asarray(dataset.column("requests/candidate_offset"))
-    sizes = offset[requests + 1] - offset[requests]
-    batch_of = (np.cumsum(sizes) - sizes) // batch_size
-    parts = [part for part in np.split(requests, np.flatnonzero(np.diff(batch_of)) + 1) if len(part)]
-    shares = [parts[part_of(np.ones(len(parts)), (worker, workers.count()))] for worker in range(workers.count())]
-    parts = shares[workers.rank()]
-    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
-        pending = pool.submit(builder.build, parts[0]) if parts else None
-        for following in [*parts[1:], None]:
-            if pending is None:
-                break
-            batch = pending.result()
-            pending = None if following is None else pool.submit(builder.build, following)
-            yield batch
-    model.table.stand_by(max(map(len, shares)) - len(parts))
-
-
-def _gather(
-    dataset: Dataset, requests: Integers, logit: Floats, assignment: Floats | None, repeat_probability: Floats | None
-) -> Predictions:
-    """The model's answers beside what the dataset knows of the same rows; requests are consecutive."""
-    offset = np.asarray(dataset.column("requests/candidate_offset"))
-    begin, end = (int(offset[requests[0]]), int(offset[requests[-1] + 1])) if len(requests) else (0, 0)
-    request = np.repeat(requests, np.diff(offset[np.append(requests, requests[-1:] + 1)]))
-
-    def of_candidate(name: str, dtype: Any) -> NDArray[Any] | None:
-        path = f"candidates/{name}"
-        return np.asarray(dataset.column(path)[begin:end]).astype(dtype) if dataset.has(path) else None
-
-    indicator = of_candidate("repeat_indicator", np.bool_)
-    known = np.asarray(dataset.column("requests/true_scenario")) if dataset.has("requests/true_scenario") else None
-    return Predictions(
-        request=request,
-        user=np.asarray(dataset.column("requests/user"))[request].astype(np.int64),
-        item=np.asarray(dataset.column("candidates/item")[begin:end]).astype(np.int64),
-        time=np.asarray(dataset.column("requests/time"))[request].astype(np.int64),
-        label=np.asarray(dataset.column("candidates/label")[begin:end]).astype(np.int8),
-        logit=logit,
-        weight=of_candidate("weight", np.float64),
-        repeat_indicator=np.zeros(end - begin, dtype=np.bool_) if indicator is None else indicator,
-        requests=requests,
-        assignment=assignment,
-        repeat_probability=repeat_probability,
-        true_scenario=None if known is None else known[requests].astype(np.int64),
-    )
-
-
-def _per_request(log_assignment: Tensor, batch: Batch) -> Tensor:
-    """(R, K) probabilities; where every candidate has its own (N, K), the mean over the request's candidates."""
-    probability = log_assignment.double().exp()
-    if probability.shape[0] == batch.requests:
-        return probability
-    total = probability.new_zeros(batch.requests, probability.shape[1]).index_add_(0, batch.request, probability)
-    return total / torch.bincount(batch.request, minlength=batch.requests)[:, None]
-
-
-def _numpy(tensor: Tensor) -> Floats:
-    return np.asarray(tensor.double().cpu().numpy())
 
 
 def _write(path: Path, columns: dict[str, Any], model: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.models.layers import Standardise, rows_of
 from musenet.models.pairs import GatedPool, PairSums, Standardised, distinct_events, moments, pairs_of
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batches import REPEAT_FEATURES, Batch, Schema
-from musenet.dataset.dataset import Field
+from musenet.dataset.batch import Batch, Schema
+from musenet.dataset.manifest import Field
+from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.distributed import workers
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards, normal_rows, shards_of

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.pieces import InPieces
 from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs, Numbers
 from musenet.options import Options

@@ -1,21 +1,20 @@
 """Which models there are: one line each."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from musenet.dataset.batches import Schema
-from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
-from musenet.models.baselines.dcn_v2 import DcnV2, DcnV2Options
-from musenet.models.baselines.din import Din, DinOptions
-from musenet.models.baselines.ncf import Ncf, NcfOptions
-from musenet.models.baselines.ple import Ple, PleOptions
-from musenet.models.baselines.repeatnet import RepeatNet, RepeatNetOptions
-from musenet.models.baselines.revman import RevMan, RevManOptions
-from musenet.models.baselines.star import Star, StarOptions
-from musenet.models.baselines.wide_deep import WideDeep, WideDeepOptions
+from musenet.dataset.batch import Schema
+from musenet.models.baselines.base_model import BaseModel
+from musenet.models.baselines.dcn_v2 import DcnV2
+from musenet.models.baselines.din import Din
+from musenet.models.baselines.ncf import Ncf
+from musenet.models.baselines.ple import Ple
+from musenet.models.baselines.repeatnet import RepeatNet
+from musenet.models.baselines.revman import RevMan
+from musenet.models.baselines.star import Star
+from musenet.models.baselines.wide_deep import WideDeep
 from musenet.models.interface import ClickModel, ModelOptions
-from musenet.models.musenet.model import Musenet, MusenetOptions
+from musenet.models.musenet.model import Musenet
+from musenet.options import one_of
 
 MODELS: dict[str, type[ClickModel]] = {
     "musenet": Musenet,
@@ -30,19 +29,10 @@ MODELS: dict[str, type[ClickModel]] = {
     "star": Star,
 }
 
-AnyModelOptions = Annotated[
-    MusenetOptions
-    | BaseModelOptions
-    | WideDeepOptions
-    | NcfOptions
-    | DinOptions
-    | RepeatNetOptions
-    | DcnV2Options
-    | PleOptions
-    | RevManOptions
-    | StarOptions,
-    Field(discriminator="name"),
-]
+if TYPE_CHECKING:
+    AnyModelOptions = ModelOptions
+else:
+    AnyModelOptions = one_of((model.options_type for model in MODELS.values()), "name")
 
 
 def build_model(options: ModelOptions, schema: Schema) -> ClickModel:

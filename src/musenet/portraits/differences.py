@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.dataset import Dataset, Field
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import LEVEL, Interval
 from musenet.evaluation.predictions import Floats, Predictions

@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
-from musenet.dataset.dataset import FIRST_VALUE, MISSING, PADDING, UNSEEN, Dataset, Field, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Field, Split
 from musenet.errors import DatasetError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import percentage
 from musenet.evaluation.intervals import Interval
-from musenet.evaluation.predictions import Floats, Predictions, predictions_of
+from musenet.evaluation.predictions import Floats, Predictions
 from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.portraits.scenario_table import with_scenarios
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 
 SHOWN = 6
 SMALLEST_DIFFERENCE = 0.1

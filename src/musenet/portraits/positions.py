@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from musenet.dataset.batches import BatchBuilder
+from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.evaluation.predictions import Floats, Integers, scoring
+from musenet.evaluation.predictions import Floats, Integers
+from musenet.evaluation.scoring import scoring
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.models.musenet.scenarios import Prototypes

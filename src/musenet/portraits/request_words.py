@@ -6,10 +6,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from musenet.dataset.dataset import PADDING, Dataset, Field
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import PADDING, Field
+from musenet.dataset.numeric import NumericTransform
 from musenet.portraits.portraits import value_names
 from musenet.portraits.words import field_words, number, signed
-from musenet.recipe.features import NumericTransform
 
 MISSING_PART = ".missing"
 

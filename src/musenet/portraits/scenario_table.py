@@ -8,13 +8,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
+from musenet.dataset.roles import REQUEST, TIME, USER
 from musenet.errors import DatasetError, RunError
-from musenet.evaluation.predictions import Predictions, predict, predictions_of, scoring_device
+from musenet.evaluation.predictions import Predictions
+from musenet.evaluation.scoring import predict, scoring_device
 from musenet.files import replacing
 from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import predictions_of
 from musenet.sources.own_files import OwnFilesOptions
-from musenet.sources.tables import REQUEST, TIME, USER
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 

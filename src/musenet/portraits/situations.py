@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.dataset import MISSING, PADDING, UNSEEN, Dataset, Field
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import MISSING, PADDING, UNSEEN, Field
 from musenet.evaluation.predictions import Floats, Predictions
 from musenet.portraits.portraits import value_names
 from musenet.portraits.request_words import number_words

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musenet import __version__
-from musenet.dataset.dataset import FORMAT, Dataset, Field, Manifest, checksum
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FORMAT, Field, Manifest
+from musenet.dataset.roles import ITEM, USER
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
+from musenet.errors import DatasetError
+from musenet.files import checksum
 from musenet.preparation.checks.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
 from musenet.preparation.checks.inspection import Inspector, own_events
 from musenet.preparation.checks.row_counts import count_rows, log_warnings, write_rejected
@@ -25,8 +29,8 @@ from musenet.preparation.relations.relations import Relations, build_relations
 from musenet.preparation.relations.split import PERIOD_NAMES
 from musenet.preparation.stages import Stages, check_space
 from musenet.recipe.recipe import Recipe
-from musenet.sources.tables import ITEM, USER, Source, Tables
-from musenet.workspace import install, result_folder, same_dataset, workspace
+from musenet.sources.tables import Source, Tables
+from musenet.workspace import install, result_folder, workspace
 
 COLUMNS_AT_ONCE = 4
 """Columns that are measured at the same time; each takes memory for a million impressions."""
@@ -219,3 +223,15 @@ def _write_manifest(
         checksums=checksums,
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def same_dataset(out: Path, fingerprint: str) -> Dataset | None:
+    """The dataset that is there already, if it is undamaged and of the same recipe and source."""
+    try:
+        dataset = Dataset(out)
+        if dataset.manifest.fingerprint != fingerprint:
+            return None
+        dataset.verify()
+    except DatasetError:
+        return None
+    return dataset

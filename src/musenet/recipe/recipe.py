@@ -5,11 +5,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from musenet.options import Options
-from musenet.preparation.relations.histories import HistoryOptions
-from musenet.preparation.relations.negatives import NegativeOptions
-from musenet.preparation.relations.repeats import RepeatOptions
-from musenet.preparation.relations.split import SplitOptions
 from musenet.recipe.features import Features
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.negatives import NegativeOptions
+from musenet.recipe.repeat import RepeatOptions
+from musenet.recipe.split import SplitOptions
 
 
 class Recipe(Options):

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.evaluation import evaluate
 from musenet.evaluation.importance import Importance, permutation_importance
 from musenet.evaluation.intervals import Interval
-from musenet.evaluation.predictions import Floats, Predictions, evenly_spaced, predictions_of, scoring_device
+from musenet.evaluation.predictions import Floats, Predictions
+from musenet.evaluation.scoring import evenly_spaced, scoring_device
 from musenet.metrics import CALIBRATION_BINS, equal_count_bins, probability_of_logit
 from musenet.models.interface import ClickModel
 from musenet.portraits.differences import TraitDifference, interval_of, telling_traits, trait_differences
@@ -23,6 +24,7 @@ from musenet.reporting.comparison import ComparisonFacts, Verdict, find_comparis
 from musenet.reporting.gains import Gains, base_run_of, gains_over
 from musenet.reporting.log_facts import LogFacts, log_facts
 from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import evaluate, predictions_of
 
 SPLIT: Split = "test"
 RESAMPLES = 200

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.runs.folder import RunFolder
 
 

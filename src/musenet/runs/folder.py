@@ -17,28 +17,27 @@ last line of metrics.jsonl is passed over. Nothing here is a pickle.
 
 import json
 import os
-import platform
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from musenet.config.experiment import Experiment, validate_experiment
-from musenet.dataset.batches import schema_of
-from musenet.dataset.dataset import Dataset, Split
-from musenet.distributed.pieces import InPieces, write_in_pieces
+from musenet.config.experiment import Experiment
+from musenet.config.loading import validate_experiment
+from musenet.dataset.batch import schema_of
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
+from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards, sharded_tables
 from musenet.errors import ConfigError, RunError
-from musenet.files import plain, remove_leftovers, replacing, write_json, write_text
+from musenet.files import plain, remove_leftovers, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.registry import build_model
+from musenet.runs.tensor_files import _one_line, load_tensors, save_tensors
+from musenet.runs.versions import versions
 
 FORMAT = 1
 
@@ -214,67 +213,3 @@ def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
     model.to(run.experiment.training.dtype).eval()
     model.progress = 1.0
     return model, run.dataset, run.experiment
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor | InPieces], metadata: dict[str, str] | None = None) -> None:
-    """Replace a safetensors file; the metadata is text by name."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items() if isinstance(value, Tensor)}
-    with replacing(path) as temporary:
-        if len(whole) == len(tensors):
-            save_file(whole, temporary, metadata)
-        else:
-            write_in_pieces(temporary, tensors, metadata)
-
-
-def load_tensors(path: Path, parts: Mapping[str, RowShards] = {}) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
-
-    Args:
-        path: the file.
-        parts: tensors of which this worker's rows alone are read.
-
-    Raises:
-        RunError: if it is missing or damaged, or a tensor that is read in part has another number of rows.
-    """
-    from safetensors import safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {
-                name: _own_rows(file.get_slice(name), parts[name], path) if name in parts else file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118
-            }
-            return tensors, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} is missing or damaged ({_one_line(error)}): train again") from error
-
-
-def _own_rows(stored: Any, shards: RowShards, path: Path) -> Tensor:
-    rows, size = stored.get_shape()
-    if rows != shards.rows:
-        raise RunError(f"{path} holds an embedding table of {rows} rows, the dataset needs {shards.rows}: train again")
-    if not shards.own:
-        return torch.empty(0, size)
-    own: Tensor = stored[shards.own.start : shards.own.stop]
-    return own
-
-
-def versions() -> dict[str, Any]:
-    """Versions of what runs, for the run folder."""
-    packages: dict[str, Any] = {}
-    for package in ("musenet", "torch", "numpy", "duckdb", "ibis-framework", "pyarrow"):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = None
-    return {
-        "python": platform.python_version(),
-        **packages,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-    }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -27,11 +27,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from musenet.dataset.dataset import Field, FieldSide, Part, checksum, embedding_offsets
+from musenet.dataset.manifest import Field, FieldSide, Part, embedding_offsets
+from musenet.dataset.numeric import NumericTransform
 from musenet.errors import ExportError
-from musenet.preparation.relations.histories import HistoryOptions
-from musenet.preparation.relations.repeats import RepeatOptions
-from musenet.recipe.features import NumericTransform
+from musenet.files import checksum
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from musenet.preparation.encoding.vocabulary import text_of
+from musenet.dataset.texts import text_of
 
 Scalar = str | int | float | bool
 Value = Scalar | list[Scalar | None] | None

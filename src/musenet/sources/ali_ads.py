@@ -11,6 +11,7 @@ import ibis
 import ibis.expr.types as ir
 from pydantic import Field
 
+from musenet.dataset.roles import ITEM, KIND, LABEL, MICROSECONDS, TIME, USER
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
@@ -18,7 +19,7 @@ from musenet.sources.ali_ads_files import AdsFiles, find_ads
 from musenet.sources.files.opening import expected_rows, fingerprint_of
 from musenet.sources.files.relations import with_clock
 from musenet.sources.options import FolderOptions
-from musenet.sources.tables import ITEM, KIND, LABEL, MICROSECONDS, TIME, USER, LogSize, Tables
+from musenet.sources.tables import LogSize, Tables
 
 TIMEZONE = "Asia/Shanghai"
 CLICK = "click"
@@ -41,6 +42,8 @@ class AliAds:
         options: the `data` part of the configuration.
         recipe: the kinds of events that it asks for must be among those that are read.
     """
+
+    options_type = AliAdsOptions
 
     def __init__(self, options: AliAdsOptions, recipe: Recipe) -> None:
         self._options = options

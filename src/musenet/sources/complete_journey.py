@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from musenet.dataset.roles import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
@@ -24,7 +25,7 @@ from musenet.sources.files.opening import expected_rows
 from musenet.sources.local_time import LocalTime, hour_of, weekday_of
 from musenet.sources.options import SourceOptions
 from musenet.sources.promotions import Candidates, Promotions
-from musenet.sources.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, LogSize, Tables
+from musenet.sources.tables import CleaningRule, LogSize, Tables
 
 TIMEZONE = "America/New_York"
 USER_COLUMN, ITEM_COLUMN = "household_id", "product_id"
@@ -68,6 +69,8 @@ class CompleteJourney:
         options: the `data` part of the configuration.
         recipe: its seed draws households and negatives.
     """
+
+    options_type = CompleteJourneyOptions
 
     def __init__(self, options: CompleteJourneyOptions, recipe: Recipe) -> None:
         self._options = options

@@ -11,6 +11,7 @@ import ibis
 import ibis.expr.types as ir
 from pydantic import Field
 
+from musenet.dataset.roles import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
@@ -19,7 +20,7 @@ from musenet.sources.files.opening import expected_rows, fingerprint_of
 from musenet.sources.files.relations import with_clock
 from musenet.sources.kuairand_files import CUT_DOWN, find_kuairand
 from musenet.sources.options import FolderOptions
-from musenet.sources.tables import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME, USER, CleaningRule, LogSize, Tables
+from musenet.sources.tables import CleaningRule, LogSize, Tables
 
 TIMEZONE = "Asia/Shanghai"
 LONG_VIEW_TAKES = 18 * MICROSECONDS
@@ -45,6 +46,8 @@ class KuaiRand:
         options: the `data` part of the configuration.
         recipe: what it asks of repeats must not need times that the files lack.
     """
+
+    options_type = KuaiRandOptions
 
     def __init__(self, options: KuaiRandOptions, recipe: Recipe) -> None:
         self._options = options

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import ibis
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import MICROSECONDS
 from musenet.errors import ConfigError
-from musenet.sources.tables import MICROSECONDS
 
 HOUR = 3600 * MICROSECONDS
 DAY = 24 * HOUR

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ibis
 
+from musenet.dataset.roles import ITEM, USER
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
@@ -14,7 +15,7 @@ from musenet.sources.files.opening import expected_rows, find_files, fingerprint
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
 from musenet.sources.files.reader import LogReader, require_roles
 from musenet.sources.files.relations import add_shown, unify_types, with_clock
-from musenet.sources.tables import ITEM, USER, LogSize, Tables
+from musenet.sources.tables import LogSize, Tables
 
 __all__ = ["OwnFiles", "OwnFilesOptions"]
 
@@ -28,7 +29,9 @@ class OwnFiles:
         base: the folder that relative paths start from.
     """
 
-    def __init__(self, options: OwnFilesOptions, recipe: Recipe, base: Path) -> None:
+    options_type = OwnFilesOptions
+
+    def __init__(self, options: OwnFilesOptions, recipe: Recipe, base: Path = Path()) -> None:
         self._options = options
         self._recipe = recipe
         self._base = base

@@ -23,12 +23,6 @@ import pyarrow as pa
 
 from musenet.engines.engine import Engine
 
-USER, ITEM, TIME, LABEL = "_user", "_item", "_time", "_label"
-REQUEST, KIND, WEIGHT = "_request", "_kind", "_weight"
-ROLES = (USER, ITEM, TIME, LABEL, REQUEST, KIND, WEIGHT)
-
-MICROSECONDS = 1_000_000
-
 REFUSED = pa.schema([("table", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 """Of the table of refused rows."""
 

@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from musenet.config.experiment import CompareOptions, Experiment
+from musenet.config.experiment import Experiment
+from musenet.config.studies import CompareOptions
 from musenet.errors import ConfigError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
-from musenet.evaluation.predictions import predictions_of
 from musenet.models.interface import ModelOptions
 from musenet.models.musenet.model import MusenetOptions
 from musenet.options import with_value
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.studies.comparison.compare import SPLIT, Comparison
 from musenet.studies.comparison.table import to_markdown
 

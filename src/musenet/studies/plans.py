@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musenet.config.experiment import Experiment
-from musenet.dataset.dataset import Split
+from musenet.dataset.manifest import Split
 from musenet.errors import ConfigError
 from musenet.training.train_run import SPLITS_KEPT
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from musenet.config.experiment import Experiment, with_values
+from musenet.config.experiment import Experiment
+from musenet.config.loading import with_values
 from musenet.config.search_space import ATTEMPTS, Choices, Point, Range, TuningOptions, distinct_points
 from musenet.dataset.dataset import Dataset
 from musenet.errors import TrainingDivergedError

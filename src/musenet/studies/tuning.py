@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from musenet.config.experiment import Experiment, with_values
+from musenet.config.experiment import Experiment
+from musenet.config.loading import with_values
 from musenet.config.search_space import Choices, Point, Range, as_parameter, distribution
 from musenet.errors import RunError
 from musenet.files import replacing, write_json

@@ -9,7 +9,8 @@ from torch import Tensor
 from musenet.distributed.pieces import InPieces
 from musenet.errors import RunError
 from musenet.models.interface import ClickModel
-from musenet.runs.folder import RunFolder, load_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.tensor_files import load_tensors
 from musenet.training.optimizers import Optimizers
 
 

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 
 from musenet.config.experiment import Experiment
-from musenet.dataset.batches import Batch, Batches, schema_of
+from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.batches import Batches
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.distributed.row_shards import sharded_tables
 from musenet.errors import RunError, TrainingDivergedError
-from musenet.evaluation.predictions import validation_scores
+from musenet.evaluation.scoring import validation_scores
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
-from musenet.runs.folder import RunFolder, save_tensors
+from musenet.runs.folder import RunFolder
+from musenet.runs.tensor_files import save_tensors
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from musenet.config.experiment import Experiment
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.errors import RunError
-from musenet.evaluation.predictions import predictions_of
 from musenet.models.musenet.model import MusenetOptions
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.training.loop import Log, TrainingResult, train
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")

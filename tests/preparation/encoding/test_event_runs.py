@@ -16,10 +16,10 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.encoding.encode import Folders
 from musenet.preparation.encoding.events import count_events, counted_runs, encode_events, stored_runs
-from musenet.preparation.relations.histories import Before
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, build_relations
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.recipe.history import Before
 from musenet.recipe.recipe import Recipe
+from musenet.recipe.repeat import RepeatOptions
 from preparation.logs import START, Log
 from preparation.reference import distinct_events, fraction, known, repeats
 

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from musenet.dataset.texts import text_of
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.preparation.encoding.vocabulary import Occurrences, Vocabulary, fit_vocabulary, text_of
+from musenet.preparation.encoding.numeric_fit import fit_numeric
+from musenet.preparation.encoding.vocabulary import Occurrences, Vocabulary, fit_vocabulary
 from musenet.preparation.relations.negatives import sample_negatives
-from musenet.recipe.features import NumericOptions, fit_numeric
+from musenet.recipe.features import NumericOptions
 
 
 def fit(frame: pl.DataFrame, min_count: int = 1, weight: str | None = None) -> Vocabulary:

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.relations.relations import Relations, build_relations
-from musenet.preparation.relations.split import DaysSplit, SplitOptions, split_cuts
+from musenet.preparation.relations.split import split_cuts
+from musenet.recipe.split import DaysSplit, SplitOptions
 from preparation.logs import START, Log, random_log, recipe
 
 HOUR = 3_600_000_000

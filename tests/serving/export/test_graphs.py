@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.test_model_contract import VARIANTS, batch_of, new_model, train_on, training_batch
-from musenet.dataset.batches import Batch, schema_of
+from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.dataset import Dataset
 from musenet.models.interface import ClickModel
 from musenet.models.registry import MODELS

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musenet.dataset.dataset import FIRST_VALUE, Field
-from musenet.preparation.encoding.vocabulary import Vocabulary, text_of
-from musenet.preparation.relations.histories import HistoryOptions
+from musenet.dataset.manifest import FIRST_VALUE, Field
+from musenet.dataset.texts import text_of
+from musenet.preparation.encoding.vocabulary import Vocabulary
+from musenet.recipe.history import HistoryOptions
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.scorer.encoder import Encoder, Tally
 from musenet.serving.text_index import TextIndex

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from musenet.dataset.batches import BatchBuilder
+from musenet.dataset.builder import BatchBuilder
 from musenet.errors import RequestError
 from musenet.runs.folder import load_model
 from musenet.serving.scorer.messages import Event, ScoreResponse

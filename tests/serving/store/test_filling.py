@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from musenet.dataset.roles import MICROSECONDS
 from musenet.preparation.prepare import prepare
 from musenet.recipe.recipe import Recipe
 from musenet.serving.store.filling import fill_store
 from musenet.serving.store.history import Past
 from musenet.serving.store.opening import WritableStore
-from musenet.sources.tables import MICROSECONDS
 from preparation.logs import DAY, START, Log, MemorySource, random_log, recipe
 
 Opened = Callable[[str, Past], WritableStore]

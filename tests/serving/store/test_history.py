@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musenet.errors import DataError
-from musenet.preparation.relations.histories import HistoryOptions
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.scorer.repeats import checksums, count_repeats, may_be_among
 from musenet.serving.store.history import Past, PastEvent, UserHistory
 

@@ -5,11 +5,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musenet.preparation.relations.histories import HistoryOptions
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.dataset.roles import MICROSECONDS
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.store.history import NOTHING, Past, PastEvent
 from musenet.serving.store.user_past import BEHIND, REMEMBERED, KeptPast, NewEvent
-from musenet.sources.tables import MICROSECONDS
 from serving.past_reference import WholePast, same
 from serving.stores import MINUTE, START, click, simple_rules
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from musenet.config.experiment import load_experiment
+from musenet.config.loading import load_experiment
 from musenet.engines.engine import Engine
 from musenet.errors import DataError, UserError
 from musenet.sources.guess.configuration import guess_config, write_config

@@ -15,7 +15,8 @@ from rich.console import Console
 from musenet import api, metrics
 from musenet.dataset.dataset import Dataset
 from musenet.errors import DatasetError, RunError
-from musenet.evaluation.predictions import Predictions, predict
+from musenet.evaluation.predictions import Predictions
+from musenet.evaluation.scoring import predict
 from musenet.runs.folder import RunFolder, load_model
 from musenet.studies.comparison.table import columns, show, to_markdown
 from musenet.studies.comparison.transfer import OtherDataset

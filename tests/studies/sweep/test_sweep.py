@@ -12,8 +12,8 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import paired_difference, user_bootstrap
-from musenet.evaluation.predictions import predictions_of
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.studies.sweep.plan import parse_parameters, plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep
 from musenet.studies.sweep.table import to_markdown

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import ParallelMLP, weighted_cross_entropy

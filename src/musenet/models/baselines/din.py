@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import Activation, activation
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term

@@ -6,7 +6,7 @@ Shapes: R requests, N candidates, K predefined scenarios.
 import torch
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
 from musenet.errors import ConfigError
 

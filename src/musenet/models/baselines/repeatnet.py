@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_quotient
 from musenet.errors import ConfigError
 from musenet.models.attention import matches, padded_history

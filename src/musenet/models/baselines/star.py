@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.predefined import OneScenario, PredefinedScenario, ScenarioBlocks
 from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable

@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from musenet.dataset.batches import REPEAT_FEATURES, Batch, Schema
+from musenet.dataset.batch import Batch, Schema
+from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
 from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy

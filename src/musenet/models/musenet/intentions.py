@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batches import Batch
+from musenet.dataset.batch import Batch
 from musenet.models.layers import ParallelMLP, TwoSidedMLP
 
 Form = Literal["log", "score", "probability", "plain"]

@@ -9,7 +9,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.errors import ConfigError
 from musenet.models.embedding import EmbeddingTable, HistoryMeans
 from musenet.models.interface import (

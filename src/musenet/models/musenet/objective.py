@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musenet.dataset.batches import Batch
+from musenet.dataset.batch import Batch
 from musenet.distributed.workers import global_mean, global_quotient
 
 

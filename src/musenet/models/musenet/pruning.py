@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from musenet.dataset.batches import Batch
+from musenet.dataset.batch import Batch
 from musenet.distributed.workers import global_mean
 from musenet.models.musenet.objective import request_log_likelihood
 from musenet.options import Options

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import all_rows, global_mean, global_sum, own_rows
 from musenet.models.embedding import FieldEmbeddings, HistoryMeans
 from musenet.models.layers import Standardise

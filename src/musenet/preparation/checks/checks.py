@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from musenet.dataset.dataset import FieldSide, Split
+from musenet.dataset.manifest import FieldSide, Split
 from musenet.errors import DatasetError
 from musenet.preparation.relations.requests import local_text
 

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import BLOCK, blocks, mapped
-from musenet.dataset.dataset import MISSING, UNSEEN, Field, Period, Split
+from musenet.dataset.manifest import MISSING, UNSEEN, Field, Period, Split
+from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, TIME
 from musenet.engines.engine import Engine, join
 from musenet.metrics import auc
 from musenet.preparation.checks.checks import OWN_EVENT_SECONDS, FeatureCheck, OwnEvents, PeriodCheck
 from musenet.preparation.encoding.fields import FOLDERS
-from musenet.preparation.relations.histories import COUNT, Before, before
+from musenet.preparation.relations.histories import COUNT, before
 from musenet.preparation.relations.requests import ITEM_ROW, REQUEST_ROW, USER_ROW
-from musenet.sources.tables import ITEM, LABEL, MICROSECONDS, TIME
+from musenet.recipe.history import Before
 
 FloatArray = NDArray[np.float64]
 TRAINING_ROWS, VALIDATION_ROWS = 1_000_000, 200_000

@@ -8,12 +8,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine
 from musenet.preparation.checks.checks import RowCount
 from musenet.preparation.encoding.writer import DatasetWriter
 from musenet.preparation.relations.relations import Relations
 from musenet.preparation.relations.requests import local_text
-from musenet.sources.tables import REFUSED, TIME, CleaningRule, Tables
+from musenet.sources.tables import REFUSED, CleaningRule, Tables
 
 REJECTED = "rejected.parquet"
 

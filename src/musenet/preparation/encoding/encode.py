@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import NewColumn
-from musenet.dataset.dataset import MISSING, UNSEEN, Field
+from musenet.dataset.manifest import MISSING, UNSEEN, Field
+from musenet.dataset.texts import text_of
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.encoding.fields import PlannedField
-from musenet.preparation.encoding.vocabulary import Vocabulary, text_of
+from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import Relations
 from musenet.recipe.features import MultiValuedOptions
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.preparation.relations.histories import Before
+from musenet.recipe.history import Before
 
 Integers = NDArray[np.int64]
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from musenet.ahead import ahead
 from musenet.dataset.column_files import NewColumn, mapped, write_column
+from musenet.dataset.numeric import NumericTransform
+from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine
 from musenet.preparation.encoding.encode import Folders, InOrder, encoded, new_field, numbers, sort_ties
 from musenet.preparation.encoding.event_runs import EventRuns
@@ -21,8 +23,6 @@ from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, whole_ties
 from musenet.preparation.relations.histories import IN_HISTORY
 from musenet.preparation.relations.requests import USER_ROW
-from musenet.recipe.features import NumericTransform
-from musenet.sources.tables import TIME
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from musenet.dataset.dataset import FieldSide
+from musenet.dataset.manifest import FieldSide
+from musenet.dataset.roles import ITEM, USER
 from musenet.errors import DataError
 from musenet.preparation.relations.columns import role_name
 from musenet.recipe.features import CategoricalOptions, Feature, MultiValuedOptions, NumericOptions
 from musenet.recipe.recipe import Recipe
-from musenet.sources.tables import ITEM, USER, Tables
+from musenet.sources.tables import Tables
 
 _RESERVED = {
     "requests": {

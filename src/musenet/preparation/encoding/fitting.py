@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.vocabulary import Occurrences, Vocabulary, fit_vocabulary, never_trained
 from musenet.preparation.relations.relations import SHOWN_WEIGHT, Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, USER_ROW
-from musenet.sources.tables import TIME
 
 UNREPEATABLE_SHARE, UNREPEATABLE_ROWS = 0.95, 20
 

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import NewColumn, blocks, mapped
-from musenet.dataset.dataset import FIRST_VALUE, Field
+from musenet.dataset.manifest import FIRST_VALUE, Field
+from musenet.dataset.numeric import FloatArray, NumericTransform
 from musenet.preparation.encoding.encode import Folders, bucketed_field
 from musenet.preparation.encoding.fields import PlannedField
+from musenet.preparation.encoding.numeric_fit import fit_numeric
 from musenet.preparation.encoding.vocabulary import OCCURRENCES, VALUE
-from musenet.recipe.features import FloatArray, NumericTransform, fit_numeric
 
 SAMPLED_ROWS = 1 << 22
 """Of a longer column every n-th row is fitted on, so many in all: sorting them is what takes memory."""

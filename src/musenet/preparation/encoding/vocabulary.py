@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from musenet.dataset.dataset import FIRST_VALUE, MISSING, PADDING, UNSEEN
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN
+from musenet.dataset.texts import text_of
 from musenet.engines.column_types import common_type
 from musenet.engines.engine import Engine
 
@@ -170,14 +171,3 @@ def fit_vocabulary(engine: Engine, name: str, columns: Sequence[Occurrences], mi
     found = engine.read(stored.order_by([stored[OCCURRENCES].desc(), stored[VALUE].asc()]))
     counts = found[OCCURRENCES].to_numpy().astype(np.int64)
     return Vocabulary(name, found[VALUE].combine_chunks(), counts)
-
-
-def text_of(values: pa.Array) -> pa.Array:
-    """The one text form of a plain value: 3 and 3.0 are `3`, true is `true`."""
-    if pa.types.is_floating(values.type):
-        whole = pc.equal(values, pc.trunc(values))
-        small = pc.less(pc.abs(values), 2.0**53)
-        integral = pc.fill_null(pc.and_(whole, small), False)
-        integers = pc.if_else(integral, values, 0.0).cast(pa.int64()).cast(pa.string())
-        return pc.if_else(integral, integers, values.cast(pa.string()))
-    return values.cast(pa.string())

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from musenet.dataset.column_files import NewColumn, blocks, mapped
-from musenet.dataset.dataset import Field, Period, Split
+from musenet.dataset.manifest import Field, Period, Split
+from musenet.dataset.numeric import NumericTransform
+from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
 from musenet.files import write_text
 from musenet.preparation.encoding.encode import (
@@ -28,13 +30,11 @@ from musenet.preparation.encoding.events import count_events, counted_runs, enco
 from musenet.preparation.encoding.fields import FOLDERS, PlannedField
 from musenet.preparation.encoding.numbers import Impressions, fit_column, write_buckets, write_numeric
 from musenet.preparation.encoding.vocabulary import Vocabulary
-from musenet.preparation.relations.histories import Before
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
 from musenet.preparation.relations.split import PERIOD_NAMES
-from musenet.recipe.features import NumericTransform
+from musenet.recipe.history import Before
 from musenet.recipe.recipe import Recipe
-from musenet.sources.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 
 
 class Written(BaseModel):

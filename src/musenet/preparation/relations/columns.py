@@ -6,9 +6,10 @@ from typing import Literal
 
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import ITEM, ROLES, USER
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
-from musenet.sources.tables import ITEM, ROLES, USER, Tables
+from musenet.sources.tables import Tables
 
 Relation = Literal["impressions", "events", "users", "items"]
 

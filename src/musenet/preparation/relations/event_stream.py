@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from musenet.ahead import ahead
+from musenet.dataset.roles import TIME
 from musenet.preparation.relations.requests import USER_ROW
-from musenet.sources.tables import TIME
 
 IN_REPEATS, AGAIN = "_in_repeats", "_again"
 Integers = NDArray[np.int64]

@@ -7,43 +7,18 @@ from typing import NoReturn
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-from pydantic import Field
 
+from musenet.dataset.roles import ITEM, KIND, LABEL, ROLES, TIME, USER
 from musenet.engines.column_types import plain
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
-from musenet.options import Options, Seconds
 from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, RepeatMarks, once_and_marked
 from musenet.preparation.relations.requests import USER_ROW
-from musenet.sources.tables import ITEM, KIND, LABEL, MICROSECONDS, ROLES, TIME, USER, CleaningRule, Tables
-
-
-class HistoryOptions(Options):
-    """Which events a request's history holds and what is known of each."""
-
-    columns: list[str] = Field([], description="columns of the events (or of their items) that describe an event")
-    length: int = Field(50, ge=0, le=10_000, description="the last so many events before the request")
-    kinds: list[str] | None = Field(None, description="event kinds that count; all, if left out")
-    delay: Seconds = Field(0.0, description="events of the last so many seconds are not known yet when scoring")
-
+from musenet.recipe.history import Before
+from musenet.sources.tables import CleaningRule, Tables
 
 COUNT, LAST = "_count", "_last"
 IN_HISTORY, INCOMPLETE = "_in_history", "_incomplete"
-
-
-@dataclass(frozen=True)
-class Before:
-    """Which events count before a moment t: those with time in [t - window, t - delay), in integer microseconds."""
-
-    delay: int = 0
-    window: int | None = None
-
-    @classmethod
-    def of(cls, delay: float, window: float | None = None) -> "Before":
-        """From seconds; a window that the delay leaves nothing of is refused with `DataError`."""
-        if window is not None and window <= delay:
-            raise DataError(f"repeat.window ({window:g} s) must be longer than history.delay ({delay:g} s)")
-        return cls(round(delay * MICROSECONDS), None if window is None else round(window * MICROSECONDS))
 
 
 def raw_events(tables: Tables, impressions: ir.Table, attributes: Mapping[str, str]) -> ir.Table:

@@ -1,35 +1,15 @@
 """Negatives for a log of positives alone."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from musenet.errors import DataError
-from musenet.options import Options
 
 IntArray = NDArray[np.int64]
 _ROUNDS = 20
 _CHUNK = 1 << 22
-
-
-class NegativeOptions(Options):
-    """A fixed number of sampled items per request, never what the user took in that request.
-
-    Never a number per positive: the length of a request's list would tell how many positives it holds.
-    """
-
-    per_request: int = Field(ge=1, le=10_000)
-    source: Literal["popular", "catalogue"] = Field(
-        "popular", alias="from", description="in proportion to training popularity, or evenly from all items"
-    )
-
-    @property
-    def protocol(self) -> str:
-        """How negatives came about, to be printed beside every metric."""
-        how = "in proportion to popularity in training" if self.source == "popular" else "evenly from the catalogue"
-        return f"{self.per_request} negatives per request, sampled {how}"
 
 
 def sample_negatives(

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from musenet.dataset.roles import ITEM, LABEL, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
 from musenet.preparation.relations.columns import Columns, resolve_columns
 from musenet.preparation.relations.entities import number_entities
 from musenet.preparation.relations.event_stream import IN_REPEATS, RepeatMarks
 from musenet.preparation.relations.histories import COUNT as EVENTS_BEFORE
-from musenet.preparation.relations.histories import IN_HISTORY, LAST, Before, collect_events, raw_events
-from musenet.preparation.relations.negatives import NegativeOptions, sample_negatives
+from musenet.preparation.relations.histories import IN_HISTORY, LAST, collect_events, raw_events
+from musenet.preparation.relations.negatives import sample_negatives
 from musenet.preparation.relations.repeats import candidate_repeats, with_comparable_keys
 from musenet.preparation.relations.requests import (
     IMPRESSIONS,
@@ -30,8 +31,10 @@ from musenet.preparation.relations.requests import (
     request_key,
 )
 from musenet.preparation.relations.split import Cuts, check_periods, split_cuts
+from musenet.recipe.history import Before
+from musenet.recipe.negatives import NegativeOptions
 from musenet.recipe.recipe import Recipe
-from musenet.sources.tables import ITEM, LABEL, REQUEST, TIME, USER, WEIGHT, CleaningRule, Tables
+from musenet.sources.tables import CleaningRule, Tables
 
 REPEAT_COUNT, REPEAT_LAST = "_repeat_count", "_repeat_last"
 SHOWN_WEIGHT, KEY = "_shown", "_key_"

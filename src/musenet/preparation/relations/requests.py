@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 import ibis
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.column_types import plain
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.tables import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT, CleaningRule, Tables
+from musenet.sources.tables import CleaningRule, Tables
 
 REQUEST_ROW, USER_ROW, ITEM_ROW = "_request_row", "_user_row", "_item_row"
 IMPRESSIONS, PERIOD, DUPLICATE = "_impressions", "_period", "_duplicate"

@@ -5,10 +5,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.predictions import predictions_of, scoring_device
+from musenet.evaluation.scoring import scoring_device
 from musenet.reporting.comparison import find_comparison, read_comparison, row_of
 from musenet.reporting.contents import RESAMPLES, SPLIT, ScenarioFacts, evaluation_of, scenario_facts
 from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import predictions_of
 
 
 def scenario_fragment(run: RunFolder) -> dict[str, Any] | None:

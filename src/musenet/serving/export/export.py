@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 
 from musenet import __version__
 from musenet.config.experiment import Experiment
-from musenet.dataset.batches import schema_of
+from musenet.dataset.batch import schema_of
 from musenet.dataset.column_files import write_column
-from musenet.dataset.dataset import FIRST_VALUE, Dataset, Field, FieldSide, checksum
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide
+from musenet.dataset.roles import ITEM, USER
+from musenet.dataset.texts import text_of
 from musenet.engines.engine import failures_explained
 from musenet.errors import ExportError, RunError, UserError
-from musenet.files import write_json, write_text
+from musenet.files import checksum, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
-from musenet.preparation.encoding.vocabulary import VALUE, text_of
+from musenet.preparation.encoding.vocabulary import VALUE
 from musenet.recipe.features import MultiValuedOptions
-from musenet.runs.folder import RunFolder, load_model, versions
+from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.versions import versions
 from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
 from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
-from musenet.sources.tables import ITEM, USER
 from musenet.workspace import install, result_folder, workspace
 
 IDS = {"users": USER, "items": ITEM}

@@ -18,7 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from torch import Tensor, nn
 from torch.onnx.symbolic_helper import parse_args
 
-from musenet.dataset.batches import Batch, Schema
+from musenet.dataset.batch import Batch, Schema
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.intentions import IntentionModules
 from musenet.models.musenet.model import Musenet

@@ -10,10 +10,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.batches import REPEAT_FEATURES, repeat_features
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.dataset.repeat_features import REPEAT_FEATURES, repeat_features
+from musenet.dataset.roles import MICROSECONDS
+from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.store.history import Past, RepeatKey, RepeatStatistics, UserHistory, microseconds
-from musenet.sources.tables import MICROSECONDS
 
 Places = NDArray[np.int64]
 _Counts = Mapping[RepeatKey, RepeatStatistics]

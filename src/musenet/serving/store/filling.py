@@ -8,8 +8,9 @@ from pathlib import Path
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from musenet.dataset.roles import ITEM, KIND, MICROSECONDS, ROLES, TIME, USER
+from musenet.dataset.texts import text_of
 from musenet.engines.engine import Engine, failures_explained, open_duckdb
-from musenet.preparation.encoding.vocabulary import text_of
 from musenet.preparation.relations.columns import resolve_columns
 from musenet.preparation.relations.entities import number_entities
 from musenet.preparation.relations.histories import collect_events, raw_events
@@ -18,7 +19,7 @@ from musenet.recipe.recipe import Recipe
 from musenet.serving.store.history import PastEvent
 from musenet.serving.store.opening import WritableStore
 from musenet.serving.store.user_past import NewEvent
-from musenet.sources.tables import ITEM, KIND, MICROSECONDS, ROLES, TIME, USER, Source, Tables
+from musenet.sources.tables import Source, Tables
 
 AT_ONCE = 10_000
 """Events of one transaction, sorted by user."""

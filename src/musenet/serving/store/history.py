@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
-from musenet.preparation.relations.histories import Before, HistoryOptions
-from musenet.preparation.relations.repeats import RepeatOptions
+from musenet.dataset.roles import MICROSECONDS
+from musenet.recipe.history import Before, HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.values import Value, text_of_value
-from musenet.sources.tables import MICROSECONDS
 
 RepeatKey = tuple[str | None, ...]
 """The values of the key's columns as text (3 and 3.0 are `3`), in the key's order; None where missing."""

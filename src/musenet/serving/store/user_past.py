@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from musenet.dataset.roles import MICROSECONDS
 from musenet.serving.store.history import Past, PastEvent, RepeatKey, RepeatStatistics, UserHistory, microseconds
 from musenet.serving.values import Value, text_of_value
-from musenet.sources.tables import MICROSECONDS
 
 BEHIND = 3600 * MICROSECONDS
 """A request may lie this far before the user's newest event and still get its exact past."""

@@ -2,6 +2,7 @@
 
 import ibis
 
+from musenet.dataset.roles import ITEM, KIND, LABEL, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
@@ -10,7 +11,6 @@ from musenet.sources.files.columns import Plan, Relation, require
 from musenet.sources.files.opening import LogFile, reading
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, TimeColumn, UsersFile
 from musenet.sources.files.values import as_id, as_label, as_number, as_text, as_time
-from musenet.sources.tables import ITEM, KIND, LABEL, REQUEST, TIME, USER, WEIGHT
 
 ODD_LABELS_AT_MOST = 0.01
 """Labels beyond 0 and 1 are refused as slips if rarer than this; more often they mean something."""

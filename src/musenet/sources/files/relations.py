@@ -3,11 +3,12 @@
 import ibis
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import ITEM, ROLES, TIME, USER
 from musenet.engines.engine import Engine
 from musenet.sources.files.cleaning import keep_first
 from musenet.sources.files.columns import Relation
 from musenet.sources.local_time import LocalTime, hour_of, weekday_of
-from musenet.sources.tables import ITEM, ROLES, TIME, USER, CleaningRule
+from musenet.sources.tables import CleaningRule
 
 
 def unify_types(engine: Engine, kept: dict[Relation, ir.Table]) -> list[CleaningRule]:

@@ -6,10 +6,10 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import MICROSECONDS
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.local_time import DAY, LocalTime
-from musenet.sources.tables import MICROSECONDS
 
 UNITS = {"seconds": MICROSECONDS, "milliseconds": 1000, "microseconds": 1}
 _MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
 from musenet.errors import RunError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.estimators import NDCG_AT
@@ -25,10 +26,11 @@ from musenet.evaluation.intervals import (
     resample_model,
     seed_and_user_interval,
 )
-from musenet.evaluation.predictions import Predictions, predictions_of
+from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.slices import Slice, slices_of
 from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import predictions_of
 from musenet.studies.comparison.transfer import Loss, OtherDataset, WhereTrained
 from musenet.studies.comparison.verdict import Role, Verdict, judge_reference, role_of
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from musenet.config.experiment import CompareOptions
+from musenet.config.studies import CompareOptions
 from musenet.files import write_json, write_text
 from musenet.studies.comparison.compare import compare_runs
 from musenet.studies.comparison.table import to_markdown

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet.dataset.compatibility import check_readable
-from musenet.dataset.dataset import Dataset, Split
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
+from musenet.dataset.roles import USER
 from musenet.errors import DatasetError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import (
@@ -25,10 +27,10 @@ from musenet.evaluation.intervals import (
     resample_model,
     seed_and_user_interval,
 )
-from musenet.evaluation.predictions import Predictions, predictions_of, predictions_on
+from musenet.evaluation.predictions import Predictions
 from musenet.metrics import FloatArray
 from musenet.runs.folder import RunFolder
-from musenet.sources.tables import USER
+from musenet.runs.run import predictions_of, predictions_on
 
 METRIC = "auc"
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
-from musenet.config.experiment import Experiment, SweepOptions, with_values
+from musenet.config.experiment import Experiment
+from musenet.config.loading import with_values
 from musenet.config.search_space import check_space
-from musenet.dataset.dataset import Split
+from musenet.config.studies import SweepOptions
+from musenet.dataset.manifest import Split
 from musenet.errors import ConfigError
 from musenet.models.musenet.model import MusenetOptions
 from musenet.options import has_key, value_at

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from musenet.dataset.dataset import Split
+from musenet.dataset.manifest import Split
 from musenet.errors import RunError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import protocol_line
@@ -17,8 +17,8 @@ from musenet.evaluation.intervals import (
     resample_model,
     seed_and_user_interval,
 )
-from musenet.evaluation.predictions import predictions_of
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import predictions_of
 from musenet.studies.pool import TrainingPool, train_planned
 from musenet.studies.sweep.plan import PlannedLine
 

@@ -1,0 +1,94 @@
+"""Reading an experiment: a YAML, overrides, other values."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from musenet.config.experiment import Experiment
+from musenet.config.mistakes import sentence
+from musenet.errors import ConfigError
+from musenet.options import Options, reason, with_value
+
+
+def load_experiment(path: Path, overrides: list[str] | None = None) -> Experiment:
+    """Read a YAML file, apply `key.path=value` overrides and validate the whole.
+
+    Raises:
+        ConfigError: on a missing file, bad YAML, or anything that validation finds; one sentence per mistake.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no file {path}: give the path of a configuration (`musenet init` writes one)"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text file ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}"
+        )
+    return validate_experiment(apply_overrides(content, overrides or []), str(path))
+
+
+def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Set `key.path=value`, values read as YAML.
+
+    >>> apply_overrides({"model": {"scenarios": 4}}, ["model.scenarios=6"])
+    {'model': {'scenarios': 6}}
+    """
+    result: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: write key.path=value, for example --set model.scenarios=6")
+        *parents, last = key.strip().split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {override}: '{parent}' is a single value, nothing can be set below it")
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    return result
+
+
+def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """The same experiment with other values of keys below `model` or `training`.
+
+    Raises:
+        ConfigError: if a key does not exist there, or does not take its value.
+    """
+    parts: dict[str, Options] = {"model": experiment.model, "training": experiment.training}
+    for key, value in values.items():
+        part, _, name = key.partition(".")
+        try:
+            parts[part] = with_value(parts[part], name, value)
+        except KeyError as error:
+            raise ConfigError(f"{experiment.name}: there is no key '{key}' in model and training") from error
+        except ValidationError as error:
+            raise ConfigError(f"{key}: {value!r} does not fit ({reason(error)})") from error
+    return experiment.model_copy(update=parts)
+
+
+def validate_experiment(content: dict[str, Any], origin: str) -> Experiment:
+    """Validate a mapping; `origin` names it in messages. Raises `ConfigError`."""
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        sentences = list(dict.fromkeys(sentence(detail) for detail in details))
+        raise ConfigError(f"{origin}: " + "; ".join(sentences)) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration, for editors to complete."""
+    return Experiment.model_json_schema()

@@ -1,0 +1,111 @@
+"""Requests and their candidates as tensors: the one shape of training, evaluation and serving."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a batch, in order; all that a model needs to know of a dataset."""
+
+    request_fields: tuple[Field, ...]
+    """User and context fields with codes."""
+    candidate_fields: tuple[Field, ...]
+    """Item and candidate fields with codes."""
+    history_fields: tuple[Field, ...]
+    request_dense: tuple[Field, ...]
+    candidate_dense: tuple[Field, ...]
+    embedding_rows: int
+    has_repeats: bool
+    predefined_scenarios: int | None
+    true_scenarios: int | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests with their candidates.
+
+    Code tensors hold positions in `rows`, the distinct rows of the embedding table that the batch uses; a multi-valued
+    field takes `width` columns. Position 0 is padding.
+    """
+
+    rows: Tensor
+    """(U,) rows of the embedding table; rows[0] = 0, padding."""
+    request_codes: Tensor
+    """(R, sum of widths of request_fields)."""
+    candidate_codes: Tensor
+    """(N, sum of widths of candidate_fields)."""
+    history_codes: Tensor
+    """(T, history_fields): the events of the first request, oldest first, then the second's, …"""
+    history_offset: Tensor
+    """(R + 1,) where each request's events begin in history_codes."""
+    request_dense: Tensor
+    """(R, request_dense)."""
+    candidate_dense: Tensor
+    """(N, candidate_dense)."""
+    request: Tensor
+    """(N,) which request of the batch a candidate belongs to, ascending."""
+    repeat_indicator: Tensor
+    """(N,) bool, I[t in B_u] of Eq 9."""
+    repeat_features: Tensor
+    """(N, 3): indicator, log(1 + count), log(1 + days since the last) or 0 if never or not known."""
+    repeat_fraction: Tensor
+    """(R,) r_i of Eq 10; NaN without events."""
+    label: Tensor
+    """(N,) float 0 or 1."""
+    weight: Tensor | None
+    """(N,) importance of each impression."""
+    predefined_scenario: Tensor | None
+    """(R,) code."""
+    true_scenario: Tensor | None
+    """(R,) code; -1 unknown. Read by evaluation and the diagnostic `assignment: true` alone."""
+    request_index: Tensor
+    """(R,) rows of the dataset's requests."""
+
+    @property
+    def requests(self) -> int:
+        """R."""
+        return self.request_codes.shape[0]
+
+    @property
+    def candidates(self) -> int:
+        """N."""
+        return self.request.shape[0]
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Batch":
+        """The same batch on another device, or with its numbers of another precision."""
+        if device.type == "cpu" and dtype == torch.float32:
+            return self
+        moved: dict[str, Any] = {
+            name: value.to(device, dtype if value.is_floating_point() else value.dtype, non_blocking=True)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in self.__dict__.items()
+        }
+        return Batch(**moved)
+
+
+def schema_of(dataset: Dataset) -> Schema:
+    """The schema of a dataset's batches."""
+
+    def pick(dense: bool, *sides: Any) -> tuple[Field, ...]:
+        return tuple(field for field in dataset.fields(*sides) if (field.kind == "dense") == dense)
+
+    manifest = dataset.manifest
+    return Schema(
+        request_fields=pick(False, "user", "context"),
+        candidate_fields=pick(False, "item", "candidate"),
+        history_fields=pick(False, "history"),
+        request_dense=pick(True, "user", "context"),
+        candidate_dense=pick(True, "item", "candidate"),
+        embedding_rows=dataset.embedding_rows,
+        has_repeats=manifest.has_repeats,
+        predefined_scenarios=None if manifest.predefined_scenarios is None else len(manifest.predefined_scenarios),
+        true_scenarios=manifest.true_scenarios,
+    )

@@ -1,0 +1,35 @@
+"""Which sources there are: one line each."""
+
+from typing import TYPE_CHECKING, Any
+
+from musenet.options import one_of
+from musenet.recipe.recipe import Recipe
+from musenet.sources.ali_ads import AliAds
+from musenet.sources.complete_journey import CompleteJourney
+from musenet.sources.kuairand import KuaiRand
+from musenet.sources.options import SourceOptions
+from musenet.sources.own_files import OwnFiles
+from musenet.sources.tables import Source
+
+SOURCES: dict[str, Any] = {
+    "own_files": OwnFiles,
+    "complete_journey": CompleteJourney,
+    "kuairand": KuaiRand,
+    "ali_ads": AliAds,
+}
+
+if TYPE_CHECKING:
+    AnySourceOptions = SourceOptions
+else:
+    AnySourceOptions = one_of((source.options_type for source in SOURCES.values()), "source")
+
+
+def open_source(options: SourceOptions, recipe: Recipe) -> Source:
+    """The source that the options name; relative paths start from the current folder.
+
+    Args:
+        options: the `data` part of a configuration.
+        recipe: names the columns that are needed.
+    """
+    source: Source = SOURCES[options.source](options, recipe)
+    return source
