@@ -4,15 +4,13 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from musenet.engines.engine import Engine, open_duckdb
 from musenet.errors import ConfigError
 
 EngineName = Literal["duckdb", "spark"]
 
-
-_UNITS = {"": 1, "B": 1}
-_UNITS |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
-_UNITS |= {f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)}
 LEAST_MEMORY = 256 << 20
 
 
@@ -22,17 +20,17 @@ def bytes_of(size: str) -> int:
     Raises:
         ConfigError: if it is none, or too little to work with.
     """
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", size)
-    unit = found and _UNITS.get(found[2].upper())
+    # Of `1.2.3GB` pydantic would take what it understands, one byte, and forget the rest.
+    whole = re.fullmatch(r"\s*\d*\.?\d+\s*[A-Za-z]*\s*", size)
     try:
-        number = float(found[1]) if found else 0.0
-    except ValueError:
-        number = 0.0
-    if not unit or not number:
+        found = TypeAdapter(ByteSize).validate_python(size) if whole else 0
+    except ValidationError:
+        found = 0
+    if not found:
         raise ConfigError(f"--memory-limit: '{size}' is no size: write it as 4GB or 512MiB")
-    if number * unit < LEAST_MEMORY:
+    if found < LEAST_MEMORY:
         raise ConfigError(f"--memory-limit: {size} is too little to prepare a log with: give at least 256MiB")
-    return int(number * unit)
+    return int(found)
 
 
 def open_engine(name: EngineName, folder: Path, memory: int | None) -> Engine:
