@@ -14,7 +14,6 @@ import pandas as pd
 import typer
 from hotel_logs import hotels_with
 from plotly import graph_objects as go
-from plotly.offline import get_plotlyjs
 
 import musenet
 from musenet.progress import SILENT
@@ -46,7 +45,7 @@ def main(
     if browser is None:
         typer.echo("no Chromium or Chrome here: the figure is not drawn")
         return
-    (docs / "scenarios-pay.png").write_bytes(draw_figures(page_of(figure_of(rows)), browser)["scenarios-pay"])
+    (docs / "scenarios-pay.png").write_bytes(draw_figures({"pay": figure_of(rows)}, browser)["pay"])
 
 
 def measure(work: Path, impressions: int, strength: float, epochs: int, seeds: int, jobs: int) -> dict[str, Any]:
@@ -108,13 +107,6 @@ def figure_of(rows: list[dict[str, Any]]) -> go.Figure:
     figure.update_xaxes(type="log", title_text="impressions of the log", tickvals=list(EPOCHS_AND_SEEDS))
     figure.update_yaxes(tickformat="+.0%", title_text="RelaImpr over one scenario of the same size", zeroline=True)
     return figure
-
-
-def page_of(figure: go.Figure) -> str:
-    """The least page that figures are drawn from."""
-    figures = f'{{"scenarios-pay": {figure.to_json()}}}'
-    script = f'<script id="figures" type="application/json">{figures}</script>'
-    return f"<!doctype html><html><head><script>{get_plotlyjs()}</script></head><body>{script}</body></html>"
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def test_links_lead_to_the_figures_beside_the_page(
     make_run: MakeRun, heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(report_page, "find_browser", lambda: "a browser")
-    monkeypatch.setattr(report_page, "draw_figures", lambda html, browser: {"shares": b"1", "map": b"2"})
+    monkeypatch.setattr(report_page, "draw_figures", lambda figures, browser: {"shares": b"1", "map": b"2"})
     page = write_report(make_run(), tmp_path / "our docs" / "hotels (1).md", draw=True, listener=heard)
     links = [page.parent / unquote(link) for link in rendered(page).links]
     assert all(link.is_file() for link in links)

@@ -50,7 +50,7 @@ def write_report(
     """
     if out.suffix not in ENDINGS:
         raise RunError(f"{out} ends in neither .html nor .md: name the report after what it shall be")
-    _check_installed()
+    _check_installed(draw)
     from musenet.reporting.figures.pictures import pictures_of
     from musenet.reporting.pages.html import render_html
     from musenet.reporting.pages.markdown import render_markdown
@@ -58,11 +58,11 @@ def write_report(
     text = "" if note is None else read_note(note)
     contents = gather(run, comparison)
     document = Document(contents, list(pictures_of(contents)), text)
-    folder, html = figures_folder(out), render_html(document)
+    folder = figures_folder(out)
     for picture in document.pictures:
         write_text(folder / f"{picture.name}.csv", _csv(picture))
-    drawn = _write_pngs(document, html, folder, listener) if draw else []
-    write_text(out, html if out.suffix == ".html" else render_markdown(document, folder.name, drawn))
+    drawn = _write_pngs(document, folder, listener) if draw else []
+    write_text(out, render_html(document) if out.suffix == ".html" else render_markdown(document, folder.name, drawn))
     return out
 
 
@@ -71,7 +71,7 @@ def figures_folder(page: Path) -> Path:
     return page.with_name(f"{page.stem}-figures")
 
 
-def _write_pngs(document: Document, html: str, folder: Path, listener: Listener) -> list[str]:
+def _write_pngs(document: Document, folder: Path, listener: Listener) -> list[str]:
     """The names of the figures that were drawn; it is told which were not, and why."""
     numbers = f"{folder} holds the figures' numbers as CSV"
     browser = find_browser()
@@ -79,7 +79,7 @@ def _write_pngs(document: Document, html: str, folder: Path, listener: Listener)
         listener.say(f"{numbers}; no Chromium or Chrome was found to draw them as PNG as well")
         return []
     try:
-        drawn = draw_figures(html, browser)
+        drawn = draw_figures({picture.name: picture.figure for picture in document.pictures}, browser)
     except OSError as error:
         listener.say(f"{numbers}; they could not be drawn as PNG ({error})")
         return []
@@ -109,9 +109,13 @@ def _is_nan(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _check_installed() -> None:
+def _check_installed(draw: bool) -> None:
     try:
         import jinja2  # noqa: F401
         import plotly  # noqa: F401
+
+        if draw:
+            import kaleido  # noqa: F401
+            import PIL  # noqa: F401
     except ImportError as error:
         raise RunError(f"the report needs the package {error.name}: pip install 'musenet[report]'") from error
