@@ -26,7 +26,8 @@ from musenet.dataset.dataset import Dataset
 from musenet.evaluation.scoring import scoring
 from musenet.metrics import auc
 from musenet.portraits.scenario_table import request_keys
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.simulators.hotels.visits import HotelOptions, make_plan, simulate_blocks
 
 Floats = NDArray[np.float64]
@@ -95,7 +96,7 @@ def search_ids(run: Path) -> NDArray[np.int64]:
 
 def answers_of(run: Path) -> Answers:
     """Score validation, every scenario for itself."""
-    model, dataset, _ = load_model(RunFolder.open(run))
+    model, dataset = load_model(RunFolder.open(run)), RunFolder.open(run).dataset
     parts: list[dict[str, Any]] = []
     seen = 0
     with scoring(model):

@@ -1,7 +1,7 @@
 """A small log and a run on it, written file by file: scenarios as sharp or as blurred as a test asks for."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,17 @@ from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluation import measure
+from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.predictions import Predictions
 from musenet.files import checksum
 from musenet.models.registry import build_model
+from musenet.reporting import contents
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Measured, Row
+from musenet.studies.comparison.verdict import Rival, Role, Verdict, outcome_of
 from reporting.page_reading import Heard
 
 USERS, ITEMS, CANDIDATES, SCENARIOS = 120, 60, 5, 4
@@ -182,8 +188,13 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
+def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """A run in the folder that `compare` would give it; `scenarios`: sharp, soft, melted, dead, one or none."""
+    # What a report measures anew, on few requests: a second's work in place of many.
+    monkeypatch.setattr(contents, "MAPPED", 6)
+    monkeypatch.setattr(contents, "IMPORTANCE_IMPRESSIONS", 400)
+    monkeypatch.setattr(contents, "IMPORTANCE_REPEATS", 1)
+    monkeypatch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
 
     def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> RunFolder:
         random = np.random.default_rng(1)
@@ -210,36 +221,68 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
             files = run.predictions_file(split), run.assignments_file(split)
             predictions.to_parquet(*files, checksum(run.model_file))
             if split == "test":
-                measured = measure(predictions, split, "a protocol", resamples=50)
-                run.write_json("evaluation/test.json", measured.to_json())
-        return run
+                measured = measure(predictions, split, "a protocol", UserDraws(predictions.user, 50))
+                measured.write(run.evaluation_file(split))
+        return Run(run)
 
     return make
 
 
-def model_row(name: str, auc: float, difference: float, half: float = 0.002, **more: Any) -> dict[str, Any]:
-    """A row of a comparison whose reference is `MUSENET soft`; the difference is to that."""
+ROLES: dict[str, Role] = {
+    "BaseModel": "baseline",
+    "MUSENET soft": "musenet",
+    "MUSENET hard": "musenet",
+    "MUSENET other": "musenet",
+    "true scenario": "diagnostic",
+}
+"""What the rows of these names stand for; all others are controls."""
 
-    def interval(value: float) -> dict[str, Any]:
-        return {"mean": value, "low": value - half, "high": value + half, "per_seed": [value, value]}
 
-    return {
+def model_row(name: str, value: float, gap: float, half: float = 0.002, **more: Any) -> Row:
+    """A row of a comparison whose reference is `MUSENET soft`, from which its AUC differs by the gap."""
+
+    def measured(mean: float) -> Measured:
+        return Measured(mean, mean - half, mean + half, [mean, mean])
+
+    difference = DifferenceTo("MUSENET soft", gap, gap - half, gap + half, 0.0125, half / 2, 0.025)
+    content: dict[str, Any] = {
         "name": name,
-        "auc": interval(auc),
-        "gauc": interval(auc - 0.05),
-        "logloss": interval(0.2),
-        "rela_impr": {"value": (auc - 0.5) / 0.25 - 1, "low": 0.01, "high": 0.03},
-        "difference_to": {
-            "model": "MUSENET soft",
-            "value": difference,
-            "low": difference - half,
-            "high": difference + half,
-            "p": 0.0125,
-        },
+        **{metric: measured(0.2) for metric in METRICS},
+        "auc": measured(value),
+        "gauc": measured(value - 0.05),
+        "rela_impr": Interval((value - 0.5) / 0.25 - 1, 0.01, 0.03),
+        "difference_to": difference,
+        "role": ROLES.get(name, "control"),
+        "valid_auc": value,
         "parameters": 12345,
+        "parameters_outside_embedding": 345,
         "samples_per_second": 67890.5,
+        "seconds_per_epoch": 1.5,
+        "tuned": None,
+        "recovery": None,
+        "agreement": None,
+        "mean_max_probability": None,
         "runs": [],
-    } | more
+    }
+    return Row(**content | more)
+
+
+def verdict_of(rows: Sequence[Row]) -> Verdict:
+    """What the judge says of the first row, from the differences that the others have to it."""
+    rivals = [row for row in rows[1:] if row.role in ("baseline", "control")]
+    ahead = {row.name: Difference(-to.value, -to.high, -to.low, to.p) for row in rivals for to in [row.difference_to]}
+
+    def best(role: Role) -> Rival | None:
+        row = max((row for row in rivals if row.role == role), key=lambda row: row.auc.mean, default=None)
+        return None if row is None else Rival(row.name, ahead[row.name], Interval(0.02, 0.01, 0.03))
+
+    return Verdict(
+        reference=rows[0].name,
+        best_baseline=best("baseline"),
+        best_control=best("control"),
+        outcome=outcome_of(ahead),
+        not_beaten=[name for name, found in ahead.items() if not found.low > 0],
+    )
 
 
 @pytest.fixture
@@ -247,22 +290,27 @@ def write_comparison(tmp_path: Path) -> Callable[..., Path]:
     """comparison.json where `compare` puts it: MUSENET soft, and others by how far they lie from it."""
 
     def write(
-        controls: dict[str, float] | None = None, *, runs: list[str] | None = None, file: str = "runs/comparison.json"
+        controls: dict[str, float] | None = None,
+        *,
+        runs: list[str] | None = None,
+        file: str = "runs/comparison.json",
+        changes: dict[str, dict[str, Any]] | None = None,
     ) -> Path:
-        soft = model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)
         others = {"BaseModel": -0.03, "one scenario, wide": -0.01} if controls is None else controls
-        rows = [soft, *(model_row(name, 0.78 + gap, gap) for name, gap in others.items())]
-        content = {
-            "data": "stub",
-            "seeds": [1, 2],
-            "protocol": "one protocol",
-            "reference": "MUSENET soft",
-            "base": "BaseModel",
-            "models": rows,
-        }
+        rows = [model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)]
+        rows += [model_row(name, 0.78 + gap, gap, **(changes or {}).get(name, {})) for name, gap in others.items()]
         path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
+        Comparison(
+            data="stub",
+            seeds=[1, 2],
+            protocol="one protocol",
+            reference="MUSENET soft",
+            base="BaseModel",
+            impressions=100,
+            users=10,
+            models=rows,
+            verdict=verdict_of(rows),
+        ).write(path)
         return path
 
     return write

@@ -14,7 +14,8 @@ import musenet
 from musenet import api
 from musenet.config.loading import validate_experiment
 from musenet.errors import ConfigError, RunError
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 
 REQUESTS, CANDIDATES = 120, 3
 
@@ -105,7 +106,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(config: Path) -> No
     with pytest.raises(RunError, match=r"training\.learning_rate"):
         musenet.train(config, "broken", resume=True, overrides=["training.learning_rate=0.1"])
     musenet.train(config, "broken", resume=True)
-    expected, found = (load_model(RunFolder.open(Path(name)))[0].state_dict() for name in ("whole", "broken"))
+    expected, found = (load_model(RunFolder.open(Path(name))).state_dict() for name in ("whole", "broken"))
     assert all((expected[name] == found[name]).all() for name in expected)
 
 

@@ -25,11 +25,11 @@ from musenet.evaluation.intervals import Interval
 from musenet.evaluation.scenario_figures import ScenarioFigures
 from musenet.files import plain
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.runs.training_result import TrainingResult
 from musenet.studies.ablation import Ablation, Step
-from musenet.studies.comparison.compare import Comparison, Row
+from musenet.studies.comparison.results import Comparison, Row
 from musenet.studies.comparison.table import columns, show
 from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
-from musenet.training.loop import TrainingResult
 from places import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -22,7 +22,8 @@ from starlette.testclient import TestClient
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.roles import ITEM, KIND, MICROSECONDS, REQUEST, TIME, USER
 from musenet.engines.engine import Engine
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.serving.http.app import create_app
 from musenet.serving.service.service import Service
 from musenet.serving.store.filling import fill_store
@@ -131,7 +132,7 @@ def post(client: TestClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def offline(run: RunFolder, begin: int, end: int) -> np.ndarray:
     """P(click) by the model in the run folder."""
-    model, dataset, _ = load_model(run)
+    model, dataset = load_model(run), run.dataset
     builder = BatchBuilder(dataset)
     correction = np.log(dataset.manifest.negative_sampling_rate)
     with torch.no_grad():

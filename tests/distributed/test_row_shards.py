@@ -22,7 +22,7 @@ from musenet.errors import ConfigError, RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.models.embedding import EmbeddingTable
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import evaluate
+from musenet.runs.run import Run
 from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.training import loop
 from musenet.training.checkpoint import save_checkpoint
@@ -105,7 +105,7 @@ def test_one_process_evaluates_the_run_folder_of_shards(runs: Path):
     for run in (found, expected):
         for folder in FOLDERS:
             (run.path / folder / "test.parquet").unlink()  # scored anew, by one process with the whole table
-    scores = [evaluate(run, "test").to_json() for run in (found, expected)]
+    scores = [Run(run).evaluate("test").to_json() for run in (found, expected)]
     assert scores[0]["auc"] == pytest.approx(scores[1]["auc"], abs=1e-8)
     assert scores[0]["logloss"] == pytest.approx(scores[1]["logloss"], abs=1e-8)
 

@@ -17,7 +17,8 @@ from musenet.metrics import auc
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.models.registry import MODELS, AnyModelOptions, build_model
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.training.optimizers import Optimizers
 from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
 
@@ -220,7 +221,7 @@ def test_saved_and_loaded_it_gives_identical_logits(variant: str, planted_datase
     model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
     train_on(model, batch, steps=3)
     RunFolder.create(run_path, planted_experiment(VARIANTS[variant]), planted_dataset).save_model(model.state_dict())
-    loaded, _, experiment = load_model(RunFolder.open(run_path))
+    loaded, experiment = load_model(RunFolder.open(run_path)), RunFolder.open(run_path).experiment
     assert experiment.model.model_dump(include=set(VARIANTS[variant])) == _in_full(VARIANTS[variant])
     assert torch.equal(logits(loaded, batch), logits(model, batch))
 

@@ -12,14 +12,13 @@ from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.predictions import Predictions
 from musenet.portraits.over_time import FEWEST_REQUESTS, SharesOverTime, shares_by_date, shares_by_hour
 from musenet.reporting.figures.requests import figure_over_time
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 
 
-def periods_of(run: RunFolder) -> tuple[list[Predictions], UserDraws]:
-    periods = [predictions_of(run, "valid"), predictions_of(run, "test")]
+def periods_of(run: Run) -> tuple[list[Predictions], UserDraws]:
+    periods = [run.predictions("valid"), run.predictions("test")]
     return periods, UserDraws(np.concatenate([one.user for one in periods]), 30)
 
 
@@ -89,7 +88,7 @@ def test_a_log_of_dates_alone_has_no_hours(make_run: MakeRun) -> None:
 
 def test_a_period_alone_has_no_beginning_to_mark(make_run: MakeRun) -> None:
     run = make_run()
-    test = predictions_of(run, "test")
+    test = run.predictions("test")
     found = shares_by_date(run.dataset, [test], UserDraws(test.user, 10))
     assert found.test_begins is None
     assert len(figure_over_time(dataclasses.replace(found)).layout.shapes) == 0

@@ -12,10 +12,9 @@ from musenet.preparation.encoding.numeric_fit import fit_numeric
 from musenet.recipe.features import NumericOptions
 from musenet.reporting.contents import gather
 from musenet.reporting.words import captions
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 
 
 def assignment_of(likeliest: list[int], probability: list[float]) -> np.ndarray:
@@ -62,15 +61,15 @@ def test_the_layout_keeps_groups_apart_and_is_the_same_each_time() -> None:
 
 def test_a_request_belongs_to_the_scenario_whose_prototype_is_nearest(make_run: MakeRun) -> None:
     run = make_run()
-    model, dataset, _ = load_model(run)
+    model, dataset = run.model, run.dataset
     requests = np.arange(800, 1100)
     positions, prototypes = positions_of(model, dataset, requests), prototypes_of(model)
     assert positions is not None
     assert prototypes is not None
     assert positions.shape == (300, 3)
     nearest = np.square(positions[:, None] - prototypes).sum(axis=2).argmin(axis=1)
-    run.predictions_file("test").unlink()
-    assignment = predictions_of(run, "test").assignment
+    run.folder.predictions_file("test").unlink()
+    assignment = run.predictions("test").assignment
     assert assignment is not None
     assert np.array_equal(nearest, assignment[:300].argmax(axis=1))
 
@@ -91,7 +90,7 @@ def test_each_dot_tells_its_own_request(make_run: MakeRun) -> None:
     scenarios = gather(run).scenarios
     assert scenarios is not None
     assert scenarios.request_map is not None
-    chosen, _ = choose_requests(np.asarray(predictions_of(run, "test").assignment), 6)
+    chosen, _ = choose_requests(np.asarray(run.predictions("test").assignment), 6)
     words = RequestWords(run.dataset)
     assert [one.words for one in scenarios.request_map.requests] == [words.lines(800 + int(row)) for row in chosen]
     assert len(scenarios.request_map.prototypes) == 4

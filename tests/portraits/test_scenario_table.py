@@ -15,23 +15,22 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
 from musenet.portraits.portraits import describe_scenarios, show_portraits
 from musenet.portraits.scenario_table import write_scenarios
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.training.train_run import train_run
 
 
 @pytest.fixture(scope="module")
 def run(
     tiny_dataset: Dataset, make_experiment: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory
-) -> RunFolder:
+) -> Run:
     path = tmp_path_factory.mktemp("runs") / "tiny"
     model = {"name": "musenet", "assignment": "true", "hidden": [4], "embedding": 2}
     train_run(make_experiment(model=model), tiny_dataset, path)
-    return RunFolder.open(path)
+    return Run.open(path)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: RunFolder, ending: str, tmp_path: Path) -> None:
+def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: Run, ending: str, tmp_path: Path) -> None:
     out = tmp_path / f"scenarios.{ending}"
     assert write_scenarios(run, out) == 100
     table = pq.read_table(out) if ending == "parquet" else pyarrow.csv.read_csv(out)
@@ -51,10 +50,10 @@ def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: RunFolder, ending
     assert ((repeat > 0) & (repeat < 1)).all()
 
 
-def test_portraits_name_what_sets_scenarios_apart(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_portraits_name_what_sets_scenarios_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("musenet.portraits.portraits.SMALLEST_COUNT", 1.0)
-    portraits = describe_scenarios(run, resamples=20)
-    truth = predictions_of(run, "test").true_scenario
+    portraits = describe_scenarios(run)
+    truth = run.predictions("test").true_scenario
     assert truth is not None
     for k, portrait in enumerate(portraits):
         assert portrait.requests == pytest.approx((truth == k).sum())
@@ -72,11 +71,11 @@ def test_portraits_name_what_sets_scenarios_apart(run: RunFolder, monkeypatch: p
 
 
 def test_other_endings_and_models_without_scenarios_are_refused(
-    run: RunFolder, tiny_dataset: Dataset, make_experiment: Callable[..., Experiment], tmp_path: Path
+    run: Run, tiny_dataset: Dataset, make_experiment: Callable[..., Experiment], tmp_path: Path
 ) -> None:
     with pytest.raises(RunError, match=r"\.parquet or \.csv"):
         write_scenarios(run, tmp_path / "scenarios.txt")
     train_run(make_experiment(model={"name": "base_model", "hidden": [4]}), tiny_dataset, tmp_path / "base")
     with pytest.raises(RunError, match="without scenarios"):
-        write_scenarios(RunFolder.open(tmp_path / "base"), tmp_path / "scenarios.csv")
+        write_scenarios(Run.open(tmp_path / "base"), tmp_path / "scenarios.csv")
     assert not (tmp_path / "scenarios.csv").exists()

@@ -475,4 +475,4 @@ def test_it_trains_and_tells_clicks_apart(experiment: Experiment, prepared: Data
     result = musenet.train(experiment, tmp_path / "run", dataset=prepared.folder)
     evaluation = musenet.evaluate(result.run, resamples=20)
     assert evaluation.impressions == read_checks(prepared.folder).periods[2].impressions
-    assert evaluation.metrics["auc"].value > 0.6
+    assert evaluation.auc.value > 0.6

@@ -39,7 +39,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     return paths
 
 
@@ -55,7 +55,7 @@ def test_the_best_rows_by_validation_get_more_seeds_and_diagnostics_never(
     can_be = {row.name for row in comparison.models if row.name not in ("soft (permuted)", "told the truth")}
     auc = {}
     for row in comparison.models:
-        auc[row.name] = RunFolder.open(Path(row.runs[0])).read_json("training.json")["best"]["auc"]
+        auc[row.name] = RunFolder.open(Path(row.runs[0])).training.best["auc"]
     best = sorted(can_be, key=lambda name: -auc[name])[:2]
     assert seeds == {name: 3 if name in best else 1 for name in MODELS}
     assert comparison.seeds == [1, 2, 3]

@@ -128,8 +128,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train the experiment's model; prepares its dataset first if need be."""
-    from dataclasses import asdict
-
     from musenet import api
     from musenet.distributed import workers
 
@@ -143,7 +141,7 @@ def train(
         f"logloss {best['logloss']:.4f}; {result.seconds:,.0f} s, {result.samples_per_second:,.0f} samples/s; "
         f"stopped: {result.stopped}"
     )
-    _finish(as_json, asdict(result), text)
+    _finish(as_json, result.to_json(), text)
 
 
 @app.command()
@@ -235,7 +233,7 @@ def ablate(
         )
 
     def show_all(console: Console) -> None:
-        show(result.comparison, console)
+        show(result, console)
         console.print()
         console.print(result.sentences, markup=False)
 
@@ -451,9 +449,9 @@ def demo(
         result = api.demo(config, out, overrides=changes, listener=reporter)
 
     def show_all(console: Console) -> None:
-        show(result.comparison, console)
+        show(result, console)
         console.print()
-        show_portraits(result.portraits, console)
+        show_portraits(result.scenarios, console)
         console.print(f"The report: {result.report}", markup=False, soft_wrap=True)
 
     _finish(as_json, result.to_json(), show_all)

@@ -4,17 +4,18 @@ Shapes: N candidates, R requests.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions
+from musenet.results import Number
 
 RESAMPLES = 100
 FEWEST = 200
@@ -31,7 +32,7 @@ class SlicedRow:
     """One model within one part."""
 
     name: str
-    auc: float
+    auc: Number
     """Mean over seeds; nan where the part has one class only."""
     difference: Difference | None
     """To the reference row, paired; None for the reference itself."""
@@ -46,10 +47,6 @@ class Slice:
     impressions: int
     positives: int
     models: list[SlicedRow]
-
-    def to_json(self) -> dict[str, Any]:
-        """The part as plain data."""
-        return asdict(self)
 
 
 def slices_of(

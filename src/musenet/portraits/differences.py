@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Field
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.intervals import LEVEL, Interval
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
+from musenet.evaluation.ratios import intervals_of, resampled_ratios, sums_by_user
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, value_names
 
 ROWS = 14
@@ -103,24 +104,11 @@ def standardised(values: Floats, weight: Floats, user: NDArray[np.intp], draws: 
         user: (n) place of each row's user among the draws.
         draws: the resamples.
     """
-    per_user = [np.bincount(user, column, draws.users) for column in (*(weight.T * values), values)]
-    sizes = [np.bincount(user, column, draws.users) for column in (*weight.T, np.ones(len(values)))]
-    top, bottom = np.stack(per_user, axis=1), np.stack(sizes, axis=1)  # (U, K + 1): the scenarios, then all rows
-    spread = values.std()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        whole = top.sum(axis=0) / bottom.sum(axis=0)
-        drawn = np.concatenate([(counts @ top) / (counts @ bottom) for counts in draws.blocks()])
-    exact, resampled = (whole[:-1] - whole[-1]) / spread, (drawn[:, :-1] - drawn[:, -1:]) / spread
-    return [interval_of(float(value), column, draws) for value, column in zip(exact, resampled.T, strict=True)]
-
-
-def interval_of(value: float, resampled: Floats, draws: UserDraws) -> Interval:
-    """The value with percentile bounds; nan bounds where there is no resample to take them from."""
-    defined = resampled[np.isfinite(resampled)]
-    if draws.users < 2 or len(defined) == 0:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+    every = np.ones((len(values), 1))
+    top = sums_by_user(np.concatenate([weight * values[:, None], values[:, None]], axis=1), user, draws.users)
+    bottom = sums_by_user(np.concatenate([weight, every], axis=1), user, draws.users)
+    means = resampled_ratios(top, bottom, draws)  # (1 + resamples, K + 1): the scenarios, then all rows
+    return intervals_of((means[:, :-1] - means[:, -1:]) / values.std(), draws)
 
 
 def _mirrors(second: TraitDifference, first: TraitDifference) -> bool:

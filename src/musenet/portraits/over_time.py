@@ -16,7 +16,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.portraits.differences import interval_of
+from musenet.evaluation.ratios import ratio_intervals, sums_by_user
 
 LONGEST_IN_DAYS = 60
 """Longer periods are shown by week."""
@@ -91,9 +91,5 @@ def _spans(labels: pl.Series, dataset: Dataset, splits: Sequence[Predictions], d
 
 def _shares(assignment: Floats, user: NDArray[np.int64], draws: UserDraws) -> list[Interval]:
     """(K) mean assignment with bounds from the bootstrap over users."""
-    top = np.stack([np.bincount(user, column, draws.users) for column in assignment.T], axis=1)  # (U, K)
-    bottom = np.bincount(user, minlength=draws.users)  # (U)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.concatenate([(counts @ top) / (counts @ bottom)[:, None] for counts in draws.blocks()])
-    means = assignment.mean(axis=0)
-    return [interval_of(float(mean), column, draws) for mean, column in zip(means, drawn.T, strict=True)]
+    requests = np.bincount(user, minlength=draws.users).astype(np.float64)[:, None]  # (U, 1)
+    return ratio_intervals(sums_by_user(assignment, user, draws.users), requests, draws)

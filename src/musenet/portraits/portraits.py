@@ -4,26 +4,25 @@ Shapes: n rows (requests, or clicked candidates), K scenarios, V codes of a voca
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from rich.console import Console
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Field, Split
 from musenet.errors import DatasetError
-from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import percentage
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.portraits.scenario_table import with_scenarios
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.results import Number, Result
+from musenet.runs.run import Run
 
 SHOWN = 6
 SMALLEST_DIFFERENCE = 0.1
@@ -33,7 +32,7 @@ SMALLEST_COUNT = 20.0
 _SPECIAL = {UNSEEN: "(rare or unseen)", MISSING: "(missing)"}
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class NumericContrast:
     """A number that is higher or lower in a scenario: of its requests, or of what was clicked in them."""
 
@@ -44,7 +43,7 @@ class NumericContrast:
     """(mean in the scenario − mean overall) / standard deviation overall."""
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class ValueContrast:
     """A value that is more frequent in a scenario than overall."""
 
@@ -60,15 +59,14 @@ class ValueContrast:
     """Rows of the scenario with this value, as expected under the assignment."""
 
 
-@dataclass(frozen=True)
-class Portrait:
+class Portrait(Result):
     """One scenario, described on one split."""
 
     scenario: int
-    requests: float
+    requests: Number
     """Expected number under the assignment."""
-    share: float
-    repeat_probability: float | None
+    share: Number
+    repeat_probability: Number | None
     repeat_share_of_positives: Interval
     click_rate_on_repeats: Interval
     click_rate_on_new: Interval
@@ -79,22 +77,15 @@ class Portrait:
     values: list[ValueContrast]
     """In order of what they contribute to telling the scenario apart, share · log lift."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain keys and values."""
-        return asdict(self)
 
-
-def describe_scenarios(
-    run: RunFolder, split: Split = "test", shown: int = SHOWN, resamples: int = RESAMPLES
-) -> list[Portrait]:
+def describe_scenarios(run: Run, split: Split = "test", shown: int = SHOWN) -> list[Portrait]:
     """A portrait of each scenario of the run, on one split.
 
     Raises:
         RunError: if the run's model has no scenarios.
     """
-    predictions = with_scenarios(predictions_of(run, split), run)
-    assignment = predictions.assignment
-    figures = scenario_figures(predictions, UserDraws(predictions.user, resamples))
+    predictions = with_scenarios(run.predictions(split), run)
+    assignment, figures = predictions.assignment, run.scenarios(split)
     if figures is None or assignment is None:
         return []
     numbers: list[list[NumericContrast]] = [[] for _ in range(figures.count)]

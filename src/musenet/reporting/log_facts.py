@@ -9,7 +9,7 @@ import numpy as np
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LogFacts:
     whole: PeriodFacts
 
 
-def log_facts(run: RunFolder) -> LogFacts:
+def log_facts(run: Run) -> LogFacts:
     """Counts, periods and rates of the whole log and of each split."""
     dataset = run.dataset
     splits: tuple[Split, ...] = ("train", "valid", "test")

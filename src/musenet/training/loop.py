@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import save_tensors
+from musenet.runs.training_result import TrainingResult
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
@@ -32,18 +32,6 @@ Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores."""
 
 REPORT_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How training ended; the `train` JSON of docs/commands.md."""
-
-    run: str
-    best: dict[str, Any]
-    seconds: float
-    samples_per_second: float
-    stopped: str
-    parameters: int
 
 
 def train(
@@ -244,7 +232,7 @@ class Trainer:
             stopped=given_up if self.is_patience_over() else "planned steps",
             parameters=self.model.count_parameters(),
         )
-        self.run.write_json("training.json", asdict(result))
+        result.write(self.run.training_file)
         return result
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from musenet.distributed import workers
 from musenet.errors import RunError
 from musenet.models.musenet.model import MusenetOptions
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
-from musenet.training.loop import Log, TrainingResult, train
+from musenet.runs.run import Run
+from musenet.runs.training_result import TrainingResult
+from musenet.training.loop import Log, train
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
 FORMS = ("log", "probability", "score", "plain")
@@ -53,7 +53,7 @@ def train_run(
     is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
     run = RunFolder.open(path)
     if is_finished:
-        result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
+        result = run.training.model_copy(update={"run": str(path)})
     else:
         result = train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
     _keep_predictions(run, splits)
@@ -102,8 +102,8 @@ def _train_best_form(
             _refuse(before, chosen, dataset, resume=resume, replace=replace)
         shutil.copytree(results[best].run, path, dirs_exist_ok=True)
         run = RunFolder.create(path, chosen, dataset)
-        result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
-        run.write_json("training.json", asdict(result))
+        result = run.training.model_copy(update={"run": str(path)})
+        result.write(run.training_file)
         return result
 
     return workers.first_does(copy_best)
@@ -178,6 +178,7 @@ def _clear(run: RunFolder) -> None:
 
 
 def _keep_predictions(run: RunFolder, splits: Sequence[Split]) -> None:
+    opened = Run(run)
     for split in splits:
         if run.dataset.manifest.splits[split].impressions:
-            predictions_of(run, split)
+            opened.predictions(split)

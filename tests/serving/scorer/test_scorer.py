@@ -13,7 +13,7 @@ import torch
 
 from musenet.dataset.builder import BatchBuilder
 from musenet.errors import RequestError
-from musenet.runs.folder import load_model
+from musenet.runs.run import load_model
 from musenet.serving.scorer.messages import Event, ScoreResponse
 from musenet.serving.scorer.scorer import EncodedRequest, Scorer
 from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory
@@ -43,7 +43,7 @@ def assert_as_in_the_dataset(exported: Exported, row: int, encoded: EncodedReque
 def assert_answers_as_offline(exported: Exported) -> None:
     """Codes, numbers and logits of every request of the test period; some have no history, a few none that is new."""
     scorer, builder = Scorer(exported.folder), BatchBuilder(exported.dataset)
-    model, _, _ = load_model(exported.run)
+    model, _ = load_model(exported.run), exported.run.dataset
     for row in rows_of_test(exported.dataset)[::3]:
         encoded = scorer.encode(request_of(exported, row))
         assert_as_in_the_dataset(exported, row, encoded)

@@ -12,7 +12,7 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError
 from musenet.runs.folder import RunFolder
-from musenet.studies.comparison.compare import Comparison
+from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import columns, to_markdown
 from musenet.studies.plans import PlannedRun
 from musenet.studies.pool import TrainingPool, train_planned
@@ -39,7 +39,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     return paths
 
 

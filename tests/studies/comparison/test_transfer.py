@@ -17,7 +17,8 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import DatasetError, RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scoring import predict
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.studies.comparison.table import columns, show, to_markdown
 from musenet.studies.comparison.transfer import OtherDataset
 from musenet.training.train_run import train_run
@@ -60,7 +61,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def scored(path: Path, dataset: Dataset) -> Predictions:
-    return predict(load_model(RunFolder.open(path))[0], dataset, "test")
+    return predict(load_model(RunFolder.open(path)), dataset, "test")
 
 
 def auc(predictions: Predictions, times: np.ndarray | None = None) -> float:
@@ -84,13 +85,13 @@ def test_a_loss_is_the_auc_where_trained_minus_the_auc(case: Case) -> None:
         )
         assert row.auc_where_trained is not None
         assert row.loss is not None
-        assert row.per_seed["auc"] == pytest.approx(away.tolist())
-        assert row.auc_where_trained["per_seed"] == pytest.approx(home.tolist())
-        assert row.auc_where_trained["mean"] == pytest.approx(home.mean())
-        assert row.loss["value"] == pytest.approx(home.mean() - away.mean())
-        assert row.loss["low"] < row.loss["value"] < row.loss["high"]
+        assert row.auc.per_seed == pytest.approx(away.tolist())
+        assert row.auc_where_trained.per_seed == pytest.approx(home.tolist())
+        assert row.auc_where_trained.mean == pytest.approx(home.mean())
+        assert row.loss.value == pytest.approx(home.mean() - away.mean())
+        assert row.loss.low < row.loss.value < row.loss.high
         lost[row.name] = home.mean() - away.mean()
-        assert row.loss["over_reference"]["value"] == pytest.approx(lost[row.name] - lost["soft"])
+        assert row.loss.over_reference.value == pytest.approx(lost[row.name] - lost["soft"])
     assert comparison.where_trained is not None
     period = case.own.manifest.splits["test"]
     assert comparison.where_trained.impressions == period.impressions
@@ -121,7 +122,7 @@ def test_the_interval_draws_the_same_users_and_seeds_for_both_splits(case: Case)
         times = [np.array([often[user] for user in ids]) for ids in (of_own, of_away)]
         losses.append(np.mean([auc(own[s], times[0]) - auc(away[s], times[1]) for s in drawn_seeds[resample]]))
     low, high = np.quantile(losses, [0.025, 0.975])
-    assert (row.loss["low"], row.loss["high"]) == pytest.approx((low, high))
+    assert (row.loss.low, row.loss.high) == pytest.approx((low, high))
 
 
 def test_users_that_one_split_alone_knows_count_there_alone(case: Case, tmp_path: Path) -> None:
@@ -147,10 +148,10 @@ def test_scored_on_their_own_dataset_runs_lose_nothing(case: Case) -> None:
     plain = api.compare_runs(case.runs, resamples=RESAMPLES)
     again = api.compare_runs(case.runs, dataset=case.own.folder, resamples=RESAMPLES)
     for ours, theirs in zip(again.models, plain.models, strict=True):
-        assert ours.metrics["auc"] == theirs.metrics["auc"]
+        assert ours.auc == theirs.auc
         assert ours.difference_to == theirs.difference_to
         assert ours.loss is not None
-        assert (ours.loss["value"], ours.loss["low"], ours.loss["high"]) == (0, 0, 0)
+        assert (ours.loss.value, ours.loss.low, ours.loss.high) == (0, 0, 0)
         assert (theirs.loss, theirs.auc_where_trained) == (None, None)
     assert plain.where_trained is None
     assert "loss" not in columns(plain)

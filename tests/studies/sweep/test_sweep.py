@@ -13,7 +13,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import paired_difference, user_bootstrap
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.studies.sweep.plan import parse_parameters, plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep
 from musenet.studies.sweep.table import to_markdown
@@ -35,7 +35,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     return paths
 
 
@@ -148,17 +148,17 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("test.parquet")] == []
     line = sweep.lines[0]
     predictions = {
-        point.value: [predictions_of(RunFolder.open(Path(run)), "valid") for run in point.runs] for point in line.points
+        point.value: [Run.open(Path(run)).predictions("valid") for run in point.runs] for point in line.points
     }
     one, two = predictions[1], predictions[2]
     expected = user_bootstrap([seed.sample() for seed in one])["auc"]
-    assert line.points[0].metrics["auc"].value == pytest.approx(expected.value)
+    assert line.points[0].auc.value == pytest.approx(expected.value)
     paired = paired_difference(
         one[0].label, one[0].user, one[0].request, [seed.logit for seed in one], [seed.logit for seed in two]
     )
     assert line.points[0].difference_to_configured == paired
     assert line.points[1].difference_to_configured.value == 0
-    auc = {point.value: point.metrics["auc"].value for point in line.points}
+    auc = {point.value: point.auc.mean for point in line.points}
     assert line.best == max(auc, key=lambda value: auc[value])
     assert (sweep.split, sweep.impressions) == ("valid", 60)
     content = json.loads((tmp_path / "sweep.json").read_text())
@@ -188,7 +188,7 @@ def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep,
     assert all(x < other for x, other in zip(first.x, figure.data[1].x, strict=True))  # bars beside each other
     assert list(first.marker.symbol) == ["circle", "circle-open"]  # 2 is what is configured
     for place, point in enumerate(line.points):
-        bounds = point.metrics["auc"]
+        bounds = point.auc
         assert first.y[place] == bounds.value
         assert first.y[place] + first.error_y.array[place] == pytest.approx(bounds.high)
         assert first.y[place] - first.error_y.arrayminus[place] == pytest.approx(bounds.low)

@@ -25,7 +25,7 @@ from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.preparation.encoding.vocabulary import VALUE
 from musenet.recipe.features import MultiValuedOptions
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
 from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
 from musenet.serving.scorer.repeats import checksums
@@ -38,7 +38,7 @@ DIGITS = 12
 
 
 def export_run(
-    run: RunFolder, out: Path, describe: Callable[[RunFolder], dict[str, Any] | None] = lambda _: None
+    run: Run, out: Path, describe: Callable[[Run], dict[str, Any] | None] = lambda _: None
 ) -> ExportManifest:
     """Write what serving a run takes into the folder `out`, whole or not at all; another export there is replaced.
 
@@ -53,7 +53,7 @@ def export_run(
         UserError: if the extra `serve` is not installed, or the disk is full.
     """
     _check_target(out)
-    model, dataset, experiment = load_model(run)
+    model, dataset, experiment = load_model(run.folder), run.dataset, run.experiment
     check_servable(model, dataset, experiment, run.path)
     try:
         from musenet.serving.export.graphs import export_graphs
@@ -164,16 +164,14 @@ def _write_vocabularies(dataset: Dataset, folder: Path) -> None:
             TextIndex.write(folder, name, values, first=FIRST_VALUE)
 
 
-def _manifest(
-    folder: Path, run: RunFolder, model: ClickModel, dataset: Dataset, experiment: Experiment
-) -> ExportManifest:
+def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, experiment: Experiment) -> ExportManifest:
     data = dataset.manifest
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     events: Sequence[str] = [*experiment.history.columns, *(experiment.repeat.key if experiment.repeat else [])]
     origins, key_origins = data.event_columns or {}, data.key_columns or {}
     return ExportManifest(
         name=experiment.name,
-        model_version=f"{experiment.name}-{checksum(run.model_file)[:DIGITS]}",
+        model_version=f"{experiment.name}-{run.model_checksum[:DIGITS]}",
         model=experiment.model.model_dump(mode="json", by_alias=True),
         scenarios=scenarios_of(model),
         protocol=data.protocol,

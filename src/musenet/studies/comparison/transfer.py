@@ -6,7 +6,6 @@ one split knows counts in that alone. Seeds are paired as well: a run is the sam
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,51 +20,16 @@ from musenet.dataset.roles import USER
 from musenet.errors import DatasetError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import (
-    Interval,
     Resampled,
     percentile_interval,
     resample_model,
-    seed_and_user_interval,
 )
 from musenet.evaluation.predictions import Predictions
 from musenet.metrics import FloatArray
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of, predictions_on
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Row, TransferLoss, WhereTrained, measured_of
 
 METRIC = "auc"
-
-
-@dataclass(frozen=True)
-class WhereTrained:
-    """The dataset that a comparison's runs were trained on, where they were scored on another one."""
-
-    dataset: str
-    scored: str
-    """The other dataset."""
-    impressions: int
-    """Of the test split of the dataset that the runs were trained on."""
-    users: int
-    users_of_both: int
-    """Users of that split that are in the other's as well."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What one row loses on the other dataset."""
-
-    where_trained: Interval
-    """AUC on the test split of its own dataset."""
-    per_seed: list[float]
-    loss: Interval
-    """That AUC minus the AUC on the other dataset."""
-    over_reference: Interval
-    """The loss minus the reference row's."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The two keys of a row in docs/commands.md."""
-        bounds = self.where_trained
-        auc = {"mean": bounds.value, "low": bounds.low, "high": bounds.high, "per_seed": self.per_seed}
-        return {"auc_where_trained": auc, "loss": asdict(self.loss) | {"over_reference": asdict(self.over_reference)}}
 
 
 class DrawsOfPart(UserDraws):
@@ -122,10 +86,10 @@ class OtherDataset:
         """Those of the other dataset."""
         self.users_of_both = len(own_users) + len(other_users) - whole.users
 
-    def predictions(self, run: RunFolder) -> Predictions:
+    def predictions(self, run: Run) -> Predictions:
         """The run's answers on the other dataset."""
         self._say(f"scoring {self.other.folder} by {run.path}")
-        return predictions_on(run, self.other, self.split)
+        return run.predictions_on(self.other, self.split)
 
     def where_trained(self) -> WhereTrained:
         """What stands beside the table."""
@@ -137,36 +101,44 @@ class OtherDataset:
             users_of_both=self.users_of_both,
         )
 
-    def losses(
-        self, groups: Mapping[str, Sequence[RunFolder]], elsewhere: Mapping[str, Resampled], reference: str
-    ) -> dict[str, Loss]:
-        """What each row loses.
+    def with_losses(
+        self,
+        rows: Sequence[Row],
+        groups: Mapping[str, Sequence[Run]],
+        elsewhere: Mapping[str, Resampled],
+        reference: str,
+    ) -> list[Row]:
+        """The rows with their AUC where they were trained, and what they lose.
 
         Args:
+            rows: of the comparison on the other dataset.
             groups: the runs of each row, one per seed.
             elsewhere: each row's AUC on the other dataset, resampled on `draws`.
             reference: the row whose loss is set beside the others'.
         """
         at_home = {}
         for label, runs in groups.items():
-            samples = [predictions_of(run, self.split, keep=False).sample() for run in runs]
+            samples = [run.predictions(self.split, keep=False).sample() for run in runs]
             at_home[label] = resample_model(samples, self.own_draws, [METRIC])
+            for run in runs:
+                run.release()
         pairs = {label: (at_home[label], elsewhere[label]) for label in groups}
-        return {label: _loss(pair, pairs[reference]) for label, pair in pairs.items()}
+        return [row.model_copy(update=_lost_by(pairs[row.name], pairs[reference])) for row in rows]
 
 
-def _loss(row: tuple[Resampled, Resampled], reference: tuple[Resampled, Resampled]) -> Loss:
+def _lost_by(row: tuple[Resampled, Resampled], reference: tuple[Resampled, Resampled]) -> dict[str, Any]:
+    """The two keys of a row: AUC where trained, and what is lost of it."""
     home, _ = row
     # As in a difference of two models: seed i beside seed i if both have equally many, else drawn apart.
     stream = 0 if home.seeds == reference[0].seeds else 1
     value, lost = _lost(row, 0)
     value_of_reference, lost_by_reference = _lost(reference, stream)
-    return Loss(
-        where_trained=seed_and_user_interval(home, METRIC),
-        per_seed=home.whole[METRIC].tolist(),
-        loss=percentile_interval(value, lost, home.draws),
-        over_reference=percentile_interval(value - value_of_reference, lost - lost_by_reference, home.draws),
-    )
+    loss = percentile_interval(value, lost, home.draws)
+    over = percentile_interval(value - value_of_reference, lost - lost_by_reference, home.draws)
+    return {
+        "auc_where_trained": measured_of(home, METRIC),
+        "loss": TransferLoss(loss.value, loss.low, loss.high, over),
+    }
 
 
 def _lost(row: tuple[Resampled, Resampled], stream: int) -> tuple[float, FloatArray]:
