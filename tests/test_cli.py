@@ -335,8 +335,8 @@ def test_whatever_goes_wrong_is_one_sentence(
 
 def test_the_command_answers_for_help_without_loading_what_computes() -> None:
     heavy = {"torch", "duckdb", "ibis", "pyarrow", "polars", "numpy", "scipy", "sklearn", "pydantic"}
-    end = f"sys.exit(s or ', '.join({heavy} & set(sys.modules)))"
-    script = f"import sys; from musenet.cli import main as cli; s = cli.run(['--help']); {end}"
+    end = f"sys.exit(status or {heavy} & set(sys.modules) or 0)"
+    script = f"import sys; from musenet.cli import main as cli; status = cli.run(['--help']); {end}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert {"train", "compare", "scenarios"} <= set(re.findall(r"\w+", done.stdout))
