@@ -1,6 +1,7 @@
 """The house: imports run one way, rooms are small, tests stand where what they test stands."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -156,3 +157,12 @@ def test_no_folder_hides_a_call():
 def test_tests_stand_where_what_they_test_stands():
     folders = {file.parent.relative_to(TESTS) for file in TESTS.rglob("*.py")} - {Path("benchmarks")}
     assert not [folder for folder in folders if not (PACKAGE / folder / "__init__.py").is_file()]
+
+
+def test_the_house_is_drawn_as_it_stands():
+    """From the roof down by docs/architecture.md; CONTRIBUTING.md lists the same rooms."""
+    rooms = [room for layer in reversed(LAYERS) for room in reversed(layer) if room != "__main__"]
+    picture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    assert " ".join(re.findall(r"[│┤►] (\w+(?: \w+)*) {2}", picture)).split() == rooms
+    layout = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Layout")[1].split("\n## ")[0]
+    assert set(rooms) <= set(re.findall(r"(\w+)(?:/|\.py)", layout))
