@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from rich.console import Console
 
 from musenet import __version__, api
@@ -32,6 +34,7 @@ from musenet.studies.comparison.table import columns, show
 from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
 from places import ROOT
 
+PACKAGE = ROOT / "src" / "musenet"
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -260,9 +263,26 @@ def test_links_lead_somewhere(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_files_that_pages_name_exist(page: Path):
-    named = re.findall(r"`((?:src|tests|configs|docs|benchmarks)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8"))
+    """From the repository or `src/musenet`, or from a folder of `src/musenet` that the page names as its own."""
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"`((?:src|tests|configs|docs|benchmarks)/[\w./-]+\.\w+|[\w./-]+\.py|[\w.-]+/[\w./-]*/)`", text)
     made = {"configs/demo.yaml", "docs/demo.json"}  # tested above
-    assert not [name for name in named if name not in made and "<" not in name and not (ROOT / name).exists()]
+    places = [ROOT, PACKAGE, *(ROOT / folder for folder in re.findall(r"`(src/musenet/\w[\w/]*)/`", text))]
+    assert not [name for name in files if name not in made and not any((place / name).exists() for place in places)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_names_that_pages_tell_exist(page: Path):
+    for name in re.findall(r"(?<![.\w])musenet(?:\.[A-Za-z_]\w*)+\b(?!/)", page.read_text(encoding="utf-8")):
+        if name != "musenet.yaml":
+            pkgutil.resolve_name(name)
+
+
+def test_the_walk_of_an_impression_names_functions():
+    hops = re.findall(r"^\| (\d+) \| `([\w.]+)` \| .+ \|$", read("docs/architecture.md"), re.MULTILINE)
+    assert [int(number) for number, _ in hops] == list(range(1, len(hops) + 1))
+    assert len(hops) > 20
+    assert all(callable(pkgutil.resolve_name(f"musenet.{name}")) for _, name in hops)
 
 
 def test_every_page_is_reached_from_the_readme():
@@ -270,10 +290,20 @@ def test_every_page_is_reached_from_the_readme():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
-def test_the_changelog_begins_with_this_version():
-    first = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
-    assert first is not None
-    assert first[1] == __version__
+def test_the_changelog_is_by_version():
+    """As https://keepachangelog.com asks: the unreleased first, then versions with their dates, in kinds of change."""
+    text = read("CHANGELOG.md")
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:])
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed"}
+    assert f"[{__version__}]" in text or f"What will be {__version__}." in text
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert citation["version"] == __version__
+    assert citation["references"][0]["doi"] in read("README.md")
 
 
 def test_constraints_pin_every_dependency_exactly():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from musenet.dataset.column_files import NewColumn, blocks, mapped
-from musenet.dataset.manifest import Field, Period, Split
+from musenet.dataset.manifest import Field
 from musenet.dataset.numeric import NumericTransform
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
@@ -31,8 +31,8 @@ from musenet.preparation.encoding.fields import FOLDERS, PlannedField
 from musenet.preparation.encoding.numbers import Impressions, fit_column, write_buckets, write_numeric
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, Relations
-from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
-from musenet.preparation.relations.split import PERIOD_NAMES
+from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, REQUEST_ROW, USER_ROW
+from musenet.preparation.relations.split import count_periods
 from musenet.recipe.history import Before
 from musenet.recipe.recipe import Recipe
 
@@ -87,7 +87,7 @@ class DatasetWriter:
         self.event_counts = count_events(engine, relations.events)
         self.requests = engine.count(relations.requests)
         self.candidates = engine.count(relations.candidates)
-        self.splits = self._count_splits()
+        self.splits = count_periods(engine, relations.candidates, relations.requests)
         self.has_repeats = REPEAT_COUNT in relations.candidates.columns
         notes.mkdir(exist_ok=True)
         (folder / "vocabularies").mkdir(exist_ok=True)
@@ -179,28 +179,6 @@ class DatasetWriter:
                     writer.write_table(schema.empty_table().from_pylist([dict.fromkeys(kept.columns)], schema=schema))
                 for chunk in InOrder(table, [row]).chunks(self._engine, kept.columns):
                     writer.write_table(chunk.select(kept.columns).cast(schema))
-
-    def _count_splits(self) -> dict[Split, Period]:
-        candidates, requests = self._relations.candidates, self._relations.requests
-        shown = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
-        shown_by = {row[PERIOD]: row for row in self._engine.read(shown).to_pylist()}
-        asked = requests.group_by(PERIOD).aggregate(
-            rows=requests.count(), first=requests[TIME].min(), last=requests[TIME].max()
-        )
-        splits: dict[Split, Period] = {}
-        begin = 0
-        for row in sorted(self._engine.read(asked).to_pylist(), key=lambda entry: int(entry[PERIOD])):
-            end, period = begin + row["rows"], row[PERIOD]
-            splits[PERIOD_NAMES[period]] = Period(
-                begin=begin,
-                end=end,
-                impressions=shown_by[period]["rows"],
-                positives=int(shown_by[period]["positives"]),
-                first_time=row["first"],
-                last_time=row["last"],
-            )
-            begin = end
-        return splits
 
     def _of(self, side: str) -> list[PlannedField]:
         return [entry for entry in self._planned if entry.side == side]

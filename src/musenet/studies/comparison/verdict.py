@@ -89,9 +89,10 @@ class Verdict(Result):
         ]
         if not parts:
             return ""
-        told = {rival.model for _, rival in rivals if rival is not None}
-        others = [name for name in self.not_beaten if name not in told]
-        but = f", but not surely ahead of {', '.join(others)}" if others and self.outcome != "unknown" else ""
+        named = [rival.model for _, rival in rivals if rival is not None]
+        but = ""
+        if self.not_beaten and not set(named) & set(self.not_beaten):
+            but = f", but not surely ahead of {', '.join(self.not_beaten)}"
         return f"{self.reference} is {' and '.join(parts)}{but}."
 
     @property
