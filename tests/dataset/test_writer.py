@@ -13,6 +13,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Field
 from musenet.dataset.writer import Arrays, write_dataset
 from musenet.errors import DatasetError
+from places import ROOT
 
 FIELDS = [
     Field(name="city", side="user", kind="categorical", vocabulary="city"),
@@ -132,3 +133,12 @@ def test_facts_that_a_manifest_does_not_know_are_refused(tmp_path: Path):
     with pytest.raises(DatasetError, match="timezon"):
         write(tmp_path / "own", timezon="UTC")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_documented_arrays_make_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "your-own-log.md").read_text(encoding="utf-8")
+    exec(page.split("## Arrays instead of a log")[1].split("```python\n")[1].split("```")[0], {})
+    dataset = Dataset(Path("datasets/small"))
+    batch = BatchBuilder(dataset).build(np.arange(3))
+    assert (batch.requests, batch.candidates, batch.history_offset.tolist()) == (3, 5, [0, 1, 2, 4])
