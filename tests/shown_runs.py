@@ -1,19 +1,17 @@
 """A small log and a run on it, written file by file: scenarios as sharp or as blurred as a test asks for."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Split
+from musenet.dataset.manifest import Field, Split
+from musenet.dataset.writer import Arrays, write_dataset
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluation import measure
 from musenet.evaluation.intervals import Difference, Interval
@@ -28,17 +26,17 @@ from musenet.studies.comparison.verdict import Rival, Role, Verdict, outcome_of
 from reporting.page_reading import Heard
 
 USERS, ITEMS, CANDIDATES, SCENARIOS = 120, 60, 5, 4
-PERIODS = {"train": (0, 600), "valid": (600, 800), "test": (800, 1800)}
+PERIODS: dict[Split, tuple[int, int]] = {"train": (0, 600), "valid": (600, 800), "test": (800, 1800)}
 HOUR = 3_600_000_000
 ODD = ['<script>alert("1")</script>', 'a "b" & <i>c</i>', '<a href="https://example.org">link</a>']
-FIELDS: list[dict[str, Any]] = [
-    {"name": "item_id", "side": "item", "kind": "categorical", "vocabulary": "item_id", "is_id": True},
-    {"name": "city", "side": "item", "kind": "categorical", "vocabulary": "city"},
-    {"name": "list_price", "side": "item", "kind": "dense"},
-    {"name": "device", "side": "context", "kind": "categorical", "vocabulary": "device"},
-    {"name": "days_ahead", "side": "context", "kind": "dense"},
-    {"name": "distance_travelled", "side": "context", "kind": "dense"},
-    {"name": "age_band", "side": "user", "kind": "categorical", "vocabulary": "age_band"},
+FIELDS = [
+    Field(name="item_id", side="item", kind="categorical", vocabulary="item_id", is_id=True),
+    Field(name="city", side="item", kind="categorical", vocabulary="city"),
+    Field(name="list_price", side="item", kind="dense"),
+    Field(name="device", side="context", kind="categorical", vocabulary="device"),
+    Field(name="days_ahead", side="context", kind="dense"),
+    Field(name="distance_travelled", side="context", kind="dense"),
+    Field(name="age_band", side="user", kind="categorical", vocabulary="age_band"),
 ]
 SMALL: dict[str, Any] = {"embedding": 4, "hidden": [4]}
 SMALL_MUSENET = {"name": "musenet", "scenarios": 4, "metric_space": {"hidden": [4], "dimension": 3}}
@@ -50,7 +48,7 @@ VOCABULARIES = {
 }
 
 
-def _columns(random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _arrays(random: np.random.Generator) -> tuple[Arrays, np.ndarray]:
     """The dataset's columns, and the scenario of each request."""
     requests = PERIODS["test"][1]
     candidates = requests * CANDIDATES
@@ -59,72 +57,52 @@ def _columns(random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.nda
     indicator = (random.random(candidates) < 0.3).astype(np.float32)
     chance = np.where(indicator > 0, 0.15 + 0.15 * by_candidate, 0.06)
     user = random.integers(1, USERS, requests).astype(np.int32)
-    columns = {
-        "users/age_band": random.integers(3, 6, USERS).astype(np.int32),
-        "items/item_id": (np.arange(ITEMS) + 2).astype(np.int32),
-        "items/city": random.integers(3, 6, ITEMS).astype(np.int32),
-        "items/list_price": random.normal(size=ITEMS).astype(np.float32),
-        "events/offset": np.arange(USERS + 1, dtype=np.int64),
-        "requests/user": user,
-        "requests/time": 1_600_000_000_000_000 + np.arange(requests, dtype=np.int64) * HOUR,
-        "requests/history_end": user.astype(np.int64) + 1,
-        "requests/candidate_offset": np.arange(requests + 1, dtype=np.int64) * CANDIDATES,
-        "requests/repeat_fraction": np.full(requests, 0.3, dtype=np.float32),
-        "requests/device": (3 + (scenario + random.integers(0, 2, requests)) % 3).astype(np.int32),
-        "requests/days_ahead": (random.normal(size=requests) + scenario - 1).astype(np.float32),
-        "requests/distance_travelled": (random.normal(size=requests) - 2 * (scenario == 2)).astype(np.float32),
-        "candidates/item": random.integers(1, ITEMS, candidates).astype(np.int32),
-        "candidates/label": (random.random(candidates) < chance).astype(np.int8),
-        "candidates/repeat_indicator": indicator,
-        "candidates/repeat_count": indicator,
-        "candidates/repeat_recency": np.where(indicator > 0, 3600.0, np.nan).astype(np.float32),
-    }
-    return columns, scenario
+    arrays = Arrays(
+        users={
+            "age_band": random.integers(3, 6, USERS).astype(np.int32),
+        },
+        items={
+            "item_id": (np.arange(ITEMS) + 2).astype(np.int32),
+            "city": random.integers(3, 6, ITEMS).astype(np.int32),
+            "list_price": random.normal(size=ITEMS).astype(np.float32),
+        },
+        events={
+            "offset": np.arange(USERS + 1, dtype=np.int64),
+        },
+        requests={
+            "user": user,
+            "time": 1_600_000_000_000_000 + np.arange(requests, dtype=np.int64) * HOUR,
+            "history_end": user.astype(np.int64) + 1,
+            "candidate_offset": np.arange(requests + 1, dtype=np.int64) * CANDIDATES,
+            "repeat_fraction": np.full(requests, 0.3, dtype=np.float32),
+            "device": (3 + (scenario + random.integers(0, 2, requests)) % 3).astype(np.int32),
+            "days_ahead": (random.normal(size=requests) + scenario - 1).astype(np.float32),
+            "distance_travelled": (random.normal(size=requests) - 2 * (scenario == 2)).astype(np.float32),
+        },
+        candidates={
+            "item": random.integers(1, ITEMS, candidates).astype(np.int32),
+            "label": (random.random(candidates) < chance).astype(np.int8),
+            "repeat_indicator": indicator,
+            "repeat_count": indicator,
+            "repeat_recency": np.where(indicator > 0, 3600.0, np.nan).astype(np.float32),
+        },
+    )
+    return arrays, scenario
 
 
-def _write_dataset(folder: Path, columns: dict[str, np.ndarray]) -> Dataset:
-    for name, column in columns.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{name}.npy", column)
-    (folder / "vocabularies").mkdir()
-    for name, values in VOCABULARIES.items():
-        table = pa.table({"value": values, "count": [1] * len(values)})
-        pq.write_table(table, folder / "vocabularies" / f"{name}.parquet")
-    label, time = columns["candidates/label"], columns["requests/time"]
-    splits = {
-        name: {
-            "begin": begin,
-            "end": end,
-            "impressions": (end - begin) * CANDIDATES,
-            "positives": int(label[begin * CANDIDATES : end * CANDIDATES].sum()),
-            "first_time": int(time[begin]),
-            "last_time": int(time[end - 1]),
-        }
-        for name, (begin, end) in PERIODS.items()
-    }
-    manifest = {
-        "format": 1,
-        "version": "0",
-        "fingerprint": "stub",
-        "protocol": "a row is an item shown; negatives are <shown> and not clicked",
-        "timezone": "UTC",
-        "negative_sampling_rate": 1.0,
-        "users": USERS,
-        "items": ITEMS,
-        "events": USERS,
-        "requests": PERIODS["test"][1],
-        "candidates": PERIODS["test"][1] * CANDIDATES,
-        "splits": splits,
-        "fields": FIELDS,
-        "vocabularies": {name: len(values) + 2 for name, values in VOCABULARIES.items()},
-        "history_length": 5,
-        "has_repeats": True,
-        "user_column": "user_id",
-        "item_column": "item_id",
-        "checksums": {f"{name}.npy": checksum(folder / f"{name}.npy") for name in columns},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return Dataset(folder)
+def _write_dataset(folder: Path, arrays: Arrays) -> Dataset:
+    return write_dataset(
+        folder,
+        arrays,
+        FIELDS,
+        PERIODS,
+        VOCABULARIES,
+        fingerprint="stub",
+        protocol="a row is an item shown; negatives are <shown> and not clicked",
+        history_length=5,
+        user_column="user_id",
+        item_column="item_id",
+    )
 
 
 def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
@@ -142,19 +120,20 @@ def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) ->
 
 
 def _predictions(
-    dataset: Dataset, split: str, assignment: np.ndarray | None, random: np.random.Generator
+    dataset: Dataset, split: Split, assignment: np.ndarray | None, random: np.random.Generator
 ) -> Predictions:
     begin, end = PERIODS[split]
     requests = np.arange(begin, end)
     request = np.repeat(requests, CANDIDATES)
     rows = slice(begin * CANDIDATES, end * CANDIDATES)
-    label = np.asarray(dataset.column("candidates/label")[rows])
-    repeat = np.asarray(dataset.column("candidates/repeat_indicator")[rows]) > 0
+    label, repeats = dataset.candidates.label[rows], dataset.candidates.repeat_indicator
+    assert repeats is not None
+    repeat = repeats[rows] > 0
     return Predictions(
         request=request,
-        user=np.asarray(dataset.column("requests/user"))[request].astype(np.int64),
-        item=np.asarray(dataset.column("candidates/item")[rows]).astype(np.int64),
-        time=np.asarray(dataset.column("requests/time"))[request],
+        user=dataset.requests.user[request].astype(np.int64),
+        item=dataset.candidates.item[rows].astype(np.int64),
+        time=dataset.requests.time[request],
         label=label,
         logit=-2.3 + 1.2 * repeat + 0.8 * label + random.normal(scale=0.7, size=len(label)),
         weight=None,
@@ -198,8 +177,8 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
 
     def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> RunFolder:
         random = np.random.default_rng(1)
-        columns, scenario = _columns(random)
-        dataset = _write_dataset(tmp_path / "dataset", columns)
+        arrays, scenario = _arrays(random)
+        dataset = _write_dataset(tmp_path / "dataset", arrays)
         content = {
             "name": name,
             "data": {"source": "complete_journey"},

@@ -19,6 +19,7 @@ from musenet import api
 from musenet.cli import main as cli
 from musenet.dataset.dataset import Dataset
 from musenet.errors import UserError
+from musenet.workspace import MANIFEST
 
 DAY = 86_400
 USERS, ITEMS, REQUESTS, CANDIDATES = 12, 15, 120, 3
@@ -193,7 +194,7 @@ def test_a_damaged_manifest_is_made_anew_by_train_and_refused_by_evaluate(
 ) -> None:
     config = write_log(here)
     assert cli.run(["train", str(config)]) == 0
-    manifest = Path("datasets/shop/manifest.json")
+    manifest = Path("datasets/shop") / MANIFEST
     manifest.write_text(manifest.read_text()[:100])
     for file in Path("runs/shop/predictions").glob("*"):
         file.unlink()

@@ -49,7 +49,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def importance_of(dataset: Dataset, repeats: int = 4) -> dict[str, Importance]:
     requests = np.arange(sum(period.end - period.begin for period in dataset.manifest.splits.values()))
-    scenario = np.asarray(dataset.column("requests/true_scenario"))[requests].astype(np.int64)
+    scenario = np.asarray(dataset.requests.true_scenario)[requests].astype(np.int64)
     found = permutation_importance(Rule(dataset), dataset, requests, scenario, repeats=repeats, resamples=50)
     return {one.name: one for one in found}
 

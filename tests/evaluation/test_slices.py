@@ -61,13 +61,13 @@ def test_a_split_of_more_than_a_fortnight_is_parted_by_week(runs: dict[str, list
 def test_parts_are_what_they_are_called(runs: dict[str, list[Run]], tiny_dataset: Dataset) -> None:
     predictions = runs["musenet"][0].predictions("test")
     parts = dict(parts_of(tiny_dataset, predictions))
-    column, period = tiny_dataset.column, tiny_dataset.manifest.splits["train"]
-    users = {int(column("requests/user")[request]) for request in range(period.begin, period.end)}
-    offset, events = column("requests/candidate_offset"), column("events/offset")
-    items = {int(item) for item in column("candidates/item")[offset[period.begin] : offset[period.end]]}
+    dataset, period = tiny_dataset, tiny_dataset.manifest.splits["train"]
+    users = {int(dataset.requests.user[request]) for request in range(period.begin, period.end)}
+    offset, events = dataset.requests.candidate_offset, dataset.events.offset
+    items = {int(item) for item in dataset.candidates.item[offset[period.begin] : offset[period.end]]}
     for row, request in enumerate(predictions.request):
-        user = int(column("requests/user")[request])
-        length = int(column("requests/history_end")[request]) - int(events[user])
+        user = int(dataset.requests.user[request])
+        length = int(dataset.requests.history_end[request]) - int(events[user])
         bins = {name: low <= length <= high for name, (low, high) in slices.HISTORY_BINS.items()}
         assert parts["user"]["seen in training"][row] == (user in users)
         assert parts["item"]["seen in training"][row] == (int(predictions.item[row]) in items)

@@ -130,7 +130,7 @@ def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
 
 @every_variant
 def test_a_batch_of_one_request_with_one_candidate_trains_and_scores(variant: str, planted_dataset: Dataset):
-    sizes = np.diff(planted_dataset.column("requests/candidate_offset"))
+    sizes = np.diff(planted_dataset.requests.candidate_offset)
     batch = batch_of(planted_dataset, np.flatnonzero(sizes == 1)[:1])
     assert (batch.requests, batch.candidates) == (1, 1)
     model = new_model(variant, planted_dataset)
@@ -143,7 +143,7 @@ def test_a_batch_of_one_request_with_one_candidate_trains_and_scores(variant: st
 
 @every_variant
 def test_users_without_history_bring_no_nan(variant: str, planted_dataset: Dataset):
-    empty = np.flatnonzero(np.isnan(planted_dataset.column("requests/repeat_fraction")))[:4]
+    empty = np.flatnonzero(np.isnan(planted_dataset.requests.repeat_fraction))[:4]
     batch = batch_of(planted_dataset, empty)
     assert len(batch.history_codes) == 0
     model = new_model(variant, planted_dataset)

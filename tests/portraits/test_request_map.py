@@ -1,10 +1,12 @@
 """The map of requests, and the words of a request."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from musenet.dataset.manifest import FieldSide
 from musenet.portraits.positions import positions_of, prototypes_of
 from musenet.portraits.request_map import CONFIDENT, RequestMap, choose_requests, lay_out
 from musenet.portraits.request_words import RequestWords
@@ -98,19 +100,21 @@ def test_each_dot_tells_its_own_request(make_run: MakeRun) -> None:
 
 def test_a_request_in_words(make_run: MakeRun) -> None:
     dataset = make_run().dataset
-    request = next(
-        row for row in range(800, 1800) if dataset.column("candidates/label")[5 * row : 5 * row + 5].sum() == 1
-    )
-    clicked = 5 * request + int(np.argmax(dataset.column("candidates/label")[5 * request : 5 * request + 5]))
-    item = dataset.column("candidates/item")[clicked]
-    device = ["phone", "desktop", '<script>alert("1")</script>'][dataset.column("requests/device")[request] - 3]
+    request = next(row for row in range(800, 1800) if dataset.candidates.label[5 * row : 5 * row + 5].sum() == 1)
+    clicked = 5 * request + int(np.argmax(dataset.candidates.label[5 * request : 5 * request + 5]))
+    item = dataset.candidates.item[clicked]
+
+    def told(side: FieldSide, name: str, row: int) -> Any:
+        return dataset.values(dataset.field(side, name), row)
+
+    device = ["phone", "desktop", '<script>alert("1")</script>'][told("context", "device", request) - 3]
     lines = RequestWords(dataset).lines(request)
     assert lines[0] == f"{np.datetime64(1_600_000_000 + 3600 * request, 's').item():%a %d %b %Y, %H:%M}"
     assert lines[1] == f"device {device}"
-    assert lines[2] == f"days ahead {dataset.column('requests/days_ahead')[request]:+.1f} sd".replace("-", "−")
+    assert lines[2] == f"days ahead {told('context', 'days_ahead', request):+.1f} sd".replace("-", "−")
     assert lines[4] == "1 earlier events"
     assert lines[5].startswith("clicked: city ")
-    assert lines[5].endswith(f"{dataset.column('items/list_price')[item]:+.1f} sd".replace("-", "−"))
+    assert lines[5].endswith(f"{told('item', 'list_price', item):+.1f} sd".replace("-", "−"))
 
 
 @pytest.mark.parametrize("numeric", ["log", "standardise", "quantiles"])

@@ -34,7 +34,7 @@ def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: Run, ending: str,
     out = tmp_path / f"scenarios.{ending}"
     assert write_scenarios(run, out) == 100
     table = pq.read_table(out) if ending == "parquet" else pyarrow.csv.read_csv(out)
-    keys = pq.read_table(run.dataset.folder / "keys" / "requests.parquet")
+    keys = run.dataset.keys("requests")
     assert (table["request"].to_pylist(), table["user_id"].to_pylist()) == (
         keys["_request"].to_pylist(),
         keys["_user"].to_pylist(),
@@ -42,7 +42,7 @@ def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: Run, ending: str,
     assert table["time"].cast(pa.timestamp("us", "UTC")).cast("int64").to_pylist() == keys["_time"].to_pylist()
     assert table["split"].to_pylist() == ["train"] * 60 + ["valid"] * 15 + ["test"] * 25
     # The true scenario is what this run assigns.
-    truth = np.asarray(run.dataset.column("requests/true_scenario"))
+    truth = np.asarray(run.dataset.requests.true_scenario)
     np.testing.assert_array_equal(table["scenario"].to_numpy(), truth)
     np.testing.assert_allclose(table["confidence"].to_numpy(), 1.0)
     np.testing.assert_allclose(table["probability_0"].to_numpy() + table["probability_1"].to_numpy(), 1.0)
@@ -61,7 +61,7 @@ def test_portraits_name_what_sets_scenarios_apart(run: Run, monkeypatch: pytest.
         # The true scenario is the device.
         assert (device.value, device.share, device.count) == (f"device-{k}", 1.0, pytest.approx(portrait.requests))
         assert device.lift == pytest.approx(25 / portrait.requests)
-    days = np.asarray(run.dataset.column("requests/days_ahead"))[75:].astype(np.float64)
+    days = np.asarray(run.dataset.column(run.dataset.field("context", "days_ahead")))[75:].astype(np.float64)
     expected = (days[truth == 0].mean() - days.mean()) / days.std()
     found = [number.difference for number in portraits[0].numbers if number.field == "days_ahead"]
     assert found == ([pytest.approx(expected)] if abs(expected) >= 0.1 else [])

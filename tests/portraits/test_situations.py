@@ -41,11 +41,10 @@ def test_situations_of_a_run_are_measured_on_other_users_than_they_were_found_on
     predictions = run.predictions("test")
     assert predictions.assignment is not None
     found = typical_situations(run.dataset, predictions)
-    column = {name: np.asarray(run.dataset.column(f"requests/{name}"))[800:] for name in ("days_ahead", "user")}
     third = found[2]
     assert third is not None
     assert third.conditions[0].startswith(("distance travelled up to −", "days ahead"))
-    odd = column["user"] % 2 == 1
+    odd = run.dataset.requests.user[800:] % 2 == 1
     assert third.overall == pytest.approx(predictions.assignment[odd, 2].mean())
     assert third.share > 2 * third.overall
 

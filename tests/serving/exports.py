@@ -12,6 +12,7 @@ import torch
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import Relation, keys_file
 from musenet.dataset.roles import MICROSECONDS
 from musenet.models.registry import build_model
 from musenet.preparation.prepare import prepare
@@ -70,8 +71,8 @@ def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[st
     key = keys_of(dataset.folder, "requests").row(row, named=True)
     shown = log.impressions.filter(pl.col("_request") == key["_request"])
     items = keys_of(dataset.folder, "items")["_item"]
-    offset = dataset.column("requests/candidate_offset")
-    order = [items[int(one)] for one in dataset.column("candidates/item")[offset[row] : offset[row + 1]]]
+    offset = dataset.requests.candidate_offset
+    order = [items[int(one)] for one in dataset.candidates.item[offset[row] : offset[row + 1]]]
     by_item = {one["_item"]: one for one in shown.to_dicts()}
     first = shown.row(0, named=True)
     request = {
@@ -84,8 +85,8 @@ def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[st
 
 
 @cache
-def keys_of(dataset: Path, name: str) -> pl.DataFrame:
-    return pl.read_parquet(dataset / "keys" / f"{name}.parquet")
+def keys_of(dataset: Path, name: Relation) -> pl.DataFrame:
+    return pl.read_parquet(keys_file(dataset, name))
 
 
 def events_of(log: Log, user: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ def replay(
     client: TestClient, exported: Exported, events: list[dict[str, Any]], rows: list[int]
 ) -> dict[int, list[float]]:
     """The scores of each request, asked once all events before it were sent."""
-    times = np.asarray(exported.dataset.column("requests/time"))
+    times = np.asarray(exported.dataset.requests.time)
     served, sent = {}, 0
     for row in sorted(rows, key=lambda row: int(times[row])):
         until = sent

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.writer import Arrays
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.scoring import validation_scores
 from musenet.runs.folder import RunFolder
@@ -190,7 +191,7 @@ def poisoned(folder: Path) -> Dataset:
     """One training request whose hour is not a number."""
     hours = np.zeros(sum(REQUESTS.values()), dtype=np.float32)
     hours[17] = np.nan
-    return write_planted(folder, changes={"requests/hours": hours})
+    return write_planted(folder, changes=Arrays(requests={"hours": hours}))
 
 
 @pytest.mark.parametrize("model", list(MODELS))

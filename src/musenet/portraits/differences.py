@@ -129,7 +129,7 @@ class _Rows:
 
 def _requests(dataset: Dataset, predictions: Predictions) -> _Rows:
     assert predictions.assignment is not None
-    return _Rows(predictions.assignment, np.asarray(dataset.column("requests/user"))[predictions.requests])
+    return _Rows(predictions.assignment, dataset.requests.user[predictions.requests])
 
 
 def _clicked(predictions: Predictions) -> _Rows:
@@ -140,12 +140,8 @@ def _clicked(predictions: Predictions) -> _Rows:
 
 def _values(dataset: Dataset, predictions: Predictions, trait: Trait) -> Floats | None:
     """(n) the number, or 1 where the row has the value; None if the dataset has no such field."""
-    requests = predictions.requests
     if trait.field == EARLIER_EVENTS:
-        users = np.asarray(dataset.column("requests/user"))[requests]
-        first_event = np.asarray(dataset.column("events/offset"))[users]
-        earlier = np.asarray(dataset.column("requests/history_end"))[requests] - first_event
-        return np.asarray(np.log1p(earlier.astype(np.float64)))
+        return np.asarray(np.log1p(dataset.history_length(predictions.requests).astype(np.float64)))
     field = _field(dataset, trait)
     if field is None:
         return None
@@ -165,14 +161,5 @@ def _field(dataset: Dataset, trait: Trait) -> Field | None:
 
 def _column(dataset: Dataset, predictions: Predictions, field: Field) -> NDArray[Any]:
     """The field's values in the rows that its side describes."""
-    clicked = np.flatnonzero(predictions.label == 1)
-    if field.side == "user":
-        rows = np.asarray(dataset.column("requests/user"))[predictions.requests]
-    elif field.side == "context":
-        rows = predictions.requests
-    elif field.side == "item":
-        rows = predictions.item[clicked]
-    else:
-        rows = int(np.asarray(dataset.column("requests/candidate_offset"))[predictions.requests[0]]) + clicked
-    folder = {"user": "users", "context": "requests", "item": "items", "candidate": "candidates"}[field.side]
-    return np.asarray(dataset.column(f"{folder}/{field.name}")[rows])
+    clicked = dataset.requests.candidate_offset[predictions.requests[0]] + np.flatnonzero(predictions.label == 1)
+    return dataset.values(field, dataset.rows_of(field.side, predictions.requests, clicked))

@@ -71,14 +71,14 @@ def shares_by_hour(dataset: Dataset, splits: Sequence[Predictions], draws: UserD
 
 def _local(dataset: Dataset, predictions: Predictions) -> pl.Series:
     """(R) the requests' times in the log's timezone."""
-    time = np.asarray(dataset.column("requests/time"))[predictions.requests]
+    time = dataset.requests.time[predictions.requests]
     zone = ZoneInfo(dataset.manifest.timezone)
     return pl.Series(time).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone.key)
 
 
 def _spans(labels: pl.Series, dataset: Dataset, splits: Sequence[Predictions], draws: UserDraws) -> list[Span]:
     assignment = np.concatenate([one.assignment for one in splits if one.assignment is not None])
-    users = np.asarray(dataset.column("requests/user"))[np.concatenate([one.requests for one in splits])]
+    users = dataset.requests.user[np.concatenate([one.requests for one in splits])]
     place = draws.index(users)
     names, of_request = np.unique(labels.to_numpy().astype(str), return_inverse=True)
     found = []

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from rich.console import Console
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Field, Split
-from musenet.errors import DatasetError
 from musenet.evaluation.evaluation import percentage
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
@@ -149,24 +146,19 @@ def _columns(dataset: Dataset, predictions: Predictions) -> Iterator[_Column]:
     assignment = predictions.assignment
     assert assignment is not None
     requests = predictions.requests
-    users = np.asarray(dataset.column("requests/user"))[requests]
     clicked = np.flatnonzero(predictions.label == 1)
-    first_candidate = int(np.asarray(dataset.column("requests/candidate_offset"))[requests[0]])
     clicked_weight = assignment[predictions.place[clicked]]
-    items = predictions.item[clicked]
-    rows = {"user": users, "context": requests, "item": items, "candidate": first_candidate + clicked}
-    folders = {"user": "users", "context": "requests", "item": "items", "candidate": "candidates"}
+    candidates = dataset.requests.candidate_offset[requests[0]] + clicked
     for field in dataset.fields("user", "context", "item", "candidate"):
         # Ids name single users and items; a bucketed number is there as a number too.
         if field.is_id or field.is_bucketed or field.is_position:
             continue
-        values = np.asarray(dataset.column(f"{folders[field.side]}/{field.name}")[rows[field.side]])
+        values = dataset.values(field, dataset.rows_of(field.side, requests, candidates))
         if field.side in ("user", "context"):
             yield _Column(field, "requests", values, assignment)
         else:
             yield _Column(field, "clicked", values, clicked_weight)
-    first_event = np.asarray(dataset.column("events/offset"))[users]
-    events = np.asarray(dataset.column("requests/history_end"))[requests] - first_event
+    events = dataset.history_length(requests)
     earlier = Field(name="log of earlier events", side="history", kind="dense")
     yield _Column(earlier, "requests", np.log1p(events.astype(np.float64)), assignment)
 
@@ -218,11 +210,7 @@ def _lifts(dataset: Dataset, column: _Column) -> list[list[ValueContrast]]:
 
 def value_names(dataset: Dataset, field: Field) -> dict[int, str]:
     """The text of each code of a categorical field, from the dataset's vocabulary."""
-    file = dataset.folder / "vocabularies" / f"{field.vocabulary or field.name}.parquet"
-    try:
-        values = pq.read_table(file, partitioning=None)["value"].to_pylist()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise DatasetError(f"{file} cannot be read ({error}): prepare the dataset again") from error
+    values = dataset.texts(field.vocabulary_name).to_pylist()
     return _SPECIAL | {FIRST_VALUE + place: str(value) for place, value in enumerate(values)}
 
 

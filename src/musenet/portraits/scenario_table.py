@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.dataset.roles import REQUEST, TIME, USER
-from musenet.errors import DatasetError, RunError
+from musenet.errors import RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.files import replacing
 from musenet.runs.run import Run
@@ -51,11 +51,7 @@ def scenario_table(run: Run, splits: Sequence[Split] = SPLITS) -> pa.Table:
 
 def request_keys(run: Run) -> pa.Table:
     """User and request id of every request under the log's own names and types, and its `time` (UTC), row by row."""
-    file = run.dataset.folder / "keys" / "requests.parquet"
-    try:
-        table = pq.read_table(file, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{file} cannot be read ({error}): prepare the dataset again") from error
+    table = run.dataset.keys("requests")
     data = run.experiment.data
     request = data.impressions.request if isinstance(data, OwnFilesOptions) else None
     names = {USER: run.dataset.manifest.user_column, REQUEST: request or "request", TIME: "time"}

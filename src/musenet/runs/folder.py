@@ -28,7 +28,7 @@ from torch import Tensor
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Split
+from musenet.dataset.manifest import Split, holds_dataset
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards
 from musenet.errors import ConfigError, RunError, one_line
@@ -113,7 +113,7 @@ class RunFolder:
         """
         description = self.read_json("run.json")
         places = [Path(str(description.get("dataset"))), self.path / str(description.get("dataset_from_here"))]
-        found = [place for place in places if (place / "manifest.json").is_file()]
+        found = [place for place in places if holds_dataset(place)]
         if not found:
             raise RunError(f"the dataset of the run {self.path} is no longer at {places[0]}: prepare it there again")
         dataset = Dataset(found[0])

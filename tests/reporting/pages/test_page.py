@@ -99,12 +99,12 @@ def test_numbers_of_the_run_are_those_of_the_evaluation(make_run: MakeRun) -> No
 def test_periods_are_counted_from_the_dataset(make_run: MakeRun) -> None:
     run = make_run()
     page = page_of(run)
-    label = np.asarray(run.dataset.column("candidates/label"))
-    repeat = np.asarray(run.dataset.column("candidates/repeat_indicator")) > 0
+    label = np.asarray(run.dataset.candidates.label)
+    repeat = np.asarray(run.dataset.candidates.repeat_indicator) > 0
     for split, head in (("train", "Training"), ("valid", "Validation"), ("test", "Test")):
         period = run.dataset.manifest.splits[split]  # type: ignore[index]
         rows = slice(period.begin * 5, period.end * 5)
-        users = len(np.unique(run.dataset.column("requests/user")[period.begin : period.end]))
+        users = len(np.unique(run.dataset.requests.user[period.begin : period.end]))
         cells = page.row("Periods of the log", head)
         clicked = label[rows] == 1
         expected = [period.impressions, period.end - period.begin, users, clicked.mean(), repeat[rows][clicked].mean()]

@@ -63,8 +63,8 @@ def many_candidates(batch: Batch, count: int) -> Batch:
 
 def requests_of_every_kind(dataset: Dataset) -> list[Batch]:
     """One candidate, 500, no history, a whole one, and an unknown predefined scenario."""
-    sizes = np.diff(dataset.column("requests/candidate_offset"))
-    fraction = dataset.column("requests/repeat_fraction")
+    sizes = np.diff(dataset.requests.candidate_offset)
+    fraction = dataset.requests.repeat_fraction
     first = REQUESTS["train"]
     chosen = [np.flatnonzero(sizes == 1)[0], np.flatnonzero(np.isnan(fraction))[0], *range(first, first + 4)]
     batches = [batch_of(dataset, [row]) for row in chosen]

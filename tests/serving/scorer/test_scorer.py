@@ -148,8 +148,8 @@ def test_unseen_ids_are_what_the_unseen_rows_hold(exported: Exported, scorer: Sc
     request["candidates"][0] |= {"item": "new"}
     encoded = scorer.encode(request)
     dataset = exported.dataset
-    for side, name, codes in (("users", "user_id", "request_codes"), ("items", "item_id", "candidate_codes")):
-        unseen = dataset.embedding_offset[name] + dataset.column(f"{side}/{name}")[0]
+    for side, name, codes in (("user", "user_id", "request_codes"), ("item", "item_id", "candidate_codes")):
+        unseen = dataset.embedding_offset[name] + dataset.values(dataset.field(side, name), 0)
         assert encoded.rows[encoded.inputs[codes][0, 0]] == unseen
 
 
@@ -162,8 +162,8 @@ def test_what_is_explained_adds_up(exported: Exported, scorer: Scorer) -> None:
         for score, why in zip(answer["scores"], answer["candidates"], strict=True):
             assert sum(a * p for a, p in zip(shares, why["scenarios"], strict=True)) == pytest.approx(score, abs=1e-5)
             assert why["repeat"] == (why["repeat_count"] > 0)
-        counts = exported.dataset.column("candidates/repeat_count")
-        begin, end = exported.dataset.column("requests/candidate_offset")[[row, row + 1]]
+        counts = exported.dataset.candidates.repeat_count
+        begin, end = exported.dataset.requests.candidate_offset[[row, row + 1]]
         assert [why["repeat_count"] for why in answer["candidates"]] == counts[begin:end].tolist()
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from musenet import api, metrics
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import keys_file
 from musenet.errors import DatasetError, RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scoring import predict
@@ -100,7 +101,7 @@ def test_a_loss_is_the_auc_where_trained_minus_the_auc(case: Case) -> None:
 
 
 def user_ids(dataset: Dataset, predictions: Predictions) -> np.ndarray:
-    keys = pq.read_table(dataset.folder / "keys" / "users.parquet")["_user"].to_pylist()
+    keys = dataset.keys("users")["_user"].to_pylist()
     return np.array([keys[row] for row in predictions.user])
 
 
@@ -128,9 +129,9 @@ def test_the_interval_draws_the_same_users_and_seeds_for_both_splits(case: Case)
 def test_users_that_one_split_alone_knows_count_there_alone(case: Case, tmp_path: Path) -> None:
     folder = tmp_path / "renamed"
     shutil.copytree(case.shifted.folder, folder)
-    file = folder / "keys" / "users.parquet"
+    file = keys_file(folder, "users")
     ids = pq.read_table(file)["_user"].to_pylist()
-    shown = int(case.shifted.column("requests/user")[case.shifted.manifest.splits["test"].begin])
+    shown = int(case.shifted.requests.user[case.shifted.manifest.splits["test"].begin])
     pq.write_table(pa.table({"_user": [*ids[:shown], "a stranger", *ids[shown + 1 :]]}), file)
     before, after = (OtherDataset(case.own, Dataset(one), "test", 5) for one in (case.shifted.folder, folder))
     assert after.users_of_both == before.users_of_both - 1

@@ -100,14 +100,12 @@ def encode_events(
 
 def stored_runs(folders: Folders) -> EventRuns:
     """The events that histories hold, mapped into memory."""
-    return EventRuns(*(mapped(folders.kept / f"{name}.npy") for name in ("time", "offset")))
+    return EventRuns(*(mapped(folders.kept, name) for name in ("time", "offset")))
 
 
 def counted_runs(folders: Folders) -> EventRuns:
     """The events that repeats are counted among, mapped into memory."""
-    return EventRuns(
-        *(mapped(folders.passing / f"{name}.npy") for name in ("_repeat_time", "_repeat_offset", "_again"))
-    )
+    return EventRuns(*(mapped(folders.passing, name) for name in ("_repeat_time", "_repeat_offset", "_again")))
 
 
 def _new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet import __version__
@@ -15,7 +14,8 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.column_files import write_column
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide
+from musenet.dataset.layout import RELATIONS
+from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide, table_rows
 from musenet.dataset.roles import ITEM, USER
 from musenet.dataset.texts import text_of
 from musenet.engines.engine import failures_explained
@@ -23,7 +23,6 @@ from musenet.errors import ExportError, RunError, UserError
 from musenet.files import checksum, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
-from musenet.preparation.encoding.vocabulary import VALUE
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
@@ -32,7 +31,7 @@ from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
 from musenet.workspace import install, result_folder, workspace
 
-IDS = {"users": USER, "items": ITEM}
+IDS: dict[FieldSide, str] = {"user": USER, "item": ITEM}
 DIGITS = 12
 """Of the weights' checksum that a model's version shows."""
 
@@ -62,8 +61,8 @@ def export_run(
     with failures_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())
-        for side in ("users", "items"):
-            _write_entities(dataset, side, folder / side)
+        for side in IDS:
+            _write_entities(dataset, side, folder / RELATIONS[side])
         _write_attributes(dataset, folder / "items")
         _write_vocabularies(dataset, folder / "vocabularies")
         export_graphs(model, schema_of(dataset), folder)
@@ -113,28 +112,24 @@ def _check_target(out: Path) -> None:
         raise ExportError(f"{out} exists and is no export: name another folder, or remove it")
 
 
-def _write_entities(dataset: Dataset, side: str, folder: Path) -> None:
+def _write_entities(dataset: Dataset, side: FieldSide, folder: Path) -> None:
     """Codes and numbers of all users or items, and where each of the log's ids stands."""
-    fields = list(dataset.fields(cast("FieldSide", side[:-1])))
-    rows = 1 + getattr(dataset.manifest, side)
-    coded = [embedding_rows(dataset, f, dataset.column(f"{side}/{f.name}")) for f in fields if f.kind != "dense"]
-    dense = [dataset.column(f"{side}/{f.name}") for f in fields if f.kind == "dense"]
+    ids = dataset.keys(RELATIONS[side], [IDS[side]])[IDS[side]]
+    coded = [_embedding_rows(dataset, field) for field in dataset.fields(side) if field.kind != "dense"]
+    dense = [dataset.column(field) for field in dataset.fields(side) if field.kind == "dense"]
     write_column(folder, "codes", np.concatenate(coded, axis=1).astype(np.int32))
-    write_column(folder, "dense", np.stack(dense, axis=1) if dense else np.zeros((rows, 0), dtype=np.float32))
-    ids = pq.read_table(dataset.folder / "keys" / f"{side}.parquet", columns=[IDS[side]])[IDS[side]]
+    write_column(folder, "dense", np.stack(dense, axis=1) if dense else np.zeros((len(ids), 0), dtype=np.float32))
     TextIndex.write(folder, "ids", text_of(ids.combine_chunks())[1:], first=1)
 
 
-def embedding_rows(dataset: Dataset, field: Field, codes: NDArray[Any]) -> NDArray[np.int64]:
-    """(rows, width) rows of the embedding table of a field's codes; padding stays 0."""
-    offset = dataset.embedding_offset[field.vocabulary or field.name]
-    wide = np.asarray(codes, dtype=np.int64).reshape(len(codes), field.width)
-    return np.where(wide > 0, wide + offset, 0)
+def _embedding_rows(dataset: Dataset, field: Field) -> NDArray[np.int64]:
+    """(rows, width) rows of the embedding table of a field's codes."""
+    return table_rows(dataset.column(field), dataset.embedding_offset[field.vocabulary_name]).reshape(-1, field.width)
 
 
 def _write_attributes(dataset: Dataset, folder: Path) -> None:
     """The items' columns that events look up, and the text of those that the repeat key does, row by row."""
-    columns = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM]).combine_chunks()
+    columns = dataset.keys("items").drop_columns([ITEM]).combine_chunks()
     looked_up = {
         name: {one for one, origin in (origins or {}).items() if origin == "items"} & set(columns.column_names)
         for name, origins in (("events", dataset.manifest.event_columns), ("keys", dataset.manifest.key_columns))
@@ -160,8 +155,7 @@ def _write_vocabularies(dataset: Dataset, folder: Path) -> None:
     bucketed = {field.vocabulary for field in dataset.manifest.fields if field.is_bucketed}
     for name in dataset.manifest.vocabularies:
         if name not in bucketed:
-            values = pq.read_table(dataset.folder / "vocabularies" / f"{name}.parquet")[VALUE].combine_chunks()
-            TextIndex.write(folder, name, values, first=FIRST_VALUE)
+            TextIndex.write(folder, name, dataset.texts(name), first=FIRST_VALUE)
 
 
 def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, experiment: Experiment) -> ExportManifest:

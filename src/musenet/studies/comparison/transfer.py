@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet.dataset.compatibility import check_readable
@@ -151,8 +149,8 @@ def _lost(row: tuple[Resampled, Resampled], stream: int) -> tuple[float, FloatAr
 def _users(dataset: Dataset, split: Split) -> NDArray[np.int64]:
     """Rows of the users who were shown something in the split, ascending."""
     period = dataset.manifest.splits[split]
-    shown = np.diff(dataset.column("requests/candidate_offset")[period.begin : period.end + 1]) > 0
-    return np.unique(dataset.column("requests/user")[period.begin : period.end][shown]).astype(np.int64)
+    shown = np.diff(dataset.requests.candidate_offset[period.begin : period.end + 1]) > 0
+    return np.unique(dataset.requests.user[period.begin : period.end][shown]).astype(np.int64)
 
 
 def _matched(own: Dataset, other: Dataset, users: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -167,9 +165,4 @@ def _matched(own: Dataset, other: Dataset, users: NDArray[np.int64]) -> NDArray[
 
 def _user_ids(dataset: Dataset) -> list[str | None]:
     """The log's own id of each row of users, as text."""
-    file = dataset.folder / "keys" / "users.parquet"
-    try:
-        return [None if user is None else str(user) for user in pq.read_table(file)[USER].to_pylist()]
-    except (OSError, pa.ArrowException, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(f"{file} cannot be read ({reason}): prepare the dataset again") from error
+    return [None if user is None else str(user) for user in dataset.keys("users", [USER])[USER].to_pylist()]
