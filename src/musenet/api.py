@@ -28,8 +28,6 @@ from musenet.errors import ConfigError, RunError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
 from musenet.files import write_json, write_text
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.portraits.scenario_table import SPLITS, write_scenarios
@@ -522,7 +520,11 @@ def demo(
     """
     experiment = load(config, overrides)
     folder = _run_path(experiment, out)
-    soft = [label for label, model in experiment.compare.models.items() if _learns_soft_scenarios(model)]
+    soft = [
+        label
+        for label, model in experiment.compare.models.items()
+        if (model.role, model.soft_scenarios) == ("musenet", True)
+    ]
     if not soft:
         raise ConfigError(f"{experiment.name}: compare.models holds no musenet with soft scenarios to describe")
     comparison = compare(experiment, folder, jobs=min(4, os.cpu_count() or 1), listener=listener)
@@ -539,12 +541,6 @@ def _prepared(experiment: Experiment, folder: AnyPath | None, listener: Listener
         for warning in report.checks.warnings:
             listener.say(f"warning: {warning}")
     return report.dataset
-
-
-def _learns_soft_scenarios(model: ModelOptions) -> bool:
-    if not isinstance(model, MusenetOptions):
-        return False
-    return model.scenarios != 1 and (model.assignment, model.objective) == ("soft", "robust")
 
 
 def _run_path(experiment: Experiment, out: AnyPath | None) -> Path:

@@ -211,5 +211,4 @@ def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
     except RuntimeError as error:
         raise RunError(f"{run.model_file} does not fit {run.config_file} ({_one_line(error)}): train again") from error
     model.to(run.experiment.training.dtype).eval()
-    model.progress = 1.0
     return model, run.dataset, run.experiment

@@ -14,7 +14,7 @@ from musenet.errors import ConfigError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.musenet.options import MusenetOptions
 from musenet.options import with_value
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import predictions_of

@@ -29,10 +29,11 @@ from musenet.evaluation.intervals import (
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.slices import Slice, slices_of
+from musenet.models.interface import Role
 from musenet.runs.folder import RunFolder, load_model
 from musenet.runs.run import predictions_of
 from musenet.studies.comparison.transfer import Loss, OtherDataset, WhereTrained
-from musenet.studies.comparison.verdict import Role, Verdict, judge_reference, role_of
+from musenet.studies.comparison.verdict import Verdict, judge_reference
 
 SPLIT: Split = "test"
 SLICED_ROWS = 3
@@ -155,7 +156,7 @@ def compare_runs(
     draws = UserDraws(_saved(first).user, resamples) if other is None else other.draws
     answers = {label: _answers([predictions(run) for run in runs], draws) for label, runs in groups.items()}
     reference, base = reference or first_label, base or first_label
-    roles = {label: role_of(runs[0].experiment.model) for label, runs in groups.items()}
+    roles = {label: runs[0].experiment.model.role for label, runs in groups.items()}
     differences = _differences(answers, reference)
     resampled = {label: one.resampled for label, one in answers.items()}
     losses = {} if other is None else other.losses(groups, resampled, reference)

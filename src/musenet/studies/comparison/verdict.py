@@ -2,27 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from musenet.evaluation.intervals import Difference, Interval, Resampled, difference, rela_impr_interval
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
-
-Role = Literal["musenet", "baseline", "control", "as published", "diagnostic"]
-
-
-def role_of(model: ModelOptions) -> Role:
-    """What a row stands for in a comparison.
-
-    Controls have parts of MUSENET: one scenario, given or uniform or mixed-up assignments, the gate, the paper taken
-    literally. A diagnostic is told the truth and never ranked. Baselines `as published` do not see repeat features.
-    """
-    if not isinstance(model, MusenetOptions):
-        return "baseline" if model.repeat_features else "as published"
-    if model.assignment == "true":
-        return "diagnostic"
-    learned = model.scenarios != 1 and model.assignment in ("soft", "hard") and model.objective == "robust"
-    return "musenet" if learned else "control"
+from musenet.models.interface import Role
 
 
 @dataclass(frozen=True)
