@@ -17,12 +17,13 @@ from musenet.evaluation.evaluation import measure
 from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.predictions import Predictions
 from musenet.files import checksum
+from musenet.models.interface import Role
 from musenet.models.registry import build_model
 from musenet.reporting import contents
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Measured, Row
-from musenet.studies.comparison.verdict import Rival, Role, Verdict, outcome_of
+from musenet.studies.comparison.verdict import Rival, Verdict, outcome_of
 from reporting.page_reading import Heard
 
 USERS, ITEMS, CANDIDATES, SCENARIOS = 120, 60, 5, 4

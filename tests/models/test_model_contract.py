@@ -86,7 +86,6 @@ def training_batch(dataset: Dataset) -> Batch:
 
 def logits(model: ClickModel, batch: Batch) -> Tensor:
     model.eval()
-    model.progress = 1.0
     with torch.inference_mode():
         return model(batch).logit
 
@@ -95,18 +94,18 @@ def train_on(model: ClickModel, batch: Batch, steps: int, rate: float = 0.03) ->
     optimizers = Optimizers(model, rate, rate)
     model.train()
     for step in range(steps):
-        model.progress = step / steps
+        progress = step / steps
         optimizers.zero_grad()
-        prediction = model(batch)
-        torch.stack([term.weight * term.value for term in model.losses(prediction, batch).values()]).sum().backward()
+        prediction = model(batch, progress)
+        terms = model.losses(prediction, batch, progress).values()
+        torch.stack([term.weight * term.value for term in terms]).sum().backward()
         optimizers.step()
-        model.after_step(prediction, batch)
+        model.after_step(prediction, batch, progress)
 
 
 def backward(model: ClickModel, batch: Batch, progress: float = 1.0) -> None:
     model.train()
-    model.progress = progress
-    terms = model.losses(model(batch), batch).values()
+    terms = model.losses(model(batch, progress), batch, progress).values()
     torch.stack([term.weight * term.value for term in terms]).sum().backward()
 
 
@@ -162,7 +161,7 @@ def test_products_in_bfloat16_change_logits_and_losses_little(variant: str, plan
         coarse = model(batch)
     torch.testing.assert_close(coarse.logit.float(), exact.logit, rtol=0.05, atol=0.05)
     assert not torch.equal(coarse.logit.float(), exact.logit)
-    expected, losses = model.losses(exact, batch), model.losses(coarse, batch)
+    expected, losses = model.losses(exact, batch, 1.0), model.losses(coarse, batch, 1.0)
     for name, term in losses.items():
         assert term.value.dtype == torch.float32
         torch.testing.assert_close(term.value, expected[name].value, rtol=0.02, atol=0.02)

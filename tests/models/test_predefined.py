@@ -101,7 +101,7 @@ def test_answers_do_not_depend_on_which_scenarios_share_the_batch(kind: type[Cli
 @every_model
 def test_a_step_leaves_what_absent_scenarios_own_alone(kind: type[ClickModel], planted_dataset: Dataset):
     model, batch = model_of(kind, planted_dataset).train(), batch_of(planted_dataset, [0, 0, 0, 11])
-    model.losses(model(batch), batch)["click"].value.backward()
+    model.losses(model(batch), batch, 1.0)["click"].value.backward()
     owned = {Ple: "towers.rest.0.weight", RevMan: "towers.rest.0.weight", Star: "deeper.0.own_weight"}[kind]
     gradient = model.get_parameter(owned).grad
     assert gradient is not None

@@ -7,14 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musenet.models.musenet.scenarios import (
-    Prototypes,
-    clustering_loss,
-    gumbel_softmax,
-    harden,
-    largest_eigenvalue,
-    one_hot_log,
-)
+from musenet.models.musenet.assigners import Prototypes, clustering_loss, largest_eigenvalue, one_hot_log
+from musenet.models.musenet.versions import gumbel_softmax, harden
 
 POSITIONS = [[0.5, -1.0], [2.0, 0.25], [-0.3, 0.8]]
 CENTRES = [[0.0, 0.0], [1.0, -1.0], [-2.0, 0.5]]

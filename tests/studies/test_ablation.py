@@ -14,7 +14,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import Difference, paired_difference
 from musenet.files import plain
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.musenet.options import MusenetOptions
 from musenet.runs.run import Run
 from musenet.studies.ablation import CHANGES, Step, ablation_of, judge_order, judge_steps
 

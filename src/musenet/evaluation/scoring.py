@@ -23,12 +23,12 @@ BATCH_SIZE = 16_384
 
 
 def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int = BATCH_SIZE) -> Predictions:
-    """Score every impression of a split as serving would: unseen rows untouched, positions fixed, progress 1.
+    """Score every impression of a split as serving would: unseen rows untouched, positions fixed.
 
     Several workers share out the work, and all get the whole.
 
     Args:
-        model: a trained model, on any device; its mode and progress are left as they were.
+        model: a trained model, on any device; its mode is left as it was.
         dataset: the dataset it was trained on, or one with the same fields, codes and scales.
         split: which period.
         batch_size: candidates at once.
@@ -98,19 +98,17 @@ def scoring_device(options: TrainingOptions) -> torch.device:
 
 @contextmanager
 def scoring(model: ClickModel) -> Iterator[Tensor]:
-    """The model in evaluation mode at progress 1 without gradients; as it was afterwards.
+    """The model in evaluation mode without gradients; as it was afterwards.
 
     Yields one of its parameters, whose device and precision batches must have.
     """
-    was_training, progress = model.training, model.progress
+    was_training = model.training
     model.eval()
-    model.progress = 1.0
     try:
         with torch.inference_mode():
             yield next(model.parameters())
     finally:
         model.train(was_training)
-        model.progress = progress
 
 
 def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:

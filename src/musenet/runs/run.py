@@ -176,5 +176,4 @@ def load_model(folder: RunFolder) -> ClickModel:
             f"{folder.model_file} does not fit {folder.config_file} ({one_line(error)}): train again"
         ) from error
     model.to(training.dtype).eval()
-    model.progress = 1.0
     return model

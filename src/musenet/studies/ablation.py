@@ -18,7 +18,7 @@ from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.files import write_text
 from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.musenet.options import MusenetOptions
 from musenet.options import with_value
 from musenet.runs.run import Run
 from musenet.studies.compare_models import compare_models

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from musenet.config.experiment import Experiment
 from musenet.errors import ConfigError
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
 from musenet.portraits.portraits import Portrait
 from musenet.results import Result
 from musenet.studies.comparison.results import Comparison
@@ -22,13 +20,14 @@ class Demo(Result):
 
 def soft_row(experiment: Experiment) -> str:
     """The first compared model that learns soft scenarios; raises `ConfigError` if there is none."""
-    found = next((label for label, model in experiment.compare.models.items() if _learns_soft_scenarios(model)), None)
+    found = next(
+        (
+            label
+            for label, model in experiment.compare.models.items()
+            if model.soft_scenarios and model.role == "musenet"
+        ),
+        None,
+    )
     if found is None:
         raise ConfigError(f"{experiment.name}: compare.models holds no musenet with soft scenarios to describe")
     return found
-
-
-def _learns_soft_scenarios(model: ModelOptions) -> bool:
-    if not isinstance(model, MusenetOptions):
-        return False
-    return model.scenarios != 1 and (model.assignment, model.objective) == ("soft", "robust")

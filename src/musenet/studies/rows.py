@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from musenet.config.experiment import Experiment
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
 from musenet.runs.run import Run
 from musenet.studies.plans import PlannedRun, plan_runs
 from musenet.studies.pool import TrainingPool, train_planned
@@ -53,18 +51,13 @@ def train_rows(
 
 
 def best_rows(groups: Mapping[str, Sequence[Run]], count: int) -> list[str]:
-    """The labels of the best rows by mean validation AUC, diagnostics left out."""
+    """The labels of the best rows by mean validation AUC, those left out that only their own log can serve."""
     auc = {
         label: float(np.mean([run.training.best["auc"] for run in runs]))
         for label, runs in groups.items()
-        if not is_diagnostic(runs[0].experiment.model)
+        if runs[0].experiment.model.unservable is None
     }
     return sorted(auc, key=lambda label: -auc[label])[:count]
-
-
-def is_diagnostic(model: ModelOptions) -> bool:
-    """Whether a row shows what the truth or a mixed-up assignment does, rather than what a model can do."""
-    return isinstance(model, MusenetOptions) and model.assignment in ("true", "permuted")
 
 
 def _train_all(

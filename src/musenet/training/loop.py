@@ -132,18 +132,18 @@ class Trainer:
         torch.manual_seed(self.seed * 1_000_003 + self.progress.step)
         batch = batch.to(self.device, self.options.dtype)
         self.model.train()
-        self.model.progress = self.progress.step / self.planned
+        progress = self.progress.step / self.planned
         self.optimizers.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            prediction: Prediction = self.model(batch)
-        terms = self.model.losses(prediction, batch)
+            prediction: Prediction = self.model(batch, progress)
+        terms = self.model.losses(prediction, batch, progress)
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         if not math.isfinite(total.item()):
             self.diverged(terms, batch)
         # Every worker has the whole loss, and the gradients of all are added up.
         (total / workers.count()).backward()  # type: ignore[no-untyped-call]
-        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * self.model.progress)
-        self.model.after_step(prediction, batch)
+        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
+        self.model.after_step(prediction, batch, progress)
         self.progress.step += 1
         return terms
 

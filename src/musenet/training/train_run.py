@@ -10,14 +10,12 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.errors import RunError
-from musenet.models.musenet.model import MusenetOptions
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.runs.training_result import TrainingResult
 from musenet.training.loop import Log, train
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
-FORMS = ("log", "probability", "score", "plain")
 NO_INFLUENCE = {"embeddings", "threads", "device", "checkpoint_every"}
 """Training options that do not change what is learned (beyond rounding), so a run may be reused under others."""
 
@@ -48,7 +46,7 @@ def train_run(
     Raises:
         RunError: if the folder holds something else, or `resume` is asked of a run with another configuration.
     """
-    if isinstance(experiment.model, MusenetOptions) and experiment.model.form == "auto":
+    if experiment.model.left_open(dataset.manifest.has_repeats):
         return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
     is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
     run = RunFolder.open(path)
@@ -85,16 +83,16 @@ def _train_best_form(
     log: Log | None,
 ) -> TrainingResult:
     """`form: auto`: train every reading of Eq 5 and 9 beside the run, and keep the best on validation as the run."""
-    options, monitor = experiment.model, experiment.training.monitor
-    forms = FORMS if dataset.manifest.has_repeats else FORMS[-1:]
+    monitor = experiment.training.monitor
+    models = experiment.model.left_open(dataset.manifest.has_repeats)
     results: dict[str, TrainingResult] = {}
-    for form in forms:
-        tried = experiment.model_copy(update={"model": options.model_copy(update={"form": form})})
+    for form, model in models.items():
+        tried = experiment.model_copy(update={"model": model})
         beside = path.with_name(f"{path.name}.forms") / form
         results[form] = train_run(tried, dataset, beside, resume=resume, replace=True, splits=splits, log=log)
     sign = 1 if monitor == "auc" else -1
     best = max(results, key=lambda form: sign * results[form].best[monitor])
-    chosen = experiment.model_copy(update={"model": options.model_copy(update={"form": best})})
+    chosen = experiment.model_copy(update={"model": models[best]})
 
     def copy_best() -> TrainingResult:
         before = _run_in(path)

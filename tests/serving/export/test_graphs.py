@@ -33,7 +33,6 @@ def trained(variant: str, dataset: Dataset) -> ClickModel:
     model = new_model(variant, dataset)
     train_on(model, training_batch(dataset), steps=6)
     model.eval()
-    model.progress = 1.0
     return model
 
 

@@ -11,6 +11,7 @@ from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError
+from musenet.models.musenet.options import FORMS
 from musenet.runs.folder import RunFolder
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import columns, to_markdown
@@ -157,9 +158,7 @@ def test_form_auto_keeps_the_form_that_validates_best(
     trained: list[str], make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     result = train_run(make_experiment(model=MODELS["musenet"] | {"form": "auto"}), tiny_dataset, tmp_path / "run")
-    tried = {
-        path: RunFolder.open(tmp_path / "run.forms" / path).read_json("training.json") for path in training_runs.FORMS
-    }
+    tried = {path: RunFolder.open(tmp_path / "run.forms" / path).read_json("training.json") for path in FORMS}
     assert result.best["auc"] == max(training["best"]["auc"] for training in tried.values())
     kept = RunFolder.open(tmp_path / "run")
     assert tried[kept.experiment.model.form]["best"] == result.best  # type: ignore[union-attr]

@@ -6,8 +6,9 @@ from pydantic import TypeAdapter
 
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Resampled, resample_model
+from musenet.models.interface import Role
 from musenet.models.registry import AnyModelOptions
-from musenet.studies.comparison.verdict import Role, judge, role_of
+from musenet.studies.comparison.verdict import judge
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from musenet.studies.comparison.verdict import Role, judge, role_of
     ],
 )
 def test_what_a_row_stands_for(options: dict[str, object], role: Role) -> None:
-    assert role_of(TypeAdapter(AnyModelOptions).validate_python(options)) == role  # type: ignore[var-annotated]
+    assert TypeAdapter(AnyModelOptions).validate_python(options).role == role
 
 
 def models_of(noise: dict[str, float]) -> dict[str, Resampled]:

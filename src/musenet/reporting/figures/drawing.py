@@ -13,8 +13,8 @@ from typing import Any
 from plotly import graph_objects as go
 
 from musenet.evaluation.intervals import Interval
+from musenet.models.interface import Role
 from musenet.portraits.words import between, number, percent, signed
-from musenet.studies.comparison.verdict import Role
 
 PALETTE = ("#0072B2", "#D55E00", "#00966E", "#B8639A", "#A87900", "#3A93C8", "#8B6BC2", "#7A7A7A")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "hexagon")

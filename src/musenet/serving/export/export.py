@@ -22,7 +22,6 @@ from musenet.engines.engine import failures_explained
 from musenet.errors import ExportError, RunError, UserError
 from musenet.files import checksum, write_json, write_text
 from musenet.models.interface import ClickModel
-from musenet.models.musenet.model import Musenet
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
@@ -53,7 +52,7 @@ def export_run(
     """
     _check_target(out)
     model, dataset, experiment = load_model(run.folder), run.dataset, run.experiment
-    check_servable(model, dataset, experiment, run.path)
+    check_servable(dataset, experiment, run.path)
     try:
         from musenet.serving.export.graphs import export_graphs
     except ImportError as error:
@@ -75,17 +74,14 @@ def export_run(
     return read_export(out)
 
 
-def check_servable(model: ClickModel, dataset: Dataset, experiment: Experiment, run: Path) -> None:
+def check_servable(dataset: Dataset, experiment: Experiment, run: Path) -> None:
     """Raise unless a model's answers can be given outside its dataset.
 
     Raises:
         RunError: saying why not.
     """
-    if isinstance(model, Musenet) and model.options.assignment in ("true", "permuted"):
-        raise RunError(
-            f"{run} cannot be exported: the assignment '{model.options.assignment}' is a diagnostic that only its own "
-            "log can tell; train one that is learned"
-        )
+    if experiment.model.unservable is not None:
+        raise RunError(f"{run} cannot be exported: {experiment.model.unservable}")
     for field in dataset.fields("history"):
         if field.kind == "multi_valued":
             raise RunError(
@@ -167,7 +163,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         name=experiment.name,
         model_version=f"{experiment.name}-{run.model_checksum[:DIGITS]}",
         model=experiment.model.model_dump(mode="json", by_alias=True),
-        scenarios=scenarios_of(model),
+        scenarios=model.scenario_count(),
         protocol=data.protocol,
         timezone=data.timezone,
         negative_sampling_rate=data.negative_sampling_rate,
@@ -195,10 +191,3 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         versions=versions() | {"exported_by": __version__},
         checksums={name: checksum(folder / name) for name in files},
     )
-
-
-def scenarios_of(model: ClickModel) -> int | None:
-    """How many scenarios a model tells apart; None for a model without."""
-    if not isinstance(model, Musenet):
-        return None
-    return model.scenarios if model.pruning is None else len(model.pruning.left)

@@ -26,10 +26,11 @@ from musenet.evaluation.intervals import (
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.slices import Slice, slices_of
+from musenet.models.interface import Role
 from musenet.runs.run import Run
 from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Row, measured_of
 from musenet.studies.comparison.transfer import OtherDataset
-from musenet.studies.comparison.verdict import Role, Verdict, judge, role_of
+from musenet.studies.comparison.verdict import Verdict, judge
 
 SPLIT: Split = "test"
 SLICED_ROWS = 3
@@ -77,7 +78,7 @@ def compare_runs(
     predicted: Predicted = (lambda run: run.predictions(SPLIT)) if other is None else other.predictions
     draws = UserDraws(predicted(every[0]).user, resamples) if other is None else other.draws
     reference, base = reference or next(iter(groups)), base or next(iter(groups))
-    roles = {label: role_of(runs[0].experiment.model) for label, runs in groups.items()}
+    roles = {label: runs[0].experiment.model.role for label, runs in groups.items()}
     answers = {label: _answers(runs, predicted, draws) for label, runs in groups.items()}
     resampled = {label: one.resampled for label, one in answers.items()}
     verdict = judge(reference, resampled, roles)

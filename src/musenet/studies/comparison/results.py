@@ -8,8 +8,9 @@ from pydantic.dataclasses import dataclass
 from musenet.evaluation.estimators import NDCG_AT
 from musenet.evaluation.intervals import Difference, Interval, Resampled, seed_and_user_interval
 from musenet.evaluation.slices import Slice
+from musenet.models.interface import Role
 from musenet.results import Number, Result
-from musenet.studies.comparison.verdict import Role, Verdict
+from musenet.studies.comparison.verdict import Verdict
 
 METRICS = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
 

@@ -7,11 +7,9 @@ from pydantic import computed_field
 from pydantic.dataclasses import dataclass
 
 from musenet.evaluation.intervals import Difference, Interval, Resampled, difference, rela_impr_interval
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.interface import Role
 from musenet.results import Result
 
-Role = Literal["musenet", "baseline", "control", "as published", "diagnostic"]
 Outcome = Literal["gain", "no gain", "loss", "unknown"]
 
 TITLES: dict[Outcome, str] = {
@@ -20,20 +18,6 @@ TITLES: dict[Outcome, str] = {
     "loss": "Scenarios lost",
     "unknown": "Whether scenarios paid is not known",
 }
-
-
-def role_of(model: ModelOptions) -> Role:
-    """What a row stands for in a comparison.
-
-    Controls have parts of MUSENET: one scenario, given or uniform or mixed-up assignments, the gate, the paper taken
-    literally. A diagnostic is told the truth and never ranked. Baselines `as published` do not see repeat features.
-    """
-    if not isinstance(model, MusenetOptions):
-        return "baseline" if model.repeat_features else "as published"
-    if model.assignment == "true":
-        return "diagnostic"
-    learned = model.scenarios != 1 and model.assignment in ("soft", "hard") and model.objective == "robust"
-    return "musenet" if learned else "control"
 
 
 @dataclass(frozen=True)
