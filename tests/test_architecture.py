@@ -16,7 +16,7 @@ from places import ROOT, TESTS
 SRC = ROOT / "src"
 PACKAGE = SRC / "musenet"
 LAYERS = (
-    ("errors", "options", "files", "ahead", "progress", "metrics", "workspace"),
+    ("errors", "options", "files", "ahead", "progress", "markdown", "metrics", "results", "workspace"),
     ("dataset",),
     ("recipe",),
     ("distributed",),
@@ -42,8 +42,8 @@ LEVEL = {child: level for level, layer in enumerate(LAYERS) for child in layer}
 MODULE_LINES, FUNCTION_LINES, FOLDER_MODULES = 350, 60, 14
 
 # For a time: what is being mended. Both are empty in the end, and go.
-CIRCLES = {"musenet.reporting", "musenet.serving.store"}
-LONG_MODULES = {"musenet.api", "musenet.models.musenet.model"}
+CIRCLES = {"musenet.serving.store"}
+LONG_MODULES: set[str] = set()
 
 
 def name_of(file: Path) -> str:

@@ -29,8 +29,10 @@ from musenet.files import plain
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
 from musenet.runs.training_result import TrainingResult
 from musenet.studies.ablation import Ablation, Step
-from musenet.studies.comparison.results import Comparison, Row
+from musenet.studies.comparison.results import METRICS, Comparison, Measured, Row
 from musenet.studies.comparison.table import columns, show
+from musenet.studies.comparison.verdict import Verdict
+from musenet.studies.demo import Demo
 from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
 from places import ROOT
 
@@ -88,7 +90,11 @@ def _keys(content: Any) -> Iterator[str]:
 
 
 def names(kind: Any) -> set[str]:
-    return {field.name for field in fields(kind)}
+    return (
+        set(kind.model_fields) | set(kind.model_computed_fields)
+        if hasattr(kind, "model_fields")
+        else {field.name for field in fields(kind)}
+    )
 
 
 def test_the_documented_commands_are_those_there_are():
@@ -104,10 +110,10 @@ def test_every_option_is_documented(command: str):
 
 def test_published_json_keys_are_documented():
     assert published_keys("train") >= names(TrainingResult)
-    assert published_keys("evaluate") >= (names(Evaluation) | names(ScenarioFigures)) - {"metrics"}
-    assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"metrics"}
-    assert published_keys("ablate") >= (names(Ablation) | names(Step) | {"holds", "order_verdict"}) - {"comparison"}
-    assert published_keys("sweep") >= (names(Sweep) | names(SweepLine) | names(SweepPoint)) - {"metrics", "per_seed"}
+    assert published_keys("evaluate") >= names(Evaluation) | names(ScenarioFigures)
+    assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"missing"}
+    assert published_keys("ablate") >= (names(Ablation) - names(Comparison)) | names(Step) | {"holds"}
+    assert published_keys("sweep") >= names(Sweep) | names(SweepLine) | names(SweepPoint)
     assert published_keys("scenarios") >= names(Portrait)
 
 
@@ -184,13 +190,14 @@ def test_the_demo_in_the_docs_is_that_of_its_configuration(demo: dict[str, Any])
     assert refresh.without_times(demo) == demo, "times of one machine"
 
 
+NO_VERDICT = Verdict(reference="base [b]", best_baseline=None, best_control=None, outcome="unknown", not_beaten=[])
+
+
 def row(name: str, **changes: Any) -> Row:
     interval = Interval(0.7, 0.65, math.nan)
-    shown = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
     content: dict[str, Any] = {
         "name": name,
-        "metrics": dict.fromkeys(shown, interval),
-        "per_seed": {metric: [0.7] for metric in shown},
+        **dict.fromkeys(METRICS, Measured(0.7, 0.65, math.nan, [0.7])),
         "rela_impr": interval,
         "difference_to": {
             "model": "base [b]",
@@ -218,9 +225,19 @@ def row(name: str, **changes: Any) -> Row:
 
 def test_a_demos_json_prints_what_the_demo_printed():
     """Numbers that are not defined and names like markup included; only times are elided."""
-    comparison = Comparison("shop", [1], "as shown", "base [b]", "base [b]", 100, 10, [row("base [b]"), row("musenet")])
+    comparison = Comparison(
+        data="shop",
+        seeds=[1],
+        protocol="as shown",
+        reference="base [b]",
+        base="base [b]",
+        impressions=100,
+        users=10,
+        models=[row("base [b]"), row("musenet")],
+        verdict=NO_VERDICT,
+    )
     interval = Interval(0.1, 0.05, 0.2)
-    rates = {field.name: interval for field in fields(Portrait) if field.type is Interval}
+    rates = {name: interval for name, field in Portrait.model_fields.items() if field.annotation is Interval}
     numbers = [NumericContrast("days_ahead", "requests", 0.5)]
     values = [ValueContrast("stars", "clicked", "5", 0.4, 0.2, 2.0, 30.0)]
     portrait = Portrait(
@@ -231,7 +248,7 @@ def test_a_demos_json_prints_what_the_demo_printed():
     show(comparison, console)
     show_portraits([portrait], console)
     console.print("The report: report.html")
-    told = plain(api.Demo(comparison, [portrait], Path("report.html")).to_json())
+    told = plain(Demo(comparison=comparison, scenarios=[portrait], report=Path("report.html")).to_json())
     text = refresh.demo_text(refresh.without_times(json.loads(json.dumps(told))))
     assert text.split() == printed.getvalue().replace("1.5", "…").split()
     assert not [line for line in text.splitlines() if line != line.rstrip() or len(line) > 80]
@@ -241,7 +258,7 @@ def test_readme_of_a_new_demo_replaces_the_block_alone():
     before = "a\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nb\n"
     demo = {"comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"}, "scenarios": []}
     demo["report"] = "demo/report.html"
-    demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": None, "slices": None}
+    demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": NO_VERDICT.to_json(), "slices": None}
     after = refresh.readme_text(before, demo)
     assert after.startswith("a\n<!-- demo:begin -->\n```text\n")
     assert after.endswith("```\n<!-- demo:end -->\nb\n")

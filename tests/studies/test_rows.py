@@ -25,6 +25,8 @@ MODELS = {
     "told the truth": MUSENET | {"assignment": "true"},
 }
 
+ENDED = {"run": "", "seconds": 1.0, "samples_per_second": 1.0, "stopped": "planned steps", "parameters": 1}
+
 MakeExperiment = Callable[..., Experiment]
 
 
@@ -78,7 +80,7 @@ def test_rows_are_ranked_by_their_mean_over_seeds(make_experiment: MakeExperimen
         for seed, value in enumerate(auc):
             run = RunFolder(tmp_path / label / f"seed-{seed}")
             run.experiment = make_experiment(model=MUSENET | model)
-            run.write_json("training.json", {"best": {"auc": value}})
+            run.write_json("training.json", ENDED | {"best": {"auc": value}})
             runs.append(run)
         return runs
 

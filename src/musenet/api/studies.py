@@ -16,7 +16,7 @@ from musenet.files import write_text
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.progress import SILENT, Listener
 from musenet.runs.run import Run
-from musenet.studies.ablation import Ablation, run_ablation
+from musenet.studies.ablation import Ablation, ablation_of, run_ablation
 from musenet.studies.compare_models import compare_and_write, compare_models
 from musenet.studies.comparison.compare import SPLIT as COMPARED
 from musenet.studies.comparison.compare import check_alike, group_by_model
@@ -121,8 +121,10 @@ def ablate(
     """
     resolved = load(experiment, overrides)
     folder = run_folder(resolved, None) / "ablation" if out is None else Path(out)
+    taken_apart, left_out = ablation_of(resolved)
+    labels = chosen_labels(taken_apart.compare.models, models, "ablate")
     with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
-        return run_ablation(resolved, models, seeds, folder, pool)
+        return run_ablation(taken_apart, left_out, labels, seeds, folder, pool)
 
 
 def sweep(  # noqa: PLR0913 - the command has as many options

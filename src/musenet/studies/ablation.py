@@ -25,7 +25,6 @@ from musenet.studies.compare_models import compare_models
 from musenet.studies.comparison.compare import SPLIT
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import to_markdown
-from musenet.studies.plans import chosen_labels
 from musenet.studies.pool import TrainingPool
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -106,19 +105,23 @@ def ablation_of(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:
 
 
 def run_ablation(
-    experiment: Experiment, models: Sequence[str] | None, seeds: int | None, folder: Path, pool: TrainingPool
+    taken_apart: Experiment,
+    left_out: dict[str, str],
+    labels: Sequence[str],
+    seeds: int | None,
+    folder: Path,
+    pool: TrainingPool,
 ) -> Ablation:
     """Train the rows of Table 3, judge their order, and write `ablation.json` and `ablation.md`.
 
     Args:
-        experiment: whose model is taken apart.
-        models: rows of the table; all if None.
+        taken_apart: the experiment of `ablation_of`.
+        left_out: as `ablation_of` gave it.
+        labels: the rows wanted.
         seeds: trainings per row; as configured if None.
         folder: of the runs and the table.
         pool: trains the runs.
     """
-    taken_apart, left_out = ablation_of(experiment)
-    labels = chosen_labels(taken_apart.compare.models, models, "ablate")
     comparison = compare_models(taken_apart, labels, seeds, folder, pool)
     runs = {row.name: [Run.open(Path(run)) for run in row.runs] for row in comparison.models}
     result = Ablation(**dict(comparison), order=judge_order(runs), left_out=left_out)

@@ -152,7 +152,7 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
     }
     one, two = predictions[1], predictions[2]
     expected = user_bootstrap([seed.sample() for seed in one])["auc"]
-    assert line.points[0].auc.value == pytest.approx(expected.value)
+    assert line.points[0].auc.mean == pytest.approx(expected.value)
     paired = paired_difference(
         one[0].label, one[0].user, one[0].request, [seed.logit for seed in one], [seed.logit for seed in two]
     )
@@ -189,7 +189,7 @@ def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep,
     assert list(first.marker.symbol) == ["circle", "circle-open"]  # 2 is what is configured
     for place, point in enumerate(line.points):
         bounds = point.auc
-        assert first.y[place] == bounds.value
+        assert first.y[place] == bounds.mean
         assert first.y[place] + first.error_y.array[place] == pytest.approx(bounds.high)
         assert first.y[place] - first.error_y.arrayminus[place] == pytest.approx(bounds.low)
     assert list(figure.layout.xaxis.ticktext) == ["1", "2"]

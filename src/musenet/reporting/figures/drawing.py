@@ -25,13 +25,6 @@ ROLE_COLOURS: dict[Role, str] = {
     "as published": PALETTE[5],
     "diagnostic": PALETTE[4],
 }
-ROLE_NAMES: dict[Role, str] = {
-    "musenet": "learned scenarios",
-    "control": "control",
-    "baseline": "other model",
-    "as published": "other model, as published",
-    "diagnostic": "told the true scenario",
-}
 GRID = "rgba(128,128,128,0.22)"
 LINE = "rgba(128,128,128,0.75)"
 LABEL_LENGTH = 44

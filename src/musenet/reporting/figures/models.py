@@ -12,7 +12,6 @@ from musenet.reporting.figures.drawing import (
     ONE_DOT,
     PALETTE,
     ROLE_COLOURS,
-    ROLE_NAMES,
     ROW,
     SYMBOLS,
     bounds,
@@ -23,6 +22,7 @@ from musenet.reporting.figures.drawing import (
     panel_title,
 )
 from musenet.reporting.gains import Gains
+from musenet.reporting.words.sentences import ROLE_NAMES
 from musenet.studies.comparison.results import Row
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from musenet.evaluation.intervals import Interval
+from musenet.models.interface import Role
 from musenet.portraits.differences import EARLIER_EVENTS, Trait, contrasts, size_of
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast
 from musenet.portraits.situations import Situation
@@ -299,3 +300,12 @@ def _use_warnings(scenarios: ScenarioFacts) -> list[str]:
             "belong there that its figures mean little."
         )
     return found
+
+
+ROLE_NAMES: dict[Role, str] = {
+    "musenet": "learned scenarios",
+    "control": "control",
+    "baseline": "other model",
+    "as published": "other model, as published",
+    "diagnostic": "told the true scenario",
+}

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from musenet.evaluation.intervals import Interval
 from musenet.portraits.words import MISSING, SPACE, between, number, percent, signed
 from musenet.reporting.contents import Contents, ScenarioFacts
-from musenet.reporting.figures.drawing import ROLE_NAMES
 from musenet.reporting.log_facts import LogFacts, PeriodFacts
-from musenet.reporting.words.sentences import trait_name
+from musenet.reporting.words.sentences import ROLE_NAMES, trait_name
 from musenet.studies.comparison.results import Comparison, Row
 
 _METRICS = {

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from musenet.evaluation.estimators import NDCG_AT
@@ -136,7 +137,7 @@ class Comparison(Result):
     """Where the reference and its rivals differ; None unless asked for."""
     where_trained: WhereTrained | None = None
     """The runs' own dataset; None unless they were scored on another."""
-    missing: list[str] = []
+    missing: list[str] = Field([], exclude_if=lambda rows: not rows)
     """Rows that are still being trained."""
 
     def row(self, name: str) -> Row | None:
