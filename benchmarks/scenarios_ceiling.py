@@ -101,6 +101,7 @@ def answers_of(run: Path) -> Answers:
     with scoring(model):
         for batch in batches(dataset):
             prediction = model(batch)
+            assert batch.true_scenario is not None
             parts.append(
                 {
                     "click_probability": expit(prediction.scenario_logit.double().numpy()),

@@ -32,7 +32,7 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The last two parts of the paths that the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-2:]))
@@ -98,7 +98,7 @@ def test_the_table_grows_by_a_row_whenever_one_has_all_its_seeds(
 ) -> None:
     monkeypatch.setattr(table_so_far, "OVERHEAD", float("inf"))
     seen: list[tuple[str, list[str], list[str]]] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         file = tmp_path / "comparison.json"

@@ -35,7 +35,7 @@ def test_scenarios_differ_in_colour_or_symbol() -> None:
 
 def row(name: str, value: float, low: float = math.nan) -> ModelRow:
     interval = Interval(value, low, 2 * value - low)
-    return ModelRow(name, "base", False, interval, *[None] * 7, None, [])  # type: ignore[arg-type]
+    return ModelRow(name, "base", False, interval, *[None] * 7, None, [])  # type: ignore[arg-type, call-arg]
 
 
 def test_auc_figure_has_a_dot_and_a_bar_per_model() -> None:
