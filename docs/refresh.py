@@ -22,7 +22,7 @@ from rich.console import Console
 
 from musenet.config.loading import json_schema
 from musenet.portraits.portraits import Portrait, show_portraits
-from musenet.studies.comparison.compare import Comparison
+from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import show
 
 ROOT = Path(__file__).resolve().parent.parent

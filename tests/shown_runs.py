@@ -176,7 +176,7 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
     monkeypatch.setattr(contents, "IMPORTANCE_REPEATS", 1)
     monkeypatch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
 
-    def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> RunFolder:
+    def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> Run:
         random = np.random.default_rng(1)
         arrays, scenario = _arrays(random)
         dataset = _write_dataset(tmp_path / "dataset", arrays)

@@ -69,7 +69,8 @@ def documented_commands() -> dict[str, str]:
 
 
 def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    whole: Any = typer.main.get_command(app)
+    for name, command in (group or whole).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name} ")
         else:
@@ -256,7 +257,10 @@ def test_a_demos_json_prints_what_the_demo_printed():
 
 def test_readme_of_a_new_demo_replaces_the_block_alone():
     before = "a\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nb\n"
-    demo = {"comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"}, "scenarios": []}
+    demo: dict[str, Any] = {
+        "comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"},
+        "scenarios": [],
+    }
     demo["report"] = "demo/report.html"
     demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": NO_VERDICT.to_json(), "slices": None}
     after = refresh.readme_text(before, demo)

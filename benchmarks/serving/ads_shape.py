@@ -19,6 +19,7 @@ from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide
 from musenet.dataset.writer import Arrays, write_dataset
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.serving.export.export import export_run
 from musenet.simulators.ads.published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
@@ -102,5 +103,5 @@ def export_model(folder: Path, dataset: Dataset, options: dict[str, Any]) -> tor
     model = build_model(experiment.model, schema_of(dataset))
     run = RunFolder.create(folder / "run", experiment, dataset)
     run.save_model(model.state_dict())
-    export_run(run, folder / "export")
+    export_run(Run(run), folder / "export")
     return model

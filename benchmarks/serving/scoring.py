@@ -61,7 +61,8 @@ def ours(folder: Path, small: int) -> dict[str, Timed]:
     """A timer of each model's scorer, of its graphs alone, and of the same in PyTorch."""
     users, items = USERS // small, ADS // small
     dataset = write_ads_shape(folder / "dataset", users, items)
-    random, timed = np.random.default_rng(1), {}
+    random = np.random.default_rng(1)
+    timed: dict[str, Timed] = {}
     for name, options in MODELS.items():
         model = export_model(folder / name.replace(" ", "-"), dataset, options)
         scorer = Scorer(folder / name.replace(" ", "-") / "export", store=RandomPast(random))

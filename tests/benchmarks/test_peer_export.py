@@ -49,10 +49,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("exported")
-    small = peer_export.REQUESTS_AT_ONCE
-    peer_export.REQUESTS_AT_ONCE = 7  # several blocks
-    peer_export.export(dataset, out)
-    peer_export.REQUESTS_AT_ONCE = small
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(peer_export, "REQUESTS_AT_ONCE", 7)  # several blocks
+        peer_export.export(dataset, out)
     return out
 
 

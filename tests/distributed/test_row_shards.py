@@ -97,7 +97,8 @@ def test_shards_validate_and_predict_the_same(runs: Path):
         assert entry["valid"] == pytest.approx(other["valid"], abs=1e-8)
     predictions = [Predictions.from_parquet(*(p / f / "test.parquet" for f in FOLDERS)) for p in (found, expected)]
     for name in ("logit", "assignment"):
-        np.testing.assert_allclose(*(getattr(each, name) for each in predictions), rtol=0, atol=1e-8)
+        several, one = (getattr(each, name) for each in predictions)
+        np.testing.assert_allclose(several, one, rtol=0, atol=1e-8)
 
 
 def test_one_process_evaluates_the_run_folder_of_shards(runs: Path):

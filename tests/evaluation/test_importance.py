@@ -30,7 +30,7 @@ class Rule(ClickModel):
         self.phone = dataset.embedding_offset["device"] + 3
         self.first_brand = dataset.embedding_offset["brand"] + 3
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         phone = (batch.rows[batch.request_codes[:, self.device]] == self.phone)[batch.request]
         brand = batch.rows[batch.candidate_codes[:, self.brand]] - self.first_brand
         cheap = batch.candidate_dense[:, self.price] < 0

@@ -93,6 +93,7 @@ def test_answers_do_not_depend_on_which_scenarios_share_the_batch(kind: type[Cli
     model(batch_of(planted_dataset, list(range(SCENARIOS))))
     model.eval()
     among_others = batch_of(planted_dataset, [6, 0, 14, 2])
+    assert among_others.predefined_scenario is not None
     alone = batch_of(planted_dataset, [6])
     sixth = (among_others.predefined_scenario == 6)[among_others.request]
     torch.testing.assert_close(model(among_others).logit[sixth], model(alone).logit[sixth], atol=1e-6, rtol=0)

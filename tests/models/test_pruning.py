@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,8 +84,9 @@ def test_a_dropped_scenario_has_no_part_in_anything(assignment: str, planted_dat
         torch.testing.assert_close(prediction.log_assignment.exp().sum(1), torch.ones(batch.requests))
     before = model.eval()(batch).logit
     with torch.no_grad():
-        model.intentions.repeat.mlp.rest[-1].bias[0] += 5
-        model.intentions.explore.mlp.rest[-1].bias[3] += 5
+        intentions: Any = model.intentions
+        intentions.repeat.mlp.rest[-1].bias[0] += 5
+        intentions.explore.mlp.rest[-1].bias[3] += 5
     assert torch.equal(model(batch).logit, before)
 
 

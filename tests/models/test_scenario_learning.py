@@ -17,7 +17,7 @@ SCALE = 0.4
 
 def prototypes_at(centres: Any, scale: float) -> Prototypes:
     centres = torch.as_tensor(centres)
-    prototypes = Prototypes(*centres.shape, scale)
+    prototypes = Prototypes(len(centres), centres.shape[1], scale)
     prototypes.centres.data = centres.clone()
     return prototypes
 

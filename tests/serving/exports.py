@@ -17,6 +17,7 @@ from musenet.dataset.roles import MICROSECONDS
 from musenet.models.registry import build_model
 from musenet.preparation.prepare import prepare
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.serving.export.export import export_run
 from preparation.logs import Log, MemorySource, random_log, recipe
 
@@ -31,7 +32,7 @@ class Exported:
 
     log: Log
     dataset: Dataset
-    run: RunFolder
+    run: Run
     folder: Path
 
 
@@ -44,7 +45,7 @@ def export_log(folder: Path, model: dict[str, Any] = SOFT, log: Log | None = Non
     return Exported(log, dataset, run, folder / "export")
 
 
-def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: Any) -> RunFolder:
+def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: Any) -> Run:
     """A run folder of a model with random weights and statistics, all parameters far enough from zero to count."""
     content = recipe(**changes).model_dump(mode="json", by_alias=True)
     experiment = validate_experiment(
@@ -62,7 +63,7 @@ def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: An
         built.table.weight[0] = 0
     run = RunFolder.create(folder, experiment, dataset)
     run.save_model(built.state_dict())
-    return run
+    return Run(run)
 
 
 def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def replay(
 
 def offline_scores(exported: Exported, rows: list[int]) -> dict[int, list[float]]:
     """By the model in the run folder, on the dataset."""
-    model, dataset = load_model(exported.run), exported.run.dataset
+    model, dataset = load_model(exported.run.folder), exported.run.dataset
     builder = BatchBuilder(dataset)
     with torch.no_grad():
         return {row: torch.sigmoid(model(builder.build(np.array([row]))).logit.double()).tolist() for row in rows}

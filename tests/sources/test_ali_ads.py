@@ -453,7 +453,7 @@ def test_users_without_a_profile_have_a_code_and_a_scenario_of_their_own(prepare
 
 def test_the_paper_s_split_has_seven_equal_parts_by_time(prepared: Dataset, ads: Path) -> None:
     moments = pl.read_csv(ads / "raw_sample.csv")["time_stamp"].sort()
-    checks = {period.split: period for period in read_checks(prepared.folder).periods}
+    checks: dict[str, Any] = {period.split: period for period in read_checks(prepared.folder).periods}
     assert sum(period.impressions for period in checks.values()) == len(moments)
     for name, parts in (("train", 5), ("valid", 1), ("test", 1)):
         # A page is never cut in two.

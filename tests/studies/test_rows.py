@@ -11,6 +11,7 @@ from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.studies.comparison import table_so_far
 from musenet.studies.rows import best_rows
 from musenet.training import train_run as training_runs
@@ -34,7 +35,7 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The last two parts of the paths that the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-2:]))
@@ -75,13 +76,13 @@ def test_seeds_that_are_asked_for_are_all_there_are(
 
 
 def test_rows_are_ranked_by_their_mean_over_seeds(make_experiment: MakeExperiment, tmp_path: Path) -> None:
-    def row(label: str, *auc: float, **model: Any) -> list[RunFolder]:
+    def row(label: str, *auc: float, **model: Any) -> list[Run]:
         runs = []
         for seed, value in enumerate(auc):
             run = RunFolder(tmp_path / label / f"seed-{seed}")
             run.experiment = make_experiment(model=MUSENET | model)
             run.write_json("training.json", ENDED | {"best": {"auc": value}})
-            runs.append(run)
+            runs.append(Run(run))
         return runs
 
     groups = {
@@ -100,7 +101,7 @@ def test_the_table_grows_by_a_row_whenever_one_has_all_its_seeds(
 ) -> None:
     monkeypatch.setattr(table_so_far, "OVERHEAD", float("inf"))
     seen: list[tuple[str, list[str], list[str]]] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         file = tmp_path / "comparison.json"

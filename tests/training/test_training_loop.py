@@ -223,8 +223,13 @@ def test_weights_of_impressions_change_what_is_learned(planted_dataset: Dataset,
 
 def test_checkpoints_are_written_on_the_way(planted_dataset: Dataset, run_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps: list[int] = []
-    save = loop.save_checkpoint
-    monkeypatch.setattr(loop, "save_checkpoint", lambda *args: (steps.append(args[3].step), save(*args)))
+    save = loop.save_checkpoint  # type: ignore[attr-defined]
+
+    def saved(*args: Any) -> None:
+        steps.append(args[3].step)
+        save(*args)
+
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
     train_into(run_path, planted_experiment(epochs=2, checkpoint_every=4), planted_dataset)
     last = progress_of(run_path)["step"]
     assert steps == [*range(4, last + 1, 4), last]

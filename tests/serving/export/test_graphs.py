@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def trained(variant: str, dataset: Dataset) -> ClickModel:
     return model
 
 
-def inputs_of(batch: Batch, table: torch.Tensor) -> dict[str, NDArray]:
+def inputs_of(batch: Batch, table: torch.Tensor) -> dict[str, NDArray[Any]]:
     assert batch.predefined_scenario is not None
     history = batch.history_codes if len(batch.history_codes) else batch.history_codes.new_zeros(1, 2)
     return {
@@ -117,7 +118,8 @@ def test_a_hardened_request_computes_one_scenario(planted_dataset: Dataset, tmp_
         prediction = model(batch)
     (nearest,) = prediction.log_assignment.argmax(1).tolist()
     with torch.no_grad():
-        for part in (model.intentions.repeat, model.intentions.explore):
+        intentions: Any = model.intentions
+        for part in (intentions.repeat, intentions.explore):
             for layer in part.mlp.rest:
                 for scenario in {0, 1, 2} - {nearest}:
                     layer.weight[scenario] = torch.nan
@@ -137,7 +139,8 @@ def test_where_nothing_repeats_the_repeat_branch_is_left_out(
     with torch.inference_mode():
         expected = [model(batch).logit.numpy() for batch in batches]
     with torch.no_grad():
-        for weight in model.intentions.repeat.parameters():
+        intentions: Any = model.intentions
+        for weight in intentions.repeat.parameters():
             weight.fill_(torch.nan)
     export_graphs(model, schema_of(planted_dataset), tmp_path)
     runtime = Runtime(tmp_path)

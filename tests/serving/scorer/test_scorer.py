@@ -43,7 +43,7 @@ def assert_as_in_the_dataset(exported: Exported, row: int, encoded: EncodedReque
 def assert_answers_as_offline(exported: Exported) -> None:
     """Codes, numbers and logits of every request of the test period; some have no history, a few none that is new."""
     scorer, builder = Scorer(exported.folder), BatchBuilder(exported.dataset)
-    model, _ = load_model(exported.run), exported.run.dataset
+    model = load_model(exported.run.folder)
     for row in rows_of_test(exported.dataset)[::3]:
         encoded = scorer.encode(request_of(exported, row))
         assert_as_in_the_dataset(exported, row, encoded)
@@ -73,9 +73,9 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
 
 def test_repeats_among_many_candidates_are_those_of_the_items_own_keys(tmp_path: Path) -> None:
     """With more candidates than the user has keys, most are told by their checksum; added items and gaps are not."""
-    changes = {"repeat": {"key": ["brand", "city"], "optional": ["city"]}}
-    exported = export_log(tmp_path, SOFT, **changes)
+    exported = export_log(tmp_path, SOFT, repeat={"key": ["brand", "city"], "optional": ["city"]})
     scorer = Scorer(exported.folder)
+    assert exported.log.items is not None
     items = {item["_item"]: item for item in exported.log.items.to_dicts()}
     items["new"] = items["i3"]
     scorer.add_items([{"item": "new"} | {name: value for name, value in items["i3"].items() if name != "_item"}])
@@ -169,6 +169,7 @@ def test_what_is_explained_adds_up(exported: Exported, scorer: Scorer) -> None:
 
 def test_added_items_are_known_by_their_attributes_from_then_on(exported: Exported, tmp_path: Path) -> None:
     """An item that is described as a known one is, apart from its id, scored like it; after a restart, too."""
+    assert exported.log.items is not None
     items = {item["_item"]: item for item in exported.log.items.to_dicts()}
     same = {name: value for name, value in items["i5"].items() if name != "_item"}
     scorer = Scorer(exported.folder, state=tmp_path)

@@ -33,7 +33,7 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The paths that the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-2:]))
@@ -96,7 +96,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(
     trained: list[str], make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     experiment = make_experiment(compare={"models": MODELS, "seeds": 1})
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def interrupted(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         if "one-scenario" in str(run.path):
@@ -161,7 +161,7 @@ def test_form_auto_keeps_the_form_that_validates_best(
     tried = {path: RunFolder.open(tmp_path / "run.forms" / path).read_json("training.json") for path in FORMS}
     assert result.best["auc"] == max(training["best"]["auc"] for training in tried.values())
     kept = RunFolder.open(tmp_path / "run")
-    assert tried[kept.experiment.model.form]["best"] == result.best  # type: ignore[union-attr]
+    assert tried[kept.experiment.model.model_dump()["form"]]["best"] == result.best
     assert kept.dataset.folder == tiny_dataset.folder
 
 

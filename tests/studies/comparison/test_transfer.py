@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ class Case:
     """`soft` of two seeds, `base (small)` of one, as a comparison lays them out."""
 
 
-def prepared(folder: Path, name: str, *overrides: str, **options: float) -> Dataset:
+def prepared(folder: Path, name: str, *overrides: str, **options: Any) -> Dataset:
     """A small simulated log and its dataset."""
     log = folder / "logs" / name
     api.simulate_hotels(log, impressions=20_000, **options)

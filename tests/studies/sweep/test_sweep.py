@@ -28,7 +28,7 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """`<label>/<value>/<seed>` of what the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-3:]))
@@ -76,15 +76,15 @@ def test_one_option_varies_at_a_time_and_the_configured_values_are_trained_once(
         for seed in (1, 2)
     }
     for path, run in runs.items():
-        model, training = run.experiment.model, run.experiment.training
-        found = (model.scenarios, model.auxiliary, training.learning_rate)  # type: ignore[union-attr]
+        model, training = run.experiment.model.model_dump(), run.experiment.training
+        found = (model["scenarios"], model["auxiliary"], training.learning_rate)
         name = path.parent.name
         assert found == (
             4 if "scenarios" in name else 2,
             0.1 if "auxiliary" in name else 0.5,
             0.01 if "learning_rate" in name else 0.001,
         )
-        assert (model.assignment, run.experiment.seed) == ("hard", int(path.name[-1]))  # type: ignore[union-attr]
+        assert (model["assignment"], run.experiment.seed) == ("hard", int(path.name[-1]))
         assert run.splits == ("valid",)
     # The configured value stands in every line, asked for or not, in its place.
     assert [[value for value, _ in line.runs] for line in lines] == [[2, 4], [0.1, 0.5], [0.001, 0.01]]
@@ -138,7 +138,7 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
     trained: list[str], make_experiment: MakeExperiment, tmp_path: Path
 ) -> None:
     experiment = make_experiment(model=MODEL)
-    parameters = {"model.scenarios": [1, 2], "model.auxiliary": [0.0, 0.5]}
+    parameters: dict[str, list[Any]] = {"model.scenarios": [1, 2], "model.auxiliary": [0.0, 0.5]}
     sweep = api.sweep(experiment, tmp_path, parameters=parameters, models=["musenet soft"], seeds=2)
     assert sorted(trained) == sorted(
         f"musenet-soft/{name}/seed-{seed}"
@@ -172,7 +172,7 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
 
 @pytest.fixture
 def swept(trained: list[str], make_experiment: MakeExperiment, tmp_path: Path) -> Sweep:
-    parameters = {"model.scenarios": [1, 2], "model.form": ["log", "plain"]}
+    parameters: dict[str, list[Any]] = {"model.scenarios": [1, 2], "model.form": ["log", "plain"]}
     return api.sweep(make_experiment(model=MODEL), tmp_path, parameters=parameters, seeds=1)
 
 
