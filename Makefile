@@ -1,4 +1,4 @@
-# make install | demo | test | lint | docs. Each installs what it needs into .venv; nothing else on the machine changes.
+# make install | demo | test | test-fast | lint | docs. Each installs what it needs into .venv; nothing else on the machine changes.
 # Another Python: make PYTHON=python3.12 install
 
 PYTHON ?= python3
@@ -13,13 +13,14 @@ SOURCES := src tests docs benchmarks
 TESTS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo demo-docs test lint format docs benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
+.PHONY: help install demo demo-docs test test-fast lint format docs benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make install    the package with all that development needs, into .venv"
 	@echo "make demo       a real log, learned scenarios, an honest table and demo/report.html: about ten minutes"
 	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
+	@echo "make test-fast  without those marked slow: about three minutes on two free cores"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
 	@echo "make benchmark-accuracy  our baselines beside a public implementation, twelve seeds: an hour or more on a free core"
@@ -35,6 +36,9 @@ demo: $(VENV)/.installed-report
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import musenet
 from musenet.config.experiment import Experiment
+from musenet.dataset.manifest import holds_dataset
 
 CONFIG = Path(__file__).parent.parent / "configs" / "hotels.yaml"
 FILES = {"impressions": "impressions", "events": "clicks", "users": "users", "items": "hotels"}
@@ -17,7 +18,7 @@ def hotels_with(work: Path, name: str, changes: list[str], **options: float) -> 
     The log, `<work>/logs/<name>`, is simulated unless `<work>/datasets/<name>` has been prepared from it before.
     """
     log, dataset = work / "logs" / name, work / "datasets" / name
-    if not (dataset / "manifest.json").is_file():
+    if not holds_dataset(dataset):
         shutil.rmtree(log, ignore_errors=True)
         musenet.simulate_hotels(log, progress=None, **options)
     paths = [f"data.{part}.path={(log / file).resolve()}.parquet" for part, file in FILES.items()]

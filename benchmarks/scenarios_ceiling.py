@@ -26,7 +26,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.evaluation.scoring import scoring
 from musenet.metrics import auc
 from musenet.portraits.scenario_table import request_keys
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import Run
 from musenet.simulators.hotels.visits import HotelOptions, make_plan, simulate_blocks
 
 Floats = NDArray[np.float64]
@@ -87,7 +87,7 @@ def knowable(impressions: int, seed: int) -> Floats:
 
 def search_ids(run: Path) -> NDArray[np.int64]:
     """(R) of the requests of validation."""
-    folder = RunFolder.open(run)
+    folder = Run.open(run)
     period = folder.dataset.manifest.splits["valid"]
     ids: NDArray[np.int64] = request_keys(folder)["search_id"].to_numpy()[period.begin : period.end]
     return ids
@@ -95,12 +95,14 @@ def search_ids(run: Path) -> NDArray[np.int64]:
 
 def answers_of(run: Path) -> Answers:
     """Score validation, every scenario for itself."""
-    model, dataset, _ = load_model(RunFolder.open(run))
+    opened = Run.open(run)
+    model, dataset = opened.model, opened.dataset
     parts: list[dict[str, Any]] = []
     seen = 0
     with scoring(model):
         for batch in batches(dataset):
             prediction = model(batch)
+            assert batch.true_scenario is not None
             parts.append(
                 {
                     "click_probability": expit(prediction.scenario_logit.double().numpy()),

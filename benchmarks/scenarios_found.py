@@ -52,9 +52,9 @@ def measure(work: Path, planted: int, seed: int, impressions: int, jobs: int) ->
         "planted": planted,
         "seed": seed,
         "left": scenarios_left(Path(found.runs[0])),
-        "auc, number told": round(told.metrics["auc"].value, 4),
-        "auc, found": round(found.metrics["auc"].value, 4),
-        "difference": round(found.metrics["auc"].value - told.metrics["auc"].value, 4),
+        "auc, number told": round(told.auc.mean, 4),
+        "auc, found": round(found.auc.mean, 4),
+        "difference": round(found.auc.mean - told.auc.mean, 4),
         "ari, number told": None if told.recovery is None else round(told.recovery["ari"], 2),
         "ari, found": None if found.recovery is None else round(found.recovery["ari"], 2),
     }

@@ -19,7 +19,7 @@ import musenet
 from musenet.progress import SILENT
 from musenet.reporting.figures.browser import draw_figures, find_browser
 from musenet.reporting.figures.drawing import finished, mark_of
-from musenet.studies.comparison.compare import Comparison
+from musenet.studies.comparison.results import Comparison
 
 EPOCHS_AND_SEEDS = {200_000: (8, 3), 600_000: (5, 2), 2_000_000: (3, 2), 6_000_000: (2, 1), 20_000_000: (1, 1)}
 """By impressions: how often the log is gone through, and how many trainings there are."""
@@ -74,8 +74,8 @@ def row_of(comparison: Comparison, impressions: int, strength: float, epochs: in
         "strength": strength,
         "epochs": epochs,
         "seeds": len(comparison.seeds),
-        "auc_soft": round(soft.metrics["auc"].value, 5),
-        "auc_single": round(single.metrics["auc"].value, 5),
+        "auc_soft": round(soft.auc.mean, 5),
+        "auc_single": round(single.auc.mean, 5),
         "rela_impr": round(gain.value, 5),
         "low": round(gain.low, 5),
         "high": round(gain.high, 5),

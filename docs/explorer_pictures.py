@@ -5,7 +5,7 @@ python docs/explorer_pictures.py --user u0000042
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from playwright.sync_api import sync_playwright
@@ -13,7 +13,10 @@ from playwright.sync_api import sync_playwright
 from musenet.reporting.figures.browser import find_browser
 
 DOCS = Path(__file__).parent
-PICTURES = {"explorer-wide": (1100, 1000, "light"), "explorer-narrow-dark": (360, 1000, "dark")}
+PICTURES: dict[str, tuple[int, int, Literal["light", "dark"]]] = {
+    "explorer-wide": (1100, 1000, "light"),
+    "explorer-narrow-dark": (360, 1000, "dark"),
+}
 QUALITY = 70
 
 

@@ -12,7 +12,6 @@
 import argparse
 import io
 import json
-import math
 import re
 import sys
 from collections.abc import Iterator
@@ -22,12 +21,9 @@ from typing import Any
 from rich.console import Console
 
 from musenet.config.loading import json_schema
-from musenet.evaluation.intervals import Difference, Interval
-from musenet.evaluation.slices import Slice, SlicedRow
-from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
-from musenet.studies.comparison.compare import Comparison, Row
+from musenet.portraits.portraits import Portrait, show_portraits
+from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import show
-from musenet.studies.comparison.verdict import Rival, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
@@ -77,7 +73,7 @@ def demo_text(demo: dict[str, Any]) -> str:
     printed = io.StringIO()
     console = Console(file=printed, width=80, highlight=False)
     show(comparison_of(demo["comparison"]), console)
-    show_portraits([_portrait(portrait) for portrait in demo["scenarios"]], console)
+    show_portraits([Portrait.model_validate(portrait) for portrait in demo["scenarios"]], console)
     console.print(f"The report: {demo['report']}", markup=False, soft_wrap=True)
     lines = [re.sub(r"nan$", "  …", line.rstrip()) for line in printed.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
@@ -91,61 +87,8 @@ def without_times(content: Any) -> Any:
 
 
 def comparison_of(content: dict[str, Any]) -> Comparison:
-    """The comparison that `Comparison.to_json` gave."""
-    rows, verdict = [_row(row) for row in content["models"]], content["verdict"]
-    slices = None if content["slices"] is None else [_slice(part) for part in content["slices"]]
-    read = {"models": rows, "verdict": None if verdict is None else _verdict(verdict), "slices": slices}
-    return Comparison(**content | read)
-
-
-def _slice(content: dict[str, Any]) -> Slice:
-    rows = [
-        SlicedRow(row["name"], _numbers(row)["auc"], row["difference"] and Difference(**_numbers(row["difference"])))
-        for row in content["models"]
-    ]
-    return Slice(**content | {"models": rows})
-
-
-def _verdict(content: dict[str, Any]) -> Verdict:
-    return Verdict(content["reference"], _rival(content["best_baseline"]), _rival(content["best_control"]))
-
-
-def _rival(content: dict[str, Any] | None) -> Rival | None:
-    if content is None:
-        return None
-    return Rival(content["model"], Difference(**_numbers(content["difference"])), _interval(content["rela_impr"]))
-
-
-def _row(content: dict[str, Any]) -> Row:
-    metrics, per_seed, rest = {}, {}, {}
-    for key, value in content.items():
-        if isinstance(value, dict) and "per_seed" in value:
-            metrics[key] = _interval(value | {"value": value["mean"]})
-            per_seed[key] = value["per_seed"]
-        else:
-            rest[key] = value
-    rest |= {"rela_impr": _interval(content["rela_impr"]), "difference_to": _numbers(content["difference_to"])}
-    rest |= dict.fromkeys(TIMES, math.nan)
-    return Row(metrics=metrics, per_seed=per_seed, **rest)
-
-
-def _portrait(content: dict[str, Any]) -> Portrait:
-    rates = {key: _interval(value) for key, value in content.items() if isinstance(value, dict)}
-    contrasts = {
-        "numbers": [NumericContrast(**number) for number in content["numbers"]],
-        "values": [ValueContrast(**value) for value in content["values"]],
-    }
-    return Portrait(**content | rates | contrasts)
-
-
-def _interval(content: dict[str, Any]) -> Interval:
-    numbers = _numbers(content)
-    return Interval(numbers["value"], numbers["low"], numbers["high"])
-
-
-def _numbers(content: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no not-a-number: it stands as null."""
-    return {key: math.nan if value is None else value for key, value in content.items()}
+    """The comparison that `Comparison.to_json` gave; what depended on the machine's speed is not a number."""
+    return Comparison.model_validate(content)
 
 
 def _meanings(table: str) -> Iterator[tuple[str, str]]:

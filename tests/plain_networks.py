@@ -1,6 +1,7 @@
 """Slow, obvious counterparts of the models' fast paths: loops, and plain networks of `nn.Linear`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class WithProducts(nn.Module):
         return answer
 
 
-def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[nn.Module]:
+def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[Any]:
     """The K networks as plain ones with the same weights; over [request, candidate] if the layer has two sides."""
     mlp = layer.mlp if isinstance(layer, TwoSidedMLP) else layer
     weight = mlp.first.weight

@@ -1,6 +1,6 @@
 """A small prepared dataset with every kind of column, its experiment, and a batch made by hand.
 
-The dataset is written in the format of `musenet.dataset`, without `prepare`. Its labels follow a rule that every
+The dataset is written by `musenet.dataset.writer`, without `prepare`. Its labels follow a rule that every
 model can learn: on a phone the even brands are clicked, elsewhere the cheap items.
 """
 
@@ -15,8 +15,8 @@ from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import Batch, Schema
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Field, Manifest, Period, Split
-from musenet.files import checksum, write_text
+from musenet.dataset.manifest import Field, Split
+from musenet.dataset.writer import Arrays, write_dataset
 
 Columns = dict[str, NDArray[Any]]
 
@@ -59,7 +59,7 @@ def planted_fields(width: int) -> list[Field]:
 
 
 def write_planted(
-    folder: Path, *, width: int = 3, seed: int = 0, weighted: bool = False, changes: Columns | None = None
+    folder: Path, *, width: int = 3, seed: int = 0, weighted: bool = False, changes: Arrays | None = None
 ) -> Dataset:
     """Write the dataset and open it.
 
@@ -71,36 +71,51 @@ def write_planted(
         changes: columns to put in place of the planted ones.
     """
     random = np.random.default_rng(seed)
-    columns = _entities(random, width) | _events(random)
-    columns |= _requests(random, columns)
-    columns |= _candidates(random, columns)
+    users, items = _entities(random, width)
+    arrays = Arrays(users=users, items=items, events=_events(random))
+    arrays |= Arrays(requests=_requests(random, arrays.events))
+    arrays |= Arrays(candidates=_candidates(random, arrays))
     if weighted:
-        columns["candidates/weight"] = np.linspace(0.5, 2.0, len(columns["candidates/item"])).astype(np.float32)
-    columns |= changes or {}
-    for name, column in columns.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{name}.npy", column)
-    write_text(folder / "manifest.json", _manifest(folder, columns, width, seed).model_dump_json())
-    return Dataset(folder)
+        arrays.candidates["weight"] = np.linspace(0.5, 2.0, len(arrays.candidates["item"])).astype(np.float32)
+    ends = np.cumsum(list(REQUESTS.values())).tolist()
+    return write_dataset(
+        folder,
+        arrays | (changes or Arrays()),
+        planted_fields(width),
+        {split: (end - count, end) for (split, count), end in zip(REQUESTS.items(), ends, strict=True)},
+        VOCABULARIES,
+        fingerprint=f"planted-{width}-{seed}",
+        protocol="a row is an item shown",
+        history_length=HISTORY_LENGTH,
+        predefined_scenarios=["work", "leisure"],
+        true_scenarios=2,
+        user_column="user_id",
+        item_column="item_id",
+    )
 
 
-def _entities(random: np.random.Generator, width: int) -> Columns:
-    """Row 0 of users and of items is the unseen one."""
+def _entities(random: np.random.Generator, width: int) -> tuple[Columns, Columns]:
+    """Users and items; row 0 is the unseen one."""
     users, items = USERS + 1, ITEMS + 1
-    codes = {
-        "users/user_id": np.arange(users) + 2,
-        "users/age": random.integers(3, 6, users),
-        "users/tag": _several(random, users, width),
-        "items/item_id": np.arange(items) + 2,
-        "items/brand": np.arange(items) % BRANDS + 3,
-        "items/label_tag": _several(random, items, width),
-    }
-    for column in codes.values():
-        column[0] = 0 if column.ndim == 2 else 1
-    columns: Columns = {name: column.astype(np.int32) for name, column in codes.items()}
-    columns["users/spend"] = random.normal(size=users).astype(np.float32)
-    columns["items/quality"] = random.normal(size=items).astype(np.float32)
-    return columns
+    codes: tuple[Columns, Columns] = (
+        {
+            "user_id": np.arange(users) + 2,
+            "age": random.integers(3, 6, users),
+            "tag": _several(random, users, width),
+        },
+        {
+            "item_id": np.arange(items) + 2,
+            "brand": np.arange(items) % BRANDS + 3,
+            "label_tag": _several(random, items, width),
+        },
+    )
+    for columns in codes:
+        for name, column in columns.items():
+            column[0] = 0 if column.ndim == 2 else 1
+            columns[name] = column.astype(np.int32)
+    codes[0]["spend"] = random.normal(size=users).astype(np.float32)
+    codes[1]["quality"] = random.normal(size=items).astype(np.float32)
+    return codes
 
 
 def _several(random: np.random.Generator, rows: int, width: int) -> NDArray[Any]:
@@ -115,32 +130,32 @@ def _events(random: np.random.Generator) -> Columns:
     counts[:3] = 0
     item = random.integers(1, ITEMS // 2, counts.sum())
     return {
-        "events/offset": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        "events/time": np.concatenate([np.sort(random.integers(0, 10**6, count)) for count in counts]).astype(np.int64),
-        "events/item_id": (item + 2).astype(np.int32),
-        "events/brand": (item % BRANDS + 3).astype(np.int32),
+        "offset": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "time": np.concatenate([np.sort(random.integers(0, 10**6, count)) for count in counts]).astype(np.int64),
+        "item_id": (item + 2).astype(np.int32),
+        "brand": (item % BRANDS + 3).astype(np.int32),
     }
 
 
-def _requests(random: np.random.Generator, columns: Columns) -> Columns:
+def _requests(random: np.random.Generator, events: Columns) -> Columns:
     count = sum(REQUESTS.values())
     user = random.integers(0, USERS + 1, count)
-    begin, end = columns["events/offset"][user], columns["events/offset"][user + 1]
+    begin, end = events["offset"][user], events["offset"][user + 1]
     device = random.integers(3, 3 + DEVICES, count)
     hours = random.normal(size=count)
     history_end = random.integers(begin, end + 1)
-    fraction = [_repeated_share(columns["events/item_id"][b:e]) for b, e in zip(begin, history_end, strict=True)]
+    fraction = [_repeated_share(events["item_id"][b:e]) for b, e in zip(begin, history_end, strict=True)]
     return {
-        "requests/user": user.astype(np.int32),
-        "requests/time": 10**6 + np.arange(count, dtype=np.int64) * 3600,
-        "requests/history_end": history_end.astype(np.int64),
-        "requests/candidate_offset": np.concatenate([[0], np.cumsum(random.integers(1, 6, count))]).astype(np.int64),
-        "requests/repeat_fraction": np.array(fraction, dtype=np.float32),
-        "requests/predefined_scenario": random.integers(0, 2, count).astype(np.int32),
-        "requests/true_scenario": (device - 3).astype(np.int32),
-        "requests/device": device.astype(np.int32),
-        "requests/hours": hours.astype(np.float32),
-        "requests/hours_bucket": (np.digitize(hours, [-0.7, 0.0, 0.7]) + 3).astype(np.int32),
+        "user": user.astype(np.int32),
+        "time": 10**6 + np.arange(count, dtype=np.int64) * 3600,
+        "history_end": history_end.astype(np.int64),
+        "candidate_offset": np.concatenate([[0], np.cumsum(random.integers(1, 6, count))]).astype(np.int64),
+        "repeat_fraction": np.array(fraction, dtype=np.float32),
+        "predefined_scenario": random.integers(0, 2, count).astype(np.int32),
+        "true_scenario": (device - 3).astype(np.int32),
+        "device": device.astype(np.int32),
+        "hours": hours.astype(np.float32),
+        "hours_bucket": (np.digitize(hours, [-0.7, 0.0, 0.7]) + 3).astype(np.int32),
     }
 
 
@@ -148,70 +163,31 @@ def _repeated_share(items: NDArray[Any]) -> float:
     return float("nan") if len(items) == 0 else 1 - len(np.unique(items)) / len(items)
 
 
-def _candidates(random: np.random.Generator, columns: Columns) -> Columns:
-    offset = columns["requests/candidate_offset"]
+def _candidates(random: np.random.Generator, arrays: Arrays) -> Columns:
+    events, requests = arrays.events, arrays.requests
+    offset = requests["candidate_offset"]
     request = np.repeat(np.arange(len(offset) - 1), np.diff(offset))
     item = random.integers(1, ITEMS + 1, len(request)).astype(np.int32)
     price = random.normal(size=len(request))
     count = np.zeros(len(request), dtype=np.float32)
     recency = np.full(len(request), np.nan, dtype=np.float32)
     for row, of in enumerate(request):
-        begin, end = columns["events/offset"][columns["requests/user"][of]], columns["requests/history_end"][of]
-        same = np.flatnonzero(columns["events/item_id"][begin:end] == item[row] + 2)
+        begin, end = events["offset"][requests["user"][of]], requests["history_end"][of]
+        same = np.flatnonzero(events["item_id"][begin:end] == item[row] + 2)
         if len(same):
             count[row] = len(same)
-            recency[row] = columns["requests/time"][of] - columns["events/time"][begin + same[-1]]
-    clicked = np.where(columns["requests/device"][request] == 3, item % BRANDS % 2 == 0, price < 0)
+            recency[row] = requests["time"][of] - events["time"][begin + same[-1]]
+    clicked = np.where(requests["device"][request] == 3, item % BRANDS % 2 == 0, price < 0)
     return {
-        "candidates/item": item,
-        "candidates/label": clicked.astype(np.int8),
-        "candidates/price": price.astype(np.float32),
-        "candidates/price_bucket": (np.digitize(price, [-0.7, 0.0, 0.7]) + 3).astype(np.int32),
-        "candidates/rank": (np.arange(len(request)) - offset[request] + 3).astype(np.int32),
-        "candidates/repeat_indicator": (count > 0).astype(np.int8),
-        "candidates/repeat_count": count,
-        "candidates/repeat_recency": recency,
+        "item": item,
+        "label": clicked.astype(np.int8),
+        "price": price.astype(np.float32),
+        "price_bucket": (np.digitize(price, [-0.7, 0.0, 0.7]) + 3).astype(np.int32),
+        "rank": (np.arange(len(request)) - offset[request] + 3).astype(np.int32),
+        "repeat_indicator": (count > 0).astype(np.int8),
+        "repeat_count": count,
+        "repeat_recency": recency,
     }
-
-
-def _manifest(folder: Path, columns: Columns, width: int, seed: int) -> Manifest:
-    offset, label, time = (columns[name] for name in ("requests/candidate_offset", "candidates/label", "requests/time"))
-    splits: dict[Split, Period] = {}
-    begin = 0
-    for split, count in REQUESTS.items():
-        end = begin + count
-        inside = label[offset[begin] : offset[end]]
-        splits[split] = Period(
-            begin=begin,
-            end=end,
-            impressions=len(inside),
-            positives=int(inside.sum()),
-            first_time=int(time[begin]),
-            last_time=int(time[end - 1]),
-        )
-        begin = end
-    return Manifest(
-        version="0",
-        fingerprint=f"planted-{width}-{seed}",
-        protocol="a row is an item shown",
-        timezone="UTC",
-        negative_sampling_rate=1.0,
-        users=USERS + 1,
-        items=ITEMS + 1,
-        events=len(columns["events/time"]),
-        requests=begin,
-        candidates=len(label),
-        splits=splits,
-        fields=planted_fields(width),
-        vocabularies=VOCABULARIES,
-        history_length=HISTORY_LENGTH,
-        has_repeats=True,
-        predefined_scenarios=["work", "leisure"],
-        true_scenarios=2,
-        user_column="user_id",
-        item_column="item_id",
-        checksums={f"{name}.npy": checksum(folder / f"{name}.npy") for name in columns},
-    )
 
 
 SMALL_BASE = {"name": "base_model", "embedding": 4, "hidden": [12]}

@@ -1,38 +1,43 @@
 """A small log and a run on it, written file by file: scenarios as sharp or as blurred as a test asks for."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Split
+from musenet.dataset.manifest import Field, Split
+from musenet.dataset.writer import Arrays, write_dataset
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluation import measure
+from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.predictions import Predictions
 from musenet.files import checksum
+from musenet.models.interface import Role
 from musenet.models.registry import build_model
+from musenet.reporting import contents
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Measured, Row
+from musenet.studies.comparison.verdict import Rival, Verdict, outcome_of
 from reporting.page_reading import Heard
 
 USERS, ITEMS, CANDIDATES, SCENARIOS = 120, 60, 5, 4
-PERIODS = {"train": (0, 600), "valid": (600, 800), "test": (800, 1800)}
+PERIODS: dict[Split, tuple[int, int]] = {"train": (0, 600), "valid": (600, 800), "test": (800, 1800)}
 HOUR = 3_600_000_000
 ODD = ['<script>alert("1")</script>', 'a "b" & <i>c</i>', '<a href="https://example.org">link</a>']
-FIELDS: list[dict[str, Any]] = [
-    {"name": "item_id", "side": "item", "kind": "categorical", "vocabulary": "item_id", "is_id": True},
-    {"name": "city", "side": "item", "kind": "categorical", "vocabulary": "city"},
-    {"name": "list_price", "side": "item", "kind": "dense"},
-    {"name": "device", "side": "context", "kind": "categorical", "vocabulary": "device"},
-    {"name": "days_ahead", "side": "context", "kind": "dense"},
-    {"name": "distance_travelled", "side": "context", "kind": "dense"},
-    {"name": "age_band", "side": "user", "kind": "categorical", "vocabulary": "age_band"},
+FIELDS = [
+    Field(name="item_id", side="item", kind="categorical", vocabulary="item_id", is_id=True),
+    Field(name="city", side="item", kind="categorical", vocabulary="city"),
+    Field(name="list_price", side="item", kind="dense"),
+    Field(name="device", side="context", kind="categorical", vocabulary="device"),
+    Field(name="days_ahead", side="context", kind="dense"),
+    Field(name="distance_travelled", side="context", kind="dense"),
+    Field(name="age_band", side="user", kind="categorical", vocabulary="age_band"),
 ]
 SMALL: dict[str, Any] = {"embedding": 4, "hidden": [4]}
 SMALL_MUSENET = {"name": "musenet", "scenarios": 4, "metric_space": {"hidden": [4], "dimension": 3}}
@@ -44,7 +49,7 @@ VOCABULARIES = {
 }
 
 
-def _columns(random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _arrays(random: np.random.Generator) -> tuple[Arrays, np.ndarray]:
     """The dataset's columns, and the scenario of each request."""
     requests = PERIODS["test"][1]
     candidates = requests * CANDIDATES
@@ -53,72 +58,52 @@ def _columns(random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.nda
     indicator = (random.random(candidates) < 0.3).astype(np.float32)
     chance = np.where(indicator > 0, 0.15 + 0.15 * by_candidate, 0.06)
     user = random.integers(1, USERS, requests).astype(np.int32)
-    columns = {
-        "users/age_band": random.integers(3, 6, USERS).astype(np.int32),
-        "items/item_id": (np.arange(ITEMS) + 2).astype(np.int32),
-        "items/city": random.integers(3, 6, ITEMS).astype(np.int32),
-        "items/list_price": random.normal(size=ITEMS).astype(np.float32),
-        "events/offset": np.arange(USERS + 1, dtype=np.int64),
-        "requests/user": user,
-        "requests/time": 1_600_000_000_000_000 + np.arange(requests, dtype=np.int64) * HOUR,
-        "requests/history_end": user.astype(np.int64) + 1,
-        "requests/candidate_offset": np.arange(requests + 1, dtype=np.int64) * CANDIDATES,
-        "requests/repeat_fraction": np.full(requests, 0.3, dtype=np.float32),
-        "requests/device": (3 + (scenario + random.integers(0, 2, requests)) % 3).astype(np.int32),
-        "requests/days_ahead": (random.normal(size=requests) + scenario - 1).astype(np.float32),
-        "requests/distance_travelled": (random.normal(size=requests) - 2 * (scenario == 2)).astype(np.float32),
-        "candidates/item": random.integers(1, ITEMS, candidates).astype(np.int32),
-        "candidates/label": (random.random(candidates) < chance).astype(np.int8),
-        "candidates/repeat_indicator": indicator,
-        "candidates/repeat_count": indicator,
-        "candidates/repeat_recency": np.where(indicator > 0, 3600.0, np.nan).astype(np.float32),
-    }
-    return columns, scenario
+    arrays = Arrays(
+        users={
+            "age_band": random.integers(3, 6, USERS).astype(np.int32),
+        },
+        items={
+            "item_id": (np.arange(ITEMS) + 2).astype(np.int32),
+            "city": random.integers(3, 6, ITEMS).astype(np.int32),
+            "list_price": random.normal(size=ITEMS).astype(np.float32),
+        },
+        events={
+            "offset": np.arange(USERS + 1, dtype=np.int64),
+        },
+        requests={
+            "user": user,
+            "time": 1_600_000_000_000_000 + np.arange(requests, dtype=np.int64) * HOUR,
+            "history_end": user.astype(np.int64) + 1,
+            "candidate_offset": np.arange(requests + 1, dtype=np.int64) * CANDIDATES,
+            "repeat_fraction": np.full(requests, 0.3, dtype=np.float32),
+            "device": (3 + (scenario + random.integers(0, 2, requests)) % 3).astype(np.int32),
+            "days_ahead": (random.normal(size=requests) + scenario - 1).astype(np.float32),
+            "distance_travelled": (random.normal(size=requests) - 2 * (scenario == 2)).astype(np.float32),
+        },
+        candidates={
+            "item": random.integers(1, ITEMS, candidates).astype(np.int32),
+            "label": (random.random(candidates) < chance).astype(np.int8),
+            "repeat_indicator": indicator,
+            "repeat_count": indicator,
+            "repeat_recency": np.where(indicator > 0, 3600.0, np.nan).astype(np.float32),
+        },
+    )
+    return arrays, scenario
 
 
-def _write_dataset(folder: Path, columns: dict[str, np.ndarray]) -> Dataset:
-    for name, column in columns.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{name}.npy", column)
-    (folder / "vocabularies").mkdir()
-    for name, values in VOCABULARIES.items():
-        table = pa.table({"value": values, "count": [1] * len(values)})
-        pq.write_table(table, folder / "vocabularies" / f"{name}.parquet")
-    label, time = columns["candidates/label"], columns["requests/time"]
-    splits = {
-        name: {
-            "begin": begin,
-            "end": end,
-            "impressions": (end - begin) * CANDIDATES,
-            "positives": int(label[begin * CANDIDATES : end * CANDIDATES].sum()),
-            "first_time": int(time[begin]),
-            "last_time": int(time[end - 1]),
-        }
-        for name, (begin, end) in PERIODS.items()
-    }
-    manifest = {
-        "format": 1,
-        "version": "0",
-        "fingerprint": "stub",
-        "protocol": "a row is an item shown; negatives are <shown> and not clicked",
-        "timezone": "UTC",
-        "negative_sampling_rate": 1.0,
-        "users": USERS,
-        "items": ITEMS,
-        "events": USERS,
-        "requests": PERIODS["test"][1],
-        "candidates": PERIODS["test"][1] * CANDIDATES,
-        "splits": splits,
-        "fields": FIELDS,
-        "vocabularies": {name: len(values) + 2 for name, values in VOCABULARIES.items()},
-        "history_length": 5,
-        "has_repeats": True,
-        "user_column": "user_id",
-        "item_column": "item_id",
-        "checksums": {f"{name}.npy": checksum(folder / f"{name}.npy") for name in columns},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return Dataset(folder)
+def _write_dataset(folder: Path, arrays: Arrays) -> Dataset:
+    return write_dataset(
+        folder,
+        arrays,
+        FIELDS,
+        PERIODS,
+        VOCABULARIES,
+        fingerprint="stub",
+        protocol="a row is an item shown; negatives are <shown> and not clicked",
+        history_length=5,
+        user_column="user_id",
+        item_column="item_id",
+    )
 
 
 def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
@@ -136,19 +121,20 @@ def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) ->
 
 
 def _predictions(
-    dataset: Dataset, split: str, assignment: np.ndarray | None, random: np.random.Generator
+    dataset: Dataset, split: Split, assignment: np.ndarray | None, random: np.random.Generator
 ) -> Predictions:
     begin, end = PERIODS[split]
     requests = np.arange(begin, end)
     request = np.repeat(requests, CANDIDATES)
     rows = slice(begin * CANDIDATES, end * CANDIDATES)
-    label = np.asarray(dataset.column("candidates/label")[rows])
-    repeat = np.asarray(dataset.column("candidates/repeat_indicator")[rows]) > 0
+    label, repeats = dataset.candidates.label[rows], dataset.candidates.repeat_indicator
+    assert repeats is not None
+    repeat = repeats[rows] > 0
     return Predictions(
         request=request,
-        user=np.asarray(dataset.column("requests/user"))[request].astype(np.int64),
-        item=np.asarray(dataset.column("candidates/item")[rows]).astype(np.int64),
-        time=np.asarray(dataset.column("requests/time"))[request],
+        user=dataset.requests.user[request].astype(np.int64),
+        item=dataset.candidates.item[rows].astype(np.int64),
+        time=dataset.requests.time[request],
         label=label,
         logit=-2.3 + 1.2 * repeat + 0.8 * label + random.normal(scale=0.7, size=len(label)),
         weight=None,
@@ -182,13 +168,18 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
+def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """A run in the folder that `compare` would give it; `scenarios`: sharp, soft, melted, dead, one or none."""
+    # What a report measures anew, on few requests: a second's work in place of many.
+    monkeypatch.setattr(contents, "MAPPED", 6)
+    monkeypatch.setattr(contents, "IMPORTANCE_IMPRESSIONS", 400)
+    monkeypatch.setattr(contents, "IMPORTANCE_REPEATS", 1)
+    monkeypatch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
 
-    def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> RunFolder:
+    def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> Run:
         random = np.random.default_rng(1)
-        columns, scenario = _columns(random)
-        dataset = _write_dataset(tmp_path / "dataset", columns)
+        arrays, scenario = _arrays(random)
+        dataset = _write_dataset(tmp_path / "dataset", arrays)
         content = {
             "name": name,
             "data": {"source": "complete_journey"},
@@ -210,36 +201,68 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
             files = run.predictions_file(split), run.assignments_file(split)
             predictions.to_parquet(*files, checksum(run.model_file))
             if split == "test":
-                measured = measure(predictions, split, "a protocol", resamples=50)
-                run.write_json("evaluation/test.json", measured.to_json())
-        return run
+                measured = measure(predictions, split, "a protocol", UserDraws(predictions.user, 50))
+                measured.write(run.evaluation_file(split))
+        return Run(run)
 
     return make
 
 
-def model_row(name: str, auc: float, difference: float, half: float = 0.002, **more: Any) -> dict[str, Any]:
-    """A row of a comparison whose reference is `MUSENET soft`; the difference is to that."""
+ROLES: dict[str, Role] = {
+    "BaseModel": "baseline",
+    "MUSENET soft": "musenet",
+    "MUSENET hard": "musenet",
+    "MUSENET other": "musenet",
+    "true scenario": "diagnostic",
+}
+"""What the rows of these names stand for; all others are controls."""
 
-    def interval(value: float) -> dict[str, Any]:
-        return {"mean": value, "low": value - half, "high": value + half, "per_seed": [value, value]}
 
-    return {
+def model_row(name: str, value: float, gap: float, half: float = 0.002, **more: Any) -> Row:
+    """A row of a comparison whose reference is `MUSENET soft`, from which its AUC differs by the gap."""
+
+    def measured(mean: float) -> Measured:
+        return Measured(mean, mean - half, mean + half, [mean, mean])
+
+    difference = DifferenceTo("MUSENET soft", gap, gap - half, gap + half, 0.0125, half / 2, 0.025)
+    content: dict[str, Any] = {
         "name": name,
-        "auc": interval(auc),
-        "gauc": interval(auc - 0.05),
-        "logloss": interval(0.2),
-        "rela_impr": {"value": (auc - 0.5) / 0.25 - 1, "low": 0.01, "high": 0.03},
-        "difference_to": {
-            "model": "MUSENET soft",
-            "value": difference,
-            "low": difference - half,
-            "high": difference + half,
-            "p": 0.0125,
-        },
+        **{metric: measured(0.2) for metric in METRICS},
+        "auc": measured(value),
+        "gauc": measured(value - 0.05),
+        "rela_impr": Interval((value - 0.5) / 0.25 - 1, 0.01, 0.03),
+        "difference_to": difference,
+        "role": ROLES.get(name, "control"),
+        "valid_auc": value,
         "parameters": 12345,
+        "parameters_outside_embedding": 345,
         "samples_per_second": 67890.5,
+        "seconds_per_epoch": 1.5,
+        "tuned": None,
+        "recovery": None,
+        "agreement": None,
+        "mean_max_probability": None,
         "runs": [],
-    } | more
+    }
+    return Row(**content | more)
+
+
+def verdict_of(rows: Sequence[Row]) -> Verdict:
+    """What the judge says of the first row, from the differences that the others have to it."""
+    rivals = [row for row in rows[1:] if row.role in ("baseline", "control")]
+    ahead = {row.name: Difference(-to.value, -to.high, -to.low, to.p) for row in rivals for to in [row.difference_to]}
+
+    def best(role: Role) -> Rival | None:
+        row = max((row for row in rivals if row.role == role), key=lambda row: row.auc.mean, default=None)
+        return None if row is None else Rival(row.name, ahead[row.name], Interval(0.02, 0.01, 0.03))
+
+    return Verdict(
+        reference=rows[0].name,
+        best_baseline=best("baseline"),
+        best_control=best("control"),
+        outcome=outcome_of(ahead),
+        not_beaten=[name for name, found in ahead.items() if not found.low > 0],
+    )
 
 
 @pytest.fixture
@@ -247,22 +270,27 @@ def write_comparison(tmp_path: Path) -> Callable[..., Path]:
     """comparison.json where `compare` puts it: MUSENET soft, and others by how far they lie from it."""
 
     def write(
-        controls: dict[str, float] | None = None, *, runs: list[str] | None = None, file: str = "runs/comparison.json"
+        controls: dict[str, float] | None = None,
+        *,
+        runs: list[str] | None = None,
+        file: str = "runs/comparison.json",
+        changes: dict[str, dict[str, Any]] | None = None,
     ) -> Path:
-        soft = model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)
         others = {"BaseModel": -0.03, "one scenario, wide": -0.01} if controls is None else controls
-        rows = [soft, *(model_row(name, 0.78 + gap, gap) for name, gap in others.items())]
-        content = {
-            "data": "stub",
-            "seeds": [1, 2],
-            "protocol": "one protocol",
-            "reference": "MUSENET soft",
-            "base": "BaseModel",
-            "models": rows,
-        }
+        rows = [model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)]
+        rows += [model_row(name, 0.78 + gap, gap, **(changes or {}).get(name, {})) for name, gap in others.items()]
         path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
+        Comparison(
+            data="stub",
+            seeds=[1, 2],
+            protocol="one protocol",
+            reference="MUSENET soft",
+            base="BaseModel",
+            impressions=100,
+            users=10,
+            models=rows,
+            verdict=verdict_of(rows),
+        ).write(path)
         return path
 
     return write

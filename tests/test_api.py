@@ -13,8 +13,10 @@ import pytest
 import musenet
 from musenet import api
 from musenet.config.loading import validate_experiment
+from musenet.dataset.manifest import holds_dataset
 from musenet.errors import ConfigError, RunError
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 
 REQUESTS, CANDIDATES = 120, 3
 
@@ -56,7 +58,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_paths_start_from_the_configurations_folder_and_results_from_the_current_one(config: Path) -> None:
     result = musenet.train(config, overrides=["training.epochs=1"])
     assert result.run == "runs/shop"
-    assert Path("datasets/shop/manifest.json").is_file()
+    assert holds_dataset(Path("datasets/shop"))
     run = RunFolder.open(Path("runs/shop"))
     # The resolved configuration means the same wherever it is read.
     assert run.experiment == musenet.load(config, ["training.epochs=1"])
@@ -105,7 +107,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(config: Path) -> No
     with pytest.raises(RunError, match=r"training\.learning_rate"):
         musenet.train(config, "broken", resume=True, overrides=["training.learning_rate=0.1"])
     musenet.train(config, "broken", resume=True)
-    expected, found = (load_model(RunFolder.open(Path(name)))[0].state_dict() for name in ("whole", "broken"))
+    expected, found = (load_model(RunFolder.open(Path(name))).state_dict() for name in ("whole", "broken"))
     assert all((expected[name] == found[name]).all() for name in expected)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from rich.console import Console
 
 from musenet import __version__, api
@@ -25,13 +27,16 @@ from musenet.evaluation.intervals import Interval
 from musenet.evaluation.scenario_figures import ScenarioFigures
 from musenet.files import plain
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.runs.training_result import TrainingResult
 from musenet.studies.ablation import Ablation, Step
-from musenet.studies.comparison.compare import Comparison, Row
+from musenet.studies.comparison.results import METRICS, Comparison, Measured, Row
 from musenet.studies.comparison.table import columns, show
+from musenet.studies.comparison.verdict import Verdict
+from musenet.studies.demo import Demo
 from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
-from musenet.training.loop import TrainingResult
 from places import ROOT
 
+PACKAGE = ROOT / "src" / "musenet"
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -64,7 +69,8 @@ def documented_commands() -> dict[str, str]:
 
 
 def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    whole: Any = typer.main.get_command(app)
+    for name, command in (group or whole).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name} ")
         else:
@@ -85,7 +91,11 @@ def _keys(content: Any) -> Iterator[str]:
 
 
 def names(kind: Any) -> set[str]:
-    return {field.name for field in fields(kind)}
+    return (
+        set(kind.model_fields) | set(kind.model_computed_fields)
+        if hasattr(kind, "model_fields")
+        else {field.name for field in fields(kind)}
+    )
 
 
 def test_the_documented_commands_are_those_there_are():
@@ -101,10 +111,10 @@ def test_every_option_is_documented(command: str):
 
 def test_published_json_keys_are_documented():
     assert published_keys("train") >= names(TrainingResult)
-    assert published_keys("evaluate") >= (names(Evaluation) | names(ScenarioFigures)) - {"metrics"}
-    assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"metrics"}
-    assert published_keys("ablate") >= (names(Ablation) | names(Step) | {"holds", "order_verdict"}) - {"comparison"}
-    assert published_keys("sweep") >= (names(Sweep) | names(SweepLine) | names(SweepPoint)) - {"metrics", "per_seed"}
+    assert published_keys("evaluate") >= names(Evaluation) | names(ScenarioFigures)
+    assert published_keys("compare") >= (names(Comparison) | names(Row)) - {"missing"}
+    assert published_keys("ablate") >= (names(Ablation) - names(Comparison)) | names(Step) | {"holds"}
+    assert published_keys("sweep") >= names(Sweep) | names(SweepLine) | names(SweepPoint)
     assert published_keys("scenarios") >= names(Portrait)
 
 
@@ -181,13 +191,14 @@ def test_the_demo_in_the_docs_is_that_of_its_configuration(demo: dict[str, Any])
     assert refresh.without_times(demo) == demo, "times of one machine"
 
 
+NO_VERDICT = Verdict(reference="base [b]", best_baseline=None, best_control=None, outcome="unknown", not_beaten=[])
+
+
 def row(name: str, **changes: Any) -> Row:
     interval = Interval(0.7, 0.65, math.nan)
-    shown = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
     content: dict[str, Any] = {
         "name": name,
-        "metrics": dict.fromkeys(shown, interval),
-        "per_seed": {metric: [0.7] for metric in shown},
+        **dict.fromkeys(METRICS, Measured(0.7, 0.65, math.nan, [0.7])),
         "rela_impr": interval,
         "difference_to": {
             "model": "base [b]",
@@ -215,9 +226,19 @@ def row(name: str, **changes: Any) -> Row:
 
 def test_a_demos_json_prints_what_the_demo_printed():
     """Numbers that are not defined and names like markup included; only times are elided."""
-    comparison = Comparison("shop", [1], "as shown", "base [b]", "base [b]", 100, 10, [row("base [b]"), row("musenet")])
+    comparison = Comparison(
+        data="shop",
+        seeds=[1],
+        protocol="as shown",
+        reference="base [b]",
+        base="base [b]",
+        impressions=100,
+        users=10,
+        models=[row("base [b]"), row("musenet")],
+        verdict=NO_VERDICT,
+    )
     interval = Interval(0.1, 0.05, 0.2)
-    rates = {field.name: interval for field in fields(Portrait) if field.type is Interval}
+    rates = {name: interval for name, field in Portrait.model_fields.items() if field.annotation is Interval}
     numbers = [NumericContrast("days_ahead", "requests", 0.5)]
     values = [ValueContrast("stars", "clicked", "5", 0.4, 0.2, 2.0, 30.0)]
     portrait = Portrait(
@@ -228,7 +249,7 @@ def test_a_demos_json_prints_what_the_demo_printed():
     show(comparison, console)
     show_portraits([portrait], console)
     console.print("The report: report.html")
-    told = plain(api.Demo(comparison, [portrait], Path("report.html")).to_json())
+    told = plain(Demo(comparison=comparison, scenarios=[portrait], report=Path("report.html")).to_json())
     text = refresh.demo_text(refresh.without_times(json.loads(json.dumps(told))))
     assert text.split() == printed.getvalue().replace("1.5", "…").split()
     assert not [line for line in text.splitlines() if line != line.rstrip() or len(line) > 80]
@@ -236,9 +257,12 @@ def test_a_demos_json_prints_what_the_demo_printed():
 
 def test_readme_of_a_new_demo_replaces_the_block_alone():
     before = "a\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nb\n"
-    demo = {"comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"}, "scenarios": []}
+    demo: dict[str, Any] = {
+        "comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"},
+        "scenarios": [],
+    }
     demo["report"] = "demo/report.html"
-    demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": None, "slices": None}
+    demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": NO_VERDICT.to_json(), "slices": None}
     after = refresh.readme_text(before, demo)
     assert after.startswith("a\n<!-- demo:begin -->\n```text\n")
     assert after.endswith("```\n<!-- demo:end -->\nb\n")
@@ -260,9 +284,26 @@ def test_links_lead_somewhere(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_files_that_pages_name_exist(page: Path):
-    named = re.findall(r"`((?:src|tests|configs|docs|benchmarks)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8"))
+    """From the repository or `src/musenet`, or from a folder of `src/musenet` that the page names as its own."""
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"`((?:src|tests|configs|docs|benchmarks)/[\w./-]+\.\w+|[\w./-]+\.py|[\w.-]+/[\w./-]*/)`", text)
     made = {"configs/demo.yaml", "docs/demo.json"}  # tested above
-    assert not [name for name in named if name not in made and "<" not in name and not (ROOT / name).exists()]
+    places = [ROOT, PACKAGE, *(ROOT / folder for folder in re.findall(r"`(src/musenet/\w[\w/]*)/`", text))]
+    assert not [name for name in files if name not in made and not any((place / name).exists() for place in places)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_names_that_pages_tell_exist(page: Path):
+    for name in re.findall(r"(?<![.\w])musenet(?:\.[A-Za-z_]\w*)+\b(?!/)", page.read_text(encoding="utf-8")):
+        if name != "musenet.yaml":
+            pkgutil.resolve_name(name)
+
+
+def test_the_walk_of_an_impression_names_functions():
+    hops = re.findall(r"^\| (\d+) \| `([\w.]+)` \| .+ \|$", read("docs/architecture.md"), re.MULTILINE)
+    assert [int(number) for number, _ in hops] == list(range(1, len(hops) + 1))
+    assert len(hops) > 20
+    assert all(callable(pkgutil.resolve_name(f"musenet.{name}")) for _, name in hops)
 
 
 def test_every_page_is_reached_from_the_readme():
@@ -270,10 +311,20 @@ def test_every_page_is_reached_from_the_readme():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
-def test_the_changelog_begins_with_this_version():
-    first = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
-    assert first is not None
-    assert first[1] == __version__
+def test_the_changelog_is_by_version():
+    """As https://keepachangelog.com asks: the unreleased first, then versions with their dates, in kinds of change."""
+    text = read("CHANGELOG.md")
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:])
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed"}
+    assert f"[{__version__}]" in text or f"What will be {__version__}." in text
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert citation["version"] == __version__
+    assert citation["references"][0]["doi"] in read("README.md")
 
 
 def test_constraints_pin_every_dependency_exactly():

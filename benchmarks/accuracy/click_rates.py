@@ -20,31 +20,32 @@ PRIOR = 10
 
 def main(folder: str) -> None:
     dataset = Dataset(Path(folder))
-    offset = dataset.column("requests/candidate_offset")
-    request = np.repeat(np.arange(len(offset) - 1), np.diff(offset))
-    keys = {"item": np.asarray(dataset.column("candidates/item"))}
-    if dataset.has("requests/predefined_scenario"):
-        keys["scenario"] = dataset.column("requests/predefined_scenario")[request]
-    keys["user"] = dataset.column("requests/user")[request]
-    label = np.asarray(dataset.column("candidates/label"), dtype=np.float64)
+    requests = np.arange(dataset.manifest.requests)
+    request = np.repeat(requests, dataset.sizes_of(requests))
+    keys = {"item": dataset.candidates.item}
+    if dataset.requests.predefined_scenario is not None:
+        keys["scenario"] = dataset.requests.predefined_scenario[request]
+    keys["user"] = dataset.requests.user[request]
+    label = dataset.candidates.label.astype(np.float64)
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         period = dataset.manifest.splits[split]
-        begin, end = int(offset[period.begin]), int(offset[period.end])
-        scores = {name: _score(key, label, begin, end) for name, key in keys.items()}
+        shown = dataset.candidates_between(period.begin, period.end)
+        scores = {name: _score(key, label, shown) for name, key in keys.items()}
         scores[" + ".join(keys)] = np.sum(list(scores.values()), axis=0)
         for name, score in scores.items():
-            print(f"{split:6}{name:24}AUC {auc(label[begin:end], score):.4f}")
+            print(f"{split:6}{name:24}AUC {auc(label[shown], score):.4f}")
 
 
-def _score(key: np.ndarray, label: np.ndarray, begin: int, end: int) -> np.ndarray:
-    """(end - begin) log odds of each row's value, less the overall ones, counted on the rows before `begin`."""
-    overall = label[:begin].mean()
-    shown = np.bincount(key[:begin], minlength=key.max() + 1)
-    clicks = np.bincount(key[:begin], weights=label[:begin], minlength=key.max() + 1)
+def _score(key: np.ndarray, label: np.ndarray, rows: slice) -> np.ndarray:
+    """(rows) log odds of each row's value, less the overall ones, counted on all that was before."""
+    before = slice(rows.start)
+    overall = label[before].mean()
+    shown = np.bincount(key[before], minlength=key.max() + 1)
+    clicks = np.bincount(key[before], weights=label[before], minlength=key.max() + 1)
     rate = (clicks + PRIOR * overall) / (shown + PRIOR)
     odds = np.log(rate / (1 - rate)) - np.log(overall / (1 - overall))
-    return np.asarray(odds[key[begin:end]])
+    return np.asarray(odds[key[rows]])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def main(export: Path, task_file: Path, out: Path) -> None:
     data = {split: Rows(export / f"{split}.npz", schema, model) for split in ("train", "valid", "test")}
     scores = train(model, data, task["training"], np.random.default_rng(task["seed"]))
     unfinished = out.with_suffix(".unfinished.npz")
-    np.savez(unfinished, parameters=_parameters(model), **{split: np.stack(kept) for split, kept in scores.items()})
+    stacked: Any = {split: np.stack(kept) for split, kept in scores.items()}
+    np.savez(unfinished, parameters=_parameters(model), **stacked)
     unfinished.replace(out)
 
 
@@ -69,7 +70,7 @@ class Rows:
         model: whose `feature_index` says which columns hold what.
     """
 
-    def __init__(self, file: Path, schema: Task, model: nn.Module) -> None:
+    def __init__(self, file: Path, schema: Task, model: Any) -> None:
         with np.load(file) as arrays:
             content = dict(arrays)
         self.label = torch.from_numpy(content["label"].astype(np.float32))
@@ -140,7 +141,7 @@ def build(task: Task, schema: Task) -> nn.Module:
     return model
 
 
-def begin_as_usual(model: nn.Module) -> None:
+def begin_as_usual(model: Any) -> None:
     """Initial weights as ours: torch's own for linear layers, embeddings of about unit length.
 
     The package begins all of them within some 0.0001 of zero, which costs a deep network its first epochs.

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from musenet.dataset.batch import Batch, Schema, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Field, Split
+from musenet.dataset.manifest import Field, Split, codes_of
 from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.errors import ConfigError
 from musenet.files import write_json
@@ -67,11 +67,11 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     return {
         "dataset": dataset.manifest.fingerprint,
         "fields": [
-            {"name": field.name, "side": field.side, "vocabulary": _vocabulary(field), "is_id": field.is_id}
+            {"name": field.name, "side": field.side, "vocabulary": field.vocabulary_name, "is_id": field.is_id}
             for field in fields
         ],
         "dense": dense + [f"repeat_{place}" for place in range(REPEAT_FEATURES if schema.has_repeats else 0)],
-        "history": [{"name": field.name, "vocabulary": _vocabulary(field)} for field in schema.history_fields],
+        "history": [{"name": field.name, "vocabulary": field.vocabulary_name} for field in schema.history_fields],
         "history_length": dataset.manifest.history_length,
         "codes": {name: size + 1 for name, size in dataset.manifest.vocabularies.items()},
         "scenarios": schema.predefined_scenarios or 0,
@@ -122,8 +122,8 @@ def _own_codes(
 ) -> NDArray[np.int32]:
     """(rows, fields) positions in the batch's embedding rows as codes of each field's own vocabulary."""
     rows = batch.rows.numpy()[positions]
-    offset = np.array([dataset.embedding_offset[_vocabulary(field)] for field in fields], dtype=np.int64)
-    return np.where(rows > 0, rows - offset, 0).astype(np.int32)
+    offset = np.array([dataset.embedding_offset[field.vocabulary_name] for field in fields], dtype=np.int64)
+    return codes_of(rows, offset).astype(np.int32)
 
 
 def _padded(
@@ -138,15 +138,11 @@ def _padded(
 
 
 def _most_frequent_scenario(dataset: Dataset) -> int:
-    if not dataset.has("requests/predefined_scenario"):
+    codes, period = dataset.requests.predefined_scenario, dataset.manifest.splits["train"]
+    if codes is None:
         return 0
-    period = dataset.manifest.splits["train"]
-    codes = np.asarray(dataset.column("requests/predefined_scenario"))[period.begin : period.end]
+    codes = codes[period.begin : period.end]
     return int(np.bincount(codes[codes >= 0], minlength=1).argmax())
-
-
-def _vocabulary(field: Field) -> str:
-    return field.vocabulary or field.name
 
 
 if __name__ == "__main__":

@@ -26,8 +26,7 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.files import write_json, write_text
 from musenet.metrics import auc
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.studies.plans import PlannedRun, plan_runs, row_of
 from musenet.training.train_run import train_run
 
@@ -74,8 +73,8 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
 def _ours(run: PlannedRun, dataset: Dataset) -> Scores:
     """Train ours, or take the finished run."""
     train_run(run.experiment, dataset, run.path, resume=True, replace=True)
-    folder = RunFolder.open(run.path)
-    valid, test = (predictions_of(folder, split) for split in ("valid", "test"))
+    folder = Run.open(run.path)
+    valid, test = (folder.predictions(split) for split in ("valid", "test"))
     scores = Scores(auc(valid.label, valid.logit), auc(test.label, test.logit))
     _say(f"{run.name}: ours", scores)
     return scores

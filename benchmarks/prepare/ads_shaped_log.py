@@ -57,6 +57,7 @@ def _write(path: Path, parts: Any) -> None:
         table = pa.table(part)
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
+    assert writer is not None
     writer.close()
 
 

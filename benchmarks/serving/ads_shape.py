@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FIRST_VALUE, Field, Manifest, Period
+from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide
+from musenet.dataset.writer import Arrays, write_dataset
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.serving.export.export import export_run
 from musenet.simulators.ads.published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
@@ -37,72 +39,61 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-def write_dataset(folder: Path, users: int = USERS, items: int = ADS) -> Dataset:
-    """The dataset's users, items and vocabularies."""
+def write_ads_shape(folder: Path, users: int = USERS, items: int = ADS) -> Dataset:
+    """The dataset's users, items and vocabularies, and no request."""
     random = np.random.default_rng(1)
     sizes = {"user": users, "adgroup_id": items, "pid": 2, **PROFILE_VALUES, **ITEM}
-    (folder / "keys").mkdir(parents=True)
-    (folder / "vocabularies").mkdir()
-    for name, size in sizes.items():
-        values = pa.array(range(1, size + 1)).cast(pa.string())
-        pq.write_table(pa.table({"value": values}), folder / "vocabularies" / f"{name}.parquet")
-    ids = {"users": ("user", users), "items": ("adgroup_id", items)}
-    columns = {f"{side}/{name}": np.arange(rows + 1) + FIRST_VALUE - 1 for side, (name, rows) in ids.items()}
-    columns |= {
-        f"users/{name}": random.integers(0, size, users + 1) + FIRST_VALUE for name, size in PROFILE_VALUES.items()
-    }
-    columns |= {f"items/{name}": random.integers(0, size, items + 1) + FIRST_VALUE for name, size in ITEM.items()}
-    for name, column in columns.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        np.save(folder / f"{name}.npy", column.astype(np.int32))
-    np.save(folder / "items" / "price.npy", random.normal(size=items + 1).astype(np.float32))
-    keys = {name: pa.array(columns[f"items/{name}"] - FIRST_VALUE + 1) for name in ("cate_id", "brand")}
-    pq.write_table(pa.table({"_user": pa.array([None, *range(1, users + 1)])}), folder / "keys" / "users.parquet")
-    pq.write_table(
-        pa.table({"_item": pa.array([None, *range(1, items + 1)]), **keys}), folder / "keys" / "items.parquet"
-    )
-    (folder / "manifest.json").write_text(_manifest(sizes, users, items).model_dump_json())
-    return Dataset(folder)
 
+    def drawn(rows: int, values: dict[str, int], **ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        codes = {name: random.integers(0, size, rows + 1) + FIRST_VALUE for name, size in values.items()}
+        return {name: column.astype(np.int32) for name, column in (ids | codes).items()}
 
-def _manifest(sizes: dict[str, int], users: int, items: int) -> Manifest:
-    def field(name: str, side: Any, **changes: Any) -> Field:
-        return Field(name=name, side=side, kind="categorical", vocabulary=name, column=name, **changes)
-
-    nothing = Period(begin=0, end=0, impressions=0, positives=0, first_time=None, last_time=None)
-    price = {"numeric": "log", "mean": 5.0, "deviation": 1.5, "has_missing": False}
-    return Manifest(
-        version="0",
+    of_users = drawn(users, PROFILE_VALUES, user=np.arange(users + 1) + FIRST_VALUE - 1)
+    of_items = drawn(items, ITEM, adgroup_id=np.arange(items + 1) + FIRST_VALUE - 1)
+    looked_up = {name: pa.array(of_items[name].astype(np.int64) - FIRST_VALUE + 1) for name in ("cate_id", "brand")}
+    none, nowhere = np.zeros(0, dtype=np.int64), np.zeros(users + 2, dtype=np.int64)
+    return write_dataset(
+        folder,
+        Arrays(
+            users=of_users,
+            items=of_items | {"price": random.normal(size=items + 1).astype(np.float32)},
+            events=dict.fromkeys(("cate_id", "brand"), none) | {"offset": nowhere},
+            requests=dict.fromkeys(("user", "time", "history_end", "pid"), none) | {"candidate_offset": nowhere[:1]},
+            candidates=dict.fromkeys(("item", "label", "repeat_indicator"), none),
+        ),
+        _fields(),
+        {"train": (0, 0), "valid": (0, 0), "test": (0, 0)},
+        {name: pa.array(range(1, sizes[name] + 1)).cast(pa.string()) for name in sorted(sizes)},
+        {
+            "users": pa.table({"_user": pa.array([None, *range(1, users + 1)])}),
+            "items": pa.table({"_item": pa.array([None, *range(1, items + 1)]), **looked_up}),
+        },
         fingerprint="ads-shape",
         protocol="generated",
         timezone="Asia/Shanghai",
-        negative_sampling_rate=1.0,
-        users=users,
-        items=items,
-        events=0,
-        requests=0,
-        candidates=0,
-        splits={"train": nothing, "valid": nothing, "test": nothing},
-        fields=[
-            field("user", "user", is_id=True),
-            *(field(name, "user") for name in PROFILE_VALUES),
-            field("adgroup_id", "item", is_id=True),
-            *(field(name, "item") for name in ITEM),
-            Field(name="price", side="item", kind="dense", column="price"),
-            field("pid", "context"),
-            field("cate_id", "history"),
-            field("brand", "history"),
-        ],
-        vocabularies={name: size + FIRST_VALUE - 1 for name, size in sorted(sizes.items())},
-        numeric={"price": price},
+        numeric={"price": {"numeric": "log", "mean": 5.0, "deviation": 1.5, "has_missing": False}},
         history_length=LENGTH,
-        has_repeats=True,
         user_column="user",
         item_column="adgroup_id",
         event_columns={"cate_id": "events", "brand": "events"},
         key_columns={"cate_id": "items", "brand": "items"},
-        checksums={},
     )
+
+
+def _fields() -> list[Field]:
+    def field(name: str, side: FieldSide, **changes: Any) -> Field:
+        return Field(name=name, side=side, kind="categorical", vocabulary=name, column=name, **changes)
+
+    return [
+        field("user", "user", is_id=True),
+        *(field(name, "user") for name in PROFILE_VALUES),
+        field("adgroup_id", "item", is_id=True),
+        *(field(name, "item") for name in ITEM),
+        Field(name="price", side="item", kind="dense", column="price"),
+        field("pid", "context"),
+        field("cate_id", "history"),
+        field("brand", "history"),
+    ]
 
 
 def export_model(folder: Path, dataset: Dataset, options: dict[str, Any]) -> torch.nn.Module:
@@ -112,5 +103,5 @@ def export_model(folder: Path, dataset: Dataset, options: dict[str, Any]) -> tor
     model = build_model(experiment.model, schema_of(dataset))
     run = RunFolder.create(folder / "run", experiment, dataset)
     run.save_model(model.state_dict())
-    export_run(run, folder / "export")
+    export_run(Run(run), folder / "export")
     return model

@@ -13,16 +13,16 @@ from typing import Annotated, Any
 
 import ibis
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import typer
 from starlette.testclient import TestClient
 
 from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.dataset import Dataset
 from musenet.dataset.roles import ITEM, KIND, MICROSECONDS, REQUEST, TIME, USER
 from musenet.engines.engine import Engine
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.serving.http.app import create_app
 from musenet.serving.service.service import Service
 from musenet.serving.store.filling import fill_store
@@ -45,9 +45,9 @@ def main(
         raise SystemExit(f"{run} is not of the source own_files, whose events alone can be replayed: give another run")
     source = OwnFiles(experiment.data, experiment.recipe, Path())
     period = dataset.manifest.splits["test"]
-    offset = np.asarray(dataset.column("requests/candidate_offset"))
+    offset = dataset.requests.candidate_offset
     last = min(period.end, int(np.searchsorted(offset, offset[period.begin] + impressions)))
-    times = np.asarray(dataset.column("requests/time"))[period.begin : last]
+    times = dataset.requests.time[period.begin : last]
     service = Service(export, store)
     filled = fill_store(service.store, source, experiment.recipe, int(times[0]))
     typer.echo(f"{filled:,} events until the test period")
@@ -92,16 +92,16 @@ def key_of(row: dict[str, Any]) -> Any:
     return row[REQUEST] if REQUEST in row else (row[USER], row[TIME])
 
 
-def requests_of(dataset: Any, shown: dict[Any, list[dict[str, Any]]], begin: int, end: int) -> Iterator[dict[str, Any]]:
+def requests_of(
+    dataset: Dataset, shown: dict[Any, list[dict[str, Any]]], begin: int, end: int
+) -> Iterator[dict[str, Any]]:
     """The dataset's requests from the log's own columns, candidates in the dataset's order."""
-    keys: pa.Table = pq.read_table(dataset.folder / "keys" / "requests.parquet")
-    items = pq.read_table(dataset.folder / "keys" / "items.parquet")[ITEM].to_pylist()
+    keys, items = dataset.keys("requests"), dataset.keys("items", [ITEM])[ITEM].to_pylist()
     fields = list(dataset.fields("context", "candidate"))
     names = {side: {one.column or one.name for one in fields if one.side == side} for side in ("context", "candidate")}
-    offset, item = dataset.column("requests/candidate_offset"), dataset.column("candidates/item")
     for row, key in zip(range(begin, end), keys.slice(begin, end - begin).to_pylist(), strict=True):
         by_item = {one[ITEM]: one for one in shown[key_of(key)]}
-        order = [by_item[items[code]] for code in item[offset[row] : offset[row + 1]]]
+        order = [by_item[items[code]] for code in dataset.candidates.item[dataset.candidates_between(row, row + 1)]]
         yield {
             "user": key[USER],
             "time": key[TIME] / MICROSECONDS,
@@ -131,7 +131,7 @@ def post(client: TestClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def offline(run: RunFolder, begin: int, end: int) -> np.ndarray:
     """P(click) by the model in the run folder."""
-    model, dataset, _ = load_model(run)
+    model, dataset = load_model(run), run.dataset
     builder = BatchBuilder(dataset)
     correction = np.log(dataset.manifest.negative_sampling_rate)
     with torch.no_grad():

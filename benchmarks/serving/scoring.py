@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from ads_shape import ITEM, LENGTH, export_model, write_dataset
+from ads_shape import ITEM, LENGTH, export_model, write_ads_shape
 
 from musenet.serving.export.graphs import INPUTS, LookedUp, Score
 from musenet.serving.scorer.scorer import Scorer
@@ -60,8 +60,9 @@ def main() -> None:
 def ours(folder: Path, small: int) -> dict[str, Timed]:
     """A timer of each model's scorer, of its graphs alone, and of the same in PyTorch."""
     users, items = USERS // small, ADS // small
-    dataset = write_dataset(folder / "dataset", users, items)
-    random, timed = np.random.default_rng(1), {}
+    dataset = write_ads_shape(folder / "dataset", users, items)
+    random = np.random.default_rng(1)
+    timed: dict[str, Timed] = {}
     for name, options in MODELS.items():
         model = export_model(folder / name.replace(" ", "-"), dataset, options)
         scorer = Scorer(folder / name.replace(" ", "-") / "export", store=RandomPast(random))

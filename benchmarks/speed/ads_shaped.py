@@ -16,10 +16,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-import musenet
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, Manifest, Period
-from musenet.files import checksum, write_text
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, holds_dataset
+from musenet.dataset.writer import Arrays, write_dataset
 from musenet.simulators.ads.published import ADS, BRANDS, CAMPAIGNS, CATEGORIES, CUSTOMERS, PROFILE_VALUES, USERS
 
 Columns = dict[str, NDArray[Any]]
@@ -73,17 +72,27 @@ class Shape:
 
 def write_ads_shaped(folder: Path, shape: Shape) -> Dataset:
     """Write the dataset, unless it is there, and open it."""
-    if (folder / "manifest.json").is_file():
+    if holds_dataset(folder):
         return Dataset(folder)
     random = np.random.default_rng(shape.seed)
-    columns = _entities(random, shape) | _events(random, shape)
-    columns |= _requests(random, shape, columns["events/offset"])
-    columns |= _candidates(random, shape, columns["requests/candidate_offset"])
-    for name, column in columns.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{name}.npy", column)
-    write_text(folder / "manifest.json", _manifest(folder, columns, shape).model_dump_json())
-    return Dataset(folder)
+    users, items = _entities(random, shape)
+    events = _events(random, shape)
+    requests = _requests(random, shape, events["offset"])
+    candidates = _candidates(random, shape, requests["candidate_offset"])
+    # One period, which is trained on; its last tenth is also called validation and test, to have them.
+    last = shape.requests - max(1, shape.requests // 10), shape.requests
+    return write_dataset(
+        folder,
+        Arrays(users=users, items=items, events=events, requests=requests, candidates=candidates),
+        fields(),
+        {"train": (0, shape.requests), "valid": last, "test": last},
+        shape.vocabularies,
+        fingerprint=f"ads-shaped {shape}",
+        protocol="generated at random to measure speed: nothing can be learned from it",
+        history_length=HISTORY_LENGTH,
+        user_column="user",
+        item_column="adgroup_id",
+    )
 
 
 def fields() -> list[Field]:
@@ -102,17 +111,17 @@ def fields() -> list[Field]:
     ]
 
 
-def _entities(random: np.random.Generator, shape: Shape) -> Columns:
-    """Row 0 of users and of items is the unseen one."""
+def _entities(random: np.random.Generator, shape: Shape) -> tuple[Columns, Columns]:
+    """Users and items; row 0 is the unseen one."""
     users, items = shape.users + 1, shape.items + 1
-    columns = {f"users/{name}": _any_code(random, count, users) for name, count in PROFILE_VALUES.items()}
-    columns |= {f"items/{name}": _frequent_code(random, count, items) for name, count in shape.values.items()}
-    columns["items/brand"][random.random(items) < UNBRANDED] = MISSING
-    columns["users/user"] = np.arange(users, dtype=np.int32) + UNSEEN + (np.arange(users) > 0)
-    columns["items/adgroup_id"] = np.arange(items, dtype=np.int32) + UNSEEN + (np.arange(items) > 0)
-    for column in columns.values():
+    of_users: Columns = {name: _any_code(random, count, users) for name, count in PROFILE_VALUES.items()}
+    of_items: Columns = {name: _frequent_code(random, count, items) for name, count in shape.values.items()}
+    of_items["brand"][random.random(items) < UNBRANDED] = MISSING
+    of_users["user"] = np.arange(users, dtype=np.int32) + UNSEEN + (np.arange(users) > 0)
+    of_items["adgroup_id"] = np.arange(items, dtype=np.int32) + UNSEEN + (np.arange(items) > 0)
+    for column in (*of_users.values(), *of_items.values()):
         column[0] = UNSEEN
-    return columns
+    return of_users, of_items
 
 
 def _events(random: np.random.Generator, shape: Shape) -> Columns:
@@ -124,12 +133,12 @@ def _events(random: np.random.Generator, shape: Shape) -> Columns:
     else:
         pair += np.tile(np.arange(HISTORY_LENGTH), shape.users)
     columns: Columns = {
-        f"events/{name}": FIRST_VALUE + _zipf(shape.values[name], _scattered(pair, salt))
+        name: FIRST_VALUE + _zipf(shape.values[name], _scattered(pair, salt))
         for salt, name in enumerate(("cate_id", "brand"))
     }
     counts = np.full(shape.users + 1, HISTORY_LENGTH)
     counts[0] = 0
-    columns["events/offset"] = np.concatenate([[0], np.cumsum(counts)])
+    columns["offset"] = np.concatenate([[0], np.cumsum(counts)])
     return columns
 
 
@@ -139,12 +148,12 @@ def _requests(random: np.random.Generator, shape: Shape, event_offset: NDArray[A
     if shape.pages == "mixed":
         sizes = np.where(random.random(shape.requests) < PAGES_OF_THREE, 3, 10)
     return {
-        "requests/user": user.astype(np.int32),
-        "requests/time": np.arange(shape.requests, dtype=np.int64),
-        "requests/history_end": event_offset[user + 1],
-        "requests/candidate_offset": np.concatenate([[0], np.cumsum(sizes)]),
-        "requests/repeat_fraction": random.random(shape.requests, dtype=np.float32),
-        **{f"requests/{name}": _any_code(random, count, shape.requests) for name, count in CONTEXT.items()},
+        "user": user.astype(np.int32),
+        "time": np.arange(shape.requests, dtype=np.int64),
+        "history_end": event_offset[user + 1],
+        "candidate_offset": np.concatenate([[0], np.cumsum(sizes)]),
+        "repeat_fraction": random.random(shape.requests, dtype=np.float32),
+        **{name: _any_code(random, count, shape.requests) for name, count in CONTEXT.items()},
     }
 
 
@@ -153,11 +162,11 @@ def _candidates(random: np.random.Generator, shape: Shape, offset: NDArray[Any])
     item = _by_weight(random, random.lognormal(0.0, 2.0, shape.items), count) + 1
     repeats = random.random(count) < REPEAT_SHARE
     return {
-        "candidates/item": item.astype(np.int32),
-        "candidates/label": (random.random(count) < CLICK_RATE).astype(np.int8),
-        "candidates/repeat_indicator": repeats.astype(np.int8),
-        "candidates/repeat_count": np.where(repeats, random.geometric(0.3, count), 0).astype(np.int32),
-        "candidates/repeat_recency": np.where(repeats, random.exponential(1e5, count), np.nan).astype(np.float32),
+        "item": item.astype(np.int32),
+        "label": (random.random(count) < CLICK_RATE).astype(np.int8),
+        "repeat_indicator": repeats.astype(np.int8),
+        "repeat_count": np.where(repeats, random.geometric(0.3, count), 0).astype(np.int32),
+        "repeat_recency": np.where(repeats, random.exponential(1e5, count), np.nan).astype(np.float32),
     }
 
 
@@ -186,40 +195,6 @@ def _scattered(numbers: NDArray[np.int64], salt: int) -> NDArray[np.float32]:
 def _by_weight(random: np.random.Generator, weight: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
     until = np.cumsum(weight)
     return np.minimum(np.searchsorted(until, random.random(rows) * until[-1]), len(weight) - 1)
-
-
-def _manifest(folder: Path, columns: Columns, shape: Shape) -> Manifest:
-    """One period, which is trained on; its last tenth is also called validation and test, to have them."""
-    label, offset = columns["candidates/label"], columns["requests/candidate_offset"]
-
-    def period(begin: int, end: int) -> Period:
-        inside = label[offset[begin] : offset[end]]
-        positives = int(inside.sum())
-        return Period(
-            begin=begin, end=end, impressions=len(inside), positives=positives, first_time=begin, last_time=end - 1
-        )
-
-    last = period(shape.requests - max(1, shape.requests // 10), shape.requests)
-    return Manifest(
-        version=musenet.__version__,
-        fingerprint=f"ads-shaped {shape}",
-        protocol="generated at random to measure speed: nothing can be learned from it",
-        timezone="UTC",
-        negative_sampling_rate=1.0,
-        users=shape.users,
-        items=shape.items,
-        events=len(columns["events/brand"]),
-        requests=shape.requests,
-        candidates=len(label),
-        splits={"train": period(0, shape.requests), "valid": last, "test": last},
-        fields=fields(),
-        vocabularies=shape.vocabularies,
-        history_length=HISTORY_LENGTH,
-        has_repeats=True,
-        user_column="user",
-        item_column="adgroup_id",
-        checksums={f"{name}.npy": checksum(folder / f"{name}.npy") for name in columns},
-    )
 
 
 def main() -> None:

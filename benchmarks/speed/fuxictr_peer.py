@@ -25,7 +25,7 @@ Task = dict[str, Any]
 LARGEST_GRADIENT = 10.0  # the package's own clipping, whose norm is that of all parameters
 
 
-class Din(BaseModel):
+class Din(BaseModel):  # type: ignore[misc]
     """Attention of the candidate over the history in place of the history, then an MLP over everything."""
 
     def __init__(self, features: FeatureMap, schema: Schema, task: Task) -> None:
@@ -96,7 +96,8 @@ def fit(model: Din, export: Path, schema: Schema, order: Order) -> Order:
         with torch.no_grad():
             for split, kept in scores.items():
                 kept.append(model(data[split])["y_pred"].numpy().ravel())
-    np.savez(order["out"], **{split: np.stack(kept) for split, kept in scores.items()})
+    stacked: Any = {split: np.stack(kept) for split, kept in scores.items()}
+    np.savez(order["out"], **stacked)
     return {}
 
 

@@ -71,7 +71,7 @@ class Ours:
         return {"flops": counter.get_total_flops()}
 
 
-def peak(_: Order) -> Order:
+def peak(_order: Order) -> Order:
     """The most floating-point operations per second that a large product reaches here, of a few."""
     matrix = torch.randn(SQUARE, SQUARE)
     out = torch.empty_like(matrix)

@@ -11,8 +11,7 @@ import musenet
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.metrics import auc
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.training.train_run import train_run
 
 HERE = Path(__file__).parent
@@ -47,7 +46,7 @@ def auc_difference(python: Path, out: Path, environment: dict[str, str]) -> Rati
 def _ours(experiment: Experiment, dataset: Dataset, out: Path) -> float:
     path = out / "auc" / f"seed-{experiment.seed}"
     train_run(experiment, dataset, path, resume=True, replace=True)
-    test = predictions_of(RunFolder.open(path), "test")
+    test = Run.open(path).predictions("test")
     return auc(test.label, test.logit)
 
 

@@ -57,3 +57,8 @@ class RequestError(UserError):
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of what another library says, on one line."""
+    return " ".join(str(error).split())[:200]

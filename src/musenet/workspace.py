@@ -11,6 +11,8 @@ from musenet.errors import DataError, DatasetError
 from musenet.files import remove_leftovers, write_text
 
 _RESULT, _REPLACED, _IDENTITY = "dataset", "replaced", "identity"
+MANIFEST = "manifest.json"
+"""What a finished folder has, whatever it holds."""
 SPILLED = "spilled"
 """Where inside the workspace an engine puts what does not fit into memory."""
 
@@ -74,7 +76,7 @@ def install(work: Path, out: Path) -> None:
 def _check_target(out: Path) -> None:
     if not out.exists():
         return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "manifest.json").exists()):
+    if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists()):
         raise DatasetError(f"{out} exists and is no prepared dataset: name another folder, or remove it")
 
 

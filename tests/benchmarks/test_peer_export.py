@@ -18,7 +18,6 @@ from musenet.preparation.prepare import prepare
 from places import ROOT
 from preparation.logs import MemorySource, random_log, recipe
 
-FOLDERS = {"user": "users", "item": "items", "context": "requests", "candidate": "candidates"}
 WITHOUT_TAGS = {
     "user": [{"age": {"numeric": "log"}}, {"home": {"vocabulary": "city"}}],
     "item": ["city", "brand", {"stars": {"numeric": "standardise"}}],
@@ -50,10 +49,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("exported")
-    small = peer_export.REQUESTS_AT_ONCE
-    peer_export.REQUESTS_AT_ONCE = 7  # several blocks
-    peer_export.export(dataset, out)
-    peer_export.REQUESTS_AT_ONCE = small
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(peer_export, "REQUESTS_AT_ONCE", 7)  # several blocks
+        peer_export.export(dataset, out)
     return out
 
 
@@ -64,31 +62,30 @@ def arrays(folder: Path, split: str) -> dict[str, Any]:
 
 def events_of(dataset: Dataset, request: int) -> range:
     """Rows of the last events of the request's user before it."""
-    user, end = (int(dataset.column(f"requests/{name}")[request]) for name in ("user", "history_end"))
-    begin = int(dataset.column("events/offset")[user])
+    user, end = int(dataset.requests.user[request]), int(dataset.requests.history_end[request])
+    begin = int(dataset.events.offset[user])
     return range(max(begin, end - dataset.manifest.history_length), end)
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_rows_are_those_of_the_dataset(dataset: Dataset, folder: Path, split: Any):
     exported, schema = arrays(folder, split), json.loads((folder / "schema.json").read_text())
-    period, column = dataset.manifest.splits[split], dataset.column
-    offset = column("requests/candidate_offset")
+    period, offset = dataset.manifest.splits[split], dataset.requests.candidate_offset
     row = 0
     for place, request in enumerate(range(period.begin, period.end)):
         for candidate in range(int(offset[request]), int(offset[request + 1])):
-            rows = {"context": request, "candidate": candidate, "item": int(column("candidates/item")[candidate])}
-            rows["user"] = int(column("requests/user")[request])
+            rows = {"context": request, "candidate": candidate, "item": int(dataset.candidates.item[candidate])}
+            rows["user"] = int(dataset.requests.user[request])
             expected = [
                 FIRST_VALUE
                 if field["name"] == "place" and split != "train"
-                else column(f"{FOLDERS[field['side']]}/{field['name']}")[rows[field["side"]]]
+                else dataset.column(dataset.field(field["side"], field["name"]))[rows[field["side"]]]
                 for field in schema["fields"]
             ]
             assert exported["codes"][row].tolist() == expected
-            assert exported["label"][row] == column("candidates/label")[candidate]
+            assert exported["label"][row] == dataset.candidates.label[candidate]
             assert exported["request"][row] == place
-            scenario = int(column("requests/predefined_scenario")[request])
+            scenario = int(dataset.requests.predefined_scenario[request])
             assert exported["scenario"][row] == scenario >= 0
             row += 1
     assert all(len(exported[name]) == row == period.impressions for name in ("codes", "dense", "label", "request"))
@@ -101,7 +98,7 @@ def test_histories_are_padded_behind_the_newest_event(dataset: Dataset, folder: 
         events = events_of(dataset, request)
         padding = [0] * (dataset.manifest.history_length - len(events))
         for at, name in enumerate(["item_id", "city", "brand"]):
-            codes = dataset.column(f"events/{name}")[events.start : events.stop].tolist()
+            codes = dataset.column(dataset.field("history", name))[events.start : events.stop].tolist()
             assert exported["history"][place, at].tolist() == codes + padding
         assert exported["length"][place] == len(events)
     longest = dataset.manifest.history_length
@@ -111,14 +108,15 @@ def test_histories_are_padded_behind_the_newest_event(dataset: Dataset, folder: 
 
 def test_numbers_end_with_the_repeat_features(dataset: Dataset, folder: Path):
     exported, schema = arrays(folder, "test"), json.loads((folder / "schema.json").read_text())
-    period, offset = dataset.manifest.splits["test"], dataset.column("requests/candidate_offset")
+    period, offset = dataset.manifest.splits["test"], dataset.requests.candidate_offset
     shown = slice(int(offset[period.begin]), int(offset[period.end]))
     named = dict(zip(schema["dense"], exported["dense"].T, strict=True))
     assert {"age", "stars", "price"} < set(named)
-    np.testing.assert_array_equal(named["price"], dataset.column("candidates/price")[shown])
-    items = dataset.column("candidates/item")[shown]
-    np.testing.assert_array_equal(named["stars"], dataset.column("items/stars")[items])
-    repeats = [dataset.column(f"candidates/repeat_{name}")[shown] for name in ("indicator", "count", "recency")]
+    np.testing.assert_array_equal(named["price"], dataset.column(dataset.field("candidate", "price"))[shown])
+    items = dataset.candidates.item[shown]
+    np.testing.assert_array_equal(named["stars"], dataset.column(dataset.field("item", "stars"))[items])
+    candidates = dataset.candidates
+    repeats = [of[shown] for of in (candidates.repeat_indicator, candidates.repeat_count, candidates.repeat_recency)]
     assert schema["dense"][-3:] == ["repeat_0", "repeat_1", "repeat_2"]
     np.testing.assert_array_equal(exported["dense"][:, -3:], repeat_features(*repeats))
 

@@ -15,16 +15,15 @@ from musenet.dataset.builder import BatchBuilder, part_of
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import FIRST_VALUE, UNSEEN
 from musenet.dataset.manifest import Field as DatasetField
+from musenet.dataset.writer import Arrays
 from planted import HISTORY_LENGTH, REQUESTS, write_planted
-
-FOLDERS = {"user": "users", "item": "items", "context": "requests", "candidate": "candidates", "history": "events"}
 
 
 def naive_codes(dataset: Dataset, fields: tuple[DatasetField, ...], rows: dict[str, int]) -> list[int]:
     """Rows of the embedding table of one request, candidate or event; padding and a fixed position included."""
     codes = []
     for field in fields:
-        stored = dataset.column(f"{FOLDERS[field.side]}/{field.name}")[rows[field.side]]
+        stored = dataset.column(field)[rows[field.side]]
         offset = dataset.embedding_offset[field.vocabulary or field.name]
         for code in np.atleast_1d(stored).tolist():
             chosen = FIRST_VALUE if field.is_position else code
@@ -33,7 +32,7 @@ def naive_codes(dataset: Dataset, fields: tuple[DatasetField, ...], rows: dict[s
 
 
 def naive_dense(dataset: Dataset, fields: tuple[DatasetField, ...], rows: dict[str, int]) -> list[float]:
-    return [float(dataset.column(f"{FOLDERS[field.side]}/{field.name}")[rows[field.side]]) for field in fields]
+    return [float(dataset.column(field)[rows[field.side]]) for field in fields]
 
 
 def rows_of(batch: Batch, codes: torch.Tensor) -> list[list[int]]:
@@ -62,43 +61,43 @@ def assert_same(first: Batch, second: Batch) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_batch_equals_reading_request_by_request(weighted: bool, tmp_path: Path):
     dataset = write_planted(tmp_path / "dataset", weighted=weighted)
-    schema, column = schema_of(dataset), dataset.column
+    schema = schema_of(dataset)
     requests = np.random.default_rng(3).permutation(sum(REQUESTS.values()))[:40]
     batch = BatchBuilder(dataset).build(requests)
     candidate = event = 0
     for place, request in enumerate(requests.tolist()):
-        user = int(column("requests/user")[request])
+        user = int(dataset.requests.user[request])
         rows = {"user": user, "context": request}
         assert rows_of(batch, batch.request_codes)[place] == naive_codes(dataset, schema.request_fields, rows)
         assert batch.request_dense[place].tolist() == naive_dense(dataset, schema.request_dense, rows)
-        end = int(column("requests/history_end")[request])
-        begin = max(int(column("events/offset")[user]), end - HISTORY_LENGTH)
+        end = int(dataset.requests.history_end[request])
+        begin = max(int(dataset.events.offset[user]), end - HISTORY_LENGTH)
         assert batch.history_offset[place : place + 2].tolist() == [event, event + end - begin]
         for row in range(begin, end):
             expected = naive_codes(dataset, schema.history_fields, {"history": row})
             assert batch.rows[batch.history_codes[event]].tolist() == expected
             event += 1
-        for row in range(*column("requests/candidate_offset")[request : request + 2].tolist()):
-            rows = {"item": int(column("candidates/item")[row]), "candidate": row}
+        for row in range(*dataset.requests.candidate_offset[request : request + 2].tolist()):
+            rows = {"item": int(dataset.candidates.item[row]), "candidate": row}
             assert batch.request[candidate] == place
             codes = batch.rows[batch.candidate_codes[candidate]].tolist()
             assert codes == naive_codes(dataset, schema.candidate_fields, rows)
             assert batch.candidate_dense[candidate].tolist() == naive_dense(dataset, schema.candidate_dense, rows)
-            assert batch.label[candidate] == column("candidates/label")[row]
-            assert batch.repeat_indicator[candidate] == bool(column("candidates/repeat_indicator")[row])
+            assert batch.label[candidate] == dataset.candidates.label[row]
+            assert batch.repeat_indicator[candidate] == bool(dataset.candidates.repeat_indicator[row])
             assert (batch.weight is not None) == weighted
             if batch.weight is not None:
-                assert batch.weight[candidate] == column("candidates/weight")[row]
+                assert batch.weight[candidate] == dataset.candidates.weight[row]
             candidate += 1
     assert (batch.requests, batch.candidates, len(batch.history_codes)) == (40, candidate, event)
     for name in ("repeat_fraction", "predefined_scenario", "true_scenario"):
-        np.testing.assert_array_equal(getattr(batch, name).numpy(), column(f"requests/{name}")[requests])
+        np.testing.assert_array_equal(getattr(batch, name).numpy(), getattr(dataset.requests, name)[requests])
     assert batch.request_index.tolist() == requests.tolist()
 
 
 def test_repeat_features_are_indicator_log_count_and_log_days(planted_dataset: Dataset):
     batch = BatchBuilder(planted_dataset).build(np.arange(sum(REQUESTS.values())))
-    count, recency = (planted_dataset.column(f"candidates/repeat_{name}") for name in ("count", "recency"))
+    count, recency = (getattr(planted_dataset.candidates, f"repeat_{name}") for name in ("count", "recency"))
     never = count == 0
     np.testing.assert_array_equal(batch.repeat_features[never].numpy(), 0)
     expected = np.stack([np.ones(len(count)), np.log(1 + count), np.log(1 + recency / 86400)], axis=1)[~never]
@@ -126,7 +125,7 @@ def test_an_epoch_holds_every_training_request_once(batch_size: int, planted_dat
 
 
 def sizes(dataset: Dataset, plan: list[NDArray[Any]]) -> list[int]:
-    of_request = np.diff(dataset.column("requests/candidate_offset"))
+    of_request = np.diff(dataset.requests.candidate_offset)
     return [int(of_request[part].sum()) for part in plan]
 
 
@@ -142,9 +141,9 @@ def test_batches_are_about_as_large_as_asked(batch_size: int, planted_dataset: D
 
 def test_requests_larger_than_a_batch_stay_whole(tmp_path: Path):
     plain = write_planted(tmp_path / "plain")
-    offset = np.asarray(plain.column("requests/candidate_offset")).copy()
+    offset = np.asarray(plain.requests.candidate_offset).copy()
     offset[1:4] = offset[4] - np.array([2, 1, 0])  # the first request takes nearly all of the first four's candidates
-    dataset = write_planted(tmp_path / "large", changes={"requests/candidate_offset": offset})
+    dataset = write_planted(tmp_path / "large", changes=Arrays(requests={"candidate_offset": offset}))
     batches = Batches(dataset, "train", 2, shuffle_seed=5)
     plan = batches.plan(0)
     assert len(plan) == len(batches)
@@ -168,7 +167,7 @@ def test_the_plan_is_that_of_the_whole_order(
     monkeypatch.setattr(under_test, "PLANNED_AT_ONCE", planned_at_once)
     batches = Batches(planted_dataset, "train", 16, shuffle_seed=3)
     order = np.random.default_rng([3, 1]).permutation(REQUESTS["train"])
-    sizes = np.diff(planted_dataset.column("requests/candidate_offset"))[order]
+    sizes = np.diff(planted_dataset.requests.candidate_offset)[order]
     batch = (np.cumsum(sizes) - sizes) * len(batches) // sizes.sum()
     assert [part.tolist() for part in batches.plan(1)] == [
         order[batch == place].tolist() for place in range(len(batches))

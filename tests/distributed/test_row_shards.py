@@ -22,7 +22,7 @@ from musenet.errors import ConfigError, RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.models.embedding import EmbeddingTable
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import evaluate
+from musenet.runs.run import Run
 from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.training import loop
 from musenet.training.checkpoint import save_checkpoint
@@ -97,7 +97,8 @@ def test_shards_validate_and_predict_the_same(runs: Path):
         assert entry["valid"] == pytest.approx(other["valid"], abs=1e-8)
     predictions = [Predictions.from_parquet(*(p / f / "test.parquet" for f in FOLDERS)) for p in (found, expected)]
     for name in ("logit", "assignment"):
-        np.testing.assert_allclose(*(getattr(each, name) for each in predictions), rtol=0, atol=1e-8)
+        several, one = (getattr(each, name) for each in predictions)
+        np.testing.assert_allclose(several, one, rtol=0, atol=1e-8)
 
 
 def test_one_process_evaluates_the_run_folder_of_shards(runs: Path):
@@ -105,7 +106,7 @@ def test_one_process_evaluates_the_run_folder_of_shards(runs: Path):
     for run in (found, expected):
         for folder in FOLDERS:
             (run.path / folder / "test.parquet").unlink()  # scored anew, by one process with the whole table
-    scores = [evaluate(run, "test").to_json() for run in (found, expected)]
+    scores = [Run(run).evaluate("test").to_json() for run in (found, expected)]
     assert scores[0]["auc"] == pytest.approx(scores[1]["auc"], abs=1e-8)
     assert scores[0]["logloss"] == pytest.approx(scores[1]["logloss"], abs=1e-8)
 

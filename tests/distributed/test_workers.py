@@ -79,7 +79,7 @@ def assert_same_state(found: Path, expected: Path) -> None:
     several, one = (load_tensors(RunFolder(path).checkpoint_file)[0] for path in (found, expected))
     assert sorted(several) == sorted(one)
     for name, value in one.items():
-        torch.testing.assert_close(several[name], value, rtol=0, atol=1e-8, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(several[name], value, rtol=0, atol=1e-8, msg=f"{name} differs")
 
 
 @pytest.mark.parametrize(("name", "count"), RUNS)
@@ -106,7 +106,8 @@ def test_workers_keep_report_and_score_the_same(count: int, runs: Path):
     assert progress_of(several)["best"]["step"] == progress_of(one)["best"]["step"]
     predictions = [Predictions.from_parquet(*(p / f / "test.parquet" for f in FOLDERS)) for p in (several, one)]
     for name in ("logit", "assignment", "repeat_probability"):
-        np.testing.assert_allclose(*(getattr(each, name) for each in predictions), rtol=0, atol=1e-8)
+        found, other = (getattr(each, name) for each in predictions)
+        np.testing.assert_allclose(found, other, rtol=0, atol=1e-8)
 
 
 def test_one_of_two_is_killed_and_one_alone_goes_on_to_the_same_weights(runs: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from torch.multiprocessing import start_processes
+from torch.multiprocessing.spawn import start_processes
 
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment

@@ -37,7 +37,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip("needs pyspark and a Java runtime")
     from pyspark.sql import SparkSession
 
-    settings = {
+    settings: dict[str, bool | float | int | str | None] = {
         "spark.master": "local[1]",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "1",

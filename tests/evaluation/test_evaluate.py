@@ -19,8 +19,8 @@ from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.evaluation.scoring import predict, validation_scores
 from musenet.metrics import auc
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import evaluate
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run, load_model
 from musenet.training.train_run import train_run
 
 # Requests 7 and 8 of user 1, 9 of user 2; request 9 has one class.
@@ -41,17 +41,17 @@ STUB = Predictions(
 
 
 def test_metrics_are_those_computed_by_hand() -> None:
-    found = measure(STUB, "test", "a protocol", resamples=20)
+    found = measure(STUB, "test", "a protocol", UserDraws(STUB.user, 20))
     # Positives at 2 and 1, negatives at 1, 3, 0, -1, -2: wins 4 + (3 + a tie's half).
-    assert found.metrics["auc"].value == pytest.approx((4 + 3.5) / 10)
+    assert found.auc.value == pytest.approx((4 + 3.5) / 10)
     # Requests: 7 has one of two pairs right with 3 rows, 8 all right with 2 rows; 9 is left out.
-    assert found.metrics["gauc"].value == pytest.approx((0.5 * 3 + 1.0 * 2) / 5)
+    assert found.gauc.value == pytest.approx((0.5 * 3 + 1.0 * 2) / 5)
     # User 1 has positives 2, 1 and negatives 1, 3, 0: 2 + (1 + 0.5) of 6 pairs.
-    assert found.metrics["gauc_by_user"].value == pytest.approx(3.5 / 6)
+    assert found.gauc_by_user.value == pytest.approx(3.5 / 6)
     probability = 1 / (1 + np.exp(-STUB.logit))
-    assert found.metrics["calibration_ratio"].value == pytest.approx(probability.sum() / 2)
+    assert found.calibration_ratio.value == pytest.approx(probability.sum() / 2)
     losses = -np.log(np.where(STUB.label == 1, probability, 1 - probability))
-    assert found.metrics["logloss"].value == pytest.approx(losses.mean())
+    assert found.logloss.value == pytest.approx(losses.mean())
     assert found.left_out_groups == {"gauc": 1, "gauc_by_user": 1}
     assert (found.impressions, found.requests, found.users, found.positives) == (7, 3, 2, 2)
 
@@ -113,7 +113,7 @@ def run(
 
 
 def test_evaluate_answers_with_the_published_keys(run: RunFolder) -> None:
-    found = evaluate(run, resamples=20).to_json()
+    found = Run(run).evaluate("test", 20).to_json()
     assert set(found) == {
         "split", "impressions", "requests", "users", "positives", "protocol", "auc", "gauc", "gauc_by_user", "ndcg",
         "logloss", "calibration_ratio", "calibration_error", "left_out_groups", "scenarios",
@@ -127,21 +127,21 @@ def test_evaluate_answers_with_the_published_keys(run: RunFolder) -> None:
 
 def test_evaluate_prints_the_protocol_beside_the_metrics(run: RunFolder) -> None:
     console = Console(record=True, width=200)
-    evaluate(run, resamples=20).show(console)
+    Run(run).evaluate("test", 20).show(console)
     text = " ".join(console.export_text().split())
     assert protocol_line(run.dataset, "test") in text
     assert "not clicked; test is from 1970-01-19 to 1970-01-25, training from 1970-01-01 to 1970-01-15" in text
 
 
 def test_saved_predictions_of_other_weights_are_not_used(run: RunFolder) -> None:
-    before = evaluate(run, resamples=5).metrics["logloss"].value
+    before = Run(run).evaluate("test", 5).logloss.value
     state = run.load_state()
     try:
         run.save_model({name: value * 0 if value.is_floating_point() else value for name, value in state.items()})
-        assert evaluate(run, resamples=5).metrics["logloss"].value != before
+        assert Run(run).evaluate("test", 5).logloss.value != before
     finally:
         run.save_model(state)
-    assert evaluate(run, resamples=5).metrics["logloss"].value == before
+    assert Run(run).evaluate("test", 5).logloss.value == before
 
 
 @pytest.mark.parametrize("file", ["run.json", "config.yaml", "model.safetensors"])
@@ -176,18 +176,17 @@ def test_a_half_written_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_validation_scores_are_the_same_every_time_and_leave_the_model_as_it_was(run: RunFolder) -> None:
-    model, dataset, _ = load_model(run)
+    model, dataset = load_model(run), run.dataset
     model.train()
-    model.progress = 0.25
     first = validation_scores(model, dataset, limit=20)
     assert first == validation_scores(model, dataset, limit=20)
-    assert (model.training, model.progress) == (True, 0.25)
+    assert model.training
     whole = predict(model, dataset, "valid")
     assert validation_scores(model, dataset, limit=10**9)["auc"] == pytest.approx(auc(whole.label, whole.logit))
 
 
 def test_predictions_do_not_depend_on_the_batch_size(run: RunFolder) -> None:
-    model, dataset, _ = load_model(run)
+    model, dataset = load_model(run), run.dataset
     first, second = predict(model, dataset, "test", 3), predict(model, dataset, "test", 10_000)
     np.testing.assert_allclose(first.logit, second.logit, atol=1e-5)
     np.testing.assert_array_equal(first.request, np.repeat(np.arange(75, 100), 4))

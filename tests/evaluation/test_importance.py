@@ -30,7 +30,7 @@ class Rule(ClickModel):
         self.phone = dataset.embedding_offset["device"] + 3
         self.first_brand = dataset.embedding_offset["brand"] + 3
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         phone = (batch.rows[batch.request_codes[:, self.device]] == self.phone)[batch.request]
         brand = batch.rows[batch.candidate_codes[:, self.brand]] - self.first_brand
         cheap = batch.candidate_dense[:, self.price] < 0
@@ -49,7 +49,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def importance_of(dataset: Dataset, repeats: int = 4) -> dict[str, Importance]:
     requests = np.arange(sum(period.end - period.begin for period in dataset.manifest.splits.values()))
-    scenario = np.asarray(dataset.column("requests/true_scenario"))[requests].astype(np.int64)
+    scenario = np.asarray(dataset.requests.true_scenario)[requests].astype(np.int64)
     found = permutation_importance(Rule(dataset), dataset, requests, scenario, repeats=repeats, resamples=50)
     return {one.name: one for one in found}
 

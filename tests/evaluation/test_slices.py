@@ -17,8 +17,7 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation import slices
 from musenet.evaluation.slices import parts_of, slices_of
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.studies.comparison.compare import compare_runs
 from musenet.studies.comparison.table import show_parts, to_markdown
 from musenet.training.train_run import train_run
@@ -29,26 +28,22 @@ MUSENET = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2}
 
 
 @pytest.fixture
-def runs(make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path) -> dict[str, list[RunFolder]]:
+def runs(make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path) -> dict[str, list[Run]]:
     for name, model in (("base", BASE), ("musenet", MUSENET)):
         train_run(make_experiment(model=model), tiny_dataset, tmp_path / name)
-    return {name: [RunFolder.open(tmp_path / name)] for name in ("base", "musenet")}
+    return {name: [Run.open(tmp_path / name)] for name in ("base", "musenet")}
 
 
-def test_every_way_of_parting_covers_every_impression_once(
-    runs: dict[str, list[RunFolder]], tiny_dataset: Dataset
-) -> None:
-    predictions = predictions_of(runs["musenet"][0], "test")
+def test_every_way_of_parting_covers_every_impression_once(runs: dict[str, list[Run]], tiny_dataset: Dataset) -> None:
+    predictions = runs["musenet"][0].predictions("test")
     parts = dict(parts_of(tiny_dataset, predictions))
     assert {"candidate", "user", "item", "history", "day", "scenario"} <= set(parts)
     for name, masks in parts.items():
         assert np.sum(list(masks.values()), axis=0).tolist() == [1] * len(predictions.label), name
 
 
-def test_a_split_of_more_than_a_fortnight_is_parted_by_week(
-    runs: dict[str, list[RunFolder]], tiny_dataset: Dataset
-) -> None:
-    predictions = predictions_of(runs["musenet"][0], "test")
+def test_a_split_of_more_than_a_fortnight_is_parted_by_week(runs: dict[str, list[Run]], tiny_dataset: Dataset) -> None:
+    predictions = runs["musenet"][0].predictions("test")
     first, day = datetime(2017, 12, 18, tzinfo=UTC), timedelta(days=1)
 
     def parts(days: int) -> dict[str, Any]:
@@ -63,16 +58,16 @@ def test_a_split_of_more_than_a_fortnight_is_parted_by_week(
     assert parts(15) == {"2017-W51": 49, "2017-W52": 45, "2018-W01": 6}
 
 
-def test_parts_are_what_they_are_called(runs: dict[str, list[RunFolder]], tiny_dataset: Dataset) -> None:
-    predictions = predictions_of(runs["musenet"][0], "test")
+def test_parts_are_what_they_are_called(runs: dict[str, list[Run]], tiny_dataset: Dataset) -> None:
+    predictions = runs["musenet"][0].predictions("test")
     parts = dict(parts_of(tiny_dataset, predictions))
-    column, period = tiny_dataset.column, tiny_dataset.manifest.splits["train"]
-    users = {int(column("requests/user")[request]) for request in range(period.begin, period.end)}
-    offset, events = column("requests/candidate_offset"), column("events/offset")
-    items = {int(item) for item in column("candidates/item")[offset[period.begin] : offset[period.end]]}
+    dataset, period = tiny_dataset, tiny_dataset.manifest.splits["train"]
+    users = {int(dataset.requests.user[request]) for request in range(period.begin, period.end)}
+    offset, events = dataset.requests.candidate_offset, dataset.events.offset
+    items = {int(item) for item in dataset.candidates.item[offset[period.begin] : offset[period.end]]}
     for row, request in enumerate(predictions.request):
-        user = int(column("requests/user")[request])
-        length = int(column("requests/history_end")[request]) - int(events[user])
+        user = int(dataset.requests.user[request])
+        length = int(dataset.requests.history_end[request]) - int(events[user])
         bins = {name: low <= length <= high for name, (low, high) in slices.HISTORY_BINS.items()}
         assert parts["user"]["seen in training"][row] == (user in users)
         assert parts["item"]["seen in training"][row] == (int(predictions.item[row]) in items)
@@ -81,10 +76,10 @@ def test_parts_are_what_they_are_called(runs: dict[str, list[RunFolder]], tiny_d
 
 
 def test_a_part_is_measured_on_its_own_impressions(
-    runs: dict[str, list[RunFolder]], tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, list[Run]], tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "FEWEST", 5)
-    rows = {name: [predictions_of(run, "test") for run in of_row] for name, of_row in runs.items()}
+    rows = {name: [run.predictions("test") for run in of_row] for name, of_row in runs.items()}
     found = {(one.slice, one.value): one for one in slices_of(tiny_dataset, rows, "musenet", resamples=20)}
     repeats = rows["base"][0].repeat_indicator.astype(bool)
     part = found["candidate", "repeat"]
@@ -98,9 +93,7 @@ def test_a_part_is_measured_on_its_own_impressions(
     assert measured["base"].difference.value == pytest.approx(auc["base"] - auc["musenet"])
 
 
-def test_a_comparison_holds_its_parts_if_asked(
-    runs: dict[str, list[RunFolder]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_comparison_holds_its_parts_if_asked(runs: dict[str, list[Run]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "FEWEST", 5)
     without = compare_runs(runs, "musenet", "base", resamples=20)
     assert without.to_json()["slices"] is None

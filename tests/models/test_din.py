@@ -107,7 +107,7 @@ def test_the_loss_is_the_weighted_cross_entropy(planted_dataset: Dataset):
     batch = BatchBuilder(planted_dataset).build(np.arange(2))
     batch = replace(batch, weight=torch.linspace(0.5, 2.0, batch.candidates))
     logit = torch.randn(batch.candidates)
-    terms = model.losses(Prediction(logit=logit), batch)
+    terms = model.losses(Prediction(logit=logit), batch, 1.0)
     p = torch.sigmoid(logit)
     chosen = torch.where(batch.label == 1, p, 1 - p)
     assert batch.weight is not None

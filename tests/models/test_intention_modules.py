@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from musenet.models.musenet.intentions import Form, IntentionModules, PlainIntention, SharedScore, combine
+from musenet.models.musenet.intentions import IntentionModules, ScoreModules, SharedScore, combine
+from musenet.models.musenet.options import Form
 from plain_networks import networks_of, plain_intention
 from planted import hand_made_batch
 
@@ -84,7 +85,7 @@ def test_the_branch_that_the_indicator_excludes_learns_nothing(indicator: bool, 
 
 @pytest.mark.parametrize("crosses", [None, 0, 2])
 def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability(crosses: int | None):
-    modules = PlainIntention(3, request=5, candidate=4, hidden=[7], shared=shared_score(crosses))
+    modules = ScoreModules(3, request=5, candidate=4, hidden=[7], shared=shared_score(crosses))
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     assert probability is None

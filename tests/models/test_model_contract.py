@@ -17,7 +17,8 @@ from musenet.metrics import auc
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.model import Musenet
 from musenet.models.registry import MODELS, AnyModelOptions, build_model
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.training.optimizers import Optimizers
 from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
 
@@ -85,7 +86,6 @@ def training_batch(dataset: Dataset) -> Batch:
 
 def logits(model: ClickModel, batch: Batch) -> Tensor:
     model.eval()
-    model.progress = 1.0
     with torch.inference_mode():
         return model(batch).logit
 
@@ -94,18 +94,18 @@ def train_on(model: ClickModel, batch: Batch, steps: int, rate: float = 0.03) ->
     optimizers = Optimizers(model, rate, rate)
     model.train()
     for step in range(steps):
-        model.progress = step / steps
+        progress = step / steps
         optimizers.zero_grad()
-        prediction = model(batch)
-        torch.stack([term.weight * term.value for term in model.losses(prediction, batch).values()]).sum().backward()
+        prediction = model(batch, progress)
+        terms = model.losses(prediction, batch, progress).values()
+        torch.stack([term.weight * term.value for term in terms]).sum().backward()
         optimizers.step()
-        model.after_step(prediction, batch)
+        model.after_step(prediction, batch, progress)
 
 
 def backward(model: ClickModel, batch: Batch, progress: float = 1.0) -> None:
     model.train()
-    model.progress = progress
-    terms = model.losses(model(batch), batch).values()
+    terms = model.losses(model(batch, progress), batch, progress).values()
     torch.stack([term.weight * term.value for term in terms]).sum().backward()
 
 
@@ -129,7 +129,7 @@ def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
 
 @every_variant
 def test_a_batch_of_one_request_with_one_candidate_trains_and_scores(variant: str, planted_dataset: Dataset):
-    sizes = np.diff(planted_dataset.column("requests/candidate_offset"))
+    sizes = np.diff(planted_dataset.requests.candidate_offset)
     batch = batch_of(planted_dataset, np.flatnonzero(sizes == 1)[:1])
     assert (batch.requests, batch.candidates) == (1, 1)
     model = new_model(variant, planted_dataset)
@@ -142,7 +142,7 @@ def test_a_batch_of_one_request_with_one_candidate_trains_and_scores(variant: st
 
 @every_variant
 def test_users_without_history_bring_no_nan(variant: str, planted_dataset: Dataset):
-    empty = np.flatnonzero(np.isnan(planted_dataset.column("requests/repeat_fraction")))[:4]
+    empty = np.flatnonzero(np.isnan(planted_dataset.requests.repeat_fraction))[:4]
     batch = batch_of(planted_dataset, empty)
     assert len(batch.history_codes) == 0
     model = new_model(variant, planted_dataset)
@@ -161,7 +161,7 @@ def test_products_in_bfloat16_change_logits_and_losses_little(variant: str, plan
         coarse = model(batch)
     torch.testing.assert_close(coarse.logit.float(), exact.logit, rtol=0.05, atol=0.05)
     assert not torch.equal(coarse.logit.float(), exact.logit)
-    expected, losses = model.losses(exact, batch), model.losses(coarse, batch)
+    expected, losses = model.losses(exact, batch, 1.0), model.losses(coarse, batch, 1.0)
     for name, term in losses.items():
         assert term.value.dtype == torch.float32
         torch.testing.assert_close(term.value, expected[name].value, rtol=0.02, atol=0.02)
@@ -220,7 +220,7 @@ def test_saved_and_loaded_it_gives_identical_logits(variant: str, planted_datase
     model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
     train_on(model, batch, steps=3)
     RunFolder.create(run_path, planted_experiment(VARIANTS[variant]), planted_dataset).save_model(model.state_dict())
-    loaded, _, experiment = load_model(RunFolder.open(run_path))
+    loaded, experiment = load_model(RunFolder.open(run_path)), RunFolder.open(run_path).experiment
     assert experiment.model.model_dump(include=set(VARIANTS[variant])) == _in_full(VARIANTS[variant])
     assert torch.equal(logits(loaded, batch), logits(model, batch))
 

@@ -13,10 +13,10 @@ from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.models.embedding import HistoryMeans
 from musenet.models.interface import Prediction
-from musenet.models.musenet.model import Musenet, MusenetOptions
-from musenet.models.musenet.scenarios import Prototypes
+from musenet.models.musenet.assigners import Prototypes
+from musenet.models.musenet.model import Musenet
+from musenet.models.musenet.options import MusenetOptions
 from planted import HAND_MADE_SCHEMA, SMALL_MUSENET, hand_made_batch
 
 
@@ -35,8 +35,8 @@ def batch(planted_dataset: Dataset) -> Batch:
     return BatchBuilder(planted_dataset).build(np.arange(20))
 
 
-def weighted_sum(model: Musenet, prediction: Prediction, batch: Batch) -> float:
-    return sum(term.weight * term.value.item() for term in model.losses(prediction, batch).values())
+def weighted_sum(model: Musenet, prediction: Prediction, batch: Batch, progress: float = 1.0) -> float:
+    return sum(term.weight * term.value.item() for term in model.losses(prediction, batch, progress).values())
 
 
 def sigmoid(z: float) -> float:
@@ -69,14 +69,13 @@ def test_paper_objective_is_eq_13():
             predicted = sum(p[request[n]][k] * a[n][k] for k in range(3))
             auxiliary += (fraction[request[n]] - predicted) ** 2 / 2
     assert weighted_sum(model, prediction, batch) == pytest.approx(click + divergence + 0.3 * auxiliary, rel=1e-5)
-    assert set(model.losses(prediction, batch)) == {"click", "divergence", "auxiliary"}
+    assert set(model.losses(prediction, batch, 1.0)) == {"click", "divergence", "auxiliary"}
 
 
 @pytest.mark.parametrize("likelihood", ["request", "mixture", "bound"])
 def test_robust_objective_is_likelihood_auxiliary_balance_and_late_entropy(likelihood: str):
     options = {"auxiliary": 0.3, "balance": 0.2, "confidence": 0.05, "confidence_from": 0.6, "likelihood": likelihood}
     model, batch = hand_made_musenet(**options), hand_made_batch()
-    model.progress = 0.8
     prediction = model(batch)
     a = prediction.log_assignment.exp().tolist()  # (R, K)
     z, p = prediction.scenario_logit.tolist(), prediction.repeat_probability.tolist()
@@ -94,14 +93,14 @@ def test_robust_objective_is_likelihood_auxiliary_balance_and_late_entropy(likel
     balance = sum(m * math.log(3 * m) for m in mean)
     entropy = -sum(x * math.log(x) for row in a for x in row) / 2
     expected = click / 3 + 0.3 * auxiliary + 0.2 * balance + 0.05 * 0.5 * entropy
-    assert weighted_sum(model, prediction, batch) == pytest.approx(expected, rel=1e-5)
+    assert weighted_sum(model, prediction, batch, progress=0.8) == pytest.approx(expected, rel=1e-5)
 
 
 def test_bound_replaces_the_mixture_likelihood(planted_dataset: Dataset, batch: Batch):
     mixture, bound = (musenet(planted_dataset, likelihood=likelihood) for likelihood in ("mixture", "bound"))
     prediction = mixture(batch)
     torch.testing.assert_close(bound(batch).logit, prediction.logit)
-    assert bound.losses(prediction, batch)["click"].value > mixture.losses(prediction, batch)["click"].value
+    assert bound.losses(prediction, batch, 1.0)["click"].value > mixture.losses(prediction, batch, 1.0)["click"].value
 
 
 def centres_of(model: Musenet) -> Tensor:
@@ -123,7 +122,7 @@ def step_of_eq_14(centres: Tensor, position: Tensor, weight: list[list[float]], 
 def test_paper_moves_prototypes_by_eq_14_with_the_assignment():
     model, batch = hand_made_musenet(objective="paper"), hand_made_batch()
     before, prediction = centres_of(model), model(batch)
-    model.after_step(prediction, batch)
+    model.after_step(prediction, batch, 1.0)
     expected = step_of_eq_14(before, prediction.position, prediction.log_assignment.exp().tolist(), 0.2)
     torch.testing.assert_close(centres_of(model), expected)
 
@@ -131,7 +130,7 @@ def test_paper_moves_prototypes_by_eq_14_with_the_assignment():
 def test_robust_moves_prototypes_by_eq_14_with_the_posterior():
     model, batch = hand_made_musenet(prototypes="posterior", prototype_rate=0.3), hand_made_batch()
     before, prediction = centres_of(model), model(batch)
-    model.after_step(prediction, batch)
+    model.after_step(prediction, batch, 1.0)
     a, z = prediction.log_assignment.exp().tolist(), prediction.scenario_logit.tolist()
     joint = [
         [a[0][k] * (sigmoid(z[0][k]) + sigmoid(-z[1][k])) / 2 for k in range(3)],
@@ -145,7 +144,7 @@ def test_robust_moves_prototypes_by_eq_14_with_the_posterior():
 def test_prototypes_by_gradient_are_not_moved_by_eq_14():
     model, batch = hand_made_musenet(prototypes="gradient"), hand_made_batch()
     before = centres_of(model)
-    model.after_step(model(batch), batch)
+    model.after_step(model(batch), batch, 1.0)
     assert torch.equal(centres_of(model), before)
 
 
@@ -159,7 +158,7 @@ def test_melted_prototypes_teach_the_metric_space_nothing(objective: str, plante
         if melt:
             model.assigner.centres.data = model.assigner.centres.data[:1].repeat(3, 1)
         prediction = model(batch)
-        terms = model.losses(prediction, batch).values()
+        terms = model.losses(prediction, batch, 1.0).values()
         torch.stack([term.weight * term.value for term in terms]).sum().backward()
         if melt:
             torch.testing.assert_close(
@@ -288,26 +287,25 @@ def test_robust_hard_trains_soft_and_samples_late(
     progress: float, sampled: bool, planted_dataset: Dataset, batch: Batch
 ):
     model = musenet(planted_dataset, assignment="hard", harden_from=0.7).train()
-    model.progress = progress
-    assert torch.equal(model(batch).log_assignment, model(batch).log_assignment) != sampled
+    assert torch.equal(model(batch, progress).log_assignment, model(batch, progress).log_assignment) != sampled
 
 
 def test_a_hardened_module_is_told_how_near_the_other_prototypes_are(planted_dataset: Dataset, batch: Batch):
     model = musenet(planted_dataset, assignment="hard", harden_from=0.5)
-    values, nothing = model.table.look_up(batch.rows), torch.empty(0)
-    history = HistoryMeans(values, batch, model.history_columns)
-    position = model.position(values, history, nothing, nothing, batch)
-    model.progress = 0.4
-    assert not model.doubt(position).any()
-    model.progress = 0.6
-    torch.testing.assert_close(model.doubt(position), model.assigner(position).exp())
-    assert not model.doubt(position).requires_grad
+    position = model.metric_space(model.embed(batch))
+
+    def doubt(progress: float) -> Tensor:
+        nothing = torch.empty(len(position), 0)
+        return model.version.tell(nothing, model.log_q(position, batch), progress, model.training)
+
+    assert not doubt(0.4).any()
+    torch.testing.assert_close(doubt(0.6), model.assigner(position).exp())
+    assert not doubt(0.6).requires_grad
 
 
 def test_paper_hard_samples_from_the_start(planted_dataset: Dataset, batch: Batch):
     model = musenet(planted_dataset, objective="paper", assignment="hard").train()
-    model.progress = 0.0
-    assert not torch.equal(model(batch).log_assignment, model(batch).log_assignment)
+    assert not torch.equal(model(batch, 0.0).log_assignment, model(batch, 0.0).log_assignment)
 
 
 def test_weights_are_kept_only_once_the_assignment_is_what_was_asked_for(planted_dataset: Dataset):
@@ -361,8 +359,8 @@ def test_a_dead_scenario_brings_no_nan(objective: str, assignment: str, planted_
     model.assigner.centres.data[2] = 1e3
     prediction = model(batch)
     assert bool((prediction.log_assignment[:, 2].exp() == 0).all())
-    terms = model.losses(prediction, batch).values()
+    terms = model.losses(prediction, batch, 1.0).values()
     torch.stack([term.weight * term.value for term in terms]).sum().backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
-    model.after_step(prediction, batch)
+    model.after_step(prediction, batch, 1.0)
     assert centres_of(model)[2].tolist() == [1e3] * 4

@@ -26,13 +26,14 @@ def test_every_row_is_scored_as_in_the_paper_by_its_own_scenario(planted_dataset
     options = PleOptions(embedding=4, hidden=[FIRST, SECOND], tower=[6], own_experts=OWN, shared_experts=SHARED)
     model = Ple(options, schema)
     batch = BatchBuilder(planted_dataset).build(torch.arange(6).numpy())
-    batch = replace(batch, predefined_scenario=torch.tensor([2, 0, 1, 2, 2, 0]))
+    scenario = [2, 0, 1, 2, 2, 0]
+    batch = replace(batch, predefined_scenario=torch.tensor(scenario))
     with torch.no_grad():
         logit = model(batch).logit  # as in training, where no scenario is replaced
         values = model.table.look_up(batch.rows)
         request, candidate = model.inputs.request(values, batch), model.inputs.candidate(values, batch)
         for n, of in enumerate(batch.request.tolist()):
-            expected = plain_ple(model, torch.cat([request[of], candidate[n]]), int(batch.predefined_scenario[of]))
+            expected = plain_ple(model, torch.cat([request[of], candidate[n]]), scenario[of])
             torch.testing.assert_close(logit[n], expected)
 
 

@@ -93,6 +93,7 @@ def test_answers_do_not_depend_on_which_scenarios_share_the_batch(kind: type[Cli
     model(batch_of(planted_dataset, list(range(SCENARIOS))))
     model.eval()
     among_others = batch_of(planted_dataset, [6, 0, 14, 2])
+    assert among_others.predefined_scenario is not None
     alone = batch_of(planted_dataset, [6])
     sixth = (among_others.predefined_scenario == 6)[among_others.request]
     torch.testing.assert_close(model(among_others).logit[sixth], model(alone).logit[sixth], atol=1e-6, rtol=0)
@@ -101,7 +102,7 @@ def test_answers_do_not_depend_on_which_scenarios_share_the_batch(kind: type[Cli
 @every_model
 def test_a_step_leaves_what_absent_scenarios_own_alone(kind: type[ClickModel], planted_dataset: Dataset):
     model, batch = model_of(kind, planted_dataset).train(), batch_of(planted_dataset, [0, 0, 0, 11])
-    model.losses(model(batch), batch)["click"].value.backward()
+    model.losses(model(batch), batch, 1.0)["click"].value.backward()
     owned = {Ple: "towers.rest.0.weight", RevMan: "towers.rest.0.weight", Star: "deeper.0.own_weight"}[kind]
     gradient = model.get_parameter(owned).grad
     assert gradient is not None

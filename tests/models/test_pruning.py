@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from pydantic import ValidationError
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.musenet.model import Musenet, MusenetOptions
-from musenet.models.musenet.pruning import PruningOptions, ScenarioPruning, cost_of_absence
+from musenet.models.musenet.model import Musenet
+from musenet.models.musenet.options import MusenetOptions, PruningOptions
+from musenet.models.musenet.pruning import ScenarioPruning, cost_of_absence
 from planted import REQUESTS, SMALL_MUSENET
 
 ASSIGNMENT = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
@@ -82,8 +84,9 @@ def test_a_dropped_scenario_has_no_part_in_anything(assignment: str, planted_dat
         torch.testing.assert_close(prediction.log_assignment.exp().sum(1), torch.ones(batch.requests))
     before = model.eval()(batch).logit
     with torch.no_grad():
-        model.intentions.repeat.mlp.rest[-1].bias[0] += 5
-        model.intentions.explore.mlp.rest[-1].bias[3] += 5
+        intentions: Any = model.intentions
+        intentions.repeat.mlp.rest[-1].bias[0] += 5
+        intentions.explore.mlp.rest[-1].bias[3] += 5
     assert torch.equal(model(batch).logit, before)
 
 
@@ -92,10 +95,8 @@ def test_weights_are_kept_only_after_the_last_judgement(planted_dataset: Dataset
     model = Musenet(options, schema_of(planted_dataset))
     assert model.keep_from() == 0.7
     batch = replace(training_batch(planted_dataset))
-    model.progress = 0.1
-    assert model.losses(model(batch), batch)["balance"].weight == options.balance
-    model.progress = 0.2
-    assert model.losses(model(batch), batch)["balance"].weight == 0
+    assert model.losses(model(batch), batch, 0.1)["balance"].weight == options.balance
+    assert model.losses(model(batch), batch, 0.2)["balance"].weight == 0
 
 
 def test_the_scenarios_left_survive_saving(planted_dataset: Dataset):

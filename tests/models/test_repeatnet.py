@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def in_mode(probability: Tensor, score: Tensor, model: RepeatNet) -> Tensor:
     return torch.log(click / (1 - click)).squeeze()
 
 
-def gru(layer: nn.GRU, inputs: list[Tensor]) -> list[Tensor]:
+def gru(layer: Any, inputs: list[Tensor]) -> list[Tensor]:
     """The states after each event, from zero."""
     states, h = [], torch.zeros(UNITS)
     for x in inputs:
@@ -163,13 +163,13 @@ def hand_made_model(**options: object) -> RepeatNet:
 def test_the_mode_is_learned_from_what_was_clicked():
     batch = hand_made_batch()  # clicked: a repeat of the first request and a new item of the second
     prediction = Prediction(torch.tensor([0.0, 1.0, 2.0]), repeat_probability=torch.tensor([[0.8], [0.3]]))
-    terms = hand_made_model(mode_loss=0.25).losses(prediction, batch)
+    terms = hand_made_model(mode_loss=0.25).losses(prediction, batch, 1.0)
     assert terms["mode"].value.item() == pytest.approx(-(math.log(0.8) + math.log(1 - 0.3)) / 2)
     assert terms["mode"].weight == 0.25
     log_loss = [math.log(2), math.log(1 + math.exp(1)), math.log(1 + math.exp(-2))]
     assert terms["click"].value.item() == pytest.approx(sum(log_loss) / 3)
     assert terms["click"].weight == 1
-    nothing = hand_made_model().losses(prediction, replace(batch, label=torch.zeros(3)))
+    nothing = hand_made_model().losses(prediction, replace(batch, label=torch.zeros(3)), 1.0)
     assert nothing["mode"].value == 0
 
 

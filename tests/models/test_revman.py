@@ -38,13 +38,14 @@ def test_attention_by_hand(planted_dataset: Dataset):
 def test_every_row_equals_a_loop_over_the_experts(planted_dataset: Dataset):
     model = revman(planted_dataset)
     batch = BatchBuilder(planted_dataset).build(torch.arange(6).numpy())
-    batch = replace(batch, predefined_scenario=torch.tensor([2, 0, 1, 2, 2, 0]))
+    scenario = [2, 0, 1, 2, 2, 0]
+    batch = replace(batch, predefined_scenario=torch.tensor(scenario))
     with torch.no_grad():
         logit = model(batch).logit  # as in training, where no scenario is replaced
         values = model.table.look_up(batch.rows)
         request, candidate = model.inputs.request(values, batch), model.inputs.candidate(values, batch)
         for n, of in enumerate(batch.request.tolist()):
-            expected = plain_revman(model, torch.cat([request[of], candidate[n]]), int(batch.predefined_scenario[of]))
+            expected = plain_revman(model, torch.cat([request[of], candidate[n]]), scenario[of])
             torch.testing.assert_close(logit[n], expected)
 
 

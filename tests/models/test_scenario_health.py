@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from musenet.models.musenet.assigners import Prototypes
 from musenet.models.musenet.health import ScenarioHealth
-from musenet.models.musenet.scenarios import Prototypes
 
 
 def report_of(*assignments: list[list[float]], centres: Tensor | None = None, scale: float = 1.0):

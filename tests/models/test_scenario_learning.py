@@ -7,14 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musenet.models.musenet.scenarios import (
-    Prototypes,
-    clustering_loss,
-    gumbel_softmax,
-    harden,
-    largest_eigenvalue,
-    one_hot_log,
-)
+from musenet.models.musenet.assigners import Prototypes, clustering_loss, largest_eigenvalue, one_hot_log
+from musenet.models.musenet.versions import gumbel_softmax, harden
 
 POSITIONS = [[0.5, -1.0], [2.0, 0.25], [-0.3, 0.8]]
 CENTRES = [[0.0, 0.0], [1.0, -1.0], [-2.0, 0.5]]
@@ -23,7 +17,7 @@ SCALE = 0.4
 
 def prototypes_at(centres: Any, scale: float) -> Prototypes:
     centres = torch.as_tensor(centres)
-    prototypes = Prototypes(*centres.shape, scale)
+    prototypes = Prototypes(len(centres), centres.shape[1], scale)
     prototypes.centres.data = centres.clone()
     return prototypes
 

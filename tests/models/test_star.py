@@ -80,14 +80,15 @@ def test_every_row_is_the_sum_of_its_scenarios_network_and_the_auxiliary_one(pla
     for parameter in model.parameters():  # so that what scenarios own is no longer 1 and 0
         parameter.data += torch.randn(parameter.shape) * 0.3
     batch = BatchBuilder(planted_dataset).build(torch.arange(6).numpy())
-    batch = replace(batch, predefined_scenario=torch.tensor([2, 0, 1, 2, 2, 0]))
+    scenario = [2, 0, 1, 2, 2, 0]
+    batch = replace(batch, predefined_scenario=torch.tensor(scenario))
     with torch.no_grad():
         model(batch)  # moves the statistics
         logit = model.eval()(batch).logit
         values = model.table.look_up(batch.rows)
         request, candidate = model.inputs.request(values, batch), model.inputs.candidate(values, batch)
         for n, of in enumerate(batch.request.tolist()):
-            expected = plain_star(model, request[of], candidate[n], int(batch.predefined_scenario[of]))
+            expected = plain_star(model, request[of], candidate[n], scenario[of])
             torch.testing.assert_close(logit[n], expected)
 
 

@@ -58,7 +58,7 @@ def test_wide_weights_begin_at_zero_and_every_one_that_a_batch_uses_learns(plant
     assert (model.table.weight[1:, :-1] != 0).all()
     optimizers = Optimizers(model, 0.01, 0.01)
     optimizers.zero_grad()
-    model.losses(model(batch), batch)["click"].value.backward()
+    model.losses(model(batch), batch, 1.0)["click"].value.backward()
     optimizers.step()
     used = torch.zeros(len(model.table.weight), dtype=torch.bool)
     used[batch.rows[1:]] = True
@@ -75,7 +75,7 @@ class Silent(nn.Module):
 def test_the_deep_part_does_not_see_the_wide_weights(planted_dataset: Dataset):
     model, batch = small_model(planted_dataset), batch_of(planted_dataset)
     with torch.no_grad():
-        model.wide_request = model.wide_candidate = Silent()
+        model.wide_request = model.wide_candidate = Silent()  # type: ignore[assignment]
         before = model(batch).logit
         model.table.weight[1:, -1].normal_()
         assert torch.equal(model(batch).logit, before)

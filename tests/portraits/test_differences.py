@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from musenet.dataset.column_files import write_column
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import relation_folder
 from musenet.evaluation.draws import UserDraws
 from musenet.portraits.differences import Trait, standardised, telling_traits, trait_differences
 from musenet.portraits.portraits import describe_scenarios
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 
 
 def test_standardised_equals_its_definition() -> None:
@@ -31,9 +32,9 @@ def test_a_resample_takes_whole_users() -> None:
     assert [interval.value for interval in found] == [1.0, -1.0]
 
 
-def test_differences_of_numbers_and_values(make_run: Callable[..., RunFolder]) -> None:
+def test_differences_of_numbers_and_values(make_run: Callable[..., Run]) -> None:
     run = make_run()
-    predictions = predictions_of(run, "test")
+    predictions = run.predictions("test")
     assert predictions.assignment is not None
     draws = UserDraws(predictions.user, 50)
     traits = [
@@ -44,10 +45,10 @@ def test_differences_of_numbers_and_values(make_run: Callable[..., RunFolder]) -
     ]
     found = trait_differences(run.dataset, predictions, traits, draws)
     assert [row.trait for row in found] == traits[:3]
-    days = np.asarray(run.dataset.column("requests/days_ahead"))[predictions.requests].astype(np.float64)
-    phone = np.asarray(run.dataset.column("requests/device"))[predictions.requests] == 3
+    days = run.dataset.values(run.dataset.field("context", "days_ahead"), predictions.requests).astype(np.float64)
+    phone = run.dataset.values(run.dataset.field("context", "device"), predictions.requests) == 3
     clicked = predictions.label == 1
-    city = np.asarray(run.dataset.column("items/city"))[predictions.item[clicked]] == 4
+    city = run.dataset.values(run.dataset.field("item", "city"), predictions.item[clicked]) == 4
     by_click = predictions.assignment[predictions.place[clicked]]
     for row, values, weight in zip(
         found, (days, phone, city), (predictions.assignment, predictions.assignment, by_click), strict=True
@@ -56,18 +57,19 @@ def test_differences_of_numbers_and_values(make_run: Callable[..., RunFolder]) -
         assert [interval.value for interval in row.scenarios] == pytest.approx(expected)
 
 
-def test_telling_traits_are_few_and_the_largest_first(make_run: Callable[..., RunFolder]) -> None:
-    portraits = describe_scenarios(make_run(), shown=40, resamples=20)
+def test_telling_traits_are_few_and_the_largest_first(make_run: Callable[..., Run]) -> None:
+    portraits = describe_scenarios(make_run(), shown=40)
     traits = telling_traits(portraits, rows=3)
     assert len(traits) == 3
     assert {trait.field for trait in traits[:2]} == {"days_ahead", "distance_travelled"}
 
 
-def test_the_second_of_two_values_is_left_out(make_run: Callable[..., RunFolder]) -> None:
+def test_the_second_of_two_values_is_left_out(make_run: Callable[..., Run]) -> None:
     run = make_run()
-    column = np.asarray(run.dataset.column("requests/device")).copy()
-    np.save(run.dataset.folder / "requests" / "device.npy", np.where(column == 3, 3, 4).astype(np.int32))
-    predictions = predictions_of(run, "test")
+    column = np.asarray(run.dataset.column(run.dataset.field("context", "device"))).copy()
+    folder = relation_folder(run.dataset.folder, "context")
+    write_column(folder, "device", np.where(column == 3, 3, 4).astype(np.int32))
+    predictions = run.predictions("test")
     traits = [Trait("device", "requests", "phone"), Trait("device", "requests", "desktop")]
     found = trait_differences(Dataset(run.dataset.folder), predictions, traits, UserDraws(predictions.user, 20))
     assert [row.trait for row in found] == traits[:1]

@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from musenet.dataset.column_files import write_column
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import relation_folder
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.predictions import Predictions
 from musenet.portraits.over_time import FEWEST_REQUESTS, SharesOverTime, shares_by_date, shares_by_hour
 from musenet.reporting.figures.requests import figure_over_time
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 
 
-def periods_of(run: RunFolder) -> tuple[list[Predictions], UserDraws]:
-    periods = [predictions_of(run, "valid"), predictions_of(run, "test")]
+def periods_of(run: Run) -> tuple[list[Predictions], UserDraws]:
+    periods = [run.predictions("valid"), run.predictions("test")]
     return periods, UserDraws(np.concatenate([one.user for one in periods]), 30)
 
 
@@ -28,7 +29,7 @@ def expected(dataset: Dataset, periods: list[Predictions], label: str) -> dict[s
     for one in periods:
         assert one.assignment is not None
         for request, row in zip(one.requests, one.assignment, strict=True):
-            time = datetime.fromtimestamp(int(dataset.column("requests/time")[request]) / 1e6, UTC)
+            time = datetime.fromtimestamp(int(dataset.requests.time[request]) / 1e6, UTC)
             rows.setdefault(format(time, label), []).append(row)
     kept = {name: own for name, own in sorted(rows.items()) if len(own) >= FEWEST_REQUESTS}
     return {name: np.mean(own, axis=0) for name, own in kept.items()}
@@ -47,7 +48,7 @@ def test_shares_by_day(make_run: MakeRun) -> None:
     found = shares_by_date(run.dataset, periods, draws)
     assert found.unit == "day"
     check(found, expected(run.dataset, periods, "%Y-%m-%d"))
-    first = int(run.dataset.column("requests/time")[800]) / 1e6
+    first = int(run.dataset.requests.time[800]) / 1e6
     assert found.test_begins == f"{datetime.fromtimestamp(first, UTC):%Y-%m-%d}"
     figure = figure_over_time(found)
     assert len(figure.data) == 4
@@ -81,15 +82,15 @@ def test_shares_by_hour_of_the_logs_own_timezone(make_run: MakeRun) -> None:
 
 def test_a_log_of_dates_alone_has_no_hours(make_run: MakeRun) -> None:
     run = make_run()
-    column = np.asarray(run.dataset.column("requests/time")) // 86_400_000_000 * 86_400_000_000
-    np.save(run.dataset.folder / "requests" / "time.npy", column)
+    column = np.asarray(run.dataset.requests.time) // 86_400_000_000 * 86_400_000_000
+    write_column(relation_folder(run.dataset.folder, "context"), "time", column)
     periods, draws = periods_of(run)
     assert shares_by_hour(Dataset(run.dataset.folder), periods, draws) is None
 
 
 def test_a_period_alone_has_no_beginning_to_mark(make_run: MakeRun) -> None:
     run = make_run()
-    test = predictions_of(run, "test")
+    test = run.predictions("test")
     found = shares_by_date(run.dataset, [test], UserDraws(test.user, 10))
     assert found.test_begins is None
     assert len(figure_over_time(dataclasses.replace(found)).layout.shapes) == 0

@@ -1,10 +1,12 @@
 """The map of requests, and the words of a request."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from musenet.dataset.manifest import FieldSide
 from musenet.portraits.positions import positions_of, prototypes_of
 from musenet.portraits.request_map import CONFIDENT, RequestMap, choose_requests, lay_out
 from musenet.portraits.request_words import RequestWords
@@ -12,10 +14,9 @@ from musenet.preparation.encoding.numeric_fit import fit_numeric
 from musenet.recipe.features import NumericOptions
 from musenet.reporting.contents import gather
 from musenet.reporting.words import captions
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 
 
 def assignment_of(likeliest: list[int], probability: list[float]) -> np.ndarray:
@@ -62,15 +63,15 @@ def test_the_layout_keeps_groups_apart_and_is_the_same_each_time() -> None:
 
 def test_a_request_belongs_to_the_scenario_whose_prototype_is_nearest(make_run: MakeRun) -> None:
     run = make_run()
-    model, dataset, _ = load_model(run)
+    model, dataset = run.model, run.dataset
     requests = np.arange(800, 1100)
     positions, prototypes = positions_of(model, dataset, requests), prototypes_of(model)
     assert positions is not None
     assert prototypes is not None
     assert positions.shape == (300, 3)
     nearest = np.square(positions[:, None] - prototypes).sum(axis=2).argmin(axis=1)
-    run.predictions_file("test").unlink()
-    assignment = predictions_of(run, "test").assignment
+    run.folder.predictions_file("test").unlink()
+    assignment = run.predictions("test").assignment
     assert assignment is not None
     assert np.array_equal(nearest, assignment[:300].argmax(axis=1))
 
@@ -91,7 +92,7 @@ def test_each_dot_tells_its_own_request(make_run: MakeRun) -> None:
     scenarios = gather(run).scenarios
     assert scenarios is not None
     assert scenarios.request_map is not None
-    chosen, _ = choose_requests(np.asarray(predictions_of(run, "test").assignment), 6)
+    chosen, _ = choose_requests(np.asarray(run.predictions("test").assignment), 6)
     words = RequestWords(run.dataset)
     assert [one.words for one in scenarios.request_map.requests] == [words.lines(800 + int(row)) for row in chosen]
     assert len(scenarios.request_map.prototypes) == 4
@@ -99,19 +100,21 @@ def test_each_dot_tells_its_own_request(make_run: MakeRun) -> None:
 
 def test_a_request_in_words(make_run: MakeRun) -> None:
     dataset = make_run().dataset
-    request = next(
-        row for row in range(800, 1800) if dataset.column("candidates/label")[5 * row : 5 * row + 5].sum() == 1
-    )
-    clicked = 5 * request + int(np.argmax(dataset.column("candidates/label")[5 * request : 5 * request + 5]))
-    item = dataset.column("candidates/item")[clicked]
-    device = ["phone", "desktop", '<script>alert("1")</script>'][dataset.column("requests/device")[request] - 3]
+    request = next(row for row in range(800, 1800) if dataset.candidates.label[5 * row : 5 * row + 5].sum() == 1)
+    clicked = 5 * request + int(np.argmax(dataset.candidates.label[5 * request : 5 * request + 5]))
+    item = dataset.candidates.item[clicked]
+
+    def told(side: FieldSide, name: str, row: int) -> Any:
+        return dataset.values(dataset.field(side, name), row)
+
+    device = ["phone", "desktop", '<script>alert("1")</script>'][told("context", "device", request) - 3]
     lines = RequestWords(dataset).lines(request)
     assert lines[0] == f"{np.datetime64(1_600_000_000 + 3600 * request, 's').item():%a %d %b %Y, %H:%M}"
     assert lines[1] == f"device {device}"
-    assert lines[2] == f"days ahead {dataset.column('requests/days_ahead')[request]:+.1f} sd".replace("-", "−")
+    assert lines[2] == f"days ahead {told('context', 'days_ahead', request):+.1f} sd".replace("-", "−")
     assert lines[4] == "1 earlier events"
     assert lines[5].startswith("clicked: city ")
-    assert lines[5].endswith(f"{dataset.column('items/list_price')[item]:+.1f} sd".replace("-", "−"))
+    assert lines[5].endswith(f"{told('item', 'list_price', item):+.1f} sd".replace("-", "−"))
 
 
 @pytest.mark.parametrize("numeric", ["log", "standardise", "quantiles"])

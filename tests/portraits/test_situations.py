@@ -8,10 +8,9 @@ import pytest
 
 from musenet.portraits.situations import Situation, best_rule, typical_situations
 from musenet.reporting.words import sentences
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 
 
 def test_conditions_that_mean_nothing_alone_are_found_together() -> None:
@@ -39,21 +38,20 @@ def test_a_rule_never_speaks_of_few_requests() -> None:
 
 def test_situations_of_a_run_are_measured_on_other_users_than_they_were_found_on(make_run: MakeRun) -> None:
     run = make_run("sharp")
-    predictions = predictions_of(run, "test")
+    predictions = run.predictions("test")
     assert predictions.assignment is not None
     found = typical_situations(run.dataset, predictions)
-    column = {name: np.asarray(run.dataset.column(f"requests/{name}"))[800:] for name in ("days_ahead", "user")}
     third = found[2]
     assert third is not None
     assert third.conditions[0].startswith(("distance travelled up to −", "days ahead"))
-    odd = column["user"] % 2 == 1
+    odd = run.dataset.requests.user[800:] % 2 == 1
     assert third.overall == pytest.approx(predictions.assignment[odd, 2].mean())
     assert third.share > 2 * third.overall
 
 
 def test_scenarios_that_follow_nothing_have_no_situation(make_run: MakeRun) -> None:
     run = make_run("sharp")
-    predictions = predictions_of(run, "test")
+    predictions = run.predictions("test")
     assert predictions.assignment is not None
     shuffled = np.random.default_rng(0).permutation(predictions.assignment)
     assert typical_situations(run.dataset, dataclasses.replace(predictions, assignment=shuffled)) == [None] * 4

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +14,13 @@ import pytest
 
 from musenet.dataset.batch import Batch
 from musenet.dataset.builder import BatchBuilder
+from musenet.dataset.column_files import column_file
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import Relation, keys_file, relation_folder, vocabulary_file
 from musenet.dataset.manifest import FIRST_VALUE, MISSING
 from musenet.errors import DatasetError, UserError
 from musenet.preparation.prepare import prepare
+from musenet.workspace import MANIFEST
 from preparation.logs import DAY, START, MemorySource, random_log, recipe
 from preparation.reference import distinct_events, known
 
@@ -29,28 +33,27 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare(MemorySource(random_log(1)), recipe(), out).dataset
 
 
-def keys(dataset: Dataset, name: str) -> pl.DataFrame:
-    return pl.read_parquet(dataset.folder / f"keys/{name}.parquet")
+def keys(dataset: Dataset, name: Relation) -> pl.DataFrame:
+    return pl.read_parquet(keys_file(dataset.folder, name))
 
 
 def values(dataset: Dataset, vocabulary: str) -> list[Any]:
     """The text of every code."""
-    text = pl.read_parquet(dataset.folder / f"vocabularies/{vocabulary}.parquet")["value"]
-    return ["padding", "unseen", None, *text]
+    return ["padding", "unseen", None, *dataset.texts(vocabulary).to_pylist()]
 
 
 def test_candidates_are_the_impressions(prepared: Dataset) -> None:
     log = random_log(1)
-    offset = prepared.column("requests/candidate_offset")
+    offset = prepared.requests.candidate_offset
     request = keys(prepared, "requests")
     item = keys(prepared, "items")["_item"].to_numpy()
     found = pl.DataFrame(
         {
             "_request": request["_request"].to_numpy().repeat(np.diff(offset)),
             "_time": request["_time"].to_numpy().repeat(np.diff(offset)),
-            "_item": item[prepared.column("candidates/item")].astype(str),
-            "_label": prepared.column("candidates/label"),
-            "chance": prepared.column("candidates/true_probability"),
+            "_item": item[prepared.candidates.item].astype(str),
+            "_label": prepared.candidates.label,
+            "chance": prepared.candidates.true_probability,
         }
     )
     wanted = log.impressions.select("_request", "_time", "_item", "_label", pl.col("chance").cast(pl.Float32))
@@ -59,7 +62,7 @@ def test_candidates_are_the_impressions(prepared: Dataset) -> None:
 
 
 def test_requests_are_ordered_by_split_and_time(prepared: Dataset) -> None:
-    time, splits = prepared.column("requests/time"), prepared.manifest.splits
+    time, splits = prepared.requests.time, prepared.manifest.splits
     assert [splits[name].begin for name in ("train", "valid", "test")] == [0, splits["train"].end, splits["valid"].end]
     assert splits["test"].end == prepared.manifest.requests == len(time)
     assert np.all(np.diff(time) >= 0)
@@ -74,11 +77,11 @@ def test_attributes_are_encoded_once_per_user_and_item(prepared: Dataset) -> Non
     item = keys(prepared, "items")["_item"].to_list()
     assert item == [None, *sorted(item[1:])]
     city = values(prepared, "city")
-    found = [city[code] for code in prepared.column("items/city")]
+    found = [city[code] for code in prepared.column(prepared.field("item", "city"))]
     known_city = dict(log.items.select("_item", "city").iter_rows())
     assert found == [None, *(known_city[name] for name in item[1:])]
-    assert prepared.column("items/item_id")[0] == 1
-    assert prepared.column("items/city")[0] == MISSING
+    assert prepared.column(prepared.field("item", "item_id"))[0] == 1
+    assert prepared.column(prepared.field("item", "city"))[0] == MISSING
 
 
 def test_multi_valued_text_keeps_its_first_distinct_parts(prepared: Dataset) -> None:
@@ -86,7 +89,9 @@ def test_multi_valued_text_keeps_its_first_distinct_parts(prepared: Dataset) -> 
     assert log.items is not None
     tags = values(prepared, "tags")
     text = dict(log.items.select("_item", "tags").iter_rows())
-    for name, codes in zip(keys(prepared, "items")["_item"][1:], prepared.column("items/tags")[1:], strict=True):
+    for name, codes in zip(
+        keys(prepared, "items")["_item"][1:], prepared.column(prepared.field("item", "tags"))[1:], strict=True
+    ):
         parts = [part.strip() for part in (text[name] or "").split(";") if part.strip()]
         wanted = list(dict.fromkeys(parts))[:3] or [None]
         # A tag that training saw less than twice is unseen.
@@ -101,16 +106,16 @@ def test_a_history_is_what_the_user_did_before(prepared: Dataset) -> None:
     rows = [{**row, "brand": brands.get(row["_item"])} for row in log.events.to_dicts()]
     events = distinct_events(rows, [], wished.history.kinds)
     item, brand = values(prepared, "item_id"), values(prepared, "brand")
-    offset, ends = prepared.column("events/offset"), prepared.column("requests/history_end")
-    rows_of_users = prepared.column("requests/user")
+    offset, ends = prepared.events.offset, prepared.requests.history_end
+    rows_of_users = prepared.requests.user
     for place, (user, time) in enumerate(keys(prepared, "requests").select("_user", "_time").iter_rows()):
         begin = offset[rows_of_users[place]]
         found = sorted(
             (int(when), str(item[code]), str(brand[kind]))
             for when, code, kind in zip(
-                prepared.column("events/time")[begin : ends[place]],
-                prepared.column("events/item_id")[begin : ends[place]],
-                prepared.column("events/brand")[begin : ends[place]],
+                prepared.events.time[begin : ends[place]],
+                prepared.column(prepared.field("history", "item_id"))[begin : ends[place]],
+                prepared.column(prepared.field("history", "brand"))[begin : ends[place]],
                 strict=True,
             )
         )
@@ -126,9 +131,8 @@ def test_a_history_is_what_the_user_did_before(prepared: Dataset) -> None:
 
 
 def test_ties_of_events_are_ordered_by_their_codes(prepared: Dataset) -> None:
-    offset = prepared.column("events/offset")
-    names = [field.name for field in prepared.fields("history")]
-    columns = [prepared.column("events/time"), *(prepared.column(f"events/{name}") for name in names)]
+    offset = prepared.events.offset
+    columns = [prepared.events.time, *map(prepared.column, prepared.fields("history"))]
     rows = list(zip(*(column.tolist() for column in columns), strict=True))
     for begin, end in pairwise(offset):
         assert rows[begin:end] == sorted(rows[begin:end])
@@ -136,15 +140,15 @@ def test_ties_of_events_are_ordered_by_their_codes(prepared: Dataset) -> None:
 
 def test_numbers_are_standardised_on_training(prepared: Dataset) -> None:
     train = prepared.manifest.splits["train"].impressions
-    price, missing = prepared.column("candidates/price"), prepared.column("candidates/price.missing")
+    price, missing = (prepared.column(prepared.field("candidate", name)) for name in ("price", "price.missing"))
     assert np.all(price[missing == 1] == 0)
     assert 0 < missing.mean() < 0.3
     known_price = price[:train][missing[:train] == 0]
     assert known_price.mean() == pytest.approx(0, abs=1e-5)
     assert known_price.std() == pytest.approx(1, abs=1e-5)
-    buckets = prepared.column("users/age")[1:]
+    buckets = prepared.column(prepared.field("user", "age"))[1:]
     assert set(buckets) <= set(range(FIRST_VALUE, FIRST_VALUE + 4))
-    order = np.argsort(prepared.column("users/age.rank")[1:])
+    order = np.argsort(prepared.column(prepared.field("user", "age.rank"))[1:])
     assert np.all(np.diff(buckets[order]) >= 0)
 
 
@@ -155,8 +159,8 @@ def test_scenarios_are_kept_apart_from_features(prepared: Dataset) -> None:
     names = prepared.manifest.predefined_scenarios
     assert names == ["device=desk", "device=phone", "device=missing"]
     for place, request in enumerate(keys(prepared, "requests")["_request"]):
-        assert prepared.column("requests/true_scenario")[place] == truth[request]
-        code = prepared.column("requests/predefined_scenario")[place]
+        assert prepared.requests.true_scenario[place] == truth[request]
+        code = prepared.requests.predefined_scenario[place]
         assert names[code] == f"device={device[request] or 'missing'}"
     assert not {"truth", "chance"} & {field.name for field in prepared.manifest.fields}
 
@@ -185,17 +189,17 @@ def test_the_same_dataset_is_kept_and_another_replaced(tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     source = MemorySource(random_log(2))
     first = prepare(source, recipe(), out)
-    changed = (out / "manifest.json").stat().st_mtime_ns
+    changed = (out / MANIFEST).stat().st_mtime_ns
     again = prepare(source, recipe(), out)
     assert again.reused
     assert not first.reused
     assert again.checks == first.checks
-    assert (out / "manifest.json").stat().st_mtime_ns == changed
+    assert (out / MANIFEST).stat().st_mtime_ns == changed
     other = prepare(source, recipe(repeat=None), out)
     assert not other.reused
     assert not other.dataset.manifest.has_repeats
     # A damaged file is what `prepare` mends.
-    (out / "candidates/label.npy").write_bytes(b"")
+    column_file(relation_folder(out, "candidate"), "label").write_bytes(b"")
     assert not prepare(source, recipe(repeat=None), out).reused
     assert list(tmp_path.iterdir()) == [out]
 
@@ -204,16 +208,16 @@ def test_the_same_dataset_is_kept_and_another_replaced(tmp_path: Path) -> None:
 def test_damage_is_found(prepared: Dataset, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(prepared.folder, folder)
-    file = folder / "events/time.npy"
+    file = column_file(relation_folder(folder, "history"), "time")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     if damage == "missing":
         file.unlink()
-        with pytest.raises(DatasetError, match=r"events/time\.npy is missing"):
+        with pytest.raises(DatasetError, match=re.escape(f"{file} is missing")):
             Dataset(folder)
         return
     file.write_bytes(content if damage == "flipped" else content[:200])
-    with pytest.raises(DatasetError, match=r"events/time\.npy is missing or was changed after preparation"):
+    with pytest.raises(DatasetError, match=re.escape(f"{file} is missing or was changed after preparation")):
         Dataset(folder).verify()
 
 
@@ -244,9 +248,9 @@ def test_a_log_without_any_event_is_prepared(tmp_path: Path) -> None:
     history, repeat = {"columns": ["item_id", "city"]}, {"key": ["item_id"]}
     dataset = prepare(MemorySource(none), recipe(history=history, repeat=repeat), tmp_path / "dataset").dataset
     assert dataset.manifest.events == 0
-    assert not np.any(dataset.column("candidates/repeat_indicator"))
-    assert np.all(np.isnan(dataset.column("candidates/repeat_recency")))
-    assert np.all(np.isnan(dataset.column("requests/repeat_fraction")))
+    assert not np.any(dataset.candidates.repeat_indicator)
+    assert np.all(np.isnan(dataset.candidates.repeat_recency))
+    assert np.all(np.isnan(dataset.requests.repeat_fraction))
     batch = BatchBuilder(dataset).build(np.arange(5))
     assert batch.history_codes.shape == (0, 2)
 
@@ -283,11 +287,11 @@ def test_no_input_changes_when_later_rows_do(tmp_path: Path, seed: int) -> None:
     assert short.manifest.vocabularies == long.manifest.vocabularies
     assert short.manifest.numeric == long.manifest.numeric
     for name in short.manifest.vocabularies:
-        file = f"vocabularies/{name}.parquet"
-        assert (short.folder / file).read_bytes() == (long.folder / file).read_bytes()
-    count = int(np.searchsorted(short.column("requests/time"), moment, side="right"))
+        left, right = (vocabulary_file(which.folder, name).read_bytes() for which in (short, long))
+        assert left == right
+    count = int(np.searchsorted(short.requests.time, moment, side="right"))
     assert count > short.manifest.splits["train"].end
-    assert short.column("requests/time")[:count].tolist() == long.column("requests/time")[:count].tolist()
+    assert short.requests.time[:count].tolist() == long.requests.time[:count].tolist()
     for left, right in zip(*(batch_inputs(which, np.arange(count)) for which in (short, long)), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -301,8 +305,8 @@ def test_a_log_of_positives_alone_gets_negatives(tmp_path: Path) -> None:
         wished = recipe(true_probability=None, features=features, negatives=negatives)
         report = prepare(MemorySource(positives), wished, tmp_path / source)
         dataset = report.dataset
-        offset, label = dataset.column("requests/candidate_offset"), dataset.column("candidates/label")
-        item = dataset.column("candidates/item")
+        offset, label = dataset.requests.candidate_offset, dataset.candidates.label
+        item = dataset.candidates.item
         train = slice(0, offset[dataset.manifest.splits["train"].end])
         popular = set(item[train][label[train] == 1])
         for begin, end in pairwise(offset):

@@ -11,35 +11,36 @@ import pytest
 from musenet.config.loading import validate_experiment
 from musenet.files import checksum
 from musenet.metrics import auc, logloss_from_logit
-from musenet.reporting.comparison import read_comparison
 from musenet.reporting.contents import gather
 from musenet.reporting.gains import base_run_of, gains_over
 from musenet.reporting.words import captions
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Comparison
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 WriteComparison = Callable[..., Path]
 
 
-def base_run(run: RunFolder, seed: int) -> RunFolder:
+def base_run(run: Run, seed: int) -> Run:
     """A finished run of another model on the same dataset, whose predictions are the run's with noise."""
     content = run.experiment.model_dump(mode="json", by_alias=True) | {"seed": seed, "model": {"name": "base_model"}}
     path = run.path.parent.parent / "base" / f"seed-{seed}"
     base = RunFolder.create(path, validate_experiment(content, "base"), run.dataset)
     base.save_model({})
-    base.write_json("training.json", {"best": {"step": 1}})
-    own = predictions_of(run, "test")
+    ended = {"run": "", "best": {"step": 1}, "seconds": 1.0, "samples_per_second": 1.0}
+    base.write_json("training.json", ended | {"stopped": "", "parameters": 1})
+    own = run.predictions("test")
     noise = np.random.default_rng(seed).normal(size=len(own.logit))
     answers = dataclasses.replace(own, logit=own.logit + noise, assignment=None, repeat_probability=None)
     answers.to_parquet(base.predictions_file("test"), base.assignments_file("test"), checksum(base.model_file))
-    return base
+    return Run(base)
 
 
 def test_gains_are_differences_within_each_scenario(make_run: MakeRun) -> None:
     run = make_run("sharp")
-    own = predictions_of(run, "test")
-    base = predictions_of(base_run(run, 1), "test")
+    own = run.predictions("test")
+    base = base_run(run, 1).predictions("test")
     found = gains_over(base, own, "BaseModel", 40)
     assert own.assignment is not None
     likeliest = own.assignment.argmax(axis=1)[own.place]
@@ -57,7 +58,7 @@ def test_gains_are_differences_within_each_scenario(make_run: MakeRun) -> None:
 
 
 def test_against_itself_nothing_is_gained_and_nothing_claimed(make_run: MakeRun) -> None:
-    own = predictions_of(make_run("sharp"), "test")
+    own = make_run("sharp").predictions("test")
     found = gains_over(own, own, "itself", 20)
     assert all((row.auc.value, row.auc.low, row.auc.high) == (0, 0, 0) for row in found.rows)
     assert captions.gains_sentence(found) == "In no scenario does its AUC differ clearly from that of “itself”."
@@ -65,8 +66,8 @@ def test_against_itself_nothing_is_gained_and_nothing_claimed(make_run: MakeRun)
 
 def test_a_gain_in_words_names_the_scenarios_whose_whole_interval_lies_above_zero(make_run: MakeRun) -> None:
     run = make_run("sharp")
-    own = predictions_of(run, "test")
-    found = gains_over(predictions_of(base_run(run, 1), "test"), own, "base", 20)
+    own = run.predictions("test")
+    found = gains_over(base_run(run, 1).predictions("test"), own, "base", 20)
     one_level = dataclasses.replace(found.rows[2], auc=dataclasses.replace(found.rows[2].auc, low=-0.01))
     mixed = dataclasses.replace(found, rows=[*found.rows[:2], one_level, *found.rows[3:]])
     every = dataclasses.replace(
@@ -90,7 +91,7 @@ def test_the_base_models_run_of_the_same_seed_is_taken(make_run: MakeRun, write_
     run = make_run("sharp")
     bases = [base_run(run, seed) for seed in (run.experiment.seed + 1, run.experiment.seed)]
     file = with_base(write_comparison(runs=[str(run.path)]), [str(base.path) for base in bases])
-    found = base_run_of(read_comparison(file), run)
+    found = base_run_of(Comparison.read(file), run)
     assert found is not None
     assert found.path == bases[1].path
     gains = gather(run).gains
@@ -103,7 +104,7 @@ def test_a_comparison_that_was_moved_still_finds_the_base(make_run: MakeRun, wri
     run = make_run("sharp")
     base = base_run(run, 1)
     file = with_base(write_comparison(runs=[str(run.path)]), ["/gone/base/seed-1"])
-    found = base_run_of(read_comparison(file), run)
+    found = base_run_of(Comparison.read(file), run)
     assert found is not None
     assert found.path.resolve() == base.path.resolve()
 
@@ -111,5 +112,5 @@ def test_a_comparison_that_was_moved_still_finds_the_base(make_run: MakeRun, wri
 def test_without_a_readable_base_there_are_no_gains(make_run: MakeRun, write_comparison: WriteComparison) -> None:
     run = make_run("sharp")
     file = with_base(write_comparison(runs=[str(run.path)]), ["/gone/elsewhere/seed-1"])
-    assert base_run_of(read_comparison(file), run) is None
+    assert base_run_of(Comparison.read(file), run) is None
     assert gather(run, file).gains is None

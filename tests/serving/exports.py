@@ -12,10 +12,12 @@ import torch
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import Relation, keys_file
 from musenet.dataset.roles import MICROSECONDS
 from musenet.models.registry import build_model
 from musenet.preparation.prepare import prepare
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.serving.export.export import export_run
 from preparation.logs import Log, MemorySource, random_log, recipe
 
@@ -30,7 +32,7 @@ class Exported:
 
     log: Log
     dataset: Dataset
-    run: RunFolder
+    run: Run
     folder: Path
 
 
@@ -43,7 +45,7 @@ def export_log(folder: Path, model: dict[str, Any] = SOFT, log: Log | None = Non
     return Exported(log, dataset, run, folder / "export")
 
 
-def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: Any) -> RunFolder:
+def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: Any) -> Run:
     """A run folder of a model with random weights and statistics, all parameters far enough from zero to count."""
     content = recipe(**changes).model_dump(mode="json", by_alias=True)
     experiment = validate_experiment(
@@ -61,7 +63,7 @@ def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: An
         built.table.weight[0] = 0
     run = RunFolder.create(folder, experiment, dataset)
     run.save_model(built.state_dict())
-    return run
+    return Run(run)
 
 
 def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[str, Any]:
@@ -70,8 +72,8 @@ def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[st
     key = keys_of(dataset.folder, "requests").row(row, named=True)
     shown = log.impressions.filter(pl.col("_request") == key["_request"])
     items = keys_of(dataset.folder, "items")["_item"]
-    offset = dataset.column("requests/candidate_offset")
-    order = [items[int(one)] for one in dataset.column("candidates/item")[offset[row] : offset[row + 1]]]
+    offset = dataset.requests.candidate_offset
+    order = [items[int(one)] for one in dataset.candidates.item[offset[row] : offset[row + 1]]]
     by_item = {one["_item"]: one for one in shown.to_dicts()}
     first = shown.row(0, named=True)
     request = {
@@ -84,8 +86,8 @@ def request_of(exported: Exported, row: int, *, history: bool = True) -> dict[st
 
 
 @cache
-def keys_of(dataset: Path, name: str) -> pl.DataFrame:
-    return pl.read_parquet(dataset / "keys" / f"{name}.parquet")
+def keys_of(dataset: Path, name: Relation) -> pl.DataFrame:
+    return pl.read_parquet(keys_file(dataset, name))
 
 
 def events_of(log: Log, user: str) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ class WholePast:
         assert repeat is not None
         known = [event for event in self.events if event.time is not None and event.time < time - history.delay]
         shown = [event for event in known if history.kinds is None or event.kind in history.kinds]
-        shown.sort(key=lambda event: event.time)
+        shown.sort(key=lambda event: event.time or 0.0)
         last = shown[-history.length :] if history.length else []
         repeats: dict[RepeatKey, list[float]] = {}
         for event in known:
@@ -35,7 +35,7 @@ class WholePast:
                 key = tuple(str(event.attributes[name]) if event.attributes[name] else None for name in repeat.key)
                 repeats.setdefault(key, []).append(event.time)
         return UserHistory(
-            tuple(event for event in shown if last and event.time >= last[0].time),
+            tuple(event for event in shown if last and (event.time or 0.0) >= (last[0].time or 0.0)),
             {key: RepeatStatistics(len(times), max(times)) for key, times in repeats.items()},
         )
 

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.roles import MICROSECONDS
-from musenet.runs.folder import load_model
+from musenet.runs.run import load_model
 from serving.apps import plain_request
 from serving.exports import Exported
 
@@ -17,7 +17,7 @@ def replay(
     client: TestClient, exported: Exported, events: list[dict[str, Any]], rows: list[int]
 ) -> dict[int, list[float]]:
     """The scores of each request, asked once all events before it were sent."""
-    times = np.asarray(exported.dataset.column("requests/time"))
+    times = np.asarray(exported.dataset.requests.time)
     served, sent = {}, 0
     for row in sorted(rows, key=lambda row: int(times[row])):
         until = sent
@@ -35,7 +35,7 @@ def replay(
 
 def offline_scores(exported: Exported, rows: list[int]) -> dict[int, list[float]]:
     """By the model in the run folder, on the dataset."""
-    model, dataset, _ = load_model(exported.run)
+    model, dataset = load_model(exported.run.folder), exported.run.dataset
     builder = BatchBuilder(dataset)
     with torch.no_grad():
         return {row: torch.sigmoid(model(builder.build(np.array([row]))).logit.double()).tolist() for row in rows}

@@ -169,9 +169,9 @@ def test_context_columns_agree_with_each_other(log: Log) -> None:
 
 
 def test_the_log_lasts_eight_weeks_after_four_weeks_of_clicks_alone(log: Log) -> None:
-    shown, clicks = log.read("impressions")["shown_at"], log.read("clicks")["clicked_at"]
-    assert (shown.max() - shown.min()).days in {55, 56}
-    assert 26 <= (shown.min() - clicks.min()).days <= 28
+    shown, clicks = log.read("impressions")["shown_at"].to_list(), log.read("clicks")["clicked_at"].to_list()
+    assert (max(shown) - min(shown)).days in {55, 56}
+    assert 26 <= (min(shown) - min(clicks)).days <= 28
 
 
 def test_every_click_in_the_log_is_an_event_and_bookings_follow_clicks(log: Log) -> None:
@@ -186,7 +186,7 @@ def test_every_click_in_the_log_is_an_event_and_bookings_follow_clicks(log: Log)
         clicks.sort("clicked_at").with_columns(pl.col("clicked_at").alias("click")),
         on="clicked_at", by=["user_id", "hotel_id"], strategy="backward", check_sortedness=False,
     )  # fmt: skip
-    assert (followed["clicked_at"] - followed["click"]).dt.total_minutes().max() <= 40
+    assert max((followed["clicked_at"] - followed["click"]).dt.total_minutes().drop_nulls()) <= 40
     assert followed["click"].null_count() == 0
 
 

@@ -297,11 +297,11 @@ def test_a_prepared_dataset_sees_repeats_of_the_tag_but_no_recency(tmp_path: Pat
     indicator = batch.repeat_indicator.numpy()
     assert 0 < indicator.mean() < 1
     tags = {row["video_id"]: row["tag"] for row in VIDEOS}
-    keys = {name: pq.read_table(tmp_path / "dataset" / "keys" / f"{name}.parquet") for name in ("requests", "items")}
+    keys = {"requests": dataset.keys("requests"), "items": dataset.keys("items")}
     user, time = (keys["requests"][name].to_numpy() for name in ("_user", "_time"))
     past = {each: events(source.tables(Engine(ibis.duckdb.connect())), each) for each in range(4)}
     for place, request in enumerate(batch.request.tolist()):
-        video = keys["items"]["_item"][int(dataset.column("candidates/item")[place])].as_py()
+        video = keys["items"]["_item"][int(dataset.candidates.item[place])].as_py()
         had = [tags[other] for when, other in past[user[request]] if when < time[request]]
         assert indicator[place] == (tags[video] is not None and tags[video] in had)
         assert batch.repeat_features[place, 1] == pytest.approx(np.log1p(had.count(tags[video]) * indicator[place]))

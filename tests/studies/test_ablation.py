@@ -14,10 +14,9 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import Difference, paired_difference
 from musenet.files import plain
-from musenet.models.musenet.model import MusenetOptions
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
-from musenet.studies.ablation import CHANGES, Step, ablation_of, judge_order, verdict
+from musenet.models.musenet.options import MusenetOptions
+from musenet.runs.run import Run
+from musenet.studies.ablation import CHANGES, Step, ablation_of, judge_order, judge_steps
 
 MODEL = {"name": "musenet", "scenarios": 3, "hidden": [4], "embedding": 2, "auxiliary": 0.25}
 MakeExperiment = Callable[..., Experiment]
@@ -82,20 +81,20 @@ def test_the_verdict_follows_from_the_intervals() -> None:
         step("?", 0.01, -0.01, 0.03),
     )
     assert [one.holds for one in (rising, falling, unsure)] == ["yes", "no", "unsure"]
-    assert verdict([rising, rising]).startswith("The paper's order of rows holds: each of 2 steps")
-    not_shown = verdict([rising, unsure])
+    assert judge_steps([rising, rising]).startswith("The paper's order of rows holds: each of 2 steps")
+    not_shown = judge_steps([rising, unsure])
     assert "is not shown: 1 of 2 steps surely gain AUC; below → ? (+0.0100, -0.0100 … +0.0300) cannot" in not_shown
-    reversed_order = verdict([rising, unsure, falling])
+    reversed_order = judge_steps([rising, unsure, falling])
     assert "does not hold: 1 of 3" in reversed_order
     assert "below → down (-0.0200, -0.0300 … -0.0100) surely lose" in reversed_order
-    assert "nothing" not in verdict([rising, falling])
-    assert "single row" in verdict([])
+    assert "nothing" not in judge_steps([rising, falling])
+    assert "single row" in judge_steps([])
 
 
 def test_ablate_trains_the_rows_and_judges_each_pair(
     make_experiment: MakeExperiment, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     result = api.ablate(experiment_of(make_experiment), tmp_path, models=["soft", "hard", "w/o M1 & M2"], seeds=1)
     assert [(one.lower, one.upper) for one in result.order] == [("w/o M1 & M2", "hard"), ("hard", "soft")]
     content = json.loads((tmp_path / "ablation.json").read_text())
@@ -108,9 +107,9 @@ def test_ablate_trains_the_rows_and_judges_each_pair(
     page = (tmp_path / "ablation.md").read_text()
     assert content["order_verdict"] in page
     assert "predefined scenarios is left out: the configuration names no `predefined_scenario`." in page
-    runs = {row.name: [RunFolder.open(Path(path)) for path in row.runs] for row in result.comparison.models}
+    runs = {row.name: [Run.open(Path(path)) for path in row.runs] for row in result.models}
     assert {name: len(of_row) for name, of_row in runs.items()} == {"soft": 1, "hard": 1, "w/o M1 & M2": 1}
-    hard, soft = (predictions_of(runs[row][0], "test") for row in ("hard", "soft"))
+    hard, soft = (runs[row][0].predictions("test") for row in ("hard", "soft"))
     expected = paired_difference(soft.label, soft.user, soft.request, [soft.logit], [hard.logit])
     found = judge_order(runs)[-1].difference
     np.testing.assert_allclose([found.value, found.low, found.high], [expected.value, expected.low, expected.high])

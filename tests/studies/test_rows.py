@@ -11,6 +11,7 @@ from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.studies.comparison import table_so_far
 from musenet.studies.rows import best_rows
 from musenet.training import train_run as training_runs
@@ -25,6 +26,8 @@ MODELS = {
     "told the truth": MUSENET | {"assignment": "true"},
 }
 
+ENDED = {"run": "", "seconds": 1.0, "samples_per_second": 1.0, "stopped": "planned steps", "parameters": 1}
+
 MakeExperiment = Callable[..., Experiment]
 
 
@@ -32,14 +35,14 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The last two parts of the paths that the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-2:]))
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     return paths
 
 
@@ -55,7 +58,7 @@ def test_the_best_rows_by_validation_get_more_seeds_and_diagnostics_never(
     can_be = {row.name for row in comparison.models if row.name not in ("soft (permuted)", "told the truth")}
     auc = {}
     for row in comparison.models:
-        auc[row.name] = RunFolder.open(Path(row.runs[0])).read_json("training.json")["best"]["auc"]
+        auc[row.name] = RunFolder.open(Path(row.runs[0])).training.best["auc"]
     best = sorted(can_be, key=lambda name: -auc[name])[:2]
     assert seeds == {name: 3 if name in best else 1 for name in MODELS}
     assert comparison.seeds == [1, 2, 3]
@@ -73,13 +76,13 @@ def test_seeds_that_are_asked_for_are_all_there_are(
 
 
 def test_rows_are_ranked_by_their_mean_over_seeds(make_experiment: MakeExperiment, tmp_path: Path) -> None:
-    def row(label: str, *auc: float, **model: Any) -> list[RunFolder]:
+    def row(label: str, *auc: float, **model: Any) -> list[Run]:
         runs = []
         for seed, value in enumerate(auc):
             run = RunFolder(tmp_path / label / f"seed-{seed}")
             run.experiment = make_experiment(model=MUSENET | model)
-            run.write_json("training.json", {"best": {"auc": value}})
-            runs.append(run)
+            run.write_json("training.json", ENDED | {"best": {"auc": value}})
+            runs.append(Run(run))
         return runs
 
     groups = {
@@ -98,7 +101,7 @@ def test_the_table_grows_by_a_row_whenever_one_has_all_its_seeds(
 ) -> None:
     monkeypatch.setattr(table_so_far, "OVERHEAD", float("inf"))
     seen: list[tuple[str, list[str], list[str]]] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         file = tmp_path / "comparison.json"

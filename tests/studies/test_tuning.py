@@ -15,7 +15,7 @@ from musenet.config.loading import validate_experiment
 from musenet.config.search_space import Range, distinct_points
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError, TrainingDivergedError
-from musenet.evaluation import predictions
+from musenet.evaluation import scoring
 from musenet.runs.folder import RunFolder
 from musenet.studies.pool import TrainingPool
 from musenet.studies.trials import plan_trials, shared_points
@@ -23,7 +23,7 @@ from musenet.studies.tuning import tuned_rows
 from musenet.training import train_run as training_runs
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
 
-SHARED = {
+SHARED: dict[str, list[Any]] = {
     "training.learning_rate": [0.003, 0.01, 0.03],
     "model.ids": [[], ["item"], ["user", "item"]],
     "model.scenarios": [2, 3],
@@ -47,7 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """`<label>/…/<folder>` of what the loop really trained, in order."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join((run.path.parts[-3], run.path.parts[-1])))
@@ -81,7 +81,7 @@ def test_points_are_distinct_the_same_again_and_begin_with_those_of_fewer() -> N
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_handful_of_points_tries_every_value_about_equally_often(seed: int) -> None:
-    space = {"a": [1, 2, 3], "b": [1, 2, 3], "c": [[], ["x"], ["y"]], "d": ["mean", "attention"]}
+    space: dict[str, list[Any]] = {"a": [1, 2, 3], "b": [1, 2, 3], "c": [[], ["x"], ["y"]], "d": ["mean", "attention"]}
     points = distinct_points(space, 8, seed)
     for key, values in space.items():
         counts = [sum(point[key] == value for point in points) for value in values]
@@ -89,7 +89,7 @@ def test_a_handful_of_points_tries_every_value_about_equally_often(seed: int) ->
 
 
 def test_a_space_gives_each_of_its_points_once_and_none_that_is_taken() -> None:
-    space = {"a": [1, 2], "b": [[], ["x"]]}
+    space: dict[str, list[Any]] = {"a": [1, 2], "b": [[], ["x"]]}
     points = distinct_points(space, 100, seed=3)
     assert sorted(map(str, points)) == sorted(str({"a": a, "b": b}) for a in (1, 2) for b in ([], ["x"]))
     assert distinct_points(space, 100, seed=3, taken=points[:3]) == points[3:]
@@ -169,14 +169,14 @@ def test_trials_never_score_the_test_split_and_leave_no_weights(
     monkeypatch: pytest.MonkeyPatch, dataset: Dataset, tmp_path: Path
 ) -> None:
     splits: list[str] = []
-    evenly_spaced = predictions.evenly_spaced
+    evenly_spaced = scoring.evenly_spaced
 
     def looked_at(dataset: Dataset, split: Any, limit: int) -> Any:
         splits.append(split)
         return evenly_spaced(dataset, split, limit)
 
-    monkeypatch.setattr(predictions, "evenly_spaced", looked_at)
-    monkeypatch.setattr(predictions, "predict", lambda *_: pytest.fail("a trial was scored"))
+    monkeypatch.setattr(scoring, "evenly_spaced", looked_at)
+    monkeypatch.setattr(scoring, "predict", lambda *_: pytest.fail("a trial was scored"))
     tune(tuned_experiment({"trials": 2, "shared": SHARED}), dataset, tmp_path)
     assert set(splits) == {"valid"}
     assert not list(tmp_path.rglob("*.parquet"))
@@ -188,7 +188,7 @@ def test_finished_trials_are_reused_and_an_interrupted_tuning_goes_on(
     trained: list[str], monkeypatch: pytest.MonkeyPatch, dataset: Dataset, tmp_path: Path
 ) -> None:
     experiment = tuned_experiment({"trials": 3, "shared": SHARED})
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def interrupted(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         if run.path.name == "trial-2":
@@ -231,7 +231,7 @@ def test_a_row_like_another_takes_over_its_values_but_not_what_sets_it_apart(
     chosen = record(tmp_path / "base")["chosen"]["values"]
     plain = rows["base (plain)"]
     assert plain.model.repeat_features is False
-    assert plain.model.hidden == chosen["model.hidden"]  # type: ignore[union-attr]
+    assert plain.model.model_dump()["hidden"] == chosen["model.hidden"]
     assert plain.training.learning_rate == chosen["training.learning_rate"]
     taken_over = record(tmp_path / "base-plain")
     assert (taken_over["like"], set(taken_over["chosen"]["values"])) == (
@@ -243,7 +243,7 @@ def test_a_row_like_another_takes_over_its_values_but_not_what_sets_it_apart(
 def test_a_trial_that_diverges_is_recorded_and_never_chosen(
     monkeypatch: pytest.MonkeyPatch, dataset: Dataset, tmp_path: Path
 ) -> None:
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def diverging(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         if experiment.training.learning_rate == 0.01:

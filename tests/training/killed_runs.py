@@ -20,7 +20,7 @@ import torch
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
-from musenet.runs import folder as run_folder
+from musenet.runs import tensor_files
 from musenet.runs.folder import RunFolder
 from musenet.training.loop import Trainer, train
 
@@ -75,7 +75,7 @@ def arm(point: str, call: int) -> None:
     elif point == "best":
         RunFolder.save_model = then_die(RunFolder.save_model, call)  # type: ignore[method-assign]
     elif point == "half a file":
-        run_folder.save_file = die_half_way(run_folder.save_file, call)  # type: ignore[attr-defined]
+        tensor_files.save_file = die_half_way(tensor_files.save_file, call)  # type: ignore[attr-defined]
     elif point == "end":
         RunFolder.write_json = then_die(RunFolder.write_json, call, before=True)  # type: ignore[method-assign]
     else:

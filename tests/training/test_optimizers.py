@@ -103,7 +103,7 @@ def first_step(share: float) -> tuple[Tensor, Tensor]:
     optimizers = Optimizers(model, 0.1, 0.01)
     bias = model.mlp.mlp.rest[-1].get_parameter("bias")
     table, before = model.table.weight.clone(), bias.detach().clone()
-    model.losses(model(batch), batch)["click"].value.backward()
+    model.losses(model(batch), batch, 1.0)["click"].value.backward()
     optimizers.step(share)
     return (model.table.weight - table).abs().amax(), (bias.detach() - before).abs().amax()
 

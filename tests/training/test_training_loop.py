@@ -11,9 +11,11 @@ from torch import Tensor
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.writer import Arrays
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.scoring import validation_scores
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.runs.tensor_files import load_tensors
 from musenet.training import loop
 from planted import REQUESTS, SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
@@ -137,7 +139,7 @@ def test_validations_before_hardening_do_not_use_up_patience(script: Any, plante
 
 def test_kept_weights_score_what_the_result_says(planted_dataset: Dataset, run_path: Path):
     result = train_into(run_path, planted_experiment(epochs=6, learning_rate=0.05), planted_dataset)
-    model, dataset, _ = load_model(RunFolder.open(run_path))
+    model, dataset = load_model(RunFolder.open(run_path)), RunFolder.open(run_path).dataset
     scores = validation_scores(model, dataset, limit=500_000)
     assert scores == {name: result.best[name] for name in ("auc", "logloss")}
     assert result.best["auc"] == max(entry["valid"]["auc"] for entry in validations_of(run_path))
@@ -189,7 +191,7 @@ def poisoned(folder: Path) -> Dataset:
     """One training request whose hour is not a number."""
     hours = np.zeros(sum(REQUESTS.values()), dtype=np.float32)
     hours[17] = np.nan
-    return write_planted(folder, changes={"requests/hours": hours})
+    return write_planted(folder, changes=Arrays(requests={"hours": hours}))
 
 
 @pytest.mark.parametrize("model", list(MODELS))
@@ -221,8 +223,13 @@ def test_weights_of_impressions_change_what_is_learned(planted_dataset: Dataset,
 
 def test_checkpoints_are_written_on_the_way(planted_dataset: Dataset, run_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps: list[int] = []
-    save = loop.save_checkpoint
-    monkeypatch.setattr(loop, "save_checkpoint", lambda *args: (steps.append(args[3].step), save(*args)))
+    save = loop.save_checkpoint  # type: ignore[attr-defined]
+
+    def saved(*args: Any) -> None:
+        steps.append(args[3].step)
+        save(*args)
+
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
     train_into(run_path, planted_experiment(epochs=2, checkpoint_every=4), planted_dataset)
     last = progress_of(run_path)["step"]
     assert steps == [*range(4, last + 1, 4), last]
@@ -241,7 +248,7 @@ def test_trains_resumes_and_scores_on_cuda(model: str, planted_dataset: Dataset,
     result = train_into(run_path, experiment, planted_dataset)
     assert 0 <= result.best["auc"] <= 1
     train_into(run_path, experiment, planted_dataset, resume=True)
-    on_cpu, dataset, _ = load_model(RunFolder.open(run_path))
+    on_cpu, dataset = load_model(RunFolder.open(run_path)), RunFolder.open(run_path).dataset
     assert validation_scores(on_cpu, dataset, 500_000)["logloss"] == pytest.approx(result.best["logloss"], abs=1e-4)
 
 

@@ -10,7 +10,8 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import load_tensors
-from musenet.training.loop import Log, TrainingResult, train
+from musenet.runs.training_result import TrainingResult
+from musenet.training.loop import Log, train
 
 OF_THE_CLOCK = {"seconds", "samples_per_second", "seconds_to_go"}
 

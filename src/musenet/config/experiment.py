@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from musenet.config.search_space import check_space
 from musenet.config.studies import CompareOptions, SweepOptions
 from musenet.config.training import TrainingOptions
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.musenet.options import MusenetOptions
 from musenet.models.registry import AnyModelOptions
 from musenet.recipe.recipe import Recipe
 from musenet.sources.registry import AnySourceOptions

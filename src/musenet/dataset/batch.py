@@ -1,4 +1,7 @@
-"""Requests and their candidates as tensors: the one shape of training, evaluation and serving."""
+"""Requests and their candidates as tensors: the one shape of training, evaluation and serving.
+
+Shapes: R requests, N candidates, T history events of all requests together, U distinct embedding rows.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,4 @@
-"""Requests and their candidates as tensors: the one shape of training, evaluation and serving.
-
-Shapes: R requests, N candidates, T history events of all requests together, U distinct embedding rows.
-"""
+"""The batches of a split: which requests each one holds, epoch by epoch, and that they are built ahead."""
 
 import math
 from collections.abc import Iterator
@@ -70,11 +67,10 @@ class Batches:
         self.part = part
         training = shuffle_seed is not None
         self.builder = BatchBuilder(dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training)
-        offset = dataset.column("requests/candidate_offset")
         # What a log's length decides is kept small: a log may have many millions of requests.
         self._begin = np.int32(period.begin)
         self._chosen = None if share >= 1 else _share_of(period.end - period.begin, share)
-        self._sizes = _sizes_of(offset[period.begin : period.end + 1])
+        self._sizes = _sizes_of(dataset.requests.candidate_offset[period.begin : period.end + 1])
         if self._chosen is not None:
             self._sizes = self._sizes[self._chosen]
         self._impressions = int(self._sizes.sum(dtype=np.int64))

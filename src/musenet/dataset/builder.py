@@ -9,19 +9,14 @@ from torch import Tensor
 
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FIRST_VALUE, UNSEEN, Field, FieldSide
+from musenet.dataset.manifest import FIRST_VALUE, UNSEEN, Field, FieldSide, table_rows
 from musenet.dataset.repeat_features import repeat_features
 
+Sources = dict[FieldSide, np.ndarray]
+"""The rows that fields of each side have."""
+SHOWN_SIDES: tuple[FieldSide, ...] = ("user", "context", "item", "candidate")
 WHOLE = (0, 1)
 """The first of one part."""
-
-
-def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Concatenated ranges [begin_i, end_i) and the offset at which each begins in the result."""
-    lengths = end - begin
-    offset = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offset[1:])
-    return np.arange(offset[-1]) + np.repeat(begin - offset[:-1], lengths), offset
 
 
 def part_of(sizes: np.ndarray, part: tuple[int, int]) -> slice:
@@ -73,8 +68,6 @@ class BatchBuilder:
         self.schema = schema_of(dataset)
         self.unseen_rate = unseen_rate
         self.fixed_positions = fixed_positions
-        self._offset = np.asarray(dataset.column("requests/candidate_offset"))
-        self._event_offset = np.asarray(dataset.column("events/offset"))
 
     def build(
         self, requests: np.ndarray, random: np.random.Generator | None = None, *, part: tuple[int, int] = WHOLE
@@ -87,17 +80,16 @@ class BatchBuilder:
             part: which of how many parts of the requests the batch is to hold. Parts have about as many candidates
                 each, and draw for theirs what the whole batch would; one of few requests may be empty.
         """
-        column = self.dataset.column
-        unseen = None
-        sizes = self._offset[requests + 1] - self._offset[requests]
+        dataset, unseen = self.dataset, None
+        sizes = dataset.sizes_of(requests)
         own = part_of(sizes, part)
         if random is not None and self.unseen_rate:
             unseen = UnseenIds(random, self.unseen_rate, sizes, own)
         requests = requests[own]
-        candidates, offset = _ranges(self._offset[requests], self._offset[requests + 1])
-        users, items = column("requests/user")[requests], column("candidates/item")[candidates]
-        events, history_offset = self._history(requests, users)
-        sources = {"user": users, "context": requests, "item": items, "candidate": candidates, "history": events}
+        candidates, offset = dataset.candidates_of(requests)
+        events, history_offset = dataset.history_of(requests)
+        sources: Sources = {side: dataset.rows_of(side, requests, candidates) for side in SHOWN_SIDES}
+        sources["history"] = events
         blocks = [
             self._codes(fields, sources, unseen)
             for fields in (self.schema.request_fields, self.schema.candidate_fields, self.schema.history_fields)
@@ -117,37 +109,32 @@ class BatchBuilder:
             repeat_indicator=torch.from_numpy(indicator),
             repeat_features=torch.from_numpy(statistics),
             repeat_fraction=torch.from_numpy(fraction),
-            label=torch.from_numpy(column("candidates/label")[candidates].astype(np.float32)),
-            weight=self._optional("candidates/weight", candidates, np.float32),
-            predefined_scenario=self._optional("requests/predefined_scenario", requests, np.int64),
-            true_scenario=self._optional("requests/true_scenario", requests, np.int64),
+            label=torch.from_numpy(dataset.candidates.label[candidates].astype(np.float32)),
+            weight=_optional(dataset.candidates.weight, candidates, np.float32),
+            predefined_scenario=_optional(dataset.requests.predefined_scenario, requests, np.int64),
+            true_scenario=_optional(dataset.requests.true_scenario, requests, np.int64),
             request_index=torch.from_numpy(requests),
         )
 
-    def _history(self, requests: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        end = self.dataset.column("requests/history_end")[requests].astype(np.int64)
-        begin = np.maximum(self._event_offset[users], end - self.dataset.manifest.history_length)
-        return _ranges(begin, end)
-
-    def _codes(self, fields: tuple[Field, ...], sources: dict[str, np.ndarray], unseen: UnseenIds | None) -> np.ndarray:
+    def _codes(self, fields: tuple[Field, ...], sources: Sources, unseen: UnseenIds | None) -> np.ndarray:
         """(rows, sum of widths) global rows of the embedding table."""
         columns = []
         for field in fields:
-            codes = self.dataset.column(f"{_folder(field)}/{field.name}")[sources[field.side]].astype(np.int64)
+            codes = self.dataset.values(field, sources[field.side]).astype(np.int64)
             if field.is_position and self.fixed_positions:
                 codes = np.full_like(codes, FIRST_VALUE)
             if field.is_id and unseen is not None and field.side != "history":
                 codes[unseen.draw(field.side)] = UNSEEN
-            rows = np.where(codes > 0, codes + self.dataset.embedding_offset[field.vocabulary or field.name], 0)
+            rows = table_rows(codes, self.dataset.embedding_offset[field.vocabulary_name])
             columns.append(rows if rows.ndim == 2 else rows[:, None])
         if not columns:
             return np.zeros((0, 0), dtype=np.int64)
         return np.concatenate(columns, axis=1)
 
-    def _dense(self, fields: tuple[Field, ...], sources: dict[str, np.ndarray], count: int) -> Tensor:
+    def _dense(self, fields: tuple[Field, ...], sources: Sources, count: int) -> Tensor:
         out = np.empty((count, len(fields)), dtype=np.float32)
         for place, field in enumerate(fields):
-            out[:, place] = self.dataset.column(f"{_folder(field)}/{field.name}")[sources[field.side]]
+            out[:, place] = self.dataset.values(field, sources[field.side])
         return torch.from_numpy(out)
 
     def _repeats(self, requests: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -155,21 +142,15 @@ class BatchBuilder:
             none = np.zeros(len(candidates), dtype=np.float32)
             unknown = np.full(len(requests), np.nan, dtype=np.float32)
             return none.astype(bool), repeat_features(none, none, none), unknown
-        indicator, count, recency = (
-            self.dataset.column(f"candidates/repeat_{name}")[candidates] for name in ("indicator", "count", "recency")
-        )
-        fraction = self.dataset.column("requests/repeat_fraction")[requests].astype(np.float32)
-        return indicator.astype(bool), repeat_features(indicator, count, recency), fraction
-
-    def _optional(self, path: str, rows: np.ndarray, dtype: Any) -> Tensor | None:
-        return torch.from_numpy(self.dataset.column(path)[rows].astype(dtype)) if self.dataset.has(path) else None
+        shown, fraction = self.dataset.candidates, self.dataset.requests.repeat_fraction
+        columns = (shown.repeat_indicator, shown.repeat_count, shown.repeat_recency)
+        indicator, count, recency = (column[candidates] for column in columns if column is not None)
+        assert fraction is not None
+        return indicator.astype(bool), repeat_features(indicator, count, recency), fraction[requests].astype(np.float32)
 
 
-_FOLDERS = {"user": "users", "item": "items", "context": "requests", "candidate": "candidates", "history": "events"}
-
-
-def _folder(field: Field) -> str:
-    return _FOLDERS[field.side]
+def _optional(column: np.ndarray | None, rows: np.ndarray, dtype: Any) -> Tensor | None:
+    return None if column is None else torch.from_numpy(column[rows].astype(dtype))
 
 
 def distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 BLOCK = 1 << 20
 
 
+def column_file(folder: Path, name: str) -> Path:
+    """Where a column of this name lies."""
+    return folder / f"{name}.npy"
+
+
 class NewColumn:
     """A `.npy` file that is filled from its beginning; use it as a context manager.
 
@@ -29,7 +34,7 @@ class NewColumn:
         self._dtype = np.dtype(dtype)
         self._rows = shape[0]
         self._written = 0
-        self._file = (folder / f"{name}.npy").open("wb")
+        self._file = column_file(folder, name).open("wb")
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
 
@@ -55,15 +60,14 @@ def write_column(folder: Path, name: str, values: NDArray[Any]) -> None:
         column.append(values)
 
 
-def mapped(path: Path) -> NDArray[Any]:
+def mapped(folder: Path, name: str) -> NDArray[Any]:
     """A column, mapped into memory."""
-    column: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return column
+    return np.asarray(np.load(column_file(folder, name), mmap_mode="r", allow_pickle=False))
 
 
-def blocks(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+def blocks(folder: Path, name: str, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
     """The rows from `begin` to before `end` in memory, `BLOCK` at a time, each block with its first row's number."""
-    with path.open("rb") as file:
+    with column_file(folder, name).open("rb") as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         width = int(np.prod(shape[1:], dtype=np.int64))

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import vocabulary_file
 from musenet.dataset.manifest import Manifest
 from musenet.errors import DatasetError
 
@@ -56,7 +58,7 @@ def _differences(first: Manifest, second: Manifest) -> Iterator[str]:
 def _contents(manifest: Manifest) -> dict[str, tuple[int, str | None]]:
     """Size and checksum of each vocabulary."""
     return {
-        name: (size, manifest.checksums.get(f"vocabularies/{name}.parquet"))
+        name: (size, manifest.checksums.get(vocabulary_file(Path(), name).as_posix()))
         for name, size in manifest.vocabularies.items()
     }
 

@@ -1,23 +1,27 @@
-"""What a dataset folder says of itself."""
+"""What a dataset folder says of itself: its fields, counts and checksums; `layout.py` tells of its other files."""
 
 import json
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from musenet.errors import DatasetError
+from musenet.files import checksum, write_text
+from musenet.workspace import MANIFEST
 
 FORMAT = 1
-
+CHECKED_AT_ONCE = 4
+"""Files whose checksums are computed at the same time."""
 
 PADDING, UNSEEN, MISSING, FIRST_VALUE = 0, 1, 2, 3
 
-
 Split = Literal["train", "valid", "test"]
-
-
 FieldSide = Literal["user", "item", "context", "candidate", "history"]
 
 
@@ -44,6 +48,11 @@ class Field(Part):
     """Quantile buckets of a numeric feature, whose dense form is a field of its own."""
     column: str | None = None
     """The log's own name of the column; the ids under `user_column` and `item_column`."""
+
+    @property
+    def vocabulary_name(self) -> str:
+        """Of the vocabulary that its codes are of."""
+        return self.vocabulary or self.name
 
 
 class Period(Part):
@@ -104,10 +113,44 @@ def embedding_offsets(vocabularies: Mapping[str, int]) -> dict[str, int]:
     return offsets
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / "manifest.json"
+def table_rows(codes: NDArray[Any], offset: NDArray[Any] | int) -> NDArray[np.int64]:
+    """Rows of the one embedding table, by the offset of the codes' vocabulary; padding stays 0."""
+    codes = np.asarray(codes, dtype=np.int64)
+    return np.where(codes > PADDING, codes + offset, 0)
+
+
+def codes_of(rows: NDArray[Any], offset: NDArray[Any] | int) -> NDArray[np.int64]:
+    """The codes that `table_rows` gave these rows."""
+    return np.where(rows > 0, rows - offset, PADDING)
+
+
+def holds_dataset(folder: Path) -> bool:
+    """Whether there is a dataset in the folder, of whatever format."""
+    return (folder / MANIFEST).is_file()
+
+
+def checksums_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in the folder but the manifest, by path."""
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in paths if path != MANIFEST)
+    with ThreadPoolExecutor(min(CHECKED_AT_ONCE, os.cpu_count() or 1)) as threads:
+        return dict(zip(files, threads.map(checksum, (folder / name for name in files)), strict=True))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """What makes the folder a dataset, written last."""
+    write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What the folder says of itself.
+
+    Raises:
+        DatasetError: if it says nothing, is of another format, or lacks a file.
+    """
+    path = folder / MANIFEST
     if not path.is_file():
-        raise DatasetError(f"{folder} holds no prepared dataset (no manifest.json): run `musenet prepare` first")
+        raise DatasetError(f"{folder} holds no prepared dataset (no {MANIFEST}): run `musenet prepare` first")
     try:
         content = json.loads(path.read_text())
         found = content.get("format") if isinstance(content, dict) else None

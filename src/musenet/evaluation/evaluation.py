@@ -1,8 +1,6 @@
 """`evaluate`: how good a run is on a split it was not trained on, with intervals, and under which protocol."""
 
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -10,12 +8,13 @@ from rich.table import Table
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Period, Split
-from musenet.evaluation.draws import RESAMPLES, UserDraws
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.estimators import METRICS, NDCG_AT
 from musenet.evaluation.intervals import Interval, resample_model, seed_and_user_interval
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc
+from musenet.results import Result
 
 _TITLES = {
     "auc": "AUC",
@@ -28,9 +27,8 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found; `to_json` has the keys of docs/commands.md."""
+class Evaluation(Result):
+    """What `evaluate` found; every metric with its 95 % interval over users."""
 
     split: Split
     impressions: int
@@ -38,22 +36,23 @@ class Evaluation:
     users: int
     positives: int
     protocol: str
-    metrics: dict[str, Interval]
-    """AUC, GAUC by request and by user, logloss, calibration, each with its 95 % interval over users."""
+    auc: Interval
+    gauc: Interval
+    """By request."""
+    gauc_by_user: Interval
+    ndcg: Interval
+    """By request."""
+    logloss: Interval
+    calibration_ratio: Interval
+    calibration_error: Interval
     left_out_groups: dict[str, int]
     """Requests (`gauc`) and users (`gauc_by_user`) of one class, which have no AUC of their own."""
     scenarios: ScenarioFigures | None
 
-    def to_json(self) -> dict[str, Any]:
-        """One object, the metrics beside the counts."""
-        counts = {name: getattr(self, name) for name in ("split", "impressions", "requests", "users", "positives")}
-        return {
-            **counts,
-            "protocol": self.protocol,
-            **{name: asdict(interval) for name, interval in self.metrics.items()},
-            "left_out_groups": self.left_out_groups,
-            "scenarios": None if self.scenarios is None else self.scenarios.to_json(),
-        }
+    @property
+    def metrics(self) -> dict[str, Interval]:
+        """Every metric by its name."""
+        return {name: getattr(self, name) for name in METRICS}
 
     def show(self, console: Console) -> None:
         """Print metrics and scenarios, the protocol beside them."""
@@ -71,10 +70,9 @@ class Evaluation:
             show_scenarios(self.scenarios, console)
 
 
-def measure(predictions: Predictions, split: Split, protocol: str, resamples: int = RESAMPLES) -> Evaluation:
-    """The evaluation of these predictions; touches no files."""
+def measure(predictions: Predictions, split: Split, protocol: str, draws: UserDraws) -> Evaluation:
+    """The evaluation of these predictions, with intervals from these draws of their users; touches no files."""
     sample = predictions.sample()
-    draws = UserDraws(predictions.user, resamples)
     model = resample_model(sample, draws)
     groups = {"gauc": predictions.request, "gauc_by_user": predictions.user}
     return Evaluation(
@@ -84,7 +82,7 @@ def measure(predictions: Predictions, split: Split, protocol: str, resamples: in
         users=draws.users,
         positives=int(predictions.label.sum()),
         protocol=protocol,
-        metrics={name: seed_and_user_interval(model, name) for name in METRICS},
+        **{name: seed_and_user_interval(model, name) for name in METRICS},
         left_out_groups={
             name: grouped_auc(sample.label, sample.logit, group).left_out_groups for name, group in groups.items()
         },

@@ -132,8 +132,7 @@ class _Sample:
     def __init__(self, dataset: Dataset, requests: Integers, scenario: Integers | None, resamples: int) -> None:
         builder = BatchBuilder(dataset)
         self.schema = builder.schema
-        offset = np.asarray(dataset.column("requests/candidate_offset"))
-        sizes = offset[requests + 1] - offset[requests]
+        sizes = dataset.sizes_of(requests)
         count = max(1, round(int(sizes.sum()) / BATCH_SIZE))
         order = np.concatenate([np.arange(first, len(requests), count) for first in range(count)])
         self.batches = [builder.build(requests[first::count]) for first in range(count)]
@@ -141,7 +140,7 @@ class _Sample:
         weights = [batch.weight for batch in self.batches if batch.weight is not None]
         self._weight = torch.cat(weights).numpy() if weights else None
         self._request = np.repeat(requests[order], sizes[order])
-        self._user = np.asarray(dataset.column("requests/user"))[self._request]
+        self._user = dataset.requests.user[self._request]
         rows = [np.arange(len(self._request))]
         if scenario is not None:
             of_candidate = np.repeat(scenario[order], sizes[order])

@@ -20,33 +20,39 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from musenet.evaluation.draws import RESAMPLES, Sample, UserDraws
 from musenet.evaluation.estimators import Estimator, estimators
 from musenet.metrics import FloatArray, rela_impr
+from musenet.results import Number
 
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class Interval:
     """A figure on the whole sample, and the bounds that hold it with the level's probability."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class Difference:
     """First minus second model, its bounds, and the two-sided bootstrap p-value of no difference."""
 
-    value: float
-    low: float
-    high: float
-    p: float
-    standard_error: float = float("nan")
+    value: Number
+    low: Number
+    high: Number
+    p: Number
+    standard_error: Number = float("nan")
     """Standard deviation of the resampled differences."""
+
+
+NO_DIFFERENCE = Difference(0.0, 0.0, 0.0, 1.0, 0.0)
+"""Of a model to itself."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from musenet.errors import RunError
+from musenet.errors import RunError, one_line
 from musenet.evaluation.draws import Sample
 from musenet.files import replacing
 
@@ -95,7 +95,7 @@ def _write(path: Path, columns: dict[str, Any], model: str) -> None:
         pq.write_table(table.replace_schema_metadata({"model": model}), temporary)
 
 
-def _model_of(path: Path) -> str | None:
+def model_of(path: Path) -> str | None:
     """Whose answers a file holds; None if it is missing or damaged."""
     try:
         metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         table = pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): evaluate the run again") from error
+        raise RunError(f"{path} is damaged ({one_line(error)}): evaluate the run again") from error
     return {name: table[name].to_numpy() for name in table.column_names}
 
 

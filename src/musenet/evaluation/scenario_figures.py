@@ -5,30 +5,30 @@ log has any). Shapes: N candidates, R requests, K scenarios, U users.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.intervals import LEVEL, Interval
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
+from musenet.evaluation.ratios import intervals_of, resampled_ratios, sums_by_user
 from musenet.evaluation.recovery import recovery
+from musenet.results import Number, Result
 
 
-@dataclass(frozen=True)
-class ScenarioFigures:
+class ScenarioFigures(Result):
     """What docs/commands.md prints of scenarios; lists have an entry per scenario."""
 
     count: int
-    share: list[float]
+    share: list[Number]
     """Mean assignment over requests."""
-    mean_max_probability: float
+    mean_max_probability: Number
     """Mean over requests of the largest probability: near 1/K the scenarios have melted."""
-    entropy: float
+    entropy: Number
     """Of the shares, in nats: log K if all are used alike, near 0 if one takes all."""
-    repeat_probability: list[float] | None
+    repeat_probability: list[Number] | None
     """Mean p_r, requests weighted by assignment. Not identified alone: read it beside the shares and rates below."""
     repeat_share_of_positives: list[Interval]
     click_rate_on_repeats: list[Interval]
@@ -38,16 +38,25 @@ class ScenarioFigures:
 
     Unlike p_r it is identified: it comes from the labels and the assignment alone, and what was shown does not move it.
     """
-    recovery: dict[str, float] | None
+    recovery: dict[str, Number] | None
     """`ari` and `nmi` against the true scenario, where the log holds it."""
 
-    def to_json(self) -> dict[str, Any]:
-        """With the keys of docs/commands.md; `repeat_share_of_positives` holds the values, `…_interval` the bounds."""
-        content = asdict(self)
-        content["repeat_share_of_positives"] = [interval.value for interval in self.repeat_share_of_positives]
-        content["repeat_share_of_positives_interval"] = [
-            {"low": interval.low, "high": interval.high} for interval in self.repeat_share_of_positives
-        ]
+    @model_serializer(mode="wrap")
+    def _as_published(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Values and bounds of the repeats' shares stand apart."""
+        content: dict[str, Any] = handler(self)
+        shares = content["repeat_share_of_positives"]
+        content["repeat_share_of_positives"] = [share.pop("value") for share in shares]
+        return content | {"repeat_share_of_positives_interval": shares}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_published(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "repeat_share_of_positives_interval" in content:
+            pairs = zip(
+                content["repeat_share_of_positives"], content["repeat_share_of_positives_interval"], strict=True
+            )
+            return content | {"repeat_share_of_positives": [{"value": value, **bounds} for value, bounds in pairs]}
         return content
 
 
@@ -91,52 +100,14 @@ def repeat_rates(predictions: Predictions, draws: UserDraws) -> dict[str, list[I
         "click_rate_on_repeats": (clicked & repeat, repeat),
         "click_rate_on_new": (clicked & ~repeat, ~repeat),
     }
-    shares = {name: _shares(weight, part, whole, user, draws) for name, (part, whole) in questions.items()}
+    sums = {
+        name: [sums_by_user(weight[rows], user[rows], draws.users) for rows in of] for name, of in questions.items()
+    }
+    figures = {name: resampled_ratios(part, whole, draws) for name, (part, whole) in sums.items()}
     with np.errstate(invalid="ignore"):
-        on_repeats, on_new = shares["click_rate_on_repeats"], shares["click_rate_on_new"]
-        shares["repeat_intention"] = on_repeats / (on_repeats + on_new)
-    return {name: _intervals(rows, draws) for name, rows in shares.items()}
-
-
-def share_intervals(
-    weight: Floats, part: NDArray[np.bool_], whole: NDArray[np.bool_], user: NDArray[np.int64], draws: UserDraws
-) -> list[Interval]:
-    """Σ_{i in part} w_ik / Σ_{i in whole} w_ik for each of K columns, bounds from the bootstrap over users.
-
-    Args:
-        weight: (N, K).
-        part: (N) rows of the numerator, among those of `whole`.
-        whole: (N) rows of the denominator.
-        user: (N) place of each row's user among the draws.
-        draws: the resamples.
-    """
-    return _intervals(_shares(weight, part, whole, user, draws), draws)
-
-
-def _shares(
-    weight: Floats, part: NDArray[np.bool_], whole: NDArray[np.bool_], user: NDArray[np.int64], draws: UserDraws
-) -> Floats:
-    """(1 + resamples, K) the shares of `share_intervals`: on all users, then on each resample."""
-    sums = [
-        np.stack([np.bincount(user[rows], column[rows], draws.users) for column in weight.T], axis=1)
-        for rows in (part, whole)
-    ]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        whole_log = (sums[0].sum(axis=0) / sums[1].sum(axis=0))[None]
-        resampled = [(counts @ sums[0]) / (counts @ sums[1]) for counts in draws.blocks()]
-    return np.concatenate([whole_log, *resampled])
-
-
-def _intervals(shares: Floats, draws: UserDraws) -> list[Interval]:
-    return [_interval(float(column[0]), column[1:], draws) for column in shares.T]
-
-
-def _interval(value: float, resampled: Floats, draws: UserDraws) -> Interval:
-    defined = resampled[np.isfinite(resampled)]
-    if draws.users < 2 or len(defined) == 0:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+        on_repeats, on_new = figures["click_rate_on_repeats"], figures["click_rate_on_new"]
+        figures["repeat_intention"] = on_repeats / (on_repeats + on_new)
+    return {name: intervals_of(rows, draws) for name, rows in figures.items()}
 
 
 def _mean_repeat_probability(assignment: Floats, repeat_probability: Floats | None) -> list[float] | None:

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from musenet.config.training import TrainingOptions
@@ -25,12 +23,12 @@ BATCH_SIZE = 16_384
 
 
 def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int = BATCH_SIZE) -> Predictions:
-    """Score every impression of a split as serving would: unseen rows untouched, positions fixed, progress 1.
+    """Score every impression of a split as serving would: unseen rows untouched, positions fixed.
 
     Several workers share out the work, and all get the whole.
 
     Args:
-        model: a trained model, on any device; its mode and progress are left as they were.
+        model: a trained model, on any device; its mode is left as it was.
         dataset: the dataset it was trained on, or one with the same fields, codes and scales.
         split: which period.
         batch_size: candidates at once.
@@ -100,19 +98,17 @@ def scoring_device(options: TrainingOptions) -> torch.device:
 
 @contextmanager
 def scoring(model: ClickModel) -> Iterator[Tensor]:
-    """The model in evaluation mode at progress 1 without gradients; as it was afterwards.
+    """The model in evaluation mode without gradients; as it was afterwards.
 
     Yields one of its parameters, whose device and precision batches must have.
     """
-    was_training, progress = model.training, model.progress
+    was_training = model.training
     model.eval()
-    model.progress = 1.0
     try:
         with torch.inference_mode():
             yield next(model.parameters())
     finally:
         model.train(was_training)
-        model.progress = progress
 
 
 def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
@@ -122,8 +118,7 @@ def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size
     then wait upon the others' look-ups in the model's table.
     """
     builder = BatchBuilder(dataset)
-    offset = np.asarray(dataset.column("requests/candidate_offset"))
-    sizes = offset[requests + 1] - offset[requests]
+    sizes = dataset.sizes_of(requests)
     batch_of = (np.cumsum(sizes) - sizes) // batch_size
     parts = [part for part in np.split(requests, np.flatnonzero(np.diff(batch_of)) + 1) if len(part)]
     shares = [parts[part_of(np.ones(len(parts)), (worker, workers.count()))] for worker in range(workers.count())]
@@ -143,25 +138,18 @@ def _gather(
     dataset: Dataset, requests: Integers, logit: Floats, assignment: Floats | None, repeat_probability: Floats | None
 ) -> Predictions:
     """The model's answers beside what the dataset knows of the same rows; requests are consecutive."""
-    offset = np.asarray(dataset.column("requests/candidate_offset"))
-    begin, end = (int(offset[requests[0]]), int(offset[requests[-1] + 1])) if len(requests) else (0, 0)
-    request = np.repeat(requests, np.diff(offset[np.append(requests, requests[-1:] + 1)]))
-
-    def of_candidate(name: str, dtype: Any) -> NDArray[Any] | None:
-        path = f"candidates/{name}"
-        return np.asarray(dataset.column(path)[begin:end]).astype(dtype) if dataset.has(path) else None
-
-    indicator = of_candidate("repeat_indicator", np.bool_)
-    known = np.asarray(dataset.column("requests/true_scenario")) if dataset.has("requests/true_scenario") else None
+    rows = dataset.candidates_between(requests[0], requests[-1] + 1) if len(requests) else slice(0, 0)
+    request, shown = np.repeat(requests, dataset.sizes_of(requests)), dataset.candidates
+    weight, repeats, known = shown.weight, shown.repeat_indicator, dataset.requests.true_scenario
     return Predictions(
         request=request,
-        user=np.asarray(dataset.column("requests/user"))[request].astype(np.int64),
-        item=np.asarray(dataset.column("candidates/item")[begin:end]).astype(np.int64),
-        time=np.asarray(dataset.column("requests/time"))[request].astype(np.int64),
-        label=np.asarray(dataset.column("candidates/label")[begin:end]).astype(np.int8),
+        user=dataset.requests.user[request].astype(np.int64),
+        item=shown.item[rows].astype(np.int64),
+        time=dataset.requests.time[request].astype(np.int64),
+        label=shown.label[rows].astype(np.int8),
         logit=logit,
-        weight=of_candidate("weight", np.float64),
-        repeat_indicator=np.zeros(end - begin, dtype=np.bool_) if indicator is None else indicator,
+        weight=None if weight is None else weight[rows].astype(np.float64),
+        repeat_indicator=np.zeros(len(request), dtype=np.bool_) if repeats is None else repeats[rows].astype(np.bool_),
         requests=requests,
         assignment=assignment,
         repeat_probability=repeat_probability,

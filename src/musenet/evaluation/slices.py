@@ -4,17 +4,18 @@ Shapes: N candidates, R requests.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions
+from musenet.results import Number
 
 RESAMPLES = 100
 FEWEST = 200
@@ -31,7 +32,7 @@ class SlicedRow:
     """One model within one part."""
 
     name: str
-    auc: float
+    auc: Number
     """Mean over seeds; nan where the part has one class only."""
     difference: Difference | None
     """To the reference row, paired; None for the reference itself."""
@@ -46,10 +47,6 @@ class Slice:
     impressions: int
     positives: int
     models: list[SlicedRow]
-
-    def to_json(self) -> dict[str, Any]:
-        """The part as plain data."""
-        return asdict(self)
 
 
 def slices_of(
@@ -82,27 +79,20 @@ def parts_of(dataset: Dataset, predictions: Predictions) -> Iterator[tuple[str, 
     for name, ids, known in (("user", predictions.user, seen[0]), ("item", predictions.item, seen[1])):
         familiar = np.isin(ids, known)
         yield name, {"seen in training": familiar, "not seen in training": ~familiar}
-    length = _history_length(dataset, predictions.requests)[place]
+    length = dataset.history_length(predictions.requests)[place]
     yield "history", {name: (length >= low) & (length <= high) for name, (low, high) in HISTORY_BINS.items()}
     yield _by_time(dataset, predictions)
     if predictions.assignment is not None and predictions.assignment.shape[1] > 1:
         yield "scenario", _by_code(predictions.assignment.argmax(axis=1)[place], None)
-    if dataset.manifest.predefined_scenarios is not None:
-        codes = np.asarray(dataset.column("requests/predefined_scenario"))[predictions.requests]
-        yield "predefined scenario", _by_code(codes[place], dataset.manifest.predefined_scenarios)
+    codes = dataset.requests.predefined_scenario
+    if codes is not None:
+        yield "predefined scenario", _by_code(codes[predictions.requests][place], dataset.manifest.predefined_scenarios)
 
 
 def _in_training(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
     period = dataset.manifest.splits["train"]
-    offset = dataset.column("requests/candidate_offset")
-    items = dataset.column("candidates/item")[offset[period.begin] : offset[period.end]]
-    return np.unique(dataset.column("requests/user")[period.begin : period.end]), np.unique(items)
-
-
-def _history_length(dataset: Dataset, requests: NDArray[Any]) -> NDArray[np.int64]:
-    """(R) events of the user before each request."""
-    begin = np.asarray(dataset.column("events/offset"))[dataset.column("requests/user")[requests]]
-    return np.asarray(dataset.column("requests/history_end")[requests].astype(np.int64) - begin)
+    items = dataset.candidates.item[dataset.candidates_between(period.begin, period.end)]
+    return np.unique(dataset.requests.user[period.begin : period.end]), np.unique(items)
 
 
 def _by_time(dataset: Dataset, predictions: Predictions) -> tuple[str, dict[str, Mask]]:

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.pieces import InPieces
 from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs, Numbers
+from musenet.models.layers import weighted_cross_entropy
 from musenet.options import Options
+
+Role = Literal["musenet", "baseline", "control", "as published", "diagnostic"]
 
 
 class ModelOptions(Options):
-    """Options that all models share; each model's own stand in its file."""
+    """Options that all models share; each model's own stand in its file. What a model is follows from them."""
 
     name: str
     embedding: int = Field(16, ge=1, description="size D of every embedding")
@@ -27,6 +30,34 @@ class ModelOptions(Options):
     numbers: Numbers = Field(
         "plain", description="how numeric values enter: as they are, or `embedded`: a learned vector times the value"
     )
+
+    @property
+    def role(self) -> Role:
+        """What a row of it stands for in a comparison; baselines `as published` do not see repeat features."""
+        return "baseline" if self.repeat_features else "as published"
+
+    @property
+    def learns_scenarios(self) -> bool:
+        """Whether it finds scenarios in the log."""
+        return False
+
+    @property
+    def soft_scenarios(self) -> bool:
+        """Whether it finds scenarios and every request has a share in each."""
+        return False
+
+    @property
+    def unservable(self) -> str | None:
+        """Why it cannot answer outside its own log; None if it can. Such a row never counts as the best."""
+        return None
+
+    def left_open(self, has_repeats: bool) -> "dict[str, ModelOptions]":
+        """What an option `auto` stands for, by value, if training it side by side decides; nothing otherwise.
+
+        Args:
+            has_repeats: whether the log has a repeat key.
+        """
+        return {}
 
 
 class PoolingOptions(ModelOptions):
@@ -97,8 +128,6 @@ class ClickModel(nn.Module):
 
     options_type: ClassVar[type[ModelOptions]]
     table: EmbeddingTable
-    progress: float = 1.0
-    """How far training has come, in [0, 1] of the planned steps; set before every step. 1 when scoring."""
 
     def whole_state(self) -> dict[str, Tensor | InPieces]:
         """The `state_dict`, with all rows of the embedding table, whichever worker holds them."""
@@ -110,24 +139,37 @@ class ClickModel(nn.Module):
         dense = sum(parameter.numel() for parameter in self.parameters() if parameter is not self.table.weight)
         return dense + table.shape[0] * table.shape[1]
 
-    def forward(self, batch: Batch) -> Prediction:
-        """Predict every candidate of the batch."""
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
+        """Predict every candidate of the batch.
+
+        Args:
+            batch: of requests.
+            progress: how far training has come, in [0, 1] of the planned steps.
+        """
         raise NotImplementedError
 
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """The terms whose weighted sum is trained."""
-        raise NotImplementedError
+    def losses(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Term]:
+        """The terms whose weighted sum is trained; cross-entropy (Eq 11) unless a model has others."""
+        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What the dense optimizer trains; the embedding table is trained apart."""
         return [ParameterGroup([p for p in self.parameters() if p is not self.table.weight])]
 
-    def after_step(self, prediction: Prediction, batch: Batch) -> None:
+    def after_step(self, prediction: Prediction, batch: Batch, progress: float) -> None:
         """Change what is not learned by gradient; called after each optimizer step."""
 
     def keep_from(self) -> float:
         """Progress from which on the weights may be kept as the best; 0 unless the model changes nature on the way."""
         return 0.0
+
+    def scenario_count(self) -> int | None:
+        """How many scenarios it tells apart; None for a model without."""
+        return None
+
+    def prototypes(self) -> Tensor | None:
+        """(K, M) the prototypes of these scenarios in the metric space; None for a model without."""
+        return None
 
     def health(self) -> Health:
         """How the scenarios did since the last call."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Field
 from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.intervals import LEVEL, Interval
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
+from musenet.evaluation.ratios import intervals_of, resampled_ratios, sums_by_user
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, value_names
 
 ROWS = 14
@@ -103,24 +104,11 @@ def standardised(values: Floats, weight: Floats, user: NDArray[np.intp], draws: 
         user: (n) place of each row's user among the draws.
         draws: the resamples.
     """
-    per_user = [np.bincount(user, column, draws.users) for column in (*(weight.T * values), values)]
-    sizes = [np.bincount(user, column, draws.users) for column in (*weight.T, np.ones(len(values)))]
-    top, bottom = np.stack(per_user, axis=1), np.stack(sizes, axis=1)  # (U, K + 1): the scenarios, then all rows
-    spread = values.std()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        whole = top.sum(axis=0) / bottom.sum(axis=0)
-        drawn = np.concatenate([(counts @ top) / (counts @ bottom) for counts in draws.blocks()])
-    exact, resampled = (whole[:-1] - whole[-1]) / spread, (drawn[:, :-1] - drawn[:, -1:]) / spread
-    return [interval_of(float(value), column, draws) for value, column in zip(exact, resampled.T, strict=True)]
-
-
-def interval_of(value: float, resampled: Floats, draws: UserDraws) -> Interval:
-    """The value with percentile bounds; nan bounds where there is no resample to take them from."""
-    defined = resampled[np.isfinite(resampled)]
-    if draws.users < 2 or len(defined) == 0:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+    every = np.ones((len(values), 1))
+    top = sums_by_user(np.concatenate([weight * values[:, None], values[:, None]], axis=1), user, draws.users)
+    bottom = sums_by_user(np.concatenate([weight, every], axis=1), user, draws.users)
+    means = resampled_ratios(top, bottom, draws)  # (1 + resamples, K + 1): the scenarios, then all rows
+    return intervals_of((means[:, :-1] - means[:, -1:]) / values.std(), draws)
 
 
 def _mirrors(second: TraitDifference, first: TraitDifference) -> bool:
@@ -141,7 +129,7 @@ class _Rows:
 
 def _requests(dataset: Dataset, predictions: Predictions) -> _Rows:
     assert predictions.assignment is not None
-    return _Rows(predictions.assignment, np.asarray(dataset.column("requests/user"))[predictions.requests])
+    return _Rows(predictions.assignment, dataset.requests.user[predictions.requests])
 
 
 def _clicked(predictions: Predictions) -> _Rows:
@@ -152,12 +140,8 @@ def _clicked(predictions: Predictions) -> _Rows:
 
 def _values(dataset: Dataset, predictions: Predictions, trait: Trait) -> Floats | None:
     """(n) the number, or 1 where the row has the value; None if the dataset has no such field."""
-    requests = predictions.requests
     if trait.field == EARLIER_EVENTS:
-        users = np.asarray(dataset.column("requests/user"))[requests]
-        first_event = np.asarray(dataset.column("events/offset"))[users]
-        earlier = np.asarray(dataset.column("requests/history_end"))[requests] - first_event
-        return np.asarray(np.log1p(earlier.astype(np.float64)))
+        return np.asarray(np.log1p(dataset.history_length(predictions.requests).astype(np.float64)))
     field = _field(dataset, trait)
     if field is None:
         return None
@@ -177,14 +161,5 @@ def _field(dataset: Dataset, trait: Trait) -> Field | None:
 
 def _column(dataset: Dataset, predictions: Predictions, field: Field) -> NDArray[Any]:
     """The field's values in the rows that its side describes."""
-    clicked = np.flatnonzero(predictions.label == 1)
-    if field.side == "user":
-        rows = np.asarray(dataset.column("requests/user"))[predictions.requests]
-    elif field.side == "context":
-        rows = predictions.requests
-    elif field.side == "item":
-        rows = predictions.item[clicked]
-    else:
-        rows = int(np.asarray(dataset.column("requests/candidate_offset"))[predictions.requests[0]]) + clicked
-    folder = {"user": "users", "context": "requests", "item": "items", "candidate": "candidates"}[field.side]
-    return np.asarray(dataset.column(f"{folder}/{field.name}")[rows])
+    clicked = dataset.requests.candidate_offset[predictions.requests[0]] + np.flatnonzero(predictions.label == 1)
+    return dataset.values(field, dataset.rows_of(field.side, predictions.requests, clicked))

@@ -16,7 +16,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.portraits.differences import interval_of
+from musenet.evaluation.ratios import ratio_intervals, sums_by_user
 
 LONGEST_IN_DAYS = 60
 """Longer periods are shown by week."""
@@ -71,14 +71,14 @@ def shares_by_hour(dataset: Dataset, splits: Sequence[Predictions], draws: UserD
 
 def _local(dataset: Dataset, predictions: Predictions) -> pl.Series:
     """(R) the requests' times in the log's timezone."""
-    time = np.asarray(dataset.column("requests/time"))[predictions.requests]
+    time = dataset.requests.time[predictions.requests]
     zone = ZoneInfo(dataset.manifest.timezone)
     return pl.Series(time).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone.key)
 
 
 def _spans(labels: pl.Series, dataset: Dataset, splits: Sequence[Predictions], draws: UserDraws) -> list[Span]:
     assignment = np.concatenate([one.assignment for one in splits if one.assignment is not None])
-    users = np.asarray(dataset.column("requests/user"))[np.concatenate([one.requests for one in splits])]
+    users = dataset.requests.user[np.concatenate([one.requests for one in splits])]
     place = draws.index(users)
     names, of_request = np.unique(labels.to_numpy().astype(str), return_inverse=True)
     found = []
@@ -91,9 +91,5 @@ def _spans(labels: pl.Series, dataset: Dataset, splits: Sequence[Predictions], d
 
 def _shares(assignment: Floats, user: NDArray[np.int64], draws: UserDraws) -> list[Interval]:
     """(K) mean assignment with bounds from the bootstrap over users."""
-    top = np.stack([np.bincount(user, column, draws.users) for column in assignment.T], axis=1)  # (U, K)
-    bottom = np.bincount(user, minlength=draws.users)  # (U)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.concatenate([(counts @ top) / (counts @ bottom)[:, None] for counts in draws.blocks()])
-    means = assignment.mean(axis=0)
-    return [interval_of(float(mean), column, draws) for mean, column in zip(means, drawn.T, strict=True)]
+    requests = np.bincount(user, minlength=draws.users).astype(np.float64)[:, None]  # (U, 1)
+    return ratio_intervals(sums_by_user(assignment, user, draws.users), requests, draws)

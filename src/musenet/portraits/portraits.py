@@ -4,26 +4,22 @@ Shapes: n rows (requests, or clicked candidates), K scenarios, V codes of a voca
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from rich.console import Console
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Field, Split
-from musenet.errors import DatasetError
-from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import percentage
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.portraits.scenario_table import with_scenarios
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.results import Number, Result
+from musenet.runs.run import Run
 
 SHOWN = 6
 SMALLEST_DIFFERENCE = 0.1
@@ -33,7 +29,7 @@ SMALLEST_COUNT = 20.0
 _SPECIAL = {UNSEEN: "(rare or unseen)", MISSING: "(missing)"}
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class NumericContrast:
     """A number that is higher or lower in a scenario: of its requests, or of what was clicked in them."""
 
@@ -44,7 +40,7 @@ class NumericContrast:
     """(mean in the scenario − mean overall) / standard deviation overall."""
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class ValueContrast:
     """A value that is more frequent in a scenario than overall."""
 
@@ -60,15 +56,14 @@ class ValueContrast:
     """Rows of the scenario with this value, as expected under the assignment."""
 
 
-@dataclass(frozen=True)
-class Portrait:
+class Portrait(Result):
     """One scenario, described on one split."""
 
     scenario: int
-    requests: float
+    requests: Number
     """Expected number under the assignment."""
-    share: float
-    repeat_probability: float | None
+    share: Number
+    repeat_probability: Number | None
     repeat_share_of_positives: Interval
     click_rate_on_repeats: Interval
     click_rate_on_new: Interval
@@ -79,22 +74,15 @@ class Portrait:
     values: list[ValueContrast]
     """In order of what they contribute to telling the scenario apart, share · log lift."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain keys and values."""
-        return asdict(self)
 
-
-def describe_scenarios(
-    run: RunFolder, split: Split = "test", shown: int = SHOWN, resamples: int = RESAMPLES
-) -> list[Portrait]:
+def describe_scenarios(run: Run, split: Split = "test", shown: int = SHOWN) -> list[Portrait]:
     """A portrait of each scenario of the run, on one split.
 
     Raises:
         RunError: if the run's model has no scenarios.
     """
-    predictions = with_scenarios(predictions_of(run, split), run)
-    assignment = predictions.assignment
-    figures = scenario_figures(predictions, UserDraws(predictions.user, resamples))
+    predictions = with_scenarios(run.predictions(split), run)
+    assignment, figures = predictions.assignment, run.scenarios(split)
     if figures is None or assignment is None:
         return []
     numbers: list[list[NumericContrast]] = [[] for _ in range(figures.count)]
@@ -158,24 +146,19 @@ def _columns(dataset: Dataset, predictions: Predictions) -> Iterator[_Column]:
     assignment = predictions.assignment
     assert assignment is not None
     requests = predictions.requests
-    users = np.asarray(dataset.column("requests/user"))[requests]
     clicked = np.flatnonzero(predictions.label == 1)
-    first_candidate = int(np.asarray(dataset.column("requests/candidate_offset"))[requests[0]])
     clicked_weight = assignment[predictions.place[clicked]]
-    items = predictions.item[clicked]
-    rows = {"user": users, "context": requests, "item": items, "candidate": first_candidate + clicked}
-    folders = {"user": "users", "context": "requests", "item": "items", "candidate": "candidates"}
+    candidates = dataset.requests.candidate_offset[requests[0]] + clicked
     for field in dataset.fields("user", "context", "item", "candidate"):
         # Ids name single users and items; a bucketed number is there as a number too.
         if field.is_id or field.is_bucketed or field.is_position:
             continue
-        values = np.asarray(dataset.column(f"{folders[field.side]}/{field.name}")[rows[field.side]])
+        values = dataset.values(field, dataset.rows_of(field.side, requests, candidates))
         if field.side in ("user", "context"):
             yield _Column(field, "requests", values, assignment)
         else:
             yield _Column(field, "clicked", values, clicked_weight)
-    first_event = np.asarray(dataset.column("events/offset"))[users]
-    events = np.asarray(dataset.column("requests/history_end"))[requests] - first_event
+    events = dataset.history_length(requests)
     earlier = Field(name="log of earlier events", side="history", kind="dense")
     yield _Column(earlier, "requests", np.log1p(events.astype(np.float64)), assignment)
 
@@ -227,11 +210,7 @@ def _lifts(dataset: Dataset, column: _Column) -> list[list[ValueContrast]]:
 
 def value_names(dataset: Dataset, field: Field) -> dict[int, str]:
     """The text of each code of a categorical field, from the dataset's vocabulary."""
-    file = dataset.folder / "vocabularies" / f"{field.vocabulary or field.name}.parquet"
-    try:
-        values = pq.read_table(file, partitioning=None)["value"].to_pylist()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise DatasetError(f"{file} cannot be read ({error}): prepare the dataset again") from error
+    values = dataset.texts(field.vocabulary_name).to_pylist()
     return _SPECIAL | {FIRST_VALUE + place: str(value) for place, value in enumerate(values)}
 
 

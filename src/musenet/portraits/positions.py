@@ -7,8 +7,6 @@ from musenet.dataset.dataset import Dataset
 from musenet.evaluation.predictions import Floats, Integers
 from musenet.evaluation.scoring import scoring
 from musenet.models.interface import ClickModel
-from musenet.models.musenet.model import Musenet
-from musenet.models.musenet.scenarios import Prototypes
 
 REQUESTS_AT_ONCE = 256
 
@@ -35,7 +33,5 @@ def positions_of(model: ClickModel, dataset: Dataset, requests: Integers) -> Flo
 
 def prototypes_of(model: ClickModel) -> Floats | None:
     """(K, M) the prototypes c_k of the scenarios that are left; None for a model without."""
-    if not isinstance(model, Musenet) or not model.learns_scenarios or not isinstance(model.assigner, Prototypes):
-        return None
-    centres = model.assigner.centres if model.pruning is None else model.assigner.centres[model.pruning.left]
-    return np.asarray(centres.detach().double().cpu().numpy())
+    prototypes = model.prototypes()
+    return None if prototypes is None else np.asarray(prototypes.detach().double().cpu().numpy())

@@ -27,25 +27,21 @@ class RequestWords:
 
     def lines(self, request: int) -> list[str]:
         """Time, context, history length and each clicked item, a line each."""
-        column = self._dataset.column
-        user = int(column("requests/user")[request])
-        events = int(column("requests/history_end")[request]) - int(column("events/offset")[user])
-        context = [self._value(field, f"requests/{field.name}", request) for field in self._context]
+        events = int(self._dataset.history_length(np.array([request]))[0])
+        context = [self._value(field, request) for field in self._context]
         said = [self._time(request), *[part for part in context if part], f"{number(events)} earlier events"]
         return [*said, *self._clicks(request)]
 
     def _clicks(self, request: int) -> list[str]:
-        column = self._dataset.column
-        begin, end = (int(place) for place in column("requests/candidate_offset")[request : request + 2])
-        clicked = begin + np.flatnonzero(np.asarray(column("candidates/label")[begin:end]) == 1)
+        shown = self._dataset.candidates_between(request, request + 1)
+        clicked = shown.start + np.flatnonzero(self._dataset.candidates.label[shown] == 1)
         if not len(clicked):
             return ["nothing clicked"]
         return [f"clicked: {self._item(int(candidate))}" for candidate in clicked[:2]]
 
     def _item(self, candidate: int) -> str:
-        rows = {"item": int(self._dataset.column("candidates/item")[candidate]), "candidate": candidate}
-        folders = {"item": "items", "candidate": "candidates"}
-        parts = [self._value(field, f"{folders[field.side]}/{field.name}", rows[field.side]) for field in self._clicked]
+        rows = {"item": int(self._dataset.candidates.item[candidate]), "candidate": candidate}
+        parts = [self._value(field, rows[field.side]) for field in self._clicked]
         return ", ".join(part for part in parts if part) or "an item"
 
     def _told(self, *sides: str) -> list[Field]:
@@ -57,19 +53,20 @@ class RequestWords:
             and not (field.is_id or field.is_position or field.is_bucketed or field.name.endswith(MISSING_PART))
         ]
 
-    def _value(self, field: Field, path: str, row: int) -> str:
+    def _value(self, field: Field, row: int) -> str:
         """`days ahead 3`, `device phone`; empty where the log has no value."""
-        value = self._dataset.column(path)[row]
+        value = self._dataset.values(field, row)
         if field.kind != "dense":
             codes = [int(code) for code in np.atleast_1d(value) if code != PADDING]
             names = [self._names(field)[code] for code in codes]
             return f"{field_words(field.name)} {' + '.join(names)}" if names else ""
-        if self._dataset.has(f"{path}{MISSING_PART}") and self._dataset.column(f"{path}{MISSING_PART}")[row] > 0:
+        missing = (one for one in self._dataset.fields(field.side) if one.name == f"{field.name}{MISSING_PART}")
+        if any(self._dataset.values(one, row) > 0 for one in missing):
             return ""
         return f"{field_words(field.name)} {number_words(self._dataset, field, float(value))}"
 
     def _time(self, request: int) -> str:
-        seconds = int(self._dataset.column("requests/time")[request]) / 1e6
+        seconds = int(self._dataset.requests.time[request]) / 1e6
         return f"{datetime.fromtimestamp(seconds, UTC).astimezone(self._zone):%a %d %b %Y, %H:%M}"
 
 

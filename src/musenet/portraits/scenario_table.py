@@ -11,18 +11,16 @@ import pyarrow.parquet as pq
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.dataset.roles import REQUEST, TIME, USER
-from musenet.errors import DatasetError, RunError
+from musenet.errors import RunError
 from musenet.evaluation.predictions import Predictions
-from musenet.evaluation.scoring import predict, scoring_device
 from musenet.files import replacing
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.sources.own_files import OwnFilesOptions
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
-def write_scenarios(run: RunFolder, out: Path, splits: Sequence[Split] = SPLITS) -> int:
+def write_scenarios(run: Run, out: Path, splits: Sequence[Split] = SPLITS) -> int:
     """Write the scenario of every request as Parquet or CSV, by the file's ending; the number of rows.
 
     Columns: the log's own user and request id; `time` (UTC); `split`; `scenario`, the most probable; its `confidence`;
@@ -42,7 +40,7 @@ def write_scenarios(run: RunFolder, out: Path, splits: Sequence[Split] = SPLITS)
     return int(table.num_rows)
 
 
-def scenario_table(run: RunFolder, splits: Sequence[Split] = SPLITS) -> pa.Table:
+def scenario_table(run: Run, splits: Sequence[Split] = SPLITS) -> pa.Table:
     """The table that `write_scenarios` writes, in order of the dataset's requests."""
     keys = request_keys(run)
     parts = [_of_split(_predictions(run, split), split, keys) for split in splits if _requests(run.dataset, split)]
@@ -51,13 +49,9 @@ def scenario_table(run: RunFolder, splits: Sequence[Split] = SPLITS) -> pa.Table
     return pa.concat_tables(parts)
 
 
-def request_keys(run: RunFolder) -> pa.Table:
+def request_keys(run: Run) -> pa.Table:
     """User and request id of every request under the log's own names and types, and its `time` (UTC), row by row."""
-    file = run.dataset.folder / "keys" / "requests.parquet"
-    try:
-        table = pq.read_table(file, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{file} cannot be read ({error}): prepare the dataset again") from error
+    table = run.dataset.keys("requests")
     data = run.experiment.data
     request = data.impressions.request if isinstance(data, OwnFilesOptions) else None
     names = {USER: run.dataset.manifest.user_column, REQUEST: request or "request", TIME: "time"}
@@ -66,19 +60,18 @@ def request_keys(run: RunFolder) -> pa.Table:
     return table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
-def with_scenarios(predictions: Predictions, run: RunFolder) -> Predictions:
+def with_scenarios(predictions: Predictions, run: Run) -> Predictions:
     """The same predictions; raises `RunError` if the model has no scenarios to speak of."""
     if predictions.assignment is None:
         raise RunError(f"the run {run.path} is of {run.experiment.model.name}, a model without scenarios")
     return predictions
 
 
-def _predictions(run: RunFolder, split: Split) -> Predictions:
+def _predictions(run: Run, split: Split) -> Predictions:
     if split != "train":
-        return with_scenarios(predictions_of(run, split), run)
+        return with_scenarios(run.predictions(split), run)
     # Those of the training period are large and of no other use: they are not kept.
-    model, dataset, experiment = load_model(run)
-    return with_scenarios(predict(model.to(scoring_device(experiment.training)), dataset, split), run)
+    return with_scenarios(run.predictions_on(run.dataset, split), run)
 
 
 def _of_split(predictions: Predictions, split: Split, keys: pa.Table) -> pa.Table:

@@ -54,7 +54,7 @@ def typical_situations(dataset: Dataset, predictions: Predictions) -> list[Situa
     chosen = np.linspace(0, len(predictions.requests) - 1, min(REQUESTS, len(predictions.requests))).astype(np.int64)
     requests, assignment = predictions.requests[chosen], predictions.assignment[chosen]
     conditions = list(_conditions(dataset, requests))
-    searched = np.asarray(dataset.column("requests/user"))[requests] % 2 == 0
+    searched = dataset.requests.user[requests] % 2 == 0
     if not conditions or searched.all() or not searched.any():
         return [None] * assignment.shape[1]
     holds = np.stack([condition.holds for condition in conditions], axis=1)
@@ -114,12 +114,10 @@ def best_rule(holds: NDArray[np.bool_], fields: NDArray[np.str_], own: Floats) -
 
 def _conditions(dataset: Dataset, requests: NDArray[np.int64]) -> Iterator[_Condition]:
     """Values and halves of every feature of the user and the context, ids left out."""
-    rows = {"user": np.asarray(dataset.column("requests/user"))[requests], "context": requests}
-    folders = {"user": "users", "context": "requests"}
     for field in dataset.fields("user", "context"):
         if field.is_id or field.is_bucketed or field.name.endswith(".missing"):
             continue
-        values = np.asarray(dataset.column(f"{folders[field.side]}/{field.name}")[rows[field.side]])
+        values = dataset.values(field, dataset.rows_of(field.side, requests))
         found = _of_number(dataset, field, values) if field.kind == "dense" else _of_values(dataset, field, values)
         yield from (one for one in found if RAREST <= one.holds.mean() <= 1 - RAREST)
 

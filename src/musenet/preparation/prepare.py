@@ -11,12 +11,11 @@ from pathlib import Path
 
 from musenet import __version__
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FORMAT, Field, Manifest
+from musenet.dataset.manifest import FORMAT, Field, Manifest, checksums_of, write_manifest
 from musenet.dataset.roles import ITEM, USER
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
 from musenet.errors import DatasetError
-from musenet.files import checksum
 from musenet.preparation.checks.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
 from musenet.preparation.checks.inspection import Inspector, own_events
 from musenet.preparation.checks.row_counts import count_rows, log_warnings, write_rejected
@@ -143,7 +142,7 @@ def _check(
     folder: Path,
 ) -> Checks:
     """Inspect the dataset, refuse what cannot recur, write `checks.json` and `rejected.parquet`."""
-    inspector = Inspector(folder, writer.splits, recipe.repeat is not None)
+    inspector = Inspector(folder, writer.splits)
 
     def look_at(checked: tuple[PlannedField, Field]) -> FeatureCheck:
         entry, field = checked
@@ -152,7 +151,7 @@ def _check(
         return inspector.feature(field, writer.written.missing.get(f"{entry.side}/{entry.name}"))
 
     checked = list(writer.checked_fields())
-    with _threads() as threads:
+    with ThreadPoolExecutor(min(COLUMNS_AT_ONCE, os.cpu_count() or 1)) as threads:
         features = list(threads.map(look_at, checked))
     unseen = {entry: found.unseen or 0.0 for (entry, _), found in zip(checked, features, strict=True)}
     training.refuse_unrepeatable(unseen)
@@ -181,10 +180,6 @@ def _check(
     return checks
 
 
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(COLUMNS_AT_ONCE, os.cpu_count() or 1))
-
-
 def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[str, Relation]:
     own = {USER: tables.user_column, ITEM: tables.item_column}
     return {own.get(name, name): origin for name, origin in columns.items()}
@@ -193,10 +188,6 @@ def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[st
 def _write_manifest(
     folder: Path, writer: DatasetWriter, relations: Relations, tables: Tables, recipe: Recipe, identity: str
 ) -> None:
-    (folder / "manifest.json").unlink(missing_ok=True)  # of an interrupted preparation
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    with _threads() as threads:
-        checksums = dict(zip(files, threads.map(checksum, (folder / name for name in files)), strict=True))
     manifest = Manifest(
         version=__version__,
         fingerprint=identity,
@@ -220,9 +211,9 @@ def _write_manifest(
         item_column=tables.item_column,
         event_columns=_under_own_names(relations.columns.event, tables),
         key_columns=_under_own_names(relations.columns.key, tables),
-        checksums=checksums,
+        checksums=checksums_of(folder),
     )
-    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_manifest(folder, manifest)
 
 
 def same_dataset(out: Path, fingerprint: str) -> Dataset | None:

@@ -2,29 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.evaluation.draws import UserDraws
+from musenet.evaluation.evaluation import Evaluation
 from musenet.evaluation.importance import Importance, permutation_importance
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.evaluation.scoring import evenly_spaced, scoring_device
+from musenet.evaluation.ratios import ratio_intervals
+from musenet.evaluation.scoring import evenly_spaced
 from musenet.metrics import CALIBRATION_BINS, equal_count_bins, probability_of_logit
 from musenet.models.interface import ClickModel
-from musenet.portraits.differences import TraitDifference, interval_of, telling_traits, trait_differences
+from musenet.portraits.differences import TraitDifference, telling_traits, trait_differences
 from musenet.portraits.over_time import SharesOverTime, shares_by_date, shares_by_hour
 from musenet.portraits.portraits import Portrait, describe_scenarios
 from musenet.portraits.request_map import RequestMap, map_requests
 from musenet.portraits.situations import Situation, typical_situations
-from musenet.reporting.comparison import ComparisonFacts, Verdict, find_comparison, judge, read_comparison, row_of
 from musenet.reporting.gains import Gains, base_run_of, gains_over
 from musenet.reporting.log_facts import LogFacts, log_facts
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import evaluate, predictions_of
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Comparison
 
 SPLIT: Split = "test"
 RESAMPLES = 200
@@ -92,9 +93,8 @@ class Contents:
     log: LogFacts
     model: str
     seed: int
-    evaluation: dict[str, Any]
-    verdict: Verdict
-    comparison: ComparisonFacts | None
+    evaluation: Evaluation
+    comparison: Comparison | None
     scenarios: ScenarioFacts | None
     """None for a model without scenarios, or with a single one."""
     gains: Gains | None
@@ -104,7 +104,7 @@ class Contents:
     curves: Curves
 
 
-def gather(run: RunFolder, comparison_file: Path | None = None) -> Contents:
+def gather(run: Run, comparison_file: Path | None = None) -> Contents:
     """Read the run, its dataset and the comparison.
 
     Args:
@@ -114,80 +114,63 @@ def gather(run: RunFolder, comparison_file: Path | None = None) -> Contents:
     Raises:
         UserError: if a file that is needed is missing or damaged.
     """
-    file = comparison_file or find_comparison(run)
-    comparison = None if file is None else read_comparison(file)
-    evaluation = evaluation_of(run)
-    predictions = predictions_of(run, SPLIT)
-    draws = UserDraws(predictions.user, RESAMPLES)
-    own = row_of(comparison, run)
-    model = load_model(run)[0].to(scoring_device(run.experiment.training))
-    agreement = None if own is None else own.agreement
+    comparison = comparison_of(run) if comparison_file is None else Comparison.read(comparison_file)
+    predictions = run.predictions(SPLIT)
     return Contents(
         log=log_facts(run),
         model=run.experiment.model.name,
         seed=run.experiment.seed,
-        evaluation=evaluation,
-        verdict=judge(comparison, run),
+        evaluation=run.evaluation(SPLIT),
         comparison=comparison,
-        scenarios=scenario_facts(run, model, predictions, draws, evaluation, agreement),
-        gains=gains_of(run, comparison, predictions),
-        importance=importance_of(model, run.dataset, predictions),
-        calibration=calibration_bins(predictions, draws),
-        curves=training_curves(run),
+        scenarios=scenario_facts(run, comparison),
+        gains=gains_of(run, comparison),
+        importance=importance_of(run.model, run.dataset, predictions),
+        calibration=calibration_bins(predictions, run.draws(SPLIT)),
+        curves=training_curves(run.folder),
     )
 
 
-def evaluation_of(run: RunFolder) -> dict[str, Any]:
-    """What `evaluate` found of these very weights on the test split; measured now if it was not before."""
-    file = run.evaluation_file(SPLIT)
-    if file.is_file() and run.model_file.is_file() and file.stat().st_mtime_ns >= run.model_file.stat().st_mtime_ns:
-        return run.read_json(str(file.relative_to(run.path)))
-    return evaluate(run, SPLIT).to_json()
+def comparison_of(run: Run) -> Comparison | None:
+    """The comparison that `musenet compare` wrote two folders above the run, if it names this run."""
+    file = run.path.resolve().parent.parent / "comparison.json"
+    found = Comparison.read(file) if file.is_file() else None
+    return found if found is not None and found.row_of(run.path) is not None else None
 
 
-def scenario_facts(
-    run: RunFolder,
-    model: ClickModel,
-    predictions: Predictions,
-    draws: UserDraws,
-    evaluation: dict[str, Any],
-    agreement: float | None,
-) -> ScenarioFacts | None:
+def scenario_facts(run: Run, comparison: Comparison | None) -> ScenarioFacts | None:
     """Portraits, shares, confidence, differences, map and time; None unless there are at least two scenarios."""
-    assignment = predictions.assignment
-    if assignment is None or assignment.shape[1] < 2:
+    predictions = run.predictions(SPLIT)
+    assignment, figures = predictions.assignment, run.scenarios(SPLIT)
+    if assignment is None or figures is None or figures.count < 2:
         return None
-    figures = evaluation.get("scenarios") or {}
-    share = assignment.mean(axis=0)
-    used = share[share > 0]
-    portraits = describe_scenarios(run, SPLIT, shown=CONTRASTS, resamples=RESAMPLES)
-    largest = assignment.max(axis=1)
-    periods = [predictions_of(run, "valid")] if run.dataset.manifest.splits["valid"].impressions else []
+    row = None if comparison is None else comparison.row_of(run.path)
+    portraits = describe_scenarios(run, SPLIT, shown=CONTRASTS)
+    periods = [run.predictions("valid")] if run.dataset.manifest.splits["valid"].impressions else []
     periods.append(predictions)
     of_periods = UserDraws(np.concatenate([period.user for period in periods]), RESAMPLES)
     return ScenarioFacts(
         assignment=str(getattr(run.experiment.model, "assignment", "soft")),
         portraits=portraits,
-        mean_max_probability=float(largest.mean()),
-        entropy=float(-(used * np.log(used)).sum()),
-        largest_share=(np.bincount(assignment.argmax(axis=1), minlength=len(share)) / len(assignment)).tolist(),
-        confidence=np.histogram(largest, bins=CONFIDENCE_BINS, range=(0, 1))[0].tolist(),
+        mean_max_probability=figures.mean_max_probability,
+        entropy=figures.entropy,
+        largest_share=(np.bincount(assignment.argmax(axis=1), minlength=figures.count) / len(assignment)).tolist(),
+        confidence=np.histogram(assignment.max(axis=1), bins=CONFIDENCE_BINS, range=(0, 1))[0].tolist(),
         situations=typical_situations(run.dataset, predictions),
-        differences=trait_differences(run.dataset, predictions, telling_traits(portraits), draws),
-        recovery=figures.get("recovery"),
-        agreement=agreement,
-        request_map=map_requests(model, run.dataset, predictions, MAPPED),
+        differences=trait_differences(run.dataset, predictions, telling_traits(portraits), run.draws(SPLIT)),
+        recovery=figures.recovery,
+        agreement=None if row is None else row.agreement,
+        request_map=map_requests(run.model, run.dataset, predictions, MAPPED),
         by_date=shares_by_date(run.dataset, periods, of_periods),
         by_hour=shares_by_hour(run.dataset, periods, of_periods),
     )
 
 
-def gains_of(run: RunFolder, comparison: ComparisonFacts | None, predictions: Predictions) -> Gains | None:
+def gains_of(run: Run, comparison: Comparison | None) -> Gains | None:
     """The run against the base model of its comparison; None if there is no other run to set it against."""
     other = base_run_of(comparison, run)
-    if other is None or comparison is None or comparison.base is None:
+    if other is None or comparison is None:
         return None
-    return gains_over(predictions_of(other, SPLIT), predictions, comparison.base, RESAMPLES)
+    return gains_over(other.predictions(SPLIT), run.predictions(SPLIT), comparison.base, RESAMPLES)
 
 
 def importance_of(model: ClickModel, dataset: Dataset, predictions: Predictions) -> list[Importance]:
@@ -211,16 +194,13 @@ def calibration_bins(predictions: Predictions, draws: UserDraws, bins: int = CAL
     def per_user(values: Floats) -> Floats:
         return np.asarray(np.bincount(cell, values, draws.users * bins).reshape(draws.users, bins), dtype=np.float64)
 
-    clicked, shown = per_user(weight * predictions.label), per_user(weight)
+    shown = per_user(weight)
+    observed = ratio_intervals(per_user(weight * predictions.label), shown, draws)
     with np.errstate(invalid="ignore", divide="ignore"):
-        observed = clicked.sum(axis=0) / shown.sum(axis=0)
-        resampled = np.concatenate([(counts @ clicked) / (counts @ shown) for counts in draws.blocks()])
         predicted = np.bincount(bin_of_row, weight * probability, bins) / shown.sum(axis=0)
     rows = np.bincount(bin_of_row, minlength=bins)
     return [
-        CalibrationBin(
-            float(predicted[place]), interval_of(float(observed[place]), resampled[:, place], draws), int(rows[place])
-        )
+        CalibrationBin(float(predicted[place]), observed[place], int(rows[place]))
         for place in np.flatnonzero(shown.sum(axis=0) > 0)
     ]
 
@@ -240,6 +220,6 @@ def training_curves(run: RunFolder) -> Curves:
         if (entry.get("valid") or {}).get("auc") is not None:
             validation.append((step, float(entry["valid"]["auc"])))
             warnings = [str(warning) for warning in entry.get("warnings", [])]
-    ended = run.read_json("training.json") if run.training_file.is_file() else {}
-    best = (ended.get("best") or {}).get("step")
-    return Curves(losses, validation, best, health, warnings, str(ended.get("stopped", "unfinished")))
+    ended = run.training if run.training_file.is_file() else None
+    best = None if ended is None or "step" not in ended.best else int(ended.best["step"])
+    return Curves(losses, validation, best, health, warnings, "unfinished" if ended is None else ended.stopped)

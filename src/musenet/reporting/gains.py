@@ -9,8 +9,8 @@ from musenet.errors import RunError
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions
-from musenet.reporting.comparison import ComparisonFacts
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Comparison
 
 METRICS = ("auc", "logloss")
 
@@ -35,12 +35,10 @@ class Gains:
     rows: list[Gain]
 
 
-def base_run_of(comparison: ComparisonFacts | None, run: RunFolder) -> RunFolder | None:
+def base_run_of(comparison: Comparison | None, run: Run) -> Run | None:
     """The base row's run of this run's seed, or its first; None without one that can be read and set beside this."""
-    if comparison is None or comparison.base is None:
-        return None
-    row = next((row for row in comparison.rows if row.name == comparison.base), None)
-    if row is None or any(Path(path).resolve() == run.path.resolve() for path in row.runs):
+    row = None if comparison is None else comparison.row(comparison.base)
+    if comparison is None or row is None or comparison.row_of(run.path) is row:
         return None
     # A comparison that was moved keeps its folders beside one another.
     places = [Path(path) for path in row.runs]
@@ -84,11 +82,11 @@ def _slice(sample: Sample, rows: np.ndarray) -> Sample:
     return Sample(sample.label[rows], sample.logit[rows], sample.user[rows], sample.request[rows], weight)
 
 
-def _readable(place: Path, run: RunFolder) -> RunFolder | None:
+def _readable(place: Path, run: Run) -> Run | None:
     """The trained run at this place if it is one on the same dataset."""
     try:
-        found = RunFolder.open(place)
-        alike = found.dataset_fingerprint == run.dataset_fingerprint
-        return found if alike and found.finished and found.experiment else None
+        found = Run.open(place)
+        alike = found.folder.dataset_fingerprint == run.folder.dataset_fingerprint
+        return found if alike and found.folder.finished and found.experiment else None
     except RunError:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LogFacts:
     whole: PeriodFacts
 
 
-def log_facts(run: RunFolder) -> LogFacts:
+def log_facts(run: Run) -> LogFacts:
     """Counts, periods and rates of the whole log and of each split."""
     dataset = run.dataset
     splits: tuple[Split, ...] = ("train", "valid", "test")
@@ -65,7 +65,7 @@ def _period(dataset: Dataset, splits: Sequence[Split], name: Split) -> PeriodFac
         last=_day(max(lasts), manifest.timezone) if lasts else "",
         impressions=impressions,
         requests=len(rows),
-        users=len(np.unique(np.asarray(dataset.column("requests/user"))[rows])),
+        users=len(np.unique(dataset.requests.user[rows])),
         positives=positives,
         click_rate=positives / impressions if impressions else float("nan"),
         repeat_share=_repeat_share(dataset, [(part.begin, part.end) for part in parts]),
@@ -74,16 +74,15 @@ def _period(dataset: Dataset, splits: Sequence[Split], name: Split) -> PeriodFac
 
 def _repeat_share(dataset: Dataset, spans: Sequence[tuple[int, int]]) -> float:
     """Of the positives of these requests, the share that repeats an earlier event; nan if that is unknown."""
-    if not dataset.manifest.has_repeats or not dataset.has("candidates/repeat_indicator"):
+    label, repeat = dataset.candidates.label, dataset.candidates.repeat_indicator
+    if not dataset.manifest.has_repeats or repeat is None:
         return float("nan")
-    offset = dataset.column("requests/candidate_offset")
-    label, repeat = dataset.column("candidates/label"), dataset.column("candidates/repeat_indicator")
     positives = repeats = 0
     for begin, end in spans:
-        rows = slice(int(offset[begin]), int(offset[end]))
-        clicked = np.asarray(label[rows]) == 1
+        rows = dataset.candidates_between(begin, end)
+        clicked = label[rows] == 1
         positives += int(clicked.sum())
-        repeats += int((clicked & (np.asarray(repeat[rows]) > 0)).sum())
+        repeats += int((clicked & (repeat[rows] > 0)).sum())
     return repeats / positives if positives else float("nan")
 
 

@@ -27,16 +27,14 @@ from torch import Tensor
 
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
-from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Split
+from musenet.dataset.manifest import Split, holds_dataset
 from musenet.distributed.pieces import InPieces
-from musenet.distributed.row_shards import RowShards, sharded_tables
-from musenet.errors import ConfigError, RunError
+from musenet.distributed.row_shards import RowShards
+from musenet.errors import ConfigError, RunError, one_line
 from musenet.files import plain, remove_leftovers, write_json, write_text
-from musenet.models.interface import ClickModel
-from musenet.models.registry import build_model
-from musenet.runs.tensor_files import _one_line, load_tensors, save_tensors
+from musenet.runs.tensor_files import load_tensors, save_tensors
+from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
 
 FORMAT = 1
@@ -99,7 +97,7 @@ class RunFolder:
                 raise ConfigError("no keys")
             return validate_experiment(content, str(self.config_file))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
-            raise RunError(f"{self.config_file} is missing or damaged ({_one_line(error)}): train again") from error
+            raise RunError(f"{self.config_file} is missing or damaged ({one_line(error)}): train again") from error
 
     @property
     def dataset_fingerprint(self) -> str:
@@ -115,13 +113,18 @@ class RunFolder:
         """
         description = self.read_json("run.json")
         places = [Path(str(description.get("dataset"))), self.path / str(description.get("dataset_from_here"))]
-        found = [place for place in places if (place / "manifest.json").is_file()]
+        found = [place for place in places if holds_dataset(place)]
         if not found:
             raise RunError(f"the dataset of the run {self.path} is no longer at {places[0]}: prepare it there again")
         dataset = Dataset(found[0])
         if dataset.manifest.fingerprint != description.get("dataset_fingerprint"):
             raise RunError(f"{found[0]} was prepared in another way since the run {self.path} was trained: train again")
         return dataset
+
+    @property
+    def training(self) -> TrainingResult:
+        """How training ended; raises `RunError` if it did not, or the file is damaged."""
+        return TrainingResult.read(self.training_file)
 
     def save_model(self, state: Mapping[str, Tensor | InPieces]) -> None:
         """Keep these weights, a model's `whole_state`."""
@@ -133,9 +136,13 @@ class RunFolder:
 
     def load_state(self, parts: Mapping[str, RowShards] = {}) -> dict[str, Tensor]:
         """The kept weights, see `load_tensors`; raises `RunError` if there are none or the file is damaged."""
+        self.check_trained()
+        return load_tensors(self.model_file, parts)[0]
+
+    def check_trained(self) -> None:
+        """Raise `RunError` unless weights have been kept."""
         if not self.model_file.is_file():
             raise RunError(f"{self.path} holds no trained model yet: finish it with `musenet train CONFIG --resume`")
-        return load_tensors(self.model_file, parts)[0]
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -192,24 +199,7 @@ class RunFolder:
         except FileNotFoundError as error:
             raise RunError(f"{file} is missing: is {self.path} a run that came to its end?") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{file} is damaged ({_one_line(error)}): train again") from error
+            raise RunError(f"{file} is damaged ({one_line(error)}): train again") from error
         if not isinstance(content, dict):
             raise RunError(f"{file} is damaged (no keys and values): train again")
         return content
-
-
-def load_model(run: RunFolder) -> tuple[ClickModel, Dataset, Experiment]:
-    """The trained model on the CPU, ready to score, with its dataset and experiment; sharded if it was trained so.
-
-    Raises:
-        RunError: if the run holds no model, or one that its config.yaml does not describe.
-    """
-    with sharded_tables(run.experiment.training.embeddings == "sharded"):
-        model = build_model(run.experiment.model, schema_of(run.dataset))
-    try:
-        model.load_state_dict(run.load_state(model.table.parts("table.weight")))
-    except RuntimeError as error:
-        raise RunError(f"{run.model_file} does not fit {run.config_file} ({_one_line(error)}): train again") from error
-    model.to(run.experiment.training.dtype).eval()
-    model.progress = 1.0
-    return model, run.dataset, run.experiment

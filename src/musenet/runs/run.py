@@ -1,60 +1,179 @@
-"""A run that was opened: its model's answers, and how good they are."""
+"""A run that was opened: its experiment, its dataset, its model's answers, and how good they are."""
 
 from pathlib import Path
 
+from musenet.config.experiment import Experiment
+from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
-from musenet.errors import RunError
-from musenet.evaluation.draws import RESAMPLES
+from musenet.distributed.row_shards import sharded_tables
+from musenet.errors import RunError, one_line
+from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import Evaluation, measure, protocol_line
-from musenet.evaluation.predictions import Predictions, _model_of
+from musenet.evaluation.predictions import Predictions, model_of
+from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.evaluation.scoring import predict, scoring_device
 from musenet.files import checksum
-from musenet.runs.folder import RunFolder, load_model
+from musenet.models.interface import ClickModel
+from musenet.models.registry import build_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.training_result import TrainingResult
 
 
-def predictions_of(run: RunFolder, split: Split, *, keep: bool = True) -> Predictions:
-    """The kept model's answers on a split: those saved in the run's folder if they are this model's, else scored anew.
+class Run:
+    """A trained run, opened once: what is read or computed of it is kept until it is let go of.
 
     Args:
-        run: a trained run.
-        split: of the run's own dataset.
-        keep: save what was scored anew in the run's folder.
+        folder: an existing run folder, see `RunFolder.open`.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._model: ClickModel | None = None
+        self._model_checksum = ""
+        self._predictions: dict[Split, Predictions] = {}
+        self._draws: dict[Split, UserDraws] = {}
+        self._scenarios: dict[Split, ScenarioFigures | None] = {}
+        self._evaluations: dict[Split, Evaluation] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """The run in this folder; raises `RunError` if the folder holds none, or one of another format."""
+        return cls(RunFolder.open(path))
+
+    @property
+    def path(self) -> Path:
+        """The folder's place."""
+        return self.folder.path
+
+    @property
+    def experiment(self) -> Experiment:
+        """The resolved experiment; raises `RunError` if config.yaml is missing or damaged."""
+        return self.folder.experiment
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that it was trained on; raises `RunError` if that is gone, or another one now."""
+        return self.folder.dataset
+
+    @property
+    def training(self) -> TrainingResult:
+        """How training ended; raises `RunError` if it did not."""
+        return self.folder.training
+
+    @property
+    def model(self) -> ClickModel:
+        """The kept model, ready to score on the accelerator if there is one; raises `RunError` as `load_model`."""
+        if self._model is None:
+            self._model = load_model(self.folder).to(scoring_device(self.experiment.training))
+        return self._model
+
+    @property
+    def model_checksum(self) -> str:
+        """Of the kept weights; raises `RunError` if there are none."""
+        if not self._model_checksum:
+            self.folder.check_trained()
+            self._model_checksum = checksum(self.folder.model_file)
+        return self._model_checksum
+
+    def predictions(self, split: Split, *, keep: bool = True) -> Predictions:
+        """The kept model's answers on a split: those saved in the folder if they are this model's, else scored anew.
+
+        Args:
+            split: of the run's own dataset.
+            keep: save what was scored anew in the folder.
+
+        Raises:
+            RunError: if the run holds no trained model.
+        """
+        if split not in self._predictions:
+            files = self.folder.predictions_file(split), self.folder.assignments_file(split)
+            if all(model_of(file) == self.model_checksum for file in files):
+                self._predictions[split] = Predictions.from_parquet(*files)
+            else:
+                self._predictions[split] = self.predictions_on(self.dataset, split)
+                if keep and workers.is_first():
+                    self._predictions[split].to_parquet(*files, self.model_checksum)
+        return self._predictions[split]
+
+    def predictions_on(self, dataset: Dataset, split: Split) -> Predictions:
+        """The kept model's answers on a split of any dataset that it can read; nothing is kept.
+
+        Raises:
+            RunError: if the run holds no trained model.
+        """
+        return predict(self.model, dataset, split)
+
+    def draws(self, split: Split) -> UserDraws:
+        """The resamples of a split's users that all of the run's intervals are from."""
+        if split not in self._draws:
+            self._draws[split] = UserDraws(self.predictions(split).user, RESAMPLES)
+        return self._draws[split]
+
+    def scenarios(self, split: Split) -> ScenarioFigures | None:
+        """Size, confidence and repeats of the scenarios, of the evaluation if there was one; None without scenarios."""
+        if split not in self._scenarios:
+            measured = split in self._evaluations or self._is_measured(split)
+            found = self.evaluation(split).scenarios if measured else None
+            self._scenarios[split] = found or scenario_figures(self.predictions(split), self.draws(split))
+        return self._scenarios[split]
+
+    def evaluation(self, split: Split) -> Evaluation:
+        """How good the kept model is on a split, as last measured; measured now if that was of other weights.
+
+        Raises:
+            RunError: as `evaluate`.
+        """
+        if split not in self._evaluations:
+            if self._is_measured(split):
+                self._evaluations[split] = Evaluation.read(self.folder.evaluation_file(split))
+            else:
+                self.evaluate(split)
+        return self._evaluations[split]
+
+    def _is_measured(self, split: Split) -> bool:
+        """Whether the folder holds an evaluation of these weights."""
+        self.folder.check_trained()
+        file = self.folder.evaluation_file(split)
+        return file.is_file() and file.stat().st_mtime_ns >= self.folder.model_file.stat().st_mtime_ns
+
+    def evaluate(self, split: Split, resamples: int = RESAMPLES) -> Evaluation:
+        """Measure the kept model on a split and keep the result in the folder.
+
+        Raises:
+            RunError: if the folder holds no trained run, or the split has nothing to measure on.
+        """
+        if self.dataset.manifest.splits[split].impressions == 0:
+            raise RunError(f"the {split} split of {self.dataset.folder} is empty: there is nothing to evaluate on")
+        predictions = self.predictions(split)
+        draws = self.draws(split) if resamples == RESAMPLES else UserDraws(predictions.user, resamples)
+        found = measure(predictions, split, protocol_line(self.dataset, split), draws)
+        found.write(self.folder.evaluation_file(split))
+        self._evaluations[split] = found
+        return found
+
+    def release(self) -> None:
+        """Let go of model and predictions, where many runs are gone through."""
+        self._model = None
+        self._predictions.clear()
+        self._draws.clear()
+
+
+def load_model(folder: RunFolder) -> ClickModel:
+    """The trained model on the CPU, ready to score; sharded if it was trained so.
 
     Raises:
-        RunError: if the run holds no trained model.
+        RunError: if the run holds no model, or one that its config.yaml does not describe.
     """
-    files = run.predictions_file(split), run.assignments_file(split)
-    if not run.model_file.is_file():
-        run.load_state()
-    model_checksum = checksum(run.model_file)
-    if all(_model_of(file) == model_checksum for file in files):
-        return Predictions.from_parquet(*files)
-    predictions = predictions_on(run, run.dataset, split)
-    if keep and workers.is_first():
-        predictions.to_parquet(*files, model_checksum)
-    return predictions
-
-
-def predictions_on(run: RunFolder, dataset: Dataset, split: Split) -> Predictions:
-    """The kept model's answers on a split of any dataset that it can read; nothing is saved.
-
-    Raises:
-        RunError: if the run holds no trained model.
-    """
-    model, _, experiment = load_model(run)
-    return predict(model.to(scoring_device(experiment.training)), dataset, split)
-
-
-def evaluate(run: RunFolder, split: Split = "test", resamples: int = RESAMPLES) -> Evaluation:
-    """Measure a trained run on a split and keep the result in its folder.
-
-    Raises:
-        RunError: if the folder holds no trained run, or the split has nothing to measure on.
-    """
-    if run.dataset.manifest.splits[split].impressions == 0:
-        raise RunError(f"the {split} split of {run.dataset.folder} is empty: there is nothing to evaluate on")
-    result = measure(predictions_of(run, split), split, protocol_line(run.dataset, split), resamples)
-    run.write_json(str(Path("evaluation") / f"{split}.json"), result.to_json())
-    return result
+    training = folder.experiment.training
+    with sharded_tables(training.embeddings == "sharded"):
+        model = build_model(folder.experiment.model, schema_of(folder.dataset))
+    try:
+        model.load_state_dict(folder.load_state(model.table.parts("table.weight")))
+    except RuntimeError as error:
+        raise RunError(
+            f"{folder.model_file} does not fit {folder.config_file} ({one_line(error)}): train again"
+        ) from error
+    model.to(training.dtype).eval()
+    return model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from musenet.distributed.pieces import InPieces, write_in_pieces
 from musenet.distributed.row_shards import RowShards
-from musenet.errors import RunError
+from musenet.errors import RunError, one_line
 from musenet.files import replacing
 
 
@@ -45,7 +45,7 @@ def load_tensors(path: Path, parts: Mapping[str, RowShards] = {}) -> tuple[dict[
             }
             return tensors, file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} is missing or damaged ({_one_line(error)}): train again") from error
+        raise RunError(f"{path} is missing or damaged ({one_line(error)}): train again") from error
 
 
 def _own_rows(stored: Any, shards: RowShards, path: Path) -> Tensor:
@@ -56,7 +56,3 @@ def _own_rows(stored: Any, shards: RowShards, path: Path) -> Tensor:
         return torch.empty(0, size)
     own: Tensor = stored[shards.own.start : shards.own.stop]
     return own
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -4,22 +4,28 @@ M1 is scenario learning, M2 repeat intention modelling (`form: plain` is without
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import computed_field
+from pydantic.dataclasses import dataclass
 
 from musenet.config.experiment import Experiment
 from musenet.config.studies import CompareOptions
 from musenet.errors import ConfigError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
+from musenet.files import write_text
 from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.musenet.options import MusenetOptions
 from musenet.options import with_value
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
-from musenet.studies.comparison.compare import SPLIT, Comparison
+from musenet.runs.run import Run
+from musenet.studies.compare_models import compare_models
+from musenet.studies.comparison.compare import SPLIT
+from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import to_markdown
+from musenet.studies.pool import TrainingPool
 
 CHANGES: dict[str, dict[str, Any]] = {
     "w/o M1 & M2": {"scenarios": 1, "assignment": "soft", "form": "plain"},
@@ -42,6 +48,7 @@ class Step:
     upper: str
     difference: Difference
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def holds(self) -> Answer:
         """Whether the upper row is better for sure, worse for sure, or neither."""
@@ -50,33 +57,27 @@ class Step:
         return "no" if self.difference.high < 0 else "unsure"
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """Table 3."""
+class Ablation(Comparison):
+    """Table 3: the comparison of its rows, and whether they come in the paper's order."""
 
-    comparison: Comparison
     order: list[Step]
     left_out: dict[str, str]
     """Rows of the paper that are not here, and why."""
 
-    def to_json(self) -> dict[str, Any]:
-        """With the keys of docs/commands.md."""
-        order = [{**asdict(step), "holds": step.holds} for step in self.order]
-        return {**self.comparison.to_json(), "order": order, "order_verdict": self.verdict, "left_out": self.left_out}
-
-    def to_markdown(self) -> str:
-        """The table, and what it says of the paper's order."""
-        return f"{to_markdown(self.comparison)}\n{self.sentences}\n"
-
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def verdict(self) -> str:
+    def order_verdict(self) -> str:
         """Whether the paper's order of rows holds, in one sentence."""
-        return verdict(self.order)
+        return judge_steps(self.order)
 
     @property
     def sentences(self) -> str:
-        """The verdict, and what was left out."""
-        return " ".join([self.verdict, *(f"{row} is left out: {why}." for row, why in self.left_out.items())])
+        """The verdict on the order, and what was left out."""
+        return " ".join([self.order_verdict, *(f"{row} is left out: {why}." for row, why in self.left_out.items())])
+
+    def to_markdown(self) -> str:
+        """The table, and what it says of the paper's order."""
+        return f"{to_markdown(self)}\n{self.sentences}\n"
 
 
 def ablation_of(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:
@@ -103,18 +104,43 @@ def ablation_of(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:
     return experiment.model_copy(update={"compare": compare}), left_out
 
 
-def judge_order(groups: Mapping[str, Sequence[RunFolder]], resamples: int = RESAMPLES) -> list[Step]:
+def run_ablation(
+    taken_apart: Experiment,
+    left_out: dict[str, str],
+    labels: Sequence[str],
+    seeds: int | None,
+    folder: Path,
+    pool: TrainingPool,
+) -> Ablation:
+    """Train the rows of Table 3, judge their order, and write `ablation.json` and `ablation.md`.
+
+    Args:
+        taken_apart: the experiment of `ablation_of`.
+        left_out: as `ablation_of` gave it.
+        labels: the rows wanted.
+        seeds: trainings per row; as configured if None.
+        folder: of the runs and the table.
+        pool: trains the runs.
+    """
+    comparison = compare_models(taken_apart, labels, seeds, folder, pool)
+    runs = {row.name: [Run.open(Path(run)) for run in row.runs] for row in comparison.models}
+    result = Ablation(**dict(comparison), order=judge_order(runs), left_out=left_out)
+    result.write(folder / "ablation.json")
+    write_text(folder / "ablation.md", result.to_markdown())
+    return result
+
+
+def judge_order(groups: Mapping[str, Sequence[Run]], resamples: int = RESAMPLES) -> list[Step]:
     """Each pair of consecutive rows of Table 3 among the trained ones, paired over users and seeds."""
     rows = [row for row in CHANGES if row in groups]
-    draws = UserDraws(predictions_of(groups[rows[0]][0], SPLIT).user, resamples)
+    draws = UserDraws(groups[rows[0]][0].predictions(SPLIT).user, resamples)
     resampled = {
-        row: resample_model([predictions_of(run, SPLIT).sample() for run in groups[row]], draws, ["auc"])
-        for row in rows
+        row: resample_model([run.predictions(SPLIT).sample() for run in groups[row]], draws, ["auc"]) for row in rows
     }
     return [Step(lower, upper, difference(resampled[upper], resampled[lower])) for lower, upper in pairwise(rows)]
 
 
-def verdict(order: Sequence[Step]) -> str:
+def judge_steps(order: Sequence[Step]) -> str:
     """Whether the paper's order of rows holds, in one sentence."""
     if not order:
         return "The paper's order of rows cannot be judged by a single row."

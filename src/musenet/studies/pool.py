@@ -15,8 +15,9 @@ import torch
 
 from musenet.dataset.dataset import Dataset
 from musenet.progress import SILENT, Listener
+from musenet.runs.training_result import TrainingResult
 from musenet.studies.plans import PlannedRun
-from musenet.training.loop import Log, TrainingResult
+from musenet.training.loop import Log
 from musenet.training.train_run import train_run
 
 Outcome = TypeVar("Outcome")

@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from musenet.config.experiment import Experiment
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from musenet.studies.plans import PlannedRun, plan_runs
 from musenet.studies.pool import TrainingPool, train_planned
 from musenet.studies.tuning import tuned_rows
 from musenet.training.train_run import is_finished_run
 
-Groups = dict[str, list[RunFolder]]
+Groups = dict[str, list[Run]]
 
 
 def train_rows(
@@ -43,28 +41,23 @@ def train_rows(
     first, count = experiment.seed, seeds or options.seeds
     planned = plan_runs(rows, folder, range(first, first + count))
     _train_all(planned, pool, row_ended)
-    groups = {label: [RunFolder.open(run.path) for run in runs] for label, runs in planned.items()}
+    groups = {label: [Run.open(run.path) for run in runs] for label, runs in planned.items()}
     if options.top is None or seeds is not None or options.top.seeds <= count:
         return groups
     best = best_rows(groups, options.top.count)
     extra = plan_runs({label: rows[label] for label in best}, folder, range(first + count, first + options.top.seeds))
     _train_all(extra, pool, lambda ended: row_ended(groups | {label: groups[label] + ended[label] for label in ended}))
-    return groups | {label: groups[label] + [RunFolder.open(run.path) for run in extra[label]] for label in best}
+    return groups | {label: groups[label] + [Run.open(run.path) for run in extra[label]] for label in best}
 
 
-def best_rows(groups: Mapping[str, Sequence[RunFolder]], count: int) -> list[str]:
-    """The labels of the best rows by mean validation AUC, diagnostics left out."""
+def best_rows(groups: Mapping[str, Sequence[Run]], count: int) -> list[str]:
+    """The labels of the best rows by mean validation AUC, those left out that only their own log can serve."""
     auc = {
-        label: float(np.mean([run.read_json("training.json")["best"]["auc"] for run in runs]))
+        label: float(np.mean([run.training.best["auc"] for run in runs]))
         for label, runs in groups.items()
-        if not is_diagnostic(runs[0].experiment.model)
+        if runs[0].experiment.model.unservable is None
     }
     return sorted(auc, key=lambda label: -auc[label])[:count]
-
-
-def is_diagnostic(model: ModelOptions) -> bool:
-    """Whether a row shows what the truth or a mixed-up assignment does, rather than what a model can do."""
-    return isinstance(model, MusenetOptions) and model.assignment in ("true", "permuted")
 
 
 def _train_all(
@@ -83,4 +76,4 @@ def _train_all(
             of_row.remove(run.path)
             if not of_row and any(missing.values()):
                 ended = [label for label in planned if not missing[label]]
-                row_ended({label: [RunFolder.open(one.path) for one in planned[label]] for label in ended})
+                row_ended({label: [Run.open(one.path) for one in planned[label]] for label in ended})

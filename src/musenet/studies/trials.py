@@ -127,7 +127,7 @@ def run_trial(planned: PlannedRun, dataset: Dataset, log: Log | None) -> Outcome
             planned.experiment, dataset, planned.path, resume=True, replace=True, splits=planned.splits, log=log
         )
         best = result.best
-        outcome = Outcome(best["auc"], best["logloss"], best["step"], result.seconds)
+        outcome = Outcome(best["auc"], best["logloss"], int(best["step"]), result.seconds)
     except TrainingDivergedError as error:
         outcome = Outcome(failed=str(error))
     fingerprint = dataset.manifest.fingerprint

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import save_tensors
+from musenet.runs.training_result import TrainingResult
 from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
@@ -32,18 +32,6 @@ Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores."""
 
 REPORT_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How training ended; the `train` JSON of docs/commands.md."""
-
-    run: str
-    best: dict[str, Any]
-    seconds: float
-    samples_per_second: float
-    stopped: str
-    parameters: int
 
 
 def train(
@@ -144,18 +132,18 @@ class Trainer:
         torch.manual_seed(self.seed * 1_000_003 + self.progress.step)
         batch = batch.to(self.device, self.options.dtype)
         self.model.train()
-        self.model.progress = self.progress.step / self.planned
+        progress = self.progress.step / self.planned
         self.optimizers.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            prediction: Prediction = self.model(batch)
-        terms = self.model.losses(prediction, batch)
+            prediction: Prediction = self.model(batch, progress)
+        terms = self.model.losses(prediction, batch, progress)
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         if not math.isfinite(total.item()):
             self.diverged(terms, batch)
         # Every worker has the whole loss, and the gradients of all are added up.
         (total / workers.count()).backward()  # type: ignore[no-untyped-call]
-        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * self.model.progress)
-        self.model.after_step(prediction, batch)
+        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
+        self.model.after_step(prediction, batch, progress)
         self.progress.step += 1
         return terms
 
@@ -244,7 +232,7 @@ class Trainer:
             stopped=given_up if self.is_patience_over() else "planned steps",
             parameters=self.model.count_parameters(),
         )
-        self.run.write_json("training.json", asdict(result))
+        result.write(self.run.training_file)
         return result
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.errors import RunError
-from musenet.models.musenet.model import MusenetOptions
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
-from musenet.training.loop import Log, TrainingResult, train
+from musenet.runs.run import Run
+from musenet.runs.training_result import TrainingResult
+from musenet.training.loop import Log, train
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
-FORMS = ("log", "probability", "score", "plain")
 NO_INFLUENCE = {"embeddings", "threads", "device", "checkpoint_every"}
 """Training options that do not change what is learned (beyond rounding), so a run may be reused under others."""
 
@@ -48,12 +46,12 @@ def train_run(
     Raises:
         RunError: if the folder holds something else, or `resume` is asked of a run with another configuration.
     """
-    if isinstance(experiment.model, MusenetOptions) and experiment.model.form == "auto":
+    if experiment.model.left_open(dataset.manifest.has_repeats):
         return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
     is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
     run = RunFolder.open(path)
     if is_finished:
-        result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
+        result = run.training.model_copy(update={"run": str(path)})
     else:
         result = train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
     _keep_predictions(run, splits)
@@ -85,16 +83,16 @@ def _train_best_form(
     log: Log | None,
 ) -> TrainingResult:
     """`form: auto`: train every reading of Eq 5 and 9 beside the run, and keep the best on validation as the run."""
-    options, monitor = experiment.model, experiment.training.monitor
-    forms = FORMS if dataset.manifest.has_repeats else FORMS[-1:]
+    monitor = experiment.training.monitor
+    models = experiment.model.left_open(dataset.manifest.has_repeats)
     results: dict[str, TrainingResult] = {}
-    for form in forms:
-        tried = experiment.model_copy(update={"model": options.model_copy(update={"form": form})})
+    for form, model in models.items():
+        tried = experiment.model_copy(update={"model": model})
         beside = path.with_name(f"{path.name}.forms") / form
         results[form] = train_run(tried, dataset, beside, resume=resume, replace=True, splits=splits, log=log)
     sign = 1 if monitor == "auc" else -1
     best = max(results, key=lambda form: sign * results[form].best[monitor])
-    chosen = experiment.model_copy(update={"model": options.model_copy(update={"form": best})})
+    chosen = experiment.model_copy(update={"model": models[best]})
 
     def copy_best() -> TrainingResult:
         before = _run_in(path)
@@ -102,8 +100,8 @@ def _train_best_form(
             _refuse(before, chosen, dataset, resume=resume, replace=replace)
         shutil.copytree(results[best].run, path, dirs_exist_ok=True)
         run = RunFolder.create(path, chosen, dataset)
-        result = TrainingResult(**run.read_json("training.json") | {"run": str(path)})
-        run.write_json("training.json", asdict(result))
+        result = run.training.model_copy(update={"run": str(path)})
+        result.write(run.training_file)
         return result
 
     return workers.first_does(copy_best)
@@ -178,6 +176,7 @@ def _clear(run: RunFolder) -> None:
 
 
 def _keep_predictions(run: RunFolder, splits: Sequence[Split]) -> None:
+    opened = Run(run)
     for split in splits:
         if run.dataset.manifest.splits[split].impressions:
-            predictions_of(run, split)
+            opened.predictions(split)

@@ -144,9 +144,8 @@ def test_strange_names_become_safe_files(tmp_path: Path) -> None:
     assert not {"time", "label"} & set(names)
     assert {field.column for field in dataset.fields("context")} == {"../time", "time"}
     for field in dataset.fields("context", "candidate"):
-        folder = "requests" if field.side == "context" else "candidates"
-        assert len(dataset.column(f"{folder}/{field.name}")) > 0
-    np.testing.assert_array_equal(np.unique(dataset.column("candidates/label")), [0, 1])
+        assert len(dataset.column(field)) > 0
+    np.testing.assert_array_equal(np.unique(dataset.candidates.label), [0, 1])
 
 
 def test_types_that_do_not_fit_are_refused(tmp_path: Path) -> None:

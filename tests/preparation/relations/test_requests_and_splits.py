@@ -37,7 +37,7 @@ def test_a_context_column_that_varies_names_column_count_and_request() -> None:
     )
     refused(
         log.but(impressions=varied),
-        rf"column 'party' differs inside 1 request \(for example '{first}'\): list it under features\.candidate",
+        rf"column 'party' differs inside 1 request \(for example '{first!s}'\): list it under features\.candidate",
     )
     by_time = log.but(impressions=varied.drop("_request"))
     refused(by_time, r"'(device|party|truth)' differs inside \d+ requests? \(for example of user 'u\d+' at 2024-01")
@@ -57,7 +57,7 @@ def test_a_request_of_two_users_is_refused() -> None:
     mixed = log.impressions.with_columns(
         _user=pl.when((pl.col("_request") == first) & row).then(pl.lit("other")).otherwise(pl.col("_user"))
     )
-    refused(log.but(impressions=mixed), rf"1 request \(for example '{first}'\) hold impressions of several users")
+    refused(log.but(impressions=mixed), rf"1 request \(for example '{first!s}'\) hold impressions of several users")
 
 
 def test_a_request_is_at_its_earliest_row() -> None:
@@ -80,7 +80,7 @@ def test_of_duplicates_the_positive_is_kept_then_the_first() -> None:
     ]
     assert engine.count(found.candidates) == len(log.impressions)
     positives = engine.count(found.candidates.filter(found.candidates["_label"] == 1))
-    assert positives == log.impressions["_label"].sum() + (20 - copies["_label"].sum())
+    assert positives == sum(log.impressions["_label"]) + (20 - sum(copies["_label"]))
     assert engine.count(found.candidates.filter(found.candidates["place"] == 77)) == 0
     assert found.duplicates is not None
     assert engine.count(found.duplicates) == 25

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from musenet.evaluation.intervals import Interval
-from musenet.reporting.comparison import ModelRow
 from musenet.reporting.contents import gather
 from musenet.reporting.figures import drawing, models, quality, training
 from musenet.reporting.figures import scenarios as of_scenarios
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Measured, Row
+from shown_runs import model_row
 
 
 def luminance(colour: str) -> float:
@@ -33,9 +33,8 @@ def test_scenarios_differ_in_colour_or_symbol() -> None:
     assert all(a[0] != b[0] and a[1] != b[1] for a, b in itertools.combinations(first, 2))
 
 
-def row(name: str, value: float, low: float = math.nan) -> ModelRow:
-    interval = Interval(value, low, 2 * value - low)
-    return ModelRow(name, "base", False, interval, *[None] * 7, None, [])  # type: ignore[arg-type]
+def row(name: str, value: float, low: float = math.nan) -> Row:
+    return model_row(name, value, 0.0, auc=Measured(value, low, 2 * value - low, [value]), role="baseline")
 
 
 def test_auc_figure_has_a_dot_and_a_bar_per_model() -> None:
@@ -48,7 +47,7 @@ def test_auc_figure_has_a_dot_and_a_bar_per_model() -> None:
     assert len(labels[1]) == drawing.LABEL_LENGTH
 
 
-def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., RunFolder]) -> None:
+def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., Run]) -> None:
     scenarios = gather(make_run()).scenarios
     assert scenarios is not None
     figure = of_scenarios.figure_repeat_intention(scenarios.portraits)
@@ -62,16 +61,16 @@ def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., RunFolder
     assert all(axis.range is None or axis.range[0] <= 0 for axis in figure.select_xaxes())
 
 
-def test_calibration_bins_hold_all_impressions(make_run: Callable[..., RunFolder]) -> None:
+def test_calibration_bins_hold_all_impressions(make_run: Callable[..., Run]) -> None:
     contents = gather(make_run())
-    assert sum(part.impressions for part in contents.calibration) == contents.evaluation["impressions"]
+    assert sum(part.impressions for part in contents.calibration) == contents.evaluation.impressions
     whole = sum(part.observed.value * part.impressions for part in contents.calibration)
-    assert whole == pytest.approx(contents.evaluation["positives"])
+    assert whole == pytest.approx(contents.evaluation.positives)
     figure = quality.figure_calibration(contents.calibration)
     assert list(figure.data[1].x) == [part.predicted for part in contents.calibration]
 
 
-def test_shares_and_confidence_hold_all_requests(make_run: Callable[..., RunFolder]) -> None:
+def test_shares_and_confidence_hold_all_requests(make_run: Callable[..., Run]) -> None:
     scenarios = gather(make_run("soft")).scenarios
     assert scenarios is not None
     assert sum(of_scenarios.figure_shares(scenarios).data[0].x) == pytest.approx(1)
@@ -79,7 +78,7 @@ def test_shares_and_confidence_hold_all_requests(make_run: Callable[..., RunFold
     assert sum(scenarios.largest_share) == pytest.approx(1)
 
 
-def test_training_figures_show_every_term(make_run: Callable[..., RunFolder]) -> None:
+def test_training_figures_show_every_term(make_run: Callable[..., Run]) -> None:
     curves = gather(make_run()).curves
     assert [line.name for line in training.figure_losses(curves).data] == ["click", "auxiliary", "balance"]
     kept = training.figure_validation(curves).data[1]

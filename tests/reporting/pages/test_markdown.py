@@ -13,10 +13,10 @@ from markdown_it import MarkdownIt
 from musenet.reporting.pages import report as report_page
 from musenet.reporting.pages.markdown import escape
 from musenet.reporting.pages.report import figures_folder, write_report
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from reporting.page_reading import Heard
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 WriteComparison = Callable[..., Path]
 ODD = "a|b *c* _d_ [e](https://example.org) `f` <i>g</i> $h$ ~~i~~ \\|"
 

@@ -14,14 +14,14 @@ import pytest
 from musenet.errors import RunError
 from musenet.reporting.contents import gather
 from musenet.reporting.pages.report import figures_folder, write_report
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from reporting.page_reading import Heard, Page
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 WriteComparison = Callable[..., Path]
 
 
-def page_of(run: RunFolder, comparison: Path | None = None) -> Page:
+def page_of(run: Run, comparison: Path | None = None) -> Page:
     return Page(write_report(run, run.path / "report.html", comparison).read_text(encoding="utf-8"))
 
 
@@ -59,7 +59,7 @@ def test_numbers_of_the_comparison_are_those_of_the_file(make_run: MakeRun, writ
             row["logloss"]["mean"],
             None if is_base else row["rela_impr"]["value"],
             None if is_reference else difference["value"],
-            None if is_reference else difference["p"],
+            None if is_reference else difference["p_holm"],
             row["parameters"],
             row["samples_per_second"],
         ]
@@ -73,7 +73,7 @@ def test_numbers_of_the_comparison_are_those_of_the_file(make_run: MakeRun, writ
 def test_numbers_of_the_scenarios_are_those_of_the_evaluation(make_run: MakeRun) -> None:
     run = make_run()
     page = page_of(run)
-    figures = run.read_json("evaluation/test.json")["scenarios"]
+    figures = run.folder.read_json("evaluation/test.json")["scenarios"]
     for k in range(figures["count"]):
         cells = page.row("Scenarios on the test period", f"Scenario {k}")
         expected = [
@@ -90,7 +90,7 @@ def test_numbers_of_the_scenarios_are_those_of_the_evaluation(make_run: MakeRun)
 def test_numbers_of_the_run_are_those_of_the_evaluation(make_run: MakeRun) -> None:
     run = make_run()
     page = page_of(run)
-    evaluation = run.read_json("evaluation/test.json")
+    evaluation = run.folder.read_json("evaluation/test.json")
     for name, head in (("auc", "AUC"), ("logloss", "Logloss"), ("calibration_ratio", "Predicted over observed")):
         cells = page.row("This run on the test period", head)
         assert cells[1]["value"] == evaluation[name]["value"]
@@ -99,12 +99,12 @@ def test_numbers_of_the_run_are_those_of_the_evaluation(make_run: MakeRun) -> No
 def test_periods_are_counted_from_the_dataset(make_run: MakeRun) -> None:
     run = make_run()
     page = page_of(run)
-    label = np.asarray(run.dataset.column("candidates/label"))
-    repeat = np.asarray(run.dataset.column("candidates/repeat_indicator")) > 0
+    label = np.asarray(run.dataset.candidates.label)
+    repeat = np.asarray(run.dataset.candidates.repeat_indicator) > 0
     for split, head in (("train", "Training"), ("valid", "Validation"), ("test", "Test")):
         period = run.dataset.manifest.splits[split]  # type: ignore[index]
         rows = slice(period.begin * 5, period.end * 5)
-        users = len(np.unique(run.dataset.column("requests/user")[period.begin : period.end]))
+        users = len(np.unique(run.dataset.requests.user[period.begin : period.end]))
         cells = page.row("Periods of the log", head)
         clicked = label[rows] == 1
         expected = [period.impressions, period.end - period.begin, users, clicked.mean(), repeat[rows][clicked].mean()]
@@ -165,8 +165,8 @@ def test_a_comparison_of_other_runs_is_not_taken(make_run: MakeRun, write_compar
 
 def test_a_run_without_repeats_or_metrics_has_a_page(make_run: MakeRun) -> None:
     run = make_run()
-    run.metrics_file.unlink()
-    run.training_file.unlink()
+    run.folder.metrics_file.unlink()
+    run.folder.training_file.unlink()
     contents = gather(run)
     assert contents.curves.validation_auc == []
     assert "Training ended" in page_of(run).text
@@ -181,9 +181,9 @@ def test_a_model_without_scenarios_has_a_page(make_run: MakeRun, scenarios: str)
 
 def test_the_evaluation_is_made_where_it_is_missing(make_run: MakeRun) -> None:
     run = make_run("none")
-    run.evaluation_file("test").unlink()
-    assert math.isfinite(gather(run).evaluation["auc"]["value"])
-    assert run.evaluation_file("test").is_file()
+    run.folder.evaluation_file("test").unlink()
+    assert math.isfinite(gather(run).evaluation.auc.value)
+    assert run.folder.evaluation_file("test").is_file()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"data": "x", "seeds": 1, "models": [{"name": "a"}]}'])
@@ -224,11 +224,11 @@ def test_the_numbers_of_each_figure_lie_beside_the_page(make_run: MakeRun, write
 def test_an_unknown_number_is_an_empty_cell(make_run: MakeRun, write_comparison: WriteComparison) -> None:
     run, file = make_run(), write_comparison()
     content = json.loads(file.read_text())
-    content["models"][1]["auc"] = {"mean": 0.7, "low": None, "high": None}
+    content["models"][1]["auc"] = {"mean": 0.7, "low": None, "high": None, "per_seed": []}
     file.write_text(json.dumps(content))
     page = write_report(run, run.path / "report.html", file)
     rows = list(csv.DictReader((figures_folder(page) / "auc.csv").open(encoding="utf-8")))
-    assert rows[1] == {"model": "BaseModel", "kind": "base", "auc": "0.7", "auc_low": "", "auc_high": ""}
+    assert rows[1] == {"model": "BaseModel", "kind": "baseline", "auc": "0.7", "auc_low": "", "auc_high": ""}
 
 
 def test_without_a_browser_the_numbers_alone_are_written_and_it_is_said(
@@ -262,10 +262,10 @@ def test_a_page_of_another_ending_is_refused_before_anything_is_measured(
     make_run: MakeRun, tmp_path: Path, name: str
 ) -> None:
     run = make_run("none")
-    run.evaluation_file("test").unlink()
+    run.folder.evaluation_file("test").unlink()
     with pytest.raises(RunError, match=r"ends in neither \.html nor \.md"):
         write_report(run, tmp_path / name)
-    assert not run.evaluation_file("test").is_file()
+    assert not run.folder.evaluation_file("test").is_file()
 
 
 def test_a_note_stands_below_the_headline_as_it_was_written(make_run: MakeRun, tmp_path: Path) -> None:

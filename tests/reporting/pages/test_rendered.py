@@ -14,7 +14,7 @@ import pytest
 
 from musenet.reporting.figures.browser import SCALE, WIDTH, find_browser
 from musenet.reporting.pages.report import figures_folder, write_report
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 from reporting.page_reading import Heard
 
 FLAGS = (
@@ -78,7 +78,7 @@ def rendered(chromium: str, page: Path, width: int, folder: Path, *flags: str) -
 
 @pytest.mark.parametrize("width", [360, 1400])
 def test_page_fits_and_runs_without_errors(
-    make_run: Callable[..., RunFolder],
+    make_run: Callable[..., Run],
     write_comparison: Callable[..., Path],
     tmp_path: Path,
     chromium: str,
@@ -93,7 +93,7 @@ def test_page_fits_and_runs_without_errors(
     assert said["drawn"] == said["plots"] >= 9
 
 
-def test_figures_follow_the_dark_scheme(make_run: Callable[..., RunFolder], tmp_path: Path, chromium: str) -> None:
+def test_figures_follow_the_dark_scheme(make_run: Callable[..., Run], tmp_path: Path, chromium: str) -> None:
     page = write_report(make_run(), tmp_path / "report.html")
     light = rendered(chromium, page, 800, tmp_path, "--blink-settings=preferredColorScheme=1")
     dark = rendered(chromium, page, 800, tmp_path, "--blink-settings=preferredColorScheme=0")
@@ -103,7 +103,7 @@ def test_figures_follow_the_dark_scheme(make_run: Callable[..., RunFolder], tmp_
 
 @pytest.mark.parametrize("ending", ["html", "md"])
 def test_each_figure_is_drawn_as_a_small_png(
-    make_run: Callable[..., RunFolder], heard: Heard, tmp_path: Path, chromium: str, ending: str
+    make_run: Callable[..., Run], heard: Heard, tmp_path: Path, chromium: str, ending: str
 ) -> None:
     page = write_report(make_run("soft"), tmp_path / f"report.{ending}", draw=True, listener=heard)
     assert "as PNG and its numbers as CSV" in heard.said[0]
@@ -120,7 +120,7 @@ def test_each_figure_is_drawn_as_a_small_png(
 
 
 def test_paper_holds_every_figure_whole_and_the_screen_gets_its_own_back(
-    make_run: Callable[..., RunFolder], tmp_path: Path, chromium: str
+    make_run: Callable[..., Run], tmp_path: Path, chromium: str
 ) -> None:
     page = write_report(make_run("soft"), tmp_path / "report.html")
     screen = rendered(chromium, page, 1000, tmp_path)["sizes"]

@@ -8,10 +8,10 @@ import pytest
 
 from musenet.reporting.pages.report import write_report
 from musenet.reporting.pages.scenario_section import scenario_fragment
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 
 
-def test_the_section_is_the_reports(make_run: Callable[..., RunFolder], tmp_path: Path) -> None:
+def test_the_section_is_the_reports(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run("soft")
     found = scenario_fragment(run)
     assert found is not None
@@ -23,5 +23,5 @@ def test_the_section_is_the_reports(make_run: Callable[..., RunFolder], tmp_path
 
 
 @pytest.mark.parametrize("scenarios", ["one", "none"])
-def test_without_scenarios_there_is_nothing_to_show(make_run: Callable[..., RunFolder], scenarios: str) -> None:
+def test_without_scenarios_there_is_nothing_to_show(make_run: Callable[..., Run], scenarios: str) -> None:
     assert scenario_fragment(make_run(scenarios)) is None

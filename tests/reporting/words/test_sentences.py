@@ -1,6 +1,5 @@
 """Sentences follow the data: what is claimed, what is warned of, what is left unsaid."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,107 +8,66 @@ import pytest
 
 from musenet.evaluation.intervals import Interval
 from musenet.portraits.words import percent
-from musenet.reporting.comparison import judge, read_comparison
 from musenet.reporting.contents import gather
 from musenet.reporting.words import sentences
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Comparison, DifferenceTo
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., Run]
 WriteComparison = Callable[..., Path]
 
 
 @pytest.mark.parametrize(
-    ("gap", "outcome", "pairs", "words"),
+    ("gap", "outcome", "title", "pairs", "words"),
     [
-        (
-            -0.01,
-            "gain",
-            "10 more",
-            "+0.0100 AUC, 95\u00a0% interval +0.0080 to +0.0120; the whole interval lies above zero",
-        ),
-        (
-            -0.001,
-            "no gain",
-            "1.0 more",
-            "interval −0.0010 to +0.0030; the interval holds zero, so no gain can be claimed",
-        ),
-        (0.001, "no gain", "1.0 fewer", "−0.0010 AUC, 95\u00a0% interval −0.0030 to +0.0010; the interval holds zero"),
-        (0.01, "loss", "10 fewer", "interval −0.0120 to −0.0080; the whole interval lies below zero"),
+        (-0.01, "gain", "Scenarios paid", "10 more", "ahead of the best control, one scenario, wide"),
+        (-0.001, "no gain", "No gain from scenarios", "1.0 more", "level with the best control, one scenario, wide"),
+        (0.001, "no gain", "No gain from scenarios", "1.0 fewer", "level with the best control, one scenario, wide"),
+        (0.01, "loss", "Scenarios lost", "10 fewer", "behind the best control, one scenario, wide"),
     ],
 )
 def test_verdict_says_what_the_interval_says(
-    make_run: MakeRun, write_comparison: WriteComparison, gap: float, outcome: str, pairs: str, words: str
+    write_comparison: WriteComparison, gap: float, outcome: str, title: str, pairs: str, words: str
 ) -> None:
-    comparison = read_comparison(write_comparison({"BaseModel": -0.03, "one scenario, wide": gap}))
-    verdict = judge(comparison, make_run())
-    assert verdict.outcome == outcome
-    assert "“MUSENET soft” against the best control, “one scenario, wide”" in sentences.verdict_sentence(verdict)
-    assert words in sentences.verdict_sentence(verdict)
+    comparison = Comparison.read(write_comparison({"BaseModel": -0.03, "one scenario, wide": gap}))
+    assert comparison.verdict.outcome == outcome
+    assert sentences.verdict_title(comparison) == title
+    assert words in sentences.verdict_sentence(comparison)
     chance = ", which may be chance" if outcome == "no gain" else ""
-    said = sentences.verdict_in_pairs(verdict)
+    said = sentences.verdict_in_pairs(comparison)
     assert said is not None
     assert said.endswith(
         f"puts about {pairs} in the right order than the best one without, “one scenario, wide”{chance}."
     )
 
 
-def test_rows_that_learn_scenarios_or_know_the_truth_are_no_rivals(
-    make_run: MakeRun, write_comparison: WriteComparison
-) -> None:
-    file = write_comparison({"true scenario": 0.05, "MUSENET hard": 0.01, "MUSENET uniform": -0.02})
-    verdict = judge(read_comparison(file), make_run())
-    assert verdict.rival is not None
-    assert verdict.rival.name == "MUSENET uniform"
+def test_a_gain_counts_only_against_every_row(write_comparison: WriteComparison) -> None:
+    unsure = DifferenceTo("MUSENET soft", -0.012, -0.03, 0.006, 0.1, 0.009, 0.2)
+    changes = {"uniform": {"difference_to": unsure}}
+    comparison = Comparison.read(write_comparison({"one scenario": -0.01, "uniform": -0.012}, changes=changes))
+    assert comparison.verdict.outcome == "no gain"
+    assert comparison.verdict.not_beaten == ["uniform"]
+    assert "but not surely ahead of uniform" in sentences.verdict_sentence(comparison)
+    assert "but not surely more than “uniform”" in (sentences.verdict_in_pairs(comparison) or "")
 
 
-def test_a_gain_counts_only_against_every_control(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    file = write_comparison({"one scenario": -0.01, "uniform": -0.012})
-    text = file.read_text().replace('"low": -0.014, "high": -0.01,', '"low": -0.03, "high": 0.006,')
-    file.write_text(text)
-    verdict = judge(read_comparison(file), make_run())
-    assert verdict.also_level_with == "uniform"
-    assert verdict.outcome == "no gain"
-    assert "a gain counts only against every control" in sentences.verdict_sentence(verdict)
-    assert "but not surely more than “uniform”" in (sentences.verdict_in_pairs(verdict) or "")
+def test_without_intervals_nothing_is_claimed(write_comparison: WriteComparison) -> None:
+    nothing = DifferenceTo("MUSENET soft", -0.01, math.nan, math.nan, math.nan, math.nan, math.nan)
+    file = write_comparison({"one scenario": -0.01}, changes={"one scenario": {"difference_to": nothing}})
+    comparison = Comparison.read(file)
+    assert comparison.verdict.outcome == "unknown"
+    assert sentences.verdict_title(comparison) == "Whether scenarios paid is not known"
+    assert sentences.verdict_in_pairs(comparison) is None
 
 
-def test_without_a_paired_interval_nothing_is_claimed(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    file = write_comparison({"one scenario": -0.02, "uniform": -0.01})
-    file.write_text(file.read_text().replace('"model": "MUSENET soft"', '"model": "one scenario"'))
-    verdict = judge(read_comparison(file), make_run())
-    assert verdict.outcome == "unknown"
-    assert "nothing can be claimed" in sentences.verdict_sentence(verdict)
-    assert sentences.verdict_in_pairs(verdict) is None
+def test_a_table_without_controls_is_cautioned(write_comparison: WriteComparison) -> None:
+    comparison = Comparison.read(write_comparison({"BaseModel": -0.03}))
+    assert "holds no control" in (sentences.verdict_caution(comparison) or "")
 
 
-def test_the_run_itself_is_the_subject(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    run = make_run()
-    file = write_comparison({"MUSENET other": 0.02, "uniform": -0.01}, runs=[str(run.path)])
-    subject = judge(read_comparison(file), run).subject
-    assert subject is not None
-    assert subject.name == "MUSENET soft"
-
-
-def test_roles_come_from_the_runs_configuration(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    run = make_run(assignment="uniform")
-    comparison = read_comparison(write_comparison({}, runs=[str(run.path)]))
-    assert comparison.rows[0].role == "control"
-
-
-def test_a_table_without_controls_is_cautioned(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    comparison = read_comparison(write_comparison({"BaseModel": -0.03}))
-    verdict = judge(comparison, make_run())
-    assert "holds no control" in (sentences.verdict_caution(comparison, verdict) or "")
-
-
-def test_controls_that_are_not_paired_are_named(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    file = write_comparison({"one scenario": -0.01, "uniform": -0.02})
-    before, after = file.read_text().rsplit('"model": "MUSENET soft"', 1)
-    file.write_text(f'{before}"model": "BaseModel"{after}')
-    comparison = read_comparison(file)
-    verdict = judge(comparison, make_run())
-    assert verdict.not_paired_with == ("uniform",)
-    assert "not counted: “uniform”" in (sentences.verdict_caution(comparison, verdict) or "")
+def test_a_table_without_rivals_says_so(write_comparison: WriteComparison) -> None:
+    comparison = Comparison.read(write_comparison({"true scenario": 0.05, "MUSENET hard": 0.01}))
+    assert "holds no model without learned scenarios" in sentences.verdict_sentence(comparison)
 
 
 @pytest.mark.parametrize(
@@ -157,10 +115,8 @@ def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
 def test_a_scenario_that_clicks_known_and_new_alike_is_not_said_to_prefer_any(make_run: MakeRun) -> None:
     scenarios = gather(make_run("sharp")).scenarios
     assert scenarios is not None
-    level = dataclasses.replace(
-        scenarios.portraits[0],
-        click_rate_on_repeats=Interval(0.11, 0.09, 0.13),
-        click_rate_on_new=Interval(0.10, 0.08, 0.12),
+    level = scenarios.portraits[0].model_copy(
+        update={"click_rate_on_repeats": Interval(0.11, 0.09, 0.13), "click_rate_on_new": Interval(0.10, 0.08, 0.12)}
     )
     assert "known items are clicked about as often as new ones" in sentences.scenario_sentence(level, scenarios)
 

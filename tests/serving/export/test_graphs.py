@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +34,10 @@ def trained(variant: str, dataset: Dataset) -> ClickModel:
     model = new_model(variant, dataset)
     train_on(model, training_batch(dataset), steps=6)
     model.eval()
-    model.progress = 1.0
     return model
 
 
-def inputs_of(batch: Batch, table: torch.Tensor) -> dict[str, NDArray]:
+def inputs_of(batch: Batch, table: torch.Tensor) -> dict[str, NDArray[Any]]:
     assert batch.predefined_scenario is not None
     history = batch.history_codes if len(batch.history_codes) else batch.history_codes.new_zeros(1, 2)
     return {
@@ -63,8 +63,8 @@ def many_candidates(batch: Batch, count: int) -> Batch:
 
 def requests_of_every_kind(dataset: Dataset) -> list[Batch]:
     """One candidate, 500, no history, a whole one, and an unknown predefined scenario."""
-    sizes = np.diff(dataset.column("requests/candidate_offset"))
-    fraction = dataset.column("requests/repeat_fraction")
+    sizes = np.diff(dataset.requests.candidate_offset)
+    fraction = dataset.requests.repeat_fraction
     first = REQUESTS["train"]
     chosen = [np.flatnonzero(sizes == 1)[0], np.flatnonzero(np.isnan(fraction))[0], *range(first, first + 4)]
     batches = [batch_of(dataset, [row]) for row in chosen]
@@ -118,7 +118,8 @@ def test_a_hardened_request_computes_one_scenario(planted_dataset: Dataset, tmp_
         prediction = model(batch)
     (nearest,) = prediction.log_assignment.argmax(1).tolist()
     with torch.no_grad():
-        for part in (model.intentions.repeat, model.intentions.explore):
+        intentions: Any = model.intentions
+        for part in (intentions.repeat, intentions.explore):
             for layer in part.mlp.rest:
                 for scenario in {0, 1, 2} - {nearest}:
                     layer.weight[scenario] = torch.nan
@@ -138,7 +139,8 @@ def test_where_nothing_repeats_the_repeat_branch_is_left_out(
     with torch.inference_mode():
         expected = [model(batch).logit.numpy() for batch in batches]
     with torch.no_grad():
-        for weight in model.intentions.repeat.parameters():
+        intentions: Any = model.intentions
+        for weight in intentions.repeat.parameters():
             weight.fill_(torch.nan)
     export_graphs(model, schema_of(planted_dataset), tmp_path)
     runtime = Runtime(tmp_path)

@@ -263,7 +263,7 @@ def test_a_damaged_export_is_refused_and_the_old_one_answers(exported: Exported,
 def test_served_is_offline_for_requests_replayed_with_their_events(exported: Exported, address: str) -> None:
     """Events and requests of the log in order of time: the store knows what preparation knew."""
     with client_of(exported, address) as client:
-        rows = list(range(len(exported.dataset.column("requests/time"))))[::4]
+        rows = list(range(len(exported.dataset.requests.time)))[::4]
         served = replay(client, exported, all_events(exported), rows)
     expected = offline_scores(exported, rows)
     for row in rows:

@@ -108,8 +108,8 @@ def test_codes_are_those_of_preparation(kind: str, tmp_path: Path) -> None:
 def test_several_values_are_cut_and_padded_as_in_preparation(tmp_path: Path) -> None:
     vocabulary = Vocabulary("v", pa.array(["a", "b", "c"]), np.ones(3, dtype=np.int64))
     field = Field(name="c", side="context", kind="multi_valued", vocabulary="v", width=3, column="c")
-    texts = ["a;b", " b ;c;c; ", "", None, "d;a;e;b", "\ta\n"]
-    lists = [["a", "b"], ["b", "c", "c"], [], None, ["d", "a", "e", "b"], ["a"]]
+    texts: list[Any] = ["a;b", " b ;c;c; ", "", None, "d;a;e;b", "\ta\n"]
+    lists: list[Any] = [["a", "b"], ["b", "c", "c"], [], None, ["d", "a", "e", "b"], ["a"]]
     expected = vocabulary.encode_lists(pa.array(lists, pa.list_(pa.string())), 3)
     made = encoder(tmp_path, field, vocabulary, ";")
     for asked in (texts, lists):

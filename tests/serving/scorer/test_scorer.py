@@ -13,7 +13,7 @@ import torch
 
 from musenet.dataset.builder import BatchBuilder
 from musenet.errors import RequestError
-from musenet.runs.folder import load_model
+from musenet.runs.run import load_model
 from musenet.serving.scorer.messages import Event, ScoreResponse
 from musenet.serving.scorer.scorer import EncodedRequest, Scorer
 from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory
@@ -43,7 +43,7 @@ def assert_as_in_the_dataset(exported: Exported, row: int, encoded: EncodedReque
 def assert_answers_as_offline(exported: Exported) -> None:
     """Codes, numbers and logits of every request of the test period; some have no history, a few none that is new."""
     scorer, builder = Scorer(exported.folder), BatchBuilder(exported.dataset)
-    model, _, _ = load_model(exported.run)
+    model = load_model(exported.run.folder)
     for row in rows_of_test(exported.dataset)[::3]:
         encoded = scorer.encode(request_of(exported, row))
         assert_as_in_the_dataset(exported, row, encoded)
@@ -73,9 +73,9 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
 
 def test_repeats_among_many_candidates_are_those_of_the_items_own_keys(tmp_path: Path) -> None:
     """With more candidates than the user has keys, most are told by their checksum; added items and gaps are not."""
-    changes = {"repeat": {"key": ["brand", "city"], "optional": ["city"]}}
-    exported = export_log(tmp_path, SOFT, **changes)
+    exported = export_log(tmp_path, SOFT, repeat={"key": ["brand", "city"], "optional": ["city"]})
     scorer = Scorer(exported.folder)
+    assert exported.log.items is not None
     items = {item["_item"]: item for item in exported.log.items.to_dicts()}
     items["new"] = items["i3"]
     scorer.add_items([{"item": "new"} | {name: value for name, value in items["i3"].items() if name != "_item"}])
@@ -148,8 +148,8 @@ def test_unseen_ids_are_what_the_unseen_rows_hold(exported: Exported, scorer: Sc
     request["candidates"][0] |= {"item": "new"}
     encoded = scorer.encode(request)
     dataset = exported.dataset
-    for side, name, codes in (("users", "user_id", "request_codes"), ("items", "item_id", "candidate_codes")):
-        unseen = dataset.embedding_offset[name] + dataset.column(f"{side}/{name}")[0]
+    for side, name, codes in (("user", "user_id", "request_codes"), ("item", "item_id", "candidate_codes")):
+        unseen = dataset.embedding_offset[name] + dataset.values(dataset.field(side, name), 0)
         assert encoded.rows[encoded.inputs[codes][0, 0]] == unseen
 
 
@@ -162,13 +162,14 @@ def test_what_is_explained_adds_up(exported: Exported, scorer: Scorer) -> None:
         for score, why in zip(answer["scores"], answer["candidates"], strict=True):
             assert sum(a * p for a, p in zip(shares, why["scenarios"], strict=True)) == pytest.approx(score, abs=1e-5)
             assert why["repeat"] == (why["repeat_count"] > 0)
-        counts = exported.dataset.column("candidates/repeat_count")
-        begin, end = exported.dataset.column("requests/candidate_offset")[[row, row + 1]]
+        counts = exported.dataset.candidates.repeat_count
+        begin, end = exported.dataset.requests.candidate_offset[[row, row + 1]]
         assert [why["repeat_count"] for why in answer["candidates"]] == counts[begin:end].tolist()
 
 
 def test_added_items_are_known_by_their_attributes_from_then_on(exported: Exported, tmp_path: Path) -> None:
     """An item that is described as a known one is, apart from its id, scored like it; after a restart, too."""
+    assert exported.log.items is not None
     items = {item["_item"]: item for item in exported.log.items.to_dicts()}
     same = {name: value for name, value in items["i5"].items() if name != "_item"}
     scorer = Scorer(exported.folder, state=tmp_path)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from musenet.dataset.roles import MICROSECONDS
@@ -39,9 +38,8 @@ def test_a_filled_store_agrees_with_preparation(tmp_path: Path, opened: Opened, 
     source = MemorySource(log)
     dataset = prepare(source, chosen, tmp_path / "dataset").dataset
     past = Past(chosen.history, chosen.repeat)
-    column, keys = dataset.column, tmp_path / "dataset" / "keys"
-    items = pq.read_table(keys / "items.parquet")["_item"].to_pylist()
-    requests = pq.read_table(keys / "requests.parquet").to_pylist()
+    items = dataset.keys("items")["_item"].to_pylist()
+    requests = dataset.keys("requests").to_pylist()
     attributes = {row["_item"]: row for row in log.items.to_dicts()} if log.items is not None else {}
     last_day = [row for row in range(len(requests)) if requests[row]["_time"] >= START + 11 * DAY]
     for row in last_day[:2]:
@@ -49,20 +47,20 @@ def test_a_filled_store_agrees_with_preparation(tmp_path: Path, opened: Opened, 
         store = opened(str(tmp_path / f"{row}.sqlite"), past)
         assert fill_store(store, source, chosen, until=time) > 0
         found = store.read(str(requests[row]["_user"]), time / MICROSECONDS)
-        before = column("requests/history_end")[row] - column("events/offset")[column("requests/user")[row]]
+        before = dataset.requests.history_end[row] - dataset.events.offset[dataset.requests.user[row]]
         length = min(int(before), chosen.history.length)
         assert len(found.events) >= length
         assert len([e for e in found.events if e.time != found.events[0].time]) <= length
-        begin, end = column("requests/candidate_offset")[row : row + 2]
+        begin, end = dataset.requests.candidate_offset[row : row + 2]
         for candidate in range(begin, end):
-            item = items[column("candidates/item")[candidate]]
+            item = items[dataset.candidates.item[candidate]]
             described: dict[str, Any] = {**attributes.get(item, {}), "item_id": item}
             assert chosen.repeat is not None
             key = tuple(None if described[name] is None else str(described[name]) for name in chosen.repeat.key)
             statistics = found.repeats.get(key) if None not in key else None
-            assert (statistics.count if statistics else 0) == column("candidates/repeat_count")[candidate]
+            assert (statistics.count if statistics else 0) == dataset.candidates.repeat_count[candidate]
             if statistics is not None and statistics.last_time is not None:
-                recency = column("candidates/repeat_recency")[candidate]
+                recency = dataset.candidates.repeat_recency[candidate]
                 assert time / MICROSECONDS - statistics.last_time == pytest.approx(recency, rel=1e-6)
 
 

@@ -11,8 +11,9 @@ from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError
+from musenet.models.musenet.options import FORMS
 from musenet.runs.folder import RunFolder
-from musenet.studies.comparison.compare import Comparison
+from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import columns, to_markdown
 from musenet.studies.plans import PlannedRun
 from musenet.studies.pool import TrainingPool, train_planned
@@ -32,14 +33,14 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The paths that the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-2:]))
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     return paths
 
 
@@ -95,7 +96,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(
     trained: list[str], make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     experiment = make_experiment(compare={"models": MODELS, "seeds": 1})
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def interrupted(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         if "one-scenario" in str(run.path):
@@ -157,12 +158,10 @@ def test_form_auto_keeps_the_form_that_validates_best(
     trained: list[str], make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     result = train_run(make_experiment(model=MODELS["musenet"] | {"form": "auto"}), tiny_dataset, tmp_path / "run")
-    tried = {
-        path: RunFolder.open(tmp_path / "run.forms" / path).read_json("training.json") for path in training_runs.FORMS
-    }
+    tried = {path: RunFolder.open(tmp_path / "run.forms" / path).read_json("training.json") for path in FORMS}
     assert result.best["auc"] == max(training["best"]["auc"] for training in tried.values())
     kept = RunFolder.open(tmp_path / "run")
-    assert tried[kept.experiment.model.form]["best"] == result.best  # type: ignore[union-attr]
+    assert tried[kept.experiment.model.model_dump()["form"]]["best"] == result.best
     assert kept.dataset.folder == tiny_dataset.folder
 
 

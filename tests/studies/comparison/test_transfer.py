@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,12 @@ from rich.console import Console
 
 from musenet import api, metrics
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import keys_file
 from musenet.errors import DatasetError, RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scoring import predict
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.folder import RunFolder
+from musenet.runs.run import load_model
 from musenet.studies.comparison.table import columns, show, to_markdown
 from musenet.studies.comparison.transfer import OtherDataset
 from musenet.training.train_run import train_run
@@ -38,7 +41,7 @@ class Case:
     """`soft` of two seeds, `base (small)` of one, as a comparison lays them out."""
 
 
-def prepared(folder: Path, name: str, *overrides: str, **options: float) -> Dataset:
+def prepared(folder: Path, name: str, *overrides: str, **options: Any) -> Dataset:
     """A small simulated log and its dataset."""
     log = folder / "logs" / name
     api.simulate_hotels(log, impressions=20_000, **options)
@@ -60,7 +63,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def scored(path: Path, dataset: Dataset) -> Predictions:
-    return predict(load_model(RunFolder.open(path))[0], dataset, "test")
+    return predict(load_model(RunFolder.open(path)), dataset, "test")
 
 
 def auc(predictions: Predictions, times: np.ndarray | None = None) -> float:
@@ -84,13 +87,13 @@ def test_a_loss_is_the_auc_where_trained_minus_the_auc(case: Case) -> None:
         )
         assert row.auc_where_trained is not None
         assert row.loss is not None
-        assert row.per_seed["auc"] == pytest.approx(away.tolist())
-        assert row.auc_where_trained["per_seed"] == pytest.approx(home.tolist())
-        assert row.auc_where_trained["mean"] == pytest.approx(home.mean())
-        assert row.loss["value"] == pytest.approx(home.mean() - away.mean())
-        assert row.loss["low"] < row.loss["value"] < row.loss["high"]
+        assert row.auc.per_seed == pytest.approx(away.tolist())
+        assert row.auc_where_trained.per_seed == pytest.approx(home.tolist())
+        assert row.auc_where_trained.mean == pytest.approx(home.mean())
+        assert row.loss.value == pytest.approx(home.mean() - away.mean())
+        assert row.loss.low < row.loss.value < row.loss.high
         lost[row.name] = home.mean() - away.mean()
-        assert row.loss["over_reference"]["value"] == pytest.approx(lost[row.name] - lost["soft"])
+        assert row.loss.over_reference.value == pytest.approx(lost[row.name] - lost["soft"])
     assert comparison.where_trained is not None
     period = case.own.manifest.splits["test"]
     assert comparison.where_trained.impressions == period.impressions
@@ -99,7 +102,7 @@ def test_a_loss_is_the_auc_where_trained_minus_the_auc(case: Case) -> None:
 
 
 def user_ids(dataset: Dataset, predictions: Predictions) -> np.ndarray:
-    keys = pq.read_table(dataset.folder / "keys" / "users.parquet")["_user"].to_pylist()
+    keys = dataset.keys("users")["_user"].to_pylist()
     return np.array([keys[row] for row in predictions.user])
 
 
@@ -121,15 +124,15 @@ def test_the_interval_draws_the_same_users_and_seeds_for_both_splits(case: Case)
         times = [np.array([often[user] for user in ids]) for ids in (of_own, of_away)]
         losses.append(np.mean([auc(own[s], times[0]) - auc(away[s], times[1]) for s in drawn_seeds[resample]]))
     low, high = np.quantile(losses, [0.025, 0.975])
-    assert (row.loss["low"], row.loss["high"]) == pytest.approx((low, high))
+    assert (row.loss.low, row.loss.high) == pytest.approx((low, high))
 
 
 def test_users_that_one_split_alone_knows_count_there_alone(case: Case, tmp_path: Path) -> None:
     folder = tmp_path / "renamed"
     shutil.copytree(case.shifted.folder, folder)
-    file = folder / "keys" / "users.parquet"
+    file = keys_file(folder, "users")
     ids = pq.read_table(file)["_user"].to_pylist()
-    shown = int(case.shifted.column("requests/user")[case.shifted.manifest.splits["test"].begin])
+    shown = int(case.shifted.requests.user[case.shifted.manifest.splits["test"].begin])
     pq.write_table(pa.table({"_user": [*ids[:shown], "a stranger", *ids[shown + 1 :]]}), file)
     before, after = (OtherDataset(case.own, Dataset(one), "test", 5) for one in (case.shifted.folder, folder))
     assert after.users_of_both == before.users_of_both - 1
@@ -147,10 +150,10 @@ def test_scored_on_their_own_dataset_runs_lose_nothing(case: Case) -> None:
     plain = api.compare_runs(case.runs, resamples=RESAMPLES)
     again = api.compare_runs(case.runs, dataset=case.own.folder, resamples=RESAMPLES)
     for ours, theirs in zip(again.models, plain.models, strict=True):
-        assert ours.metrics["auc"] == theirs.metrics["auc"]
+        assert ours.auc == theirs.auc
         assert ours.difference_to == theirs.difference_to
         assert ours.loss is not None
-        assert (ours.loss["value"], ours.loss["low"], ours.loss["high"]) == (0, 0, 0)
+        assert (ours.loss.value, ours.loss.low, ours.loss.high) == (0, 0, 0)
         assert (theirs.loss, theirs.auc_where_trained) == (None, None)
     assert plain.where_trained is None
     assert "loss" not in columns(plain)

@@ -6,8 +6,9 @@ from pydantic import TypeAdapter
 
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Resampled, resample_model
+from musenet.models.interface import Role
 from musenet.models.registry import AnyModelOptions
-from musenet.studies.comparison.verdict import Role, judge_reference, role_of
+from musenet.studies.comparison.verdict import judge
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from musenet.studies.comparison.verdict import Role, judge_reference, role_of
     ],
 )
 def test_what_a_row_stands_for(options: dict[str, object], role: Role) -> None:
-    assert role_of(TypeAdapter(AnyModelOptions).validate_python(options)) == role  # type: ignore[var-annotated]
+    assert TypeAdapter(AnyModelOptions).validate_python(options).role == role
 
 
 def models_of(noise: dict[str, float]) -> dict[str, Resampled]:
@@ -50,7 +51,7 @@ def test_the_reference_is_judged_by_the_best_of_each_role() -> None:
         "oracle": "diagnostic",
         "blind": "as published",
     }
-    verdict = judge_reference("ours", models, roles)
+    verdict = judge("ours", models, roles)
     assert verdict.best_baseline is not None
     assert verdict.best_control is not None
     assert (verdict.best_baseline.model, verdict.best_baseline.outcome) == ("strong", "ahead of")
@@ -59,12 +60,23 @@ def test_the_reference_is_judged_by_the_best_of_each_role() -> None:
     ratio = (auc["ours"] - 0.5) / (auc["strong"] - 0.5) - 1
     assert verdict.best_baseline.rela_impr.value == pytest.approx(ratio)
     assert (verdict.best_control.model, verdict.best_control.outcome) == ("same", "level with")
-    assert verdict.sentence().startswith("ours is ahead of the best baseline, strong (RelaImpr +")
-    assert "level with the best control, same" in verdict.sentence()
+    assert verdict.sentence.startswith("ours is ahead of the best baseline, strong (RelaImpr +")
+    assert "level with the best control, same" in verdict.sentence
 
 
 def test_a_reference_that_loses_is_told_so() -> None:
     models = models_of({"ours": 2.0, "strong": 0.2})
-    verdict = judge_reference("ours", models, {"ours": "musenet", "strong": "baseline"})
-    assert verdict.sentence().startswith("ours is behind the best baseline, strong (RelaImpr -")
+    verdict = judge("ours", models, {"ours": "musenet", "strong": "baseline"})
+    assert verdict.sentence.startswith("ours is behind the best baseline, strong (RelaImpr -")
     assert verdict.best_control is None
+    assert (verdict.outcome, verdict.not_beaten) == ("loss", ["strong"])
+
+
+def test_scenarios_have_paid_only_where_every_row_without_them_is_beaten() -> None:
+    roles: dict[str, Role] = {"ours": "musenet", "weak": "baseline", "same": "control", "blind": "as published"}
+    models = models_of({"ours": 0.5, "weak": 3.0, "same": 0.5, "blind": 4.0})
+    assert judge("ours", {name: models[name] for name in ("ours", "weak", "blind")}, roles).outcome == "gain"
+    verdict = judge("ours", models, roles)
+    assert (verdict.outcome, verdict.not_beaten) == ("no gain", ["same"])
+    assert judge("weak", models, roles).outcome == "unknown"  # it learns no scenarios
+    assert judge("ours", {"ours": models["ours"]}, roles).outcome == "unknown"

@@ -13,7 +13,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import paired_difference, user_bootstrap
 from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of
+from musenet.runs.run import Run
 from musenet.studies.sweep.plan import parse_parameters, plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep
 from musenet.studies.sweep.table import to_markdown
@@ -28,14 +28,14 @@ MakeExperiment = Callable[..., Experiment]
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """`<label>/<value>/<seed>` of what the loop really trained, in order; preparation gives the tiny dataset."""
     paths: list[str] = []
-    loop = training_runs.train
+    loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
         paths.append("/".join(run.path.parts[-3:]))
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr(api, "_prepared", lambda *_: tiny_dataset)
+    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     return paths
 
 
@@ -76,15 +76,15 @@ def test_one_option_varies_at_a_time_and_the_configured_values_are_trained_once(
         for seed in (1, 2)
     }
     for path, run in runs.items():
-        model, training = run.experiment.model, run.experiment.training
-        found = (model.scenarios, model.auxiliary, training.learning_rate)  # type: ignore[union-attr]
+        model, training = run.experiment.model.model_dump(), run.experiment.training
+        found = (model["scenarios"], model["auxiliary"], training.learning_rate)
         name = path.parent.name
         assert found == (
             4 if "scenarios" in name else 2,
             0.1 if "auxiliary" in name else 0.5,
             0.01 if "learning_rate" in name else 0.001,
         )
-        assert (model.assignment, run.experiment.seed) == ("hard", int(path.name[-1]))  # type: ignore[union-attr]
+        assert (model["assignment"], run.experiment.seed) == ("hard", int(path.name[-1]))
         assert run.splits == ("valid",)
     # The configured value stands in every line, asked for or not, in its place.
     assert [[value for value, _ in line.runs] for line in lines] == [[2, 4], [0.1, 0.5], [0.001, 0.01]]
@@ -138,7 +138,7 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
     trained: list[str], make_experiment: MakeExperiment, tmp_path: Path
 ) -> None:
     experiment = make_experiment(model=MODEL)
-    parameters = {"model.scenarios": [1, 2], "model.auxiliary": [0.0, 0.5]}
+    parameters: dict[str, list[Any]] = {"model.scenarios": [1, 2], "model.auxiliary": [0.0, 0.5]}
     sweep = api.sweep(experiment, tmp_path, parameters=parameters, models=["musenet soft"], seeds=2)
     assert sorted(trained) == sorted(
         f"musenet-soft/{name}/seed-{seed}"
@@ -148,17 +148,17 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("test.parquet")] == []
     line = sweep.lines[0]
     predictions = {
-        point.value: [predictions_of(RunFolder.open(Path(run)), "valid") for run in point.runs] for point in line.points
+        point.value: [Run.open(Path(run)).predictions("valid") for run in point.runs] for point in line.points
     }
     one, two = predictions[1], predictions[2]
     expected = user_bootstrap([seed.sample() for seed in one])["auc"]
-    assert line.points[0].metrics["auc"].value == pytest.approx(expected.value)
+    assert line.points[0].auc.mean == pytest.approx(expected.value)
     paired = paired_difference(
         one[0].label, one[0].user, one[0].request, [seed.logit for seed in one], [seed.logit for seed in two]
     )
     assert line.points[0].difference_to_configured == paired
     assert line.points[1].difference_to_configured.value == 0
-    auc = {point.value: point.metrics["auc"].value for point in line.points}
+    auc = {point.value: point.auc.mean for point in line.points}
     assert line.best == max(auc, key=lambda value: auc[value])
     assert (sweep.split, sweep.impressions) == ("valid", 60)
     content = json.loads((tmp_path / "sweep.json").read_text())
@@ -172,7 +172,7 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
 
 @pytest.fixture
 def swept(trained: list[str], make_experiment: MakeExperiment, tmp_path: Path) -> Sweep:
-    parameters = {"model.scenarios": [1, 2], "model.form": ["log", "plain"]}
+    parameters: dict[str, list[Any]] = {"model.scenarios": [1, 2], "model.form": ["log", "plain"]}
     return api.sweep(make_experiment(model=MODEL), tmp_path, parameters=parameters, seeds=1)
 
 
@@ -188,8 +188,8 @@ def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep,
     assert all(x < other for x, other in zip(first.x, figure.data[1].x, strict=True))  # bars beside each other
     assert list(first.marker.symbol) == ["circle", "circle-open"]  # 2 is what is configured
     for place, point in enumerate(line.points):
-        bounds = point.metrics["auc"]
-        assert first.y[place] == bounds.value
+        bounds = point.auc
+        assert first.y[place] == bounds.mean
         assert first.y[place] + first.error_y.array[place] == pytest.approx(bounds.high)
         assert first.y[place] - first.error_y.arrayminus[place] == pytest.approx(bounds.low)
     assert list(figure.layout.xaxis.ticktext) == ["1", "2"]

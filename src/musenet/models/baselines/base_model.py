@@ -4,8 +4,8 @@ from typing import Literal
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
-from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.layers import TwoSidedMLP
 
 
 class BaseModelOptions(PoolingOptions):
@@ -26,12 +26,8 @@ class BaseModel(ClickModel):
         self.inputs = pooling_inputs(options, schema)
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         request_part = self.mlp.request_part(self.inputs.request(values, batch))
         return Prediction(logit=self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0])
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, Eq 11."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

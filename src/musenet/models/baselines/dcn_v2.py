@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
-from musenet.models.layers import ParallelMLP, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.layers import ParallelMLP
 
 
 class DcnV2Options(PoolingOptions):
@@ -49,7 +49,7 @@ class DcnV2(ClickModel):
         self.mlp = ParallelMLP(1, size, options.hidden)
         self.of_crosses = nn.Linear(size, 1, bias=False) if options.structure == "parallel" else None
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         request = self.inputs.request(values, batch).index_select(0, batch.request)
@@ -60,7 +60,3 @@ class DcnV2(ClickModel):
         if self.of_crosses is None:
             return Prediction(logit=self.mlp(crossed)[0, :, 0])
         return Prediction(logit=self.of_crosses(crossed)[:, 0] + self.mlp(start)[0, :, 0])
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, Eq 11."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

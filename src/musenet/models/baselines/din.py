@@ -7,8 +7,8 @@ from pydantic import Field
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import Activation, activation
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
-from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+from musenet.models.interface import ClickModel, ModelOptions, Prediction
+from musenet.models.layers import TwoSidedMLP
 
 
 class DinOptions(ModelOptions):
@@ -42,12 +42,8 @@ class Din(ClickModel):
         activations = [activation(options.activation, size) for size in options.hidden]
         self.mlp = TwoSidedMLP(1, *sizes, options.hidden, activations)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         request_part = self.mlp.request_part(self.inputs.request(values, batch))
         return Prediction(logit=self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0])
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, Eq 11."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

@@ -7,8 +7,8 @@ from torch import nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
-from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.layers import TwoSidedMLP
 
 
 class NcfOptions(PoolingOptions):
@@ -39,14 +39,10 @@ class Ncf(ClickModel):
         self.factorisation = nn.Linear(options.factors, 1, bias=False)
         self.mlp = TwoSidedMLP(1, request, candidate, options.hidden)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
         product = self.user_factors(request).index_select(0, batch.request) * self.item_factors(candidate)
         deep = self.mlp(self.mlp.request_part(request), candidate, batch.request)[0]
         return Prediction(logit=self.factorisation(product)[:, 0] + deep)
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, Eq 11."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

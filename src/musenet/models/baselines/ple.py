@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, own
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
-from musenet.models.layers import ParallelMLP, TwoSidedLinear, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.layers import ParallelMLP, TwoSidedLinear
 
 
 class PleOptions(PoolingOptions):
@@ -56,7 +56,7 @@ class Ple(ClickModel):
         self.own_gates_2 = nn.Linear(first, scenarios * (mine + shared))
         self.towers = ParallelMLP(scenarios, second, options.tower)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         codes = self.scenario(batch).index_select(0, batch.request)
@@ -86,10 +86,6 @@ class Ple(ClickModel):
         of_all = torch.unflatten(torch.relu(self.shared_experts_2(shared_stream)), 1, (shared, -1))
         gate = own(torch.unflatten(self.own_gates_2(own_stream), 1, (scenarios, -1)), codes)
         return mix(gate, torch.cat([own(of_scenarios, codes), of_all], dim=1))
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, each row on its own scenario's tower."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
 
 
 def mix(gate: Tensor, experts: Tensor) -> Tensor:

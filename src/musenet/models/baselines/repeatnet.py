@@ -16,7 +16,7 @@ from musenet.errors import ConfigError
 from musenet.models.attention import matches, padded_history
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
-from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+from musenet.models.layers import TwoSidedMLP
 from musenet.models.musenet.intentions import combine
 
 
@@ -80,7 +80,7 @@ class RepeatNet(ClickModel):
         self.repeat = TwoSidedMLP(1, request + units, candidate, options.hidden)
         self.explore = TwoSidedMLP(1, request + units, candidate, options.hidden)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
@@ -99,14 +99,10 @@ class RepeatNet(ClickModel):
         logit = torch.where(batch.repeat_indicator, repeats, explores)
         return Prediction(logit=logit, repeat_probability=torch.sigmoid(self.mode(read["mode"])))
 
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
+    def losses(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Term]:
         """Cross-entropy, and the paper's loss of the mode: of clicks, whether they repeat or explore."""
         assert prediction.repeat_probability is not None
         probability = prediction.repeat_probability[:, 0].index_select(0, batch.request)
         happened = torch.where(batch.repeat_indicator, probability, 1 - probability).clamp_min(1e-6)
-        return {
-            "click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight)),
-            "mode": Term(
-                global_quotient(-(happened.log() * batch.label).sum(), batch.label.sum()), self.options.mode_loss
-            ),
-        }
+        mode = global_quotient(-(happened.log() * batch.label).sum(), batch.label.sum())
+        return super().losses(prediction, batch, progress) | {"mode": Term(mode, self.options.mode_loss)}

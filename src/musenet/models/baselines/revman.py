@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.predefined import PredefinedScenario, own
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
-from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear
 
 
 class RevManOptions(PoolingOptions):
@@ -52,7 +52,7 @@ class RevMan(ClickModel):
         self.key = nn.Linear(size, size, bias=False)
         self.towers = ParallelMLP(scenarios, size, options.tower)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         codes = self.scenario(batch).index_select(0, batch.request)
@@ -74,7 +74,3 @@ class RevMan(ClickModel):
         query = own(queries, codes) / experts.shape[2] ** 0.5
         attention = torch.bmm(self.key(experts), query.unsqueeze(2)).softmax(dim=1)  # (N, K, 1)
         return (attention * experts).sum(dim=1)
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, each row on its own scenario's tower."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

@@ -14,8 +14,8 @@ from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.predefined import OneScenario, PredefinedScenario, ScenarioBlocks
 from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
-from musenet.models.layers import TwoSidedLinear, TwoSidedMLP, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.layers import TwoSidedLinear, TwoSidedMLP
 
 
 class StarOptions(PoolingOptions):
@@ -51,7 +51,7 @@ class Star(ClickModel):
         self.scenario_embedding = nn.Embedding(scenarios, options.embedding)
         self.auxiliary = TwoSidedMLP(1, request + options.embedding, candidate, options.auxiliary)
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         values = self.table.look_up(batch.rows)
         request, candidate = self.inputs.request(values, batch), self.inputs.candidate(values, batch)
@@ -82,7 +82,3 @@ class Star(ClickModel):
         for layer in self.deeper:
             x = layer(torch.relu(x), rows.scenario)
         return rows.collect(x).squeeze(1)
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, each row on its own scenario's network."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}

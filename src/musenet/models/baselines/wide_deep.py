@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, Schema
 from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term
-from musenet.models.layers import TwoSidedMLP, weighted_cross_entropy
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction
+from musenet.models.layers import TwoSidedMLP
 
 
 class WideDeepOptions(PoolingOptions):
@@ -52,7 +52,7 @@ class WideDeep(ClickModel):
         self.wide_request = WideSum(request_numbers)
         self.wide_candidate = WideSum(candidate_numbers + (REPEAT_FEATURES if self.wide_inputs.repeat_features else 0))
 
-    def forward(self, batch: Batch) -> Prediction:
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
         table = self.table.look_up(batch.rows)
         values, weights = table[:, : self.size], table[:, self.size :]
@@ -61,10 +61,6 @@ class WideDeep(ClickModel):
         wide = self.wide_request(self.wide_inputs.request(weights, batch)).index_select(0, batch.request)
         wide = wide + self.wide_candidate(self.wide_inputs.candidate(weights, batch))
         return Prediction(logit=deep + wide)
-
-    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy, Eq 11."""
-        return {"click": Term(weighted_cross_entropy(prediction.logit, batch.label, batch.weight))}
 
 
 class WideSum(nn.Module):

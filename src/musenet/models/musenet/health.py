@@ -7,7 +7,7 @@ from torch import Tensor
 
 from musenet.distributed.workers import global_mean
 from musenet.models.interface import Health
-from musenet.models.musenet.scenarios import Prototypes, clustering_loss, largest_eigenvalue
+from musenet.models.musenet.assigners import Assigner
 
 
 class ScenarioHealth:
@@ -50,8 +50,8 @@ class ScenarioHealth:
             self.scenarios = len(self._share)
             self._steps = int(state["steps"])
 
-    def report(self, prototypes: Prototypes | None) -> Health:
-        """Values and warnings since the last report."""
+    def report(self, assigner: Assigner | None) -> Health:
+        """Values and warnings since the last report, the assigner's own signs among them."""
         if not self._steps or self._position is None:
             return Health()
         share = self._share / self._steps
@@ -66,20 +66,9 @@ class ScenarioHealth:
             )
         if use < 0.2 * math.log(self.scenarios):
             warnings.append(f"one scenario takes nearly everything: entropy of use {use:.3f}")
-        if prototypes is not None:
-            values |= _contraction(prototypes, self._position)
-            if values["prototype_spread"] < 1e-3:
-                warnings.append("prototypes have collapsed into one point: Eq 14 contracts (2·s·lambda_max below 1)")
+        if assigner is not None:
+            values |= assigner.signs(self._position)
+        if values.get("prototype_spread", math.inf) < 1e-3:
+            warnings.append("prototypes have collapsed into one point: Eq 14 contracts (2·s·lambda_max below 1)")
         self._reset()
         return Health(values, warnings)
-
-
-@torch.no_grad()
-def _contraction(prototypes: Prototypes, position: Tensor) -> dict[str, float]:
-    """L_C of Eq 8, spread of the prototypes, and 2·s·lambda_max(Cov f): below 1, Eq 14 alone pulls them together."""
-    spread = (prototypes.centres - prototypes.centres.mean(0)).square().sum(1).mean().sqrt()
-    return {
-        "clustering_loss": clustering_loss(prototypes(position).exp(), prototypes.distances(position)).item(),
-        "prototype_spread": spread.item(),
-        "expansion": 2 * prototypes.scale.item() * largest_eigenvalue(position),
-    }

@@ -3,16 +3,14 @@
 Shapes: R requests, N candidates, K scenarios.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batch import Batch
+from musenet.dataset.batch import Batch, Schema
+from musenet.errors import ConfigError
 from musenet.models.layers import ParallelMLP, TwoSidedMLP
-
-Form = Literal["log", "score", "probability", "plain"]
+from musenet.models.musenet.options import Form, MusenetOptions
 
 
 class SharedScore(nn.Module):
@@ -127,7 +125,7 @@ def combine(mode_logit: Tensor, score: Tensor, form: Form) -> Tensor:
     return F.logsigmoid(mode_logit) + score
 
 
-class PlainIntention(nn.Module):
+class ScoreModules(nn.Module):
     """Without the repeat-aware mechanism (w/o M2): one MLP per scenario, repeat features among its inputs."""
 
     def __init__(
@@ -143,3 +141,44 @@ class PlainIntention(nn.Module):
         """(N, K) each scenario's logit, or (N, 1) of the one `scenario` (1,) given; no repeat probability."""
         score = self.score(self.score.request_part(request, scenario), candidate, batch.request, scenario).T
         return score if self.shared is None else score + self.shared(request, candidate, batch), None
+
+
+def intentions_of(
+    options: MusenetOptions, schema: Schema, scenarios: int, request: int, candidate: int
+) -> IntentionModules | ScoreModules:
+    """The K modules of the asked form; a log without a repeat key has no intentions to tell apart.
+
+    Args:
+        options: form, sizes, and how wide.
+        schema: of the batches.
+        scenarios: K.
+        request: size of the request's input.
+        candidate: size of the candidate's input.
+    """
+    if options.form == "auto":
+        raise ConfigError("model.form: auto is decided before a model is built: use `musenet train`")
+    form: Form = options.form if schema.has_repeats else "plain"
+
+    def build(networks: int, width: float = 1.0) -> IntentionModules | ScoreModules:
+        hidden, intention = (
+            [round(size * width) for size in sizes]
+            for sizes in (options.hidden, options.intention_hidden or options.hidden)
+        )
+        sizes = (networks, request, candidate, hidden)
+        shares = options.shared_score and options.objective == "robust"
+        shared = SharedScore(request, candidate, hidden, options.crosses) if shares else None
+        if form == "plain":
+            return ScoreModules(*sizes, shared=shared)
+        return IntentionModules(*sizes, form, intention_hidden=intention, shared=shared)
+
+    if options.parameters_of is None:
+        return build(scenarios)
+    target = _parameters(build(options.parameters_of))
+    width = 1.0
+    while _parameters(build(scenarios, width)) < target:
+        width *= 1.02
+    return build(scenarios, width)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

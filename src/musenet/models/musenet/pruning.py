@@ -7,32 +7,49 @@ Shapes: R requests, N candidates, K scenarios, J of them left.
 """
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch
 from musenet.distributed.workers import global_mean
-from musenet.models.musenet.objective import request_log_likelihood
-from musenet.options import Options
+from musenet.models.musenet.objectives import request_log_likelihood
+from musenet.models.musenet.options import MusenetOptions, PruningOptions
 
 MEMORY = 0.98
 
 
-class PruningOptions(Options):
-    """`scenarios: auto`: how many there are at first, when they are judged, and what they have to be worth."""
+class NoPruning(nn.Module):
+    """A number of scenarios that was given: all stay.
 
-    start: int = Field(8, ge=2, le=256, description="how many scenarios training begins with")
-    begin: float = Field(0.3, ge=0, lt=1, description="progress at which the first may be dropped")
-    end: float = Field(0.65, gt=0, lt=1, description="progress from which on none is dropped any more")
-    least_use: float = Field(
-        0.025, ge=0, description="share of a request's log-loss that a scenario must save in the end, or be dropped"
-    )
+    Args:
+        scenarios: K.
+    """
 
-    @model_validator(mode="after")
-    def _begins_before_it_ends(self) -> "PruningOptions":
-        if self.begin >= self.end:
-            raise ValueError(f"begin ({self.begin}) must lie before end ({self.end})")
-        return self
+    keep_from = 0.0
+    """Progress from which on all scenarios stay."""
+    left = slice(None)
+
+    def __init__(self, scenarios: int) -> None:
+        super().__init__()
+        self.count = scenarios
+        """How many are left."""
+
+    def among_the_left(self, log_q: Tensor) -> Tensor:
+        """(R, K) as it is."""
+        return log_q
+
+    def of_the_left(
+        self, log_assignment: Tensor, scenario_logit: Tensor, repeat_probability: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(rows, K) each, as they are."""
+        return log_assignment, scenario_logit, repeat_probability
+
+    def after_step(self, log_assignment: Tensor, scenario_logit: Tensor, batch: Batch, progress: float) -> bool:
+        """None is dropped."""
+        return False
+
+    def signs(self) -> dict[str, float]:
+        """Nothing to tell."""
+        return {}
 
 
 class ScenarioPruning(nn.Module):
@@ -59,13 +76,35 @@ class ScenarioPruning(nn.Module):
         """How often scenarios were judged."""
 
     @property
+    def keep_from(self) -> float:
+        """Progress from which on none is dropped any more."""
+        return self.options.end
+
+    @property
+    def count(self) -> int:
+        """J."""
+        return len(self.left)
+
+    @property
     def left(self) -> Tensor:
         """(J,) the scenarios that are left, ascending."""
         return (self.dropped_at < 0).nonzero()[:, 0]
 
-    def among_the_left(self, log_assignment: Tensor) -> Tensor:
-        """(R, K) the assignment shared out anew among the scenarios that are left; the others' log is -inf."""
-        return torch.log_softmax(log_assignment.masked_fill(self.dropped_at >= 0, -torch.inf), dim=1)
+    def among_the_left(self, log_q: Tensor) -> Tensor:
+        """(R, K) log Q(c|x) shared out anew among the scenarios that are left; the others' is -inf."""
+        return torch.log_softmax(log_q.masked_fill(self.dropped_at >= 0, -torch.inf), dim=1)
+
+    def of_the_left(
+        self, log_assignment: Tensor, scenario_logit: Tensor, repeat_probability: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(rows, J) of (rows, K) each."""
+        left = self.left
+        probability = None if repeat_probability is None else repeat_probability[:, left]
+        return log_assignment[:, left], scenario_logit[:, left], probability
+
+    def signs(self) -> dict[str, float]:
+        """How many are left, among the signs of health."""
+        return {"scenarios_left": float(self.count)}
 
     def after_step(self, log_assignment: Tensor, scenario_logit: Tensor, batch: Batch, progress: float) -> bool:
         """Learn from a step, and now and then drop the scenario that is worth least; whether one was dropped.
@@ -95,6 +134,11 @@ class ScenarioPruning(nn.Module):
             return False
         self.dropped_at[least] = progress
         return True
+
+
+def pruning_of(options: MusenetOptions, scenarios: int) -> ScenarioPruning | NoPruning:
+    """What becomes of K scenarios on the way."""
+    return ScenarioPruning(options.pruning) if options.scenarios == "auto" else NoPruning(scenarios)
 
 
 def cost_of_absence(log_assignment: Tensor, evidence: Tensor) -> Tensor:

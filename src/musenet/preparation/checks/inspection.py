@@ -10,13 +10,14 @@ import ibis.expr.types as ir
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.column_files import BLOCK, blocks, mapped
+from musenet.dataset.column_files import BLOCK, blocks
+from musenet.dataset.dataset import Views
+from musenet.dataset.layout import relation_folder
 from musenet.dataset.manifest import MISSING, UNSEEN, Field, Period, Split
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, TIME
 from musenet.engines.engine import Engine, join
 from musenet.metrics import auc
 from musenet.preparation.checks.checks import OWN_EVENT_SECONDS, FeatureCheck, OwnEvents, PeriodCheck
-from musenet.preparation.encoding.fields import FOLDERS
 from musenet.preparation.relations.histories import COUNT, before
 from musenet.preparation.relations.requests import ITEM_ROW, REQUEST_ROW, USER_ROW
 from musenet.recipe.history import Before
@@ -34,15 +35,15 @@ class Inspector:
     Args:
         folder: of the dataset, all columns written.
         splits: its periods.
-        has_repeats: whether candidates have repeat statistics.
     """
 
-    def __init__(self, folder: Path, splits: Mapping[Split, Period], has_repeats: bool) -> None:
+    def __init__(self, folder: Path, splits: Mapping[Split, Period]) -> None:
         self._folder = folder
         self._splits = splits
-        self._offset = self._load("requests/candidate_offset")
-        self._label = self._load("candidates/label")
-        self._repeats = self._load("candidates/repeat_indicator") if has_repeats else None
+        self._views = Views(folder)
+        self._offset = self._views.requests.candidate_offset
+        self._label = self._views.candidates.label
+        self._repeats = self._views.candidates.repeat_indicator
         random = np.random.default_rng(0)
         self._train = self._shown(_sample(random, 0, self._begin("valid"), TRAINING_ROWS))
         self._valid = self._shown(_sample(random, self._begin("valid"), self._begin("test"), VALIDATION_ROWS))
@@ -54,7 +55,7 @@ class Inspector:
             field: not of the history, see `history`.
             missing: share of impressions that lack a dense field's value, which the column does not tell.
         """
-        values = self._load(f"{FOLDERS[field.side]}/{field.name}")
+        values = self._views.column(field)
         name = field.column or field.name
         if field.kind == "dense":
             return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0, auc=self._alone(field, values))
@@ -73,7 +74,7 @@ class Inspector:
     def history(self, field: Field, valid_from: int) -> FeatureCheck:
         """Missing share of a history column in all events, unseen share of events after training."""
         shares = _Shares()
-        columns = (blocks(self._folder / f"events/{name}.npy") for name in (field.name, "time"))
+        columns = (blocks(relation_folder(self._folder, "history"), name) for name in (field.name, "time"))
         for (_, block), (_, time) in zip(*columns, strict=True):
             shares.add(block, block[time >= valid_from])
         return FeatureCheck(
@@ -89,23 +90,22 @@ class Inspector:
     def period(self, split: Split) -> PeriodCheck:
         """Sizes, click rate and repeats of a split."""
         period = self._splits[split]
-        events, users = self._load("events/offset"), len(self._load("events/offset")) - 1
-        trained = self._seen(0, self._splits["train"].end, users)
+        requests, events = period.end - period.begin, self._views.events.offset
+        trained = self._seen(0, self._splits["train"].end, len(events) - 1)
         sizes = np.zeros(1, dtype=np.int64)
         unseen = empty = repeats = repeated_positives = 0
         for begin in range(period.begin, period.end, BLOCK):
             end = min(begin + BLOCK, period.end)
-            size, user = np.diff(self._offset[begin : end + 1]), self._load("requests/user")[begin:end]
+            size, user = np.diff(self._offset[begin : end + 1]), self._views.requests.user[begin:end]
             found = np.bincount(size)
             sizes = np.pad(sizes, (0, max(0, len(found) - len(sizes))))
             sizes[: len(found)] += found
             unseen += int(np.sum(size[~trained[user]]))
-            empty += int(np.sum(self._load("requests/history_end")[begin:end] == events[user]))
+            empty += int(np.sum(self._views.requests.history_end[begin:end] == events[user]))
             if self._repeats is not None:
-                shown = slice(int(self._offset[begin]), int(self._offset[end]))
+                shown = self._views.candidates_between(begin, end)
                 repeats += int(np.sum(self._repeats[shown], dtype=np.int64))
                 repeated_positives += int(np.sum(self._repeats[shown][self._label[shown] == 1], dtype=np.int64))
-        requests = period.end - period.begin
         return PeriodCheck(
             split=split,
             first_time=period.first_time,
@@ -113,7 +113,7 @@ class Inspector:
             requests=requests,
             impressions=period.impressions,
             positives=period.positives,
-            users=int(self._seen(period.begin, period.end, users).sum()),
+            users=int(self._seen(period.begin, period.end, len(events) - 1).sum()),
             request_size_mean=period.impressions / requests,
             request_size_min=int(np.flatnonzero(sizes)[0]),
             request_size_median=_median(sizes),
@@ -127,15 +127,12 @@ class Inspector:
     def _seen(self, begin: int, end: int, users: int) -> NDArray[np.bool_]:
         """(U) which users have requests among these."""
         seen = np.zeros(users, dtype=bool)
-        for _, user in blocks(self._folder / "requests/user.npy", begin, end):
+        for _, user in blocks(relation_folder(self._folder, "context"), "user", begin, end):
             seen[user] = True
         return seen
 
     def _begin(self, split: Split) -> int:
         return int(self._offset[self._splits[split].begin])
-
-    def _load(self, path: str) -> NDArray[Any]:
-        return mapped(self._folder / f"{path}.npy")
 
     def _shown(self, candidate: NDArray[np.int64]) -> "_Shown":
         return _Shown(candidate, np.searchsorted(self._offset, candidate, side="right") - 1)
@@ -148,11 +145,7 @@ class Inspector:
 
     def _rows(self, field: Field, shown: "_Shown") -> NDArray[Any]:
         """The rows of a field's column that these impressions see."""
-        if field.side == "candidate":
-            return shown.candidate
-        if field.side == "item":
-            return np.asarray(self._load("candidates/item")[shown.candidate])
-        return shown.request if field.side == "context" else np.asarray(self._load("requests/user")[shown.request])
+        return self._views.rows_of(field.side, shown.request, shown.candidate)
 
     def _alone(self, field: Field, values: NDArray[Any]) -> float | None:
         train, valid = (values[self._rows(field, shown)] for shown in (self._train, self._valid))

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import NewColumn
+from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import MISSING, UNSEEN, Field
 from musenet.dataset.texts import text_of
 from musenet.engines.engine import Engine
@@ -138,7 +139,7 @@ def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:
         DataError: naming the column.
     """
     for entry in planned:
-        kind = getattr(relations, relation_of(entry))[entry.column].type()
+        kind = getattr(relations, RELATIONS[entry.side])[entry.column].type()
         where = f"features.{entry.feature.side}: column '{entry.source}'"
         if entry.numeric and not (kind.is_numeric() or kind.is_boolean()):
             raise DataError(f"{where} is numeric, but holds {kind}s")
@@ -148,18 +149,13 @@ def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:
             raise DataError(f"{where} holds lists: say {{{entry.source}: multi_valued}}")
 
 
-def relation_of(entry: PlannedField) -> str:
-    """Name of the relation that holds the field's column."""
-    return {"history": "events", "context": "requests"}.get(entry.side, f"{entry.side}s")
-
-
 def split_texts(engine: Engine, relations: Relations, planned: Iterable[PlannedField]) -> Relations:
     """The relations with multi-valued text as lists: parts between separators, stripped, empty ones left out."""
     for entry in planned:
         options = entry.feature.options
         if not isinstance(options, MultiValuedOptions):
             continue
-        name = relation_of(entry)
+        name = RELATIONS[entry.side]
         table: ir.Table = getattr(relations, name)
         column = table[entry.column]
         if column.type().is_string():
@@ -214,17 +210,17 @@ def sort_ties(user: NDArray[Any], time: NDArray[Any], columns: Sequence[NDArray[
 
 
 def combination_codes(
-    engine: Engine, relation: InOrder, names: Sequence[str], mixed_file: Path
+    engine: Engine, relation: InOrder, names: Sequence[str], folder: Path, file: str
 ) -> tuple[NDArray[np.int64], list[str], int]:
     """The combinations of values that a table's rows have, in order of the values, NULL last.
 
     Returns:
-        A number for each combination, ascending, which is what `mixed_file` then holds of each row; their names; and
-        the place among them of the one that is all NULL, or -1.
+        A number for each combination, ascending, which is what the column `file` then holds of each row; their names;
+        and the place among them of the one that is all NULL, or -1.
     """
     distinct = {name: _sorted_values(engine, relation.table, name) for name in names}
     found = np.zeros(0, dtype=np.int64)
-    with NewColumn(mixed_file.parent, mixed_file.stem, (engine.count(relation.table),), np.int64) as column:
+    with NewColumn(folder, file, (engine.count(relation.table),), np.int64) as column:
         for chunk in relation.chunks(engine, names):
             mixed = np.zeros(chunk.num_rows, dtype=np.int64)
             for name, values in distinct.items():

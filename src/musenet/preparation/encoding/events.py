@@ -71,12 +71,7 @@ def encode_events(
             return stack.enter_context(NewColumn(folder, name, (rows,), dtype))
 
         time = new(folders.kept, "time", counts.in_history, np.int64)
-        fields = {
-            entry: new(folders.kept, entry.name, counts.in_history, np.int32)
-            if entry.numeric
-            else stack.enter_context(new_field(folders, entry, counts.in_history))
-            for entry in planned
-        }
+        fields = {entry: stack.enter_context(_new_field(folders, entry, counts.in_history)) for entry in planned}
         if repeats:
             repeat_time = new(folders.passing, "_repeat_time", counts.in_repeats, np.int64)
             running = new(folders.passing, "_again", counts.in_repeats + 1, np.int64)
@@ -105,14 +100,17 @@ def encode_events(
 
 def stored_runs(folders: Folders) -> EventRuns:
     """The events that histories hold, mapped into memory."""
-    return EventRuns(*(mapped(folders.kept / f"{name}.npy") for name in ("time", "offset")))
+    return EventRuns(*(mapped(folders.kept, name) for name in ("time", "offset")))
 
 
 def counted_runs(folders: Folders) -> EventRuns:
     """The events that repeats are counted among, mapped into memory."""
-    return EventRuns(
-        *(mapped(folders.passing / f"{name}.npy") for name in ("_repeat_time", "_repeat_offset", "_again"))
-    )
+    return EventRuns(*(mapped(folders.passing, name) for name in ("_repeat_time", "_repeat_offset", "_again")))
+
+
+def _new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:
+    """Where the codes of a field of the history go; a number's are those of its buckets."""
+    return NewColumn(folders.kept, entry.name, (rows,), np.int32) if entry.numeric else new_field(folders, entry, rows)
 
 
 def _count(sizes: NDArray[np.int64], user: NDArray[Any], chosen: NDArray[np.bool_]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from musenet.dataset.layout import RELATIONS, reserved_columns
 from musenet.dataset.manifest import FieldSide
 from musenet.dataset.roles import ITEM, USER
 from musenet.errors import DataError
@@ -11,29 +12,6 @@ from musenet.preparation.relations.columns import role_name
 from musenet.recipe.features import CategoricalOptions, Feature, MultiValuedOptions, NumericOptions
 from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Tables
-
-_RESERVED = {
-    "requests": {
-        "user",
-        "time",
-        "history_end",
-        "candidate_offset",
-        "repeat_fraction",
-        "predefined_scenario",
-        "true_scenario",
-    },
-    "candidates": {"item", "label", "weight", "true_probability", "repeat_indicator", "repeat_count", "repeat_recency"},
-    "events": {"time", "offset"},
-    "users": set[str](),
-    "items": set[str](),
-}
-FOLDERS: dict[FieldSide, str] = {
-    "user": "users",
-    "item": "items",
-    "context": "requests",
-    "candidate": "candidates",
-    "history": "events",
-}
 
 
 @dataclass(frozen=True)
@@ -69,8 +47,8 @@ class _Names:
 
     taken: dict[str, set[str]] = field(default_factory=dict)
 
-    def pick(self, folder: str, name: str) -> str:
-        taken = self.taken.setdefault(folder, set(_RESERVED.get(folder, ())))
+    def pick(self, folder: str, name: str, reserved: set[str]) -> str:
+        taken = self.taken.setdefault(folder, reserved)
         base = re.sub(r"[^\w. -]", "_", name).strip(". ")[:100] or "column"
         candidate, number = base, 2
         while any(f"{candidate}{ending}".lower() in taken for ending in ("", ".rank", ".missing")):
@@ -90,11 +68,11 @@ def plan_fields(recipe: Recipe, tables: Tables) -> list[PlannedField]:
     def plan(feature: Feature, side: FieldSide) -> PlannedField:
         vocabulary = vocabularies.get(feature.vocabulary)
         if vocabulary is None:
-            vocabulary = vocabularies[feature.vocabulary] = names.pick("vocabularies", feature.vocabulary)
+            vocabulary = vocabularies[feature.vocabulary] = names.pick("vocabularies", feature.vocabulary, set())
         return PlannedField(
             column=role_name(tables, feature.name),
             source=feature.name,
-            name=names.pick(FOLDERS[side], feature.name),
+            name=names.pick(side, feature.name, reserved_columns(RELATIONS[side])),
             side=side,
             feature=feature,
             vocabulary=vocabulary,

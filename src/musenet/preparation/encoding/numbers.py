@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import NewColumn, blocks, mapped
+from musenet.dataset.layout import relation_folder
 from musenet.dataset.manifest import FIRST_VALUE, Field
 from musenet.dataset.numeric import FloatArray, NumericTransform
+from musenet.dataset.writer import write_vocabulary
 from musenet.preparation.encoding.encode import Folders, bucketed_field
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.numeric_fit import fit_numeric
-from musenet.preparation.encoding.vocabulary import OCCURRENCES, VALUE
 
 SAMPLED_ROWS = 1 << 22
 """Of a longer column every n-th row is fitted on, so many in all: sorting them is what takes memory."""
@@ -42,11 +41,10 @@ class Fitted:
 def fit_column(folders: Folders, entry: PlannedField, shown: Impressions) -> Fitted:
     """Fit the transform of a column whose raw values are written."""
     assert entry.numeric is not None
-    file = folders.passing / f"{entry.name}.npy"
-    step = -(-len(mapped(file)) // SAMPLED_ROWS) or 1
+    step = -(-len(mapped(folders.passing, entry.name)) // SAMPLED_ROWS) or 1
     sampled: list[tuple[FloatArray, FloatArray]] = [(np.zeros(0), np.zeros(0))]
     lacking, total, has_missing = 0.0, 0.0, False
-    for begin, values in blocks(file):
+    for begin, values in blocks(folders.passing, entry.name):
         weight, everywhere = (of(begin, begin + len(values)) for of in (shown.training, shown.all))
         unknown = ~np.isfinite(values)
         lacking += float(np.sum(everywhere[unknown]))
@@ -61,8 +59,8 @@ def fit_column(folders: Folders, entry: PlannedField, shown: Impressions) -> Fit
 
 def write_numeric(folders: Folders, entry: PlannedField, transform: NumericTransform) -> list[Field]:
     """Write what a numeric column becomes: its buckets, its dense field, whether it is missing."""
-    raw = folders.passing / f"{entry.name}.npy"
-    rows, side, quantiles = (len(mapped(raw)),), entry.side, transform.numeric == "quantiles"
+    raw = folders.passing, entry.name
+    rows, side, quantiles = (len(mapped(*raw)),), entry.side, transform.numeric == "quantiles"
     fields: list[Field] = []
     writers: list[tuple[NewColumn, Callable[[FloatArray], NDArray[Any]]]] = []
     with ExitStack() as stack:
@@ -79,24 +77,21 @@ def write_numeric(folders: Folders, entry: PlannedField, transform: NumericTrans
             if transform.has_missing:
                 name = f"{entry.name}.missing"
                 add(Field(name=name, side=side, kind="dense", column=entry.source), np.float32, transform.missing)
-        for _, values in blocks(raw):
+        for _, values in blocks(*raw):
             for writer, become in writers:
                 writer.append(become(values))
     return fields
 
 
-def write_buckets(
-    folder: Path, codes: Path, entry: PlannedField, transform: NumericTransform, shown: Impressions
-) -> int:
+def write_buckets(folder: Path, entry: PlannedField, transform: NumericTransform, shown: Impressions) -> int:
     """Write the vocabulary of quantile buckets with their counts in training; returns its number of codes."""
     edges = [f"{edge:.6g}" for edge in transform.edges]
     text = [f"{low} to {high}" for low, high in zip(["", *edges], [*edges, ""], strict=True)]
     text = [f"below {edges[0]}", *text[1:-1], f"{edges[-1]} and above"] if edges else ["any"]
     counts = np.zeros(len(text))
-    for begin, block in blocks(codes):
+    for begin, block in blocks(relation_folder(folder, entry.side), entry.name):
         known = block >= FIRST_VALUE
         weight = shown.training(begin, begin + len(block))[known]
         counts += np.bincount(block[known] - FIRST_VALUE, weights=weight, minlength=len(text))
-    table = pa.table({VALUE: text, OCCURRENCES: counts.astype(np.int64)})
-    pq.write_table(table, folder / f"{entry.vocabulary}.parquet")
+    write_vocabulary(folder, entry.vocabulary, text, counts.astype(np.int64))
     return len(text) + FIRST_VALUE - 1

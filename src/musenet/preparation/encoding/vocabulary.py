@@ -11,16 +11,16 @@ import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from musenet.dataset.layout import OCCURRENCES, VALUE
 from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN
 from musenet.dataset.texts import text_of
+from musenet.dataset.writer import write_vocabulary
 from musenet.engines.column_types import common_type
 from musenet.engines.engine import Engine
 
 Codes = NDArray[np.int32]
-VALUE, OCCURRENCES = "value", "count"
 TABLE_SIZE = 1 << 23
 """Whole numbers within such a span are looked up in a table rather than searched for."""
 
@@ -76,9 +76,8 @@ class Vocabulary:
         return encode_lists(column, width, self.encode)
 
     def write(self, folder: Path) -> None:
-        """Write `<name>.parquet`: the text of each value from code 3 on, with its count in training."""
-        table = pa.table({VALUE: text_of(self.values), OCCURRENCES: pa.array(self.counts, pa.int64())})
-        pq.write_table(table, folder / f"{self.name}.parquet")
+        """Write the text of each value and its count into a dataset's folder."""
+        write_vocabulary(folder, self.name, text_of(self.values), self.counts)
 
 
 def encode_lists(column: pa.Array | pa.ChunkedArray, width: int, encode: Callable[[pa.Array], Codes]) -> Codes:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from musenet.dataset.column_files import NewColumn, blocks, mapped
-from musenet.dataset.manifest import Field, Period, Split
+from musenet.dataset.layout import Relation, keys_file, relation_folder
+from musenet.dataset.manifest import Field, FieldSide
 from musenet.dataset.numeric import NumericTransform
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
@@ -27,12 +28,12 @@ from musenet.preparation.encoding.encode import (
     encode_relation,
 )
 from musenet.preparation.encoding.events import count_events, counted_runs, encode_events, stored_runs
-from musenet.preparation.encoding.fields import FOLDERS, PlannedField
+from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.numbers import Impressions, fit_column, write_buckets, write_numeric
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, Relations
-from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, REQUEST_ROW, USER_ROW
-from musenet.preparation.relations.split import PERIOD_NAMES
+from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, REQUEST_ROW, USER_ROW
+from musenet.preparation.relations.split import count_periods
 from musenet.recipe.history import Before
 from musenet.recipe.recipe import Recipe
 
@@ -87,12 +88,11 @@ class DatasetWriter:
         self.event_counts = count_events(engine, relations.events)
         self.requests = engine.count(relations.requests)
         self.candidates = engine.count(relations.candidates)
-        self.splits = self._count_splits()
+        self.splits = count_periods(engine, relations.candidates, relations.requests)
         self.has_repeats = REPEAT_COUNT in relations.candidates.columns
         notes.mkdir(exist_ok=True)
-        (folder / "vocabularies").mkdir(exist_ok=True)
         for vocabulary in vocabularies.values():
-            vocabulary.write(folder / "vocabularies")
+            vocabulary.write(folder)
 
     @property
     def fields(self) -> list[Field]:
@@ -151,68 +151,46 @@ class DatasetWriter:
 
     def _write_combinations(self, table: ir.Table, names: Sequence[str], file: str) -> tuple[list[str], int]:
         """Write the code of each request's combination of values; of the truth, NULL has the code -1."""
-        mixed = self._of_relation("context").passing / f"{file}.npy"
-        found, labels, unknown = combination_codes(self._engine, InOrder(table, [REQUEST_ROW]), names, mixed)
+        folders = self._of_relation("context")
+        mixed = folders.passing, file
+        found, labels, unknown = combination_codes(self._engine, InOrder(table, [REQUEST_ROW]), names, *mixed)
         nothing = unknown if file == "true_scenario" else -1
-        with NewColumn(self._folder / "requests", file, (self.requests,), np.int32) as column:
-            for _, block in blocks(mixed):
+        with NewColumn(folders.kept, file, (self.requests,), np.int32) as column:
+            for _, block in blocks(*mixed):
                 codes = np.searchsorted(found, block)
                 column.append(np.where(codes == nothing, -1, codes))
         return labels, unknown
 
     def _write_keys(self) -> None:
         """Write the log's own ids, row by row, and the items' attributes that events and repeat keys look up."""
-        folder = self._folder / "keys"
-        folder.mkdir(exist_ok=True)
         relations = self._relations
         looked_up = [name for name in relations.columns.looked_up if name != ITEM]
-        for name, table, row, columns in (
+        keyed: tuple[tuple[Relation, ir.Table, str, list[str]], ...] = (
             ("users", relations.users, USER_ROW, [USER]),
             ("items", relations.items, ITEM_ROW, [ITEM, *looked_up]),
             ("requests", relations.requests, REQUEST_ROW, [REQUEST, USER, TIME]),
-        ):
+        )
+        for name, table, row, columns in keyed:
+            file = keys_file(self._folder, name)
+            file.parent.mkdir(exist_ok=True)
             kept = table.select(*(column for column in columns if column in table.columns))
             # Engines differ in what they know never to be NULL.
             schema = pa.schema([field.with_nullable(True) for field in kept.schema().to_pyarrow()])
-            with pq.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
+            with pq.ParquetWriter(file, schema) as writer:
                 if name != "requests":
                     writer.write_table(schema.empty_table().from_pylist([dict.fromkeys(kept.columns)], schema=schema))
                 for chunk in InOrder(table, [row]).chunks(self._engine, kept.columns):
                     writer.write_table(chunk.select(kept.columns).cast(schema))
 
-    def _count_splits(self) -> dict[Split, Period]:
-        candidates, requests = self._relations.candidates, self._relations.requests
-        shown = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
-        shown_by = {row[PERIOD]: row for row in self._engine.read(shown).to_pylist()}
-        asked = requests.group_by(PERIOD).aggregate(
-            rows=requests.count(), first=requests[TIME].min(), last=requests[TIME].max()
-        )
-        splits: dict[Split, Period] = {}
-        begin = 0
-        for row in sorted(self._engine.read(asked).to_pylist(), key=lambda entry: int(entry[PERIOD])):
-            end, period = begin + row["rows"], row[PERIOD]
-            splits[PERIOD_NAMES[period]] = Period(
-                begin=begin,
-                end=end,
-                impressions=shown_by[period]["rows"],
-                positives=int(shown_by[period]["positives"]),
-                first_time=row["first"],
-                last_time=row["last"],
-            )
-            begin = end
-        return splits
-
-    def _of(self, side: str) -> list[PlannedField]:
+    def _of(self, side: FieldSide) -> list[PlannedField]:
         return [entry for entry in self._planned if entry.side == side]
 
-    def _of_relation(self, side: str) -> Folders:
-        name = FOLDERS[side]  # type: ignore[index]
-        return Folders(self._folder / name, self._notes / name)
+    def _of_relation(self, side: FieldSide) -> Folders:
+        return Folders(relation_folder(self._folder, side), relation_folder(self._notes, side))
 
-    def _column(self, path: str) -> NDArray[Any]:
-        return mapped(self._folder / f"{path}.npy")
-
-    def _encode(self, side: str, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0) -> None:
+    def _encode(
+        self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0
+    ) -> None:
         """Write the side's categorical fields, plain columns and raw numbers."""
         planned, folders = self._of(side), self._of_relation(side)
         encode_relation(self._engine, relation, rows, folders, planned, self._vocabularies, plain, first)
@@ -220,7 +198,7 @@ class DatasetWriter:
             if not entry.numeric:
                 self.written.fields[_name(entry)] = [category_field(entry)]
 
-    def _finish(self, side: str, shown: Impressions) -> None:
+    def _finish(self, side: FieldSide, shown: Impressions) -> None:
         """Fit and write the side's numeric fields."""
         folders = self._of_relation(side)
         for entry in self._of(side):
@@ -231,9 +209,7 @@ class DatasetWriter:
             self.written.transforms[entry.name] = fitted.transform
             self.written.fields[_name(entry)] = write_numeric(folders, entry, fitted.transform)
             if fitted.transform.numeric == "quantiles":
-                codes = folders.kept / f"{entry.name}.npy"
-                size = write_buckets(self._folder / "vocabularies", codes, entry, fitted.transform, shown)
-                self.written.sizes[entry.vocabulary] = size
+                self.written.sizes[entry.vocabulary] = write_buckets(self._folder, entry, fitted.transform, shown)
 
     def _encode_requests(self) -> None:
         plain = {
@@ -243,7 +219,7 @@ class DatasetWriter:
         }
         self._encode("context", InOrder(self._relations.requests, [REQUEST_ROW]), self.requests, plain)
         folders = self._of_relation("context")
-        sizes, end = mapped(folders.passing / "_impressions.npy"), self.splits["train"].end
+        sizes, end = mapped(folders.passing, "_impressions"), self.splits["train"].end
         shown = Impressions(
             lambda first, last: sizes[first:last],
             lambda first, last: sizes[first:last] * (np.arange(first, last) < end),
@@ -252,7 +228,7 @@ class DatasetWriter:
         with NewColumn(folders.kept, "candidate_offset", (self.requests + 1,), np.int64) as offset:
             offset.append(np.zeros(1, dtype=np.int64))
             before = 0
-            for _, block in blocks(folders.passing / "_impressions.npy"):
+            for _, block in blocks(folders.passing, "_impressions"):
                 offset.append(before + np.cumsum(block))
                 before += int(block.sum())
 
@@ -277,23 +253,22 @@ class DatasetWriter:
             ),
         )
         if self.has_repeats:
-            count, ago = folders.kept / "repeat_count.npy", folders.passing / "_ago.npy"
-            _rewrite(count, folders.kept, "repeat_indicator", np.int8, lambda block: block > 0)
-            _rewrite(ago, folders.kept, "repeat_recency", np.float32, lambda block: block / MICROSECONDS)
+            _rewrite(folders, "repeat_count", "repeat_indicator", np.int8, lambda block: block > 0)
+            _rewrite(folders, "_ago", "repeat_recency", np.float32, lambda block: block / MICROSECONDS)
 
     def _encode_entities(self) -> None:
         """Users and items; each counts as often as it was shown."""
-        offset, training = self._column("requests/candidate_offset"), self.splits["train"]
-        relations = self._relations
-        for side, table, row, rows in (
-            ("user", relations.users, USER_ROW, self.users),
-            ("item", relations.items, ITEM_ROW, self.items),
-        ):
+        relations, training = self._relations, self.splits["train"]
+        requests, candidates = self._of_relation("context").kept, self._of_relation("candidate").kept
+        offset = mapped(requests, "candidate_offset")
+        entities: tuple[tuple[FieldSide, ir.Table, str, int, tuple[Path, str]], ...] = (
+            ("user", relations.users, USER_ROW, self.users, (requests, "user")),
+            ("item", relations.items, ITEM_ROW, self.items, (candidates, "item")),
+        )
+        for side, table, row, rows, shown in entities:
             counts = {name: np.zeros(rows) for name in ("all", "training")}
             end = training.end if side == "user" else training.impressions
-            for first, block in blocks(
-                self._folder / ("requests/user.npy" if side == "user" else "candidates/item.npy")
-            ):
+            for first, block in blocks(*shown):
                 weight = np.diff(offset[first : first + len(block) + 1]) if side == "user" else np.ones(len(block))
                 counts["all"] += np.bincount(block, weights=weight, minlength=rows)
                 seen = max(0, min(len(block), end - first))
@@ -328,7 +303,7 @@ class DatasetWriter:
 
     def _write_past(self, recipe: Recipe) -> None:
         """Where each request's history ends, and the share of the user's events before it that were repeats."""
-        folders, kept = self._of_relation("history"), self._folder / "requests"
+        folders, kept = self._of_relation("history"), self._of_relation("context").kept
         stored, delay = stored_runs(folders), recipe.history.delay
         with NewColumn(kept, "history_end", (self.requests,), np.int64) as ends:
             for user, time, back in self._requests_by_user():
@@ -341,7 +316,8 @@ class DatasetWriter:
 
     def _requests_by_user(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
         """User and time of a block of requests in order of users, as their events lie, and the way back."""
-        users, times = (blocks(self._folder / f"requests/{name}.npy") for name in ("user", "time"))
+        requests = self._of_relation("context").kept
+        users, times = (blocks(requests, name) for name in ("user", "time"))
         for (_, user), (_, time) in zip(users, times, strict=True):
             order = np.argsort(user, kind="stable")
             back = np.empty_like(order)
@@ -357,8 +333,11 @@ def _sliced(every: NDArray[Any], training: NDArray[Any]) -> Impressions:
     return Impressions(lambda first, last: every[first:last], lambda first, last: training[first:last])
 
 
-def _rewrite(source: Path, folder: Path, name: str, dtype: Any, become: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+def _rewrite(
+    folders: Folders, source: str, name: str, dtype: Any, become: Callable[[NDArray[Any]], NDArray[Any]]
+) -> None:
     """A column made of another, a block at a time."""
-    with NewColumn(folder, name, (len(mapped(source)),), dtype) as column:
-        for _, block in blocks(source):
+    raw = folders.of(source), source
+    with NewColumn(folders.kept, name, (len(mapped(*raw)),), dtype) as column:
+        for _, block in blocks(*raw):
             column.append(become(block))

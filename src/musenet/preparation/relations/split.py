@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 import ibis
 import ibis.expr.types as ir
 
+from musenet.dataset.manifest import Period, Split
 from musenet.dataset.roles import LABEL, MICROSECONDS, TIME
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
@@ -78,7 +78,7 @@ def _part_begins(engine: Engine, requests: ir.Table, part: int, parts: int) -> i
     return int(str(begins))
 
 
-PERIOD_NAMES: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+PERIOD_NAMES: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def check_periods(engine: Engine, candidates: ir.Table, requests: ir.Table, cuts: Cuts, timezone: str) -> None:
@@ -110,3 +110,26 @@ def check_periods(engine: Engine, candidates: ir.Table, requests: ir.Table, cuts
             f"the {name} period ({' '.join(borders)}) has {lacking}; the log runs from {first} to {last} ({timezone}): "
             "change `split`"
         )
+
+
+def count_periods(engine: Engine, candidates: ir.Table, requests: ir.Table) -> dict[Split, Period]:
+    """What each period holds; requests are in order of periods, so that each spans some rows of them."""
+    shown = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
+    shown_by = {row[PERIOD]: row for row in engine.read(shown).to_pylist()}
+    asked = requests.group_by(PERIOD).aggregate(
+        rows=requests.count(), first=requests[TIME].min(), last=requests[TIME].max()
+    )
+    periods: dict[Split, Period] = {}
+    begin = 0
+    for row in sorted(engine.read(asked).to_pylist(), key=lambda entry: int(entry[PERIOD])):
+        end, period = begin + row["rows"], row[PERIOD]
+        periods[PERIOD_NAMES[period]] = Period(
+            begin=begin,
+            end=end,
+            impressions=shown_by[period]["rows"],
+            positives=int(shown_by[period]["positives"]),
+            first_time=row["first"],
+            last_time=row["last"],
+        )
+        begin = end
+    return periods

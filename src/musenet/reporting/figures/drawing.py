@@ -13,22 +13,17 @@ from typing import Any
 from plotly import graph_objects as go
 
 from musenet.evaluation.intervals import Interval
+from musenet.models.interface import Role
 from musenet.portraits.words import between, number, percent, signed
-from musenet.reporting.comparison import Role
 
 PALETTE = ("#0072B2", "#D55E00", "#00966E", "#B8639A", "#A87900", "#3A93C8", "#8B6BC2", "#7A7A7A")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "hexagon")
 ROLE_COLOURS: dict[Role, str] = {
-    "learned": PALETTE[0],
+    "musenet": PALETTE[0],
     "control": PALETTE[1],
-    "base": PALETTE[7],
+    "baseline": PALETTE[7],
+    "as published": PALETTE[5],
     "diagnostic": PALETTE[4],
-}
-ROLE_NAMES: dict[Role, str] = {
-    "learned": "learned scenarios",
-    "control": "control",
-    "base": "other model",
-    "diagnostic": "told the truth",
 }
 GRID = "rgba(128,128,128,0.22)"
 LINE = "rgba(128,128,128,0.75)"

@@ -7,13 +7,11 @@ from plotly.subplots import make_subplots
 
 from musenet.evaluation.intervals import Interval
 from musenet.portraits.words import between, signed
-from musenet.reporting.comparison import ModelRow
 from musenet.reporting.figures.drawing import (
     LINE,
     ONE_DOT,
     PALETTE,
     ROLE_COLOURS,
-    ROLE_NAMES,
     ROW,
     SYMBOLS,
     bounds,
@@ -24,17 +22,19 @@ from musenet.reporting.figures.drawing import (
     panel_title,
 )
 from musenet.reporting.gains import Gains
+from musenet.reporting.words.sentences import ROLE_NAMES
+from musenet.studies.comparison.results import Row
 
 
-def figure_auc(rows: Sequence[ModelRow]) -> go.Figure:
+def figure_auc(rows: Sequence[Row]) -> go.Figure:
     """AUC of each model with its interval, the best on top, coloured by what kind of model it is."""
-    ordered = sorted(rows, key=lambda row: row.auc.value)
+    ordered = sorted(rows, key=lambda row: row.auc.mean)
     figure = go.Figure()
     for role, name in ROLE_NAMES.items():
         places = [place for place, row in enumerate(ordered) if row.role == role]
         if places:
-            intervals = [ordered[place].auc for place in places]
-            texts = [f"{ordered[place].name}: {bounds(ordered[place].auc)}" for place in places]
+            intervals = [ordered[place].auc.interval for place in places]
+            texts = [f"{ordered[place].name}: {bounds(ordered[place].auc.interval)}" for place in places]
             mark = (ROLE_COLOURS[role], SYMBOLS[list(ROLE_NAMES).index(role)])
             figure.add_trace(dots(name, intervals, [place + ONE_DOT for place in places], texts, mark))
     label_rows(figure, [row.name for row in ordered])

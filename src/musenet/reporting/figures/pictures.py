@@ -48,7 +48,7 @@ def pictures_of(contents: Contents) -> Iterator[Picture]:
     """Every figure that there is data for, in the page's order."""
     if contents.scenarios is not None:
         yield from scenario_pictures(contents.scenarios)
-    if contents.comparison is not None and contents.comparison.rows:
+    if contents.comparison is not None and contents.comparison.models:
         yield _auc_picture(contents)
     if contents.gains is not None and contents.gains.rows:
         yield _gains_picture(contents)
@@ -155,15 +155,15 @@ def _time_pictures(scenarios: ScenarioFacts) -> Iterator[Picture]:
 
 def _auc_picture(contents: Contents) -> Picture:
     assert contents.comparison is not None
-    best = max(contents.comparison.rows, key=lambda row: row.auc.value)
+    best = max(contents.comparison.models, key=lambda row: row.auc.mean)
     return Picture(
         "auc",
         "AUC of each model",
-        f"Dots with intervals, a row per model; the highest is {best.name} with {best.auc.value:.4f}.",
+        f"Dots with intervals, a row per model; the highest is {best.name} with {best.auc.mean:.4f}.",
         "Bars are 95\u00a0% intervals of each model alone. Two models whose bars overlap can still differ clearly, as "
         "both were measured on the same users: the table's paired difference is what counts.",
-        figure_auc(contents.comparison.rows),
-        data.auc_rows(contents.comparison.rows),
+        figure_auc(contents.comparison.models),
+        data.auc_rows(contents.comparison.models),
     )
 
 

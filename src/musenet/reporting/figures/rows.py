@@ -9,18 +9,18 @@ from musenet.portraits.differences import TraitDifference
 from musenet.portraits.over_time import SharesOverTime
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.request_map import RequestMap
-from musenet.reporting.comparison import ModelRow
 from musenet.reporting.contents import CONFIDENCE_BINS, CalibrationBin, Curves, ScenarioFacts
 from musenet.reporting.gains import Gains
 from musenet.reporting.words.sentences import trait_name
+from musenet.studies.comparison.results import Row
 
 Rows = list[dict[str, Any]]
 """Every row has the same keys; a value is text, a number, or None where it is not known."""
 
 
-def auc_rows(models: Sequence[ModelRow]) -> Rows:
+def auc_rows(models: Sequence[Row]) -> Rows:
     """A row per model."""
-    return [{"model": row.name, "kind": row.role, **_with_bounds("auc", row.auc)} for row in models]
+    return [{"model": row.name, "kind": row.role, **_with_bounds("auc", row.auc.interval)} for row in models]
 
 
 def share_rows(scenarios: ScenarioFacts) -> Rows:

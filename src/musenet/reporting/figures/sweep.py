@@ -43,7 +43,7 @@ def _line(line: SweepLine, models: list[str], values: list[str], *, named: bool)
     place = models.index(line.model)
     aside = DODGE * (place - (len(models) - 1) / 2)
     colour, symbol = mark_of(place)
-    intervals = [point.metrics["auc"] for point in line.points]
+    intervals = [point.auc.interval for point in line.points]
     configured = [point.value == line.configured for point in line.points]
     return go.Scatter(
         x=[values.index(str(point.value)) + aside for point in line.points],

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musenet.errors import RunError
-from musenet.evaluation.intervals import Interval
 from musenet.reporting.contents import Contents, ScenarioFacts
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ def template_names(document: Document) -> dict[str, Any]:
         "facts": tables.facts(contents.log),
         "tables": _tables(contents),
         "pictures": {picture.name: picture for picture in document.pictures},
-        "metric": lambda name: _metric(contents, name),
     }
 
 
@@ -85,7 +83,7 @@ def _tables(contents: Contents) -> dict[str, Any]:
         "metrics": tables.metrics_table(contents),
     }
     if contents.comparison is not None:
-        found["comparison"] = tables.comparison_table(contents.comparison, contents.verdict.subject)
+        found["comparison"] = tables.comparison_table(contents.comparison)
     if contents.scenarios is not None:
         found |= scenario_tables(contents.scenarios)
     return found
@@ -99,9 +97,3 @@ def scenario_tables(scenarios: ScenarioFacts) -> dict[str, Any]:
     if scenarios.differences:
         found["differences"] = tables.differences_table(scenarios)
     return found
-
-
-def _metric(contents: Contents, name: str) -> Interval:
-    found = contents.evaluation[name]
-    bounds = (found.get(key) for key in ("value", "low", "high"))
-    return Interval(*(float("nan") if bound is None else float(bound) for bound in bounds))

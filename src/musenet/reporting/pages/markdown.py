@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
+from musenet.markdown import markdown_table
 from musenet.reporting.pages.document import Document, environment, template_names
 from musenet.reporting.words.tables import Cell, Table
 
@@ -54,9 +55,9 @@ def grid(table: Table) -> str:
     """A table's heads and rows; small print stands on a line of its own in the cell, rows that stand out are bold."""
     heads = [escape(head) for head in table.heads]
     numbers = [cell.is_number for cell in table.rows[0]] if table.rows else [False] * len(heads)
-    rule = ["---:" if place and number else "---" for place, number in enumerate(numbers)]
+    right = [place > 0 and number for place, number in enumerate(numbers)]
     rows = [[_cell(cell, strong=place in table.strong) for cell in row] for place, row in enumerate(table.rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
+    return markdown_table([heads, *rows], right)
 
 
 def _cell(cell: Cell, *, strong: bool) -> str:

@@ -12,7 +12,7 @@ from musenet.progress import SILENT, Listener
 from musenet.reporting.contents import gather
 from musenet.reporting.figures.browser import draw_figures, find_browser
 from musenet.reporting.pages.document import Document, read_note
-from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
 
 if TYPE_CHECKING:
     from musenet.reporting.figures.pictures import Picture
@@ -21,7 +21,7 @@ ENDINGS = (".html", ".md")
 
 
 def write_report(
-    run: RunFolder,
+    run: Run,
     out: Path,
     comparison: Path | None = None,
     note: Path | None = None,

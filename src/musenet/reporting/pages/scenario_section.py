@@ -4,15 +4,11 @@ import json
 from importlib.util import find_spec
 from typing import Any
 
-from musenet.evaluation.draws import UserDraws
-from musenet.evaluation.scoring import scoring_device
-from musenet.reporting.comparison import find_comparison, read_comparison, row_of
-from musenet.reporting.contents import RESAMPLES, SPLIT, ScenarioFacts, evaluation_of, scenario_facts
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import predictions_of
+from musenet.reporting.contents import SPLIT, comparison_of, scenario_facts
+from musenet.runs.run import Run
 
 
-def scenario_fragment(run: RunFolder) -> dict[str, Any] | None:
+def scenario_fragment(run: Run) -> dict[str, Any] | None:
     """Each scenario in a sentence, and the section as HTML with its figures; None for a run without scenarios.
 
     Returns:
@@ -22,7 +18,7 @@ def scenario_fragment(run: RunFolder) -> dict[str, Any] | None:
     installed = find_spec("jinja2") is not None and find_spec("plotly") is not None
     if not installed or not run.dataset.manifest.splits[SPLIT].impressions:
         return None
-    facts = _facts(run)
+    facts = scenario_facts(run, comparison_of(run))
     if facts is None:
         return None
     from musenet.reporting.figures.pictures import scenario_pictures
@@ -42,12 +38,3 @@ def scenario_fragment(run: RunFolder) -> dict[str, Any] | None:
         "html": render_scenarios(facts, pictures),
         "figures": {picture.name: json.loads(picture.figure.to_json()) for picture in pictures},
     }
-
-
-def _facts(run: RunFolder) -> ScenarioFacts | None:
-    predictions = predictions_of(run, SPLIT)
-    file = find_comparison(run)
-    own = None if file is None else row_of(read_comparison(file), run)
-    model = load_model(run)[0].to(scoring_device(run.experiment.training))
-    draws = UserDraws(predictions.user, RESAMPLES)
-    return scenario_facts(run, model, predictions, draws, evaluation_of(run), None if own is None else own.agreement)

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 
 from musenet.evaluation.intervals import Interval
+from musenet.models.interface import Role
 from musenet.portraits.differences import EARLIER_EVENTS, Trait, contrasts, size_of
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast
 from musenet.portraits.situations import Situation
-from musenet.portraits.words import SPACE, between, field_words, listing, number, percent, signed
-from musenet.reporting.comparison import ComparisonFacts, ModelRow, Verdict
+from musenet.portraits.words import SPACE, field_words, listing, number, percent, signed
 from musenet.reporting.contents import Contents, Curves, ScenarioFacts
+from musenet.studies.comparison.results import Comparison
+from musenet.studies.comparison.verdict import TITLES
 
 SOFT_BELOW = 0.8
 MELTED_BELOW = 1.1
@@ -86,73 +88,52 @@ def model_sentence(contents: Contents) -> str:
     return f"The model shown is {contents.model}, seed {contents.seed}."
 
 
-def verdict_title(verdict: Verdict) -> str:
+def verdict_title(comparison: Comparison | None) -> str:
     """The headline's few words."""
-    return {
-        "gain": "Scenarios paid",
-        "no gain": "No gain from scenarios",
-        "loss": "Scenarios lost",
-        "unknown": "Whether scenarios paid is not known",
-    }[verdict.outcome]
+    return TITLES["unknown"] if comparison is None else comparison.verdict.title
 
 
-def verdict_in_pairs(verdict: Verdict) -> str | None:
+def verdict_in_pairs(comparison: Comparison | None) -> str | None:
     """The headline's difference for people who know no AUC; None where nothing is known."""
-    subject, rival, difference = verdict.subject, verdict.rival, verdict.difference
-    if subject is None or rival is None or difference is None or verdict.outcome == "unknown":
+    if comparison is None or comparison.verdict.rival is None or comparison.verdict.outcome == "unknown":
         return None
-    pairs = abs(1000 * difference.value)
-    count = f"{number(pairs, 0 if pairs >= 9.95 else 1)} {'more' if difference.value >= 0 else 'fewer'}"
-    ending = ", which may be chance" if verdict.outcome == "no gain" else ""
-    if verdict.also_level_with is not None:
-        ending = f", but not surely more than “{verdict.also_level_with}”"
+    verdict, rival = comparison.verdict, comparison.verdict.rival
+    pairs = abs(1000 * rival.difference.value)
+    count = f"{number(pairs, 0 if pairs >= 9.95 else 1)} {'more' if rival.difference.value >= 0 else 'fewer'}"
+    ending = ""
+    if verdict.outcome == "no gain":
+        beaten = rival.model not in verdict.not_beaten
+        others = listing([f"“{name}”" for name in verdict.not_beaten])
+        ending = f", but not surely more than {others}" if beaten else ", which may be chance"
     return (
-        f"Of 1,000 pairs of a clicked and an unclicked item, the model with learned scenarios, “{subject.name}”, puts "
-        f"about {count} in the right order than the best one without, “{rival.name}”{ending}."
+        f"Of 1,000 pairs of a clicked and an unclicked item, the model with learned scenarios, “{verdict.reference}”, "
+        f"puts about {count} in the right order than the best one without, “{rival.model}”{ending}."
     )
 
 
-def verdict_sentence(verdict: Verdict) -> str:
-    """Whether scenarios paid, in one sentence that claims no more than the interval does."""
-    subject, rival, difference = verdict.subject, verdict.rival, verdict.difference
-    if subject is None:
+def verdict_sentence(comparison: Comparison | None) -> str:
+    """Whether scenarios paid, in the words of the comparison."""
+    if comparison is None:
         return (
             "This page shows one run alone; whether its scenarios are worth anything only a comparison with models "
             "without them can tell (musenet compare)."
         )
-    if rival is None:
-        return f"The comparison holds no model without learned scenarios to set “{subject.name}” against."
-    pair = f"“{subject.name}” against {_the(rival)}"
-    if difference is None or verdict.outcome == "unknown":
-        gap = signed(subject.auc.value - rival.auc.value)
-        return f"{pair}: {gap} AUC, but without a paired interval nothing can be claimed from it."
-    figures = f"{signed(difference.value)} AUC, 95{SPACE}% interval {between(difference.low, difference.high)}"
-    if verdict.also_level_with is not None:
-        return (
-            f"{pair}: {figures}; but against “{verdict.also_level_with}” the interval holds zero or lies below it, and "
-            "a gain counts only against every control."
-        )
-    ending = {
-        "gain": "the whole interval lies above zero",
-        "no gain": "the interval holds zero, so no gain can be claimed",
-        "loss": "the whole interval lies below zero",
-    }[verdict.outcome]
-    return f"{pair}: {figures}; {ending}."
+    if comparison.verdict.rival is None:
+        reference = comparison.verdict.reference
+        return f"The comparison holds no model without learned scenarios to set “{reference}” against."
+    return comparison.verdict.sentence
 
 
-def verdict_caution(comparison: ComparisonFacts | None, verdict: Verdict) -> str | None:
+def verdict_caution(comparison: Comparison | None) -> str | None:
     """What a gain does not show yet."""
-    if comparison is None or verdict.outcome != "gain":
+    if comparison is None or comparison.verdict.outcome != "gain":
         return None
-    if not any(row.role == "control" for row in comparison.rows):
+    if not any(row.role == "control" for row in comparison.models):
         return (
             "The table holds no control (one scenario of the same size, uniform or permuted assignment): the gain may "
             "come from size or form rather than from scenarios."
         )
-    if verdict.not_paired_with:
-        names = listing([f"“{name}”" for name in verdict.not_paired_with])
-        return f"Not paired in this comparison, so not counted: {names}."
-    if comparison.seeds == 1:
+    if len(comparison.seeds) == 1:
         return "One seed alone: the interval does not hold what another seed would change."
     return None
 
@@ -272,10 +253,6 @@ def training_sentence(curves: Curves) -> str:
     return f"Training ended {ended}; the weights of step {number(curves.best_step)} were kept, the best on validation."
 
 
-def _the(rival: ModelRow) -> str:
-    return f"the best {'control' if rival.role == 'control' else 'other model'}, “{rival.name}”"
-
-
 def _repeat_clauses(portrait: Portrait, scenarios: ScenarioFacts) -> list[str]:
     share = portrait.repeat_share_of_positives.value
     if not math.isfinite(share):
@@ -323,3 +300,12 @@ def _use_warnings(scenarios: ScenarioFacts) -> list[str]:
             "belong there that its figures mean little."
         )
     return found
+
+
+ROLE_NAMES: dict[Role, str] = {
+    "musenet": "learned scenarios",
+    "control": "control",
+    "baseline": "other model",
+    "as published": "other model, as published",
+    "diagnostic": "told the true scenario",
+}

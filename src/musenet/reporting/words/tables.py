@@ -2,15 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from musenet.evaluation.intervals import Interval
 from musenet.portraits.words import MISSING, SPACE, between, number, percent, signed
-from musenet.reporting.comparison import ComparisonFacts, ModelRow
 from musenet.reporting.contents import Contents, ScenarioFacts
-from musenet.reporting.figures.drawing import ROLE_NAMES
 from musenet.reporting.log_facts import LogFacts, PeriodFacts
-from musenet.reporting.words.sentences import trait_name
+from musenet.reporting.words.sentences import ROLE_NAMES, trait_name
+from musenet.studies.comparison.results import Comparison, Row
 
 _METRICS = {
     "auc": "AUC",
@@ -70,12 +68,10 @@ def periods_table(log: LogFacts) -> Table:
     )
 
 
-def comparison_table(comparison: ComparisonFacts, subject: ModelRow | None) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """Models by AUC, as `compare` measured them."""
-    rows = sorted(comparison.rows, key=lambda row: -row.auc.value)
-    references = {row.compared_with for row in rows if row.compared_with is not None}
-    reference = next(iter(references)) if len(references) == 1 else "reference"
-    base = f" over {comparison.base}" if comparison.base else ""
+    rows = sorted(comparison.models, key=lambda row: -row.auc.mean)
+    seeds = len(comparison.seeds)
     return Table(
         caption="Models on the test period, best first",
         heads=[
@@ -83,17 +79,17 @@ def comparison_table(comparison: ComparisonFacts, subject: ModelRow | None) -> T
             "AUC",
             "GAUC",
             "Logloss",
-            f"RelaImpr{base}",
-            f"AUC minus {reference}",
-            "p",
+            f"RelaImpr over {comparison.base}",
+            f"AUC minus {comparison.reference}",
+            "p (Holm)",
             "Parameters",
             "Samples/s",
         ],
-        rows=[_model_row(row, comparison.base) for row in rows],
-        note=f"Means of {comparison.seeds} seed{'s' if comparison.seeds != 1 else ''}; below them 95{SPACE}% "
+        rows=[_model_row(row, comparison) for row in rows],
+        note=f"Means of {seeds} seed{'s' if seeds != 1 else ''}; below them 95{SPACE}% "
         "intervals, bootstrap over users and seeds, paired for differences. GAUC ranks within a request. RelaImpr is "
         "the gain in AUC above chance. Parameters count the embedding table.",
-        strong=tuple(place for place, row in enumerate(rows) if subject is not None and row.name == subject.name),
+        strong=tuple(place for place, row in enumerate(rows) if row.name == comparison.reference),
     )
 
 
@@ -144,20 +140,16 @@ def differences_table(scenarios: ScenarioFacts) -> Table:
 
 def metrics_table(contents: Contents) -> Table:
     """What `evaluate` measured of this run."""
-    found = contents.evaluation
+    metrics, left_out = contents.evaluation.metrics, contents.evaluation.left_out_groups
     return Table(
         caption="This run on the test period",
         heads=["Metric", "Value", f"95{SPACE}% interval"],
         rows=[
-            [Cell(title), _number_cell(found[name]["value"], 4), Cell(_plain_bounds(found[name]))]
+            [Cell(title), _number_cell(metrics[name].value, 4), Cell(_plain_bounds(metrics[name]))]
             for name, title in _METRICS.items()
-            if found.get(name) is not None
         ],
-        note="GAUC leaves out "
-        f"{number(found['left_out_groups']['gauc'])} requests and {number(found['left_out_groups']['gauc_by_user'])} "
-        "users whose impressions were all clicked or all not."
-        if found.get("left_out_groups")
-        else "",
+        note=f"GAUC leaves out {number(left_out['gauc'])} requests and {number(left_out['gauc_by_user'])} users whose "
+        "impressions were all clicked or all not.",
     )
 
 
@@ -174,21 +166,19 @@ def _period_row(period: PeriodFacts) -> list[Cell]:
     ]
 
 
-def _model_row(row: ModelRow, base: str | None) -> list[Cell]:
-    is_reference = row.compared_with == row.name
-    relative, difference = row.rela_impr, row.difference
+def _model_row(row: Row, comparison: Comparison) -> list[Cell]:
+    is_reference, is_base = row.name == comparison.reference, row.name == comparison.base
+    relative, to = row.rela_impr, row.difference_to
     return [
         Cell(row.name, ROLE_NAMES[row.role]),
-        _interval_cell(row.auc),
-        _number_cell(row.gauc, 4),
-        _number_cell(row.logloss, 4),
+        _interval_cell(row.auc.interval),
+        _number_cell(row.gauc.mean, 4),
+        _number_cell(row.logloss.mean, 4),
         Cell(MISSING)
-        if relative is None or row.name == base
+        if is_base
         else Cell(_signed_percent(relative.value), _percent_bounds(relative), _known(relative.value)),
-        Cell(MISSING)
-        if difference is None or is_reference
-        else Cell(signed(difference.value), between(difference.low, difference.high), _known(difference.value)),
-        Cell(MISSING) if difference is None or is_reference else _number_cell(difference.p, 3),
+        Cell(MISSING) if is_reference else Cell(signed(to.value), between(to.low, to.high), _known(to.value)),
+        Cell(MISSING) if is_reference else _number_cell(to.p_holm, 3),
         _number_cell(row.parameters),
         _number_cell(row.samples_per_second),
     ]
@@ -226,8 +216,8 @@ def _percent_bounds(interval: Interval) -> str:
     return _range(_signed_percent(interval.low), _signed_percent(interval.high))
 
 
-def _plain_bounds(metric: dict[str, Any]) -> str:
-    return _range(number(metric.get("low"), 4), number(metric.get("high"), 4)) or MISSING
+def _plain_bounds(metric: Interval) -> str:
+    return _range(number(metric.low, 4), number(metric.high, 4)) or MISSING
 
 
 def _range(low: str, high: str) -> str:

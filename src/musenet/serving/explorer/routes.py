@@ -106,7 +106,7 @@ def choices_of(scorer: Scorer, users: list[str]) -> Choices:
     """What an export knows of users, items and context."""
     manifest, folder = scorer.manifest, scorer.folder
     item = next((f for f in manifest.fields_of("item") if f.is_id), None)
-    items = [] if item is None else TextIndex(folder / "vocabularies", item.vocabulary or item.name).first(SHOWN_ITEMS)
+    items = [] if item is None else TextIndex(folder / "vocabularies", item.vocabulary_name).first(SHOWN_ITEMS)
     kinds = {*(manifest.history.kinds or ()), *((manifest.repeat and manifest.repeat.kinds) or ())}
     return Choices(
         name=manifest.name,
@@ -132,5 +132,5 @@ def _columns(manifest: ExportManifest, folder: Path, side: Literal["context", "c
             typical = float(scale.undone(np.zeros(1))[0])
             yield Choice(name=name, kind="number", values=[], typical=float(f"{typical:.3g}"))
         else:
-            values = TextIndex(folder / "vocabularies", field.vocabulary or field.name).first(SHOWN_VALUES)
+            values = TextIndex(folder / "vocabularies", field.vocabulary_name).first(SHOWN_VALUES)
             yield Choice(name=name, kind="category", values=values)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet import __version__
@@ -15,30 +14,29 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.column_files import write_column
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide
+from musenet.dataset.layout import RELATIONS
+from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide, table_rows
 from musenet.dataset.roles import ITEM, USER
 from musenet.dataset.texts import text_of
 from musenet.engines.engine import failures_explained
 from musenet.errors import ExportError, RunError, UserError
 from musenet.files import checksum, write_json, write_text
 from musenet.models.interface import ClickModel
-from musenet.models.musenet.model import Musenet
-from musenet.preparation.encoding.vocabulary import VALUE
 from musenet.recipe.features import MultiValuedOptions
-from musenet.runs.folder import RunFolder, load_model
+from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
 from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
 from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
 from musenet.workspace import install, result_folder, workspace
 
-IDS = {"users": USER, "items": ITEM}
+IDS: dict[FieldSide, str] = {"user": USER, "item": ITEM}
 DIGITS = 12
 """Of the weights' checksum that a model's version shows."""
 
 
 def export_run(
-    run: RunFolder, out: Path, describe: Callable[[RunFolder], dict[str, Any] | None] = lambda _: None
+    run: Run, out: Path, describe: Callable[[Run], dict[str, Any] | None] = lambda _: None
 ) -> ExportManifest:
     """Write what serving a run takes into the folder `out`, whole or not at all; another export there is replaced.
 
@@ -53,8 +51,8 @@ def export_run(
         UserError: if the extra `serve` is not installed, or the disk is full.
     """
     _check_target(out)
-    model, dataset, experiment = load_model(run)
-    check_servable(model, dataset, experiment, run.path)
+    model, dataset, experiment = load_model(run.folder), run.dataset, run.experiment
+    check_servable(dataset, experiment, run.path)
     try:
         from musenet.serving.export.graphs import export_graphs
     except ImportError as error:
@@ -62,8 +60,8 @@ def export_run(
     with failures_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())
-        for side in ("users", "items"):
-            _write_entities(dataset, side, folder / side)
+        for side in IDS:
+            _write_entities(dataset, side, folder / RELATIONS[side])
         _write_attributes(dataset, folder / "items")
         _write_vocabularies(dataset, folder / "vocabularies")
         export_graphs(model, schema_of(dataset), folder)
@@ -76,17 +74,14 @@ def export_run(
     return read_export(out)
 
 
-def check_servable(model: ClickModel, dataset: Dataset, experiment: Experiment, run: Path) -> None:
+def check_servable(dataset: Dataset, experiment: Experiment, run: Path) -> None:
     """Raise unless a model's answers can be given outside its dataset.
 
     Raises:
         RunError: saying why not.
     """
-    if isinstance(model, Musenet) and model.options.assignment in ("true", "permuted"):
-        raise RunError(
-            f"{run} cannot be exported: the assignment '{model.options.assignment}' is a diagnostic that only its own "
-            "log can tell; train one that is learned"
-        )
+    if experiment.model.unservable is not None:
+        raise RunError(f"{run} cannot be exported: {experiment.model.unservable}")
     for field in dataset.fields("history"):
         if field.kind == "multi_valued":
             raise RunError(
@@ -113,28 +108,24 @@ def _check_target(out: Path) -> None:
         raise ExportError(f"{out} exists and is no export: name another folder, or remove it")
 
 
-def _write_entities(dataset: Dataset, side: str, folder: Path) -> None:
+def _write_entities(dataset: Dataset, side: FieldSide, folder: Path) -> None:
     """Codes and numbers of all users or items, and where each of the log's ids stands."""
-    fields = list(dataset.fields(cast("FieldSide", side[:-1])))
-    rows = 1 + getattr(dataset.manifest, side)
-    coded = [embedding_rows(dataset, f, dataset.column(f"{side}/{f.name}")) for f in fields if f.kind != "dense"]
-    dense = [dataset.column(f"{side}/{f.name}") for f in fields if f.kind == "dense"]
+    ids = dataset.keys(RELATIONS[side], [IDS[side]])[IDS[side]]
+    coded = [_embedding_rows(dataset, field) for field in dataset.fields(side) if field.kind != "dense"]
+    dense = [dataset.column(field) for field in dataset.fields(side) if field.kind == "dense"]
     write_column(folder, "codes", np.concatenate(coded, axis=1).astype(np.int32))
-    write_column(folder, "dense", np.stack(dense, axis=1) if dense else np.zeros((rows, 0), dtype=np.float32))
-    ids = pq.read_table(dataset.folder / "keys" / f"{side}.parquet", columns=[IDS[side]])[IDS[side]]
+    write_column(folder, "dense", np.stack(dense, axis=1) if dense else np.zeros((len(ids), 0), dtype=np.float32))
     TextIndex.write(folder, "ids", text_of(ids.combine_chunks())[1:], first=1)
 
 
-def embedding_rows(dataset: Dataset, field: Field, codes: NDArray[Any]) -> NDArray[np.int64]:
-    """(rows, width) rows of the embedding table of a field's codes; padding stays 0."""
-    offset = dataset.embedding_offset[field.vocabulary or field.name]
-    wide = np.asarray(codes, dtype=np.int64).reshape(len(codes), field.width)
-    return np.where(wide > 0, wide + offset, 0)
+def _embedding_rows(dataset: Dataset, field: Field) -> NDArray[np.int64]:
+    """(rows, width) rows of the embedding table of a field's codes."""
+    return table_rows(dataset.column(field), dataset.embedding_offset[field.vocabulary_name]).reshape(-1, field.width)
 
 
 def _write_attributes(dataset: Dataset, folder: Path) -> None:
     """The items' columns that events look up, and the text of those that the repeat key does, row by row."""
-    columns = pq.read_table(dataset.folder / "keys" / "items.parquet").drop_columns([ITEM]).combine_chunks()
+    columns = dataset.keys("items").drop_columns([ITEM]).combine_chunks()
     looked_up = {
         name: {one for one, origin in (origins or {}).items() if origin == "items"} & set(columns.column_names)
         for name, origins in (("events", dataset.manifest.event_columns), ("keys", dataset.manifest.key_columns))
@@ -160,22 +151,19 @@ def _write_vocabularies(dataset: Dataset, folder: Path) -> None:
     bucketed = {field.vocabulary for field in dataset.manifest.fields if field.is_bucketed}
     for name in dataset.manifest.vocabularies:
         if name not in bucketed:
-            values = pq.read_table(dataset.folder / "vocabularies" / f"{name}.parquet")[VALUE].combine_chunks()
-            TextIndex.write(folder, name, values, first=FIRST_VALUE)
+            TextIndex.write(folder, name, dataset.texts(name), first=FIRST_VALUE)
 
 
-def _manifest(
-    folder: Path, run: RunFolder, model: ClickModel, dataset: Dataset, experiment: Experiment
-) -> ExportManifest:
+def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, experiment: Experiment) -> ExportManifest:
     data = dataset.manifest
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     events: Sequence[str] = [*experiment.history.columns, *(experiment.repeat.key if experiment.repeat else [])]
     origins, key_origins = data.event_columns or {}, data.key_columns or {}
     return ExportManifest(
         name=experiment.name,
-        model_version=f"{experiment.name}-{checksum(run.model_file)[:DIGITS]}",
+        model_version=f"{experiment.name}-{run.model_checksum[:DIGITS]}",
         model=experiment.model.model_dump(mode="json", by_alias=True),
-        scenarios=scenarios_of(model),
+        scenarios=model.scenario_count(),
         protocol=data.protocol,
         timezone=data.timezone,
         negative_sampling_rate=data.negative_sampling_rate,
@@ -203,10 +191,3 @@ def _manifest(
         versions=versions() | {"exported_by": __version__},
         checksums={name: checksum(folder / name) for name in files},
     )
-
-
-def scenarios_of(model: ClickModel) -> int | None:
-    """How many scenarios a model tells apart; None for a model without."""
-    if not isinstance(model, Musenet):
-        return None
-    return model.scenarios if model.pruning is None else len(model.pruning.left)

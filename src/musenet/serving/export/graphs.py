@@ -96,7 +96,7 @@ class _Explain(OneRequest):
         if isinstance(self.model, Musenet) and isinstance(self.model.intentions, IntentionModules):
             request, candidate, _, _ = self.model.sides(batch)
             scores = self.model.intentions.scores(request, candidate, batch)
-            kept = slice(None) if self.model.pruning is None else self.model.pruning.left
+            kept = self.model.pruning.left
             found["repeat_score"], found["explore_score"] = (score[:, kept] for score in scores)
         return found
 
@@ -119,7 +119,6 @@ def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
     And, of a model with a repeat branch, the first two once more without it, for requests in which nothing repeats.
     """
     model.eval()
-    model.progress = 1.0
     example = _example(schema, model.table.weight.shape[1])
     model.table = LookedUp()  # type: ignore[assignment]
     request, candidates = cut(_traced(Score(model), example, (LOGIT,)))
@@ -267,9 +266,4 @@ def _example(schema: Schema, embedding: int) -> tuple[Tensor, ...]:
 
 def _hardens_requests(model: nn.Module) -> bool:
     """Whether the model gives every request one scenario; the paper's own hard version gives it to candidates."""
-    return (
-        isinstance(model, Musenet)
-        and model.options.assignment == "hard"
-        and model.options.objective == "robust"
-        and model.learns_scenarios
-    )
+    return isinstance(model, Musenet) and model.options.hardens

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, FieldSide
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, FieldSide, table_rows
 from musenet.dataset.numeric import FloatArray
 from musenet.errors import RequestError
 from musenet.preparation.encoding.vocabulary import encode_lists
@@ -98,7 +98,7 @@ class Encoder:
         """(rows,) or (rows, width) rows of the embedding table."""
         if one.is_position:  # learned in training, the most frequent one when scoring
             return self._embedded(one, np.full(len(values), FIRST_VALUE))
-        index = self._vocabularies[one.vocabulary or one.name]
+        index = self._vocabularies[one.vocabulary_name]
         if one.kind == "multi_valued":
             lists = pa.array([self._parts(name, value) for value in values], pa.list_(pa.string()))
             codes = encode_lists(lists, one.width, lambda column: _codes(index, column.to_pylist()))
@@ -141,8 +141,7 @@ class Encoder:
 
     def _embedded(self, one: Field, codes: NDArray[np.integer]) -> Codes:
         """Rows of the embedding table of a field's codes; padding stays 0."""
-        offset = self._manifest.embedding_offset[one.vocabulary or one.name]
-        return np.where(codes > 0, codes.astype(np.int64) + offset, 0)
+        return table_rows(codes, self._manifest.embedding_offset[one.vocabulary_name])
 
 
 def numbers(values: Sequence[Value], at: Callable[[int], str]) -> FloatArray:

@@ -5,7 +5,7 @@ Weights are chosen on validation. How often a test period was looked at, no prog
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,103 +15,27 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.errors import RunError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
-from musenet.evaluation.estimators import NDCG_AT
 from musenet.evaluation.evaluation import protocol_line
 from musenet.evaluation.intervals import (
-    Difference,
-    Interval,
+    NO_DIFFERENCE,
     Resampled,
     difference,
     rela_impr_interval,
     resample_model,
-    seed_and_user_interval,
 )
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.slices import Slice, slices_of
-from musenet.runs.folder import RunFolder, load_model
-from musenet.runs.run import predictions_of
-from musenet.studies.comparison.transfer import Loss, OtherDataset, WhereTrained
-from musenet.studies.comparison.verdict import Role, Verdict, judge_reference, role_of
+from musenet.models.interface import Role
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Row, measured_of
+from musenet.studies.comparison.transfer import OtherDataset
+from musenet.studies.comparison.verdict import Verdict, judge
 
 SPLIT: Split = "test"
 SLICED_ROWS = 3
-METRICS = ("auc", "gauc", "ndcg", "logloss", "calibration_ratio", "calibration_error")
 
-
-@dataclass(frozen=True)
-class Row:
-    """One model of the table, over its seeds."""
-
-    name: str
-    metrics: dict[str, Interval]
-    """Means over seeds, with intervals over users and seeds."""
-    per_seed: dict[str, list[float]]
-    rela_impr: Interval
-    """To the base row's AUC."""
-    difference_to: dict[str, Any]
-    """AUC minus the reference row's: `model`, `value`, `low`, `high`, `p`, `standard_error`, and `p_holm`: corrected
-    for looking at all rows."""
-    role: Role
-    valid_auc: float
-    """Mean over seeds of the kept weights' AUC on validation: what models are chosen by."""
-    parameters: int
-    """Learned numbers, the embedding table included."""
-    parameters_outside_embedding: int
-    samples_per_second: float
-    seconds_per_epoch: float
-    """Of the steps alone, validation and loading left out."""
-    tuned: dict[str, Any] | None
-    """The values that tuning chose; None if the row was not tuned."""
-    recovery: dict[str, float] | None
-    """Mean `ari` and `nmi` against the true scenarios."""
-    agreement: float | None
-    """Mean ARI between the assignments of two seeds."""
-    mean_max_probability: float | None
-    runs: list[str]
-    auc_where_trained: dict[str, Any] | None = None
-    """On the test split of the runs' own dataset: `mean`, `low`, `high`, `per_seed`; None unless scored on another."""
-    loss: dict[str, Any] | None = None
-    """AUC where trained minus AUC: `value`, `low`, `high`, and `over_reference`, the loss minus the reference's."""
-
-    def to_json(self) -> dict[str, Any]:
-        """With the keys of docs/commands.md."""
-        content = asdict(self)
-        intervals, per_seed = content.pop("metrics"), content.pop("per_seed")
-        shown = {
-            name: {"mean": bounds["value"], "low": bounds["low"], "high": bounds["high"], "per_seed": per_seed[name]}
-            for name, bounds in intervals.items()
-        }
-        return {"name": content.pop("name"), **shown, **content}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The table, and under which protocol it was made."""
-
-    data: str
-    seeds: list[int]
-    protocol: str
-    reference: str
-    base: str
-    impressions: int
-    users: int
-    models: list[Row] = field(default_factory=list)
-    verdict: Verdict | None = None
-    ndcg_at: int = NDCG_AT
-    slices: list[Slice] | None = None
-    """Where the reference and its rivals differ; None unless asked for."""
-    where_trained: WhereTrained | None = None
-    """The runs' own dataset; None unless they were scored on another."""
-
-    def to_json(self) -> dict[str, Any]:
-        """One object with the keys of docs/commands.md."""
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        content["models"] = [row.to_json() for row in self.models]
-        content["verdict"] = None if self.verdict is None else self.verdict.to_json()
-        content["slices"] = None if self.slices is None else [one.to_json() for one in self.slices]
-        content["where_trained"] = None if self.where_trained is None else asdict(self.where_trained)
-        return content
+Predicted = Callable[[Run], Predictions]
 
 
 @dataclass(frozen=True)
@@ -125,7 +49,7 @@ class _Answers:
 
 
 def compare_runs(
-    groups: Mapping[str, Sequence[RunFolder]],
+    groups: Mapping[str, Sequence[Run]],
     reference: str | None = None,
     base: str | None = None,
     resamples: int = RESAMPLES,
@@ -146,41 +70,37 @@ def compare_runs(
     Raises:
         RunError: if the runs were not trained on the same dataset, or a row's test split is empty.
     """
-    first_label, first = next((label, runs[0]) for label, runs in groups.items())
-    check_alike([run for runs in groups.values() for run in runs])
-    dataset = first.dataset if other is None else other.other
+    every = [run for runs in groups.values() for run in runs]
+    check_alike(every)
+    dataset = every[0].dataset if other is None else other.other
     if dataset.manifest.splits[SPLIT].impressions == 0:
         raise RunError(f"the test split of {dataset.folder} is empty: there is nothing to compare on")
-    predictions = _saved if other is None else other.predictions
-    draws = UserDraws(_saved(first).user, resamples) if other is None else other.draws
-    answers = {label: _answers([predictions(run) for run in runs], draws) for label, runs in groups.items()}
-    reference, base = reference or first_label, base or first_label
-    roles = {label: role_of(runs[0].experiment.model) for label, runs in groups.items()}
-    differences = _differences(answers, reference)
+    predicted: Predicted = (lambda run: run.predictions(SPLIT)) if other is None else other.predictions
+    draws = UserDraws(predicted(every[0]).user, resamples) if other is None else other.draws
+    reference, base = reference or next(iter(groups)), base or next(iter(groups))
+    roles = {label: runs[0].experiment.model.role for label, runs in groups.items()}
+    answers = {label: _answers(runs, predicted, draws) for label, runs in groups.items()}
     resampled = {label: one.resampled for label, one in answers.items()}
-    losses = {} if other is None else other.losses(groups, resampled, reference)
-    verdict = judge_reference(reference, resampled, roles)
+    verdict = judge(reference, resampled, roles)
+    rows = _rows(groups, answers, roles, reference, base)
     return Comparison(
-        data=first.experiment.name if other is None else dataset.folder.name,
-        seeds=sorted({run.experiment.seed for runs in groups.values() for run in runs}),
+        data=every[0].experiment.name if other is None else dataset.folder.name,
+        seeds=sorted({run.experiment.seed for run in every}),
         protocol=protocol_line(dataset, SPLIT) + "; weights chosen on validation",
         reference=reference,
         base=base,
         impressions=dataset.manifest.splits[SPLIT].impressions,
         users=draws.users,
-        models=[
-            _row(label, runs, answers[label], differences[label], roles[label], answers[base], losses.get(label))
-            for label, runs in groups.items()
-        ],
+        models=rows if other is None else other.with_losses(rows, groups, resampled, reference),
         verdict=verdict,
-        slices=_slices(groups, verdict, dataset, predictions) if slices else None,
+        slices=_slices(groups, verdict, dataset, predicted) if slices else None,
         where_trained=None if other is None else other.where_trained(),
     )
 
 
-def group_by_model(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+def group_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs that differ in nothing but their seed are one row, named by folder (`<label>/seed-<n>` by the label)."""
-    groups: dict[str, list[RunFolder]] = {}
+    groups: dict[str, list[Run]] = {}
     seen: dict[str, str] = {}
     for run in runs:
         path = run.path.resolve()
@@ -192,19 +112,18 @@ def group_by_model(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     return groups
 
 
-def check_alike(runs: Sequence[RunFolder]) -> None:
+def check_alike(runs: Sequence[Run]) -> None:
     """Raise `RunError` unless all runs were trained on one dataset."""
-    fingerprints = {run.dataset_fingerprint: run.path for run in runs}
+    fingerprints = {run.folder.dataset_fingerprint: run.path for run in runs}
     if len(fingerprints) > 1:
         first, second, *_ = fingerprints.values()
         raise RunError(f"{first} and {second} were trained on different datasets: only runs on one can be compared")
 
 
-def _saved(run: RunFolder) -> Predictions:
-    return predictions_of(run, SPLIT)
-
-
-def _answers(of_seeds: Sequence[Predictions], draws: UserDraws) -> _Answers:
+def _answers(runs: Sequence[Run], predicted: Predicted, draws: UserDraws) -> _Answers:
+    of_seeds = [predicted(run) for run in runs]
+    for run in runs:
+        run.release()
     assignments = [one.assignment for one in of_seeds if one.assignment is not None and one.assignment.shape[1] > 1]
     recovered = [recovery(assignment, of_seeds[0].true_scenario) for assignment in assignments]
     return _Answers(
@@ -215,60 +134,78 @@ def _answers(of_seeds: Sequence[Predictions], draws: UserDraws) -> _Answers:
     )
 
 
-def _differences(answers: Mapping[str, _Answers], reference: str) -> dict[str, dict[str, Any]]:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number by Holm's step-down method (1979), in their order.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in corrected]
+
+
+def _differences(answers: Mapping[str, _Answers], reference: str) -> dict[str, DifferenceTo]:
     """Each row's AUC minus the reference's, p-values corrected by Holm's method for the number of rows.
 
     A bootstrap cannot tell small p-values apart, and correction multiplies them. So what is corrected is the p-value of
     a normal distribution with the bootstrap's standard error.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    found = {label: asdict(difference(one.resampled, answers[reference].resampled)) for label, one in answers.items()}
-    found[reference] = asdict(Difference(0.0, 0.0, 0.0, 1.0, 0.0))  # it differs from itself by nothing, surely
-    tested = [label for label, one in found.items() if one["standard_error"] > 0]
-    normal = [2 * norm.sf(abs(found[label]["value"]) / found[label]["standard_error"]) for label in tested]
-    corrected = dict(zip(tested, multipletests(normal, method="holm")[1], strict=True)) if tested else {}
+    found = {label: difference(one.resampled, answers[reference].resampled) for label, one in answers.items()}
+    found[reference] = NO_DIFFERENCE
+    tested = [label for label, one in found.items() if one.standard_error > 0]
+    normal = [float(2 * norm.sf(abs(found[label].value) / found[label].standard_error)) for label in tested]
+    corrected = dict(zip(tested, holm(normal), strict=True))
     return {
-        label: {"model": reference, **one, "p_holm": float(corrected.get(label, one["p"]))}
+        label: DifferenceTo(model=reference, **asdict(one), p_holm=corrected.get(label, one.p))
         for label, one in found.items()
     }
 
 
-def _row(
-    label: str,
-    runs: Sequence[RunFolder],
-    own: _Answers,
-    to_reference: dict[str, Any],
-    role: Role,
-    base: _Answers,
-    loss: Loss | None,
-) -> Row:
-    results = [run.read_json("training.json") for run in runs]
-    outside, embedding = _parameters(runs[0])
-    speed = float(np.mean([result["samples_per_second"] for result in results]))
-    seen = runs[0].dataset.manifest.splits["train"].impressions * runs[0].experiment.training.requests
-    return Row(
-        name=label,
-        metrics={name: seed_and_user_interval(own.resampled, name) for name in METRICS},
-        per_seed={name: own.resampled.whole[name].tolist() for name in METRICS},
-        rela_impr=rela_impr_interval(own.resampled, base.resampled),
-        difference_to=to_reference,
-        role=role,
-        valid_auc=float(np.mean([result["best"]["auc"] for result in results])),
-        parameters=outside + embedding,
-        parameters_outside_embedding=outside,
-        samples_per_second=speed,
-        seconds_per_epoch=seen / speed,
-        tuned=_tuned(runs[0]),
-        recovery=_mean(own.recovered),
-        agreement=own.agreement,
-        mean_max_probability=own.mean_max_probability,
-        runs=[str(run.path) for run in runs],
-        **({} if loss is None else loss.to_json()),
-    )
+def _rows(
+    groups: Mapping[str, Sequence[Run]],
+    answers: Mapping[str, _Answers],
+    roles: Mapping[str, Role],
+    reference: str,
+    base: str,
+) -> list[Row]:
+    differences = _differences(answers, reference)
+    return [
+        Row(
+            name=label,
+            **{name: measured_of(answers[label].resampled, name) for name in METRICS},
+            rela_impr=rela_impr_interval(answers[label].resampled, answers[base].resampled),
+            difference_to=differences[label],
+            role=roles[label],
+            recovery=_mean(answers[label].recovered),
+            agreement=answers[label].agreement,
+            mean_max_probability=answers[label].mean_max_probability,
+            **_training(runs),
+        )
+        for label, runs in groups.items()
+    ]
 
 
-def _tuned(run: RunFolder) -> dict[str, Any] | None:
+def _training(runs: Sequence[Run]) -> dict[str, Any]:
+    """What a row says of how its runs were trained."""
+    first, results = runs[0], [run.training for run in runs]
+    embedding = first.dataset.embedding_rows * first.experiment.model.embedding
+    speed = float(np.mean([result.samples_per_second for result in results]))
+    seen = first.dataset.manifest.splits["train"].impressions * first.experiment.training.requests
+    return {
+        "valid_auc": float(np.mean([result.best["auc"] for result in results])),
+        "parameters": results[0].parameters,
+        "parameters_outside_embedding": results[0].parameters - embedding,
+        "samples_per_second": speed,
+        "seconds_per_epoch": seen / speed,
+        "tuned": _tuned(first),
+        "runs": [str(run.path) for run in runs],
+    }
+
+
+def _tuned(run: Run) -> dict[str, Any] | None:
     """What tuning chose for the run's row, as it stands beside its seeds."""
     file = run.path.parent / "tuning.json"
     if not file.is_file():
@@ -278,23 +215,14 @@ def _tuned(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _slices(
-    groups: Mapping[str, Sequence[RunFolder]],
-    verdict: Verdict,
-    dataset: Dataset,
-    predictions: Callable[[RunFolder], Predictions],
+    groups: Mapping[str, Sequence[Run]], verdict: Verdict, dataset: Dataset, predicted: Predicted
 ) -> list[Slice]:
     """The reference within parts of the split, and its rivals, or a few other rows if it has none."""
     rivals = [rival.model for rival in (verdict.best_baseline, verdict.best_control) if rival is not None]
     others = rivals or [label for label in groups if label != verdict.reference][:SLICED_ROWS]
-    rows = {label: [predictions(run) for run in groups[label]] for label in (verdict.reference, *others)}
+    rows = {label: [predicted(run) for run in groups[label]] for label in (verdict.reference, *others)}
     return slices_of(dataset, rows, verdict.reference)
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float] | None:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]} if found else None
-
-
-def _parameters(run: RunFolder) -> tuple[int, int]:
-    model = load_model(run)[0]
-    embedding = model.table.weight
-    return sum(part.numel() for part in model.parameters() if part is not embedding), embedding.numel()

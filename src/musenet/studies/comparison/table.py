@@ -7,7 +7,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from musenet.studies.comparison.compare import Comparison, Row
+from musenet.evaluation.intervals import Interval
+from musenet.markdown import cell, markdown_table
+from musenet.studies.comparison.results import Comparison, DifferenceTo, Row, TransferLoss
 
 _MISSING = "–"
 _HOW_GOOD = ("model", "AUC", "GAUC", "NDCG", "logloss", "pred/obs", "valid\nAUC")
@@ -29,19 +31,19 @@ def columns(comparison: Comparison) -> list[str]:
 
 def cells(row: Row, comparison: Comparison) -> list[str]:
     """One row as text, in the order of `columns`."""
-    auc, relative, to_reference = row.metrics["auc"], row.rela_impr, row.difference_to
+    relative, to_reference = row.rela_impr, row.difference_to
     is_reference = row.name == comparison.reference
-    texts = [row.name, _figure(auc.value, auc.low, auc.high)]
+    texts = [row.name, _figure(row.auc.interval)]
     if comparison.where_trained is not None:
         texts += _losses(row, is_reference)
     texts += [
-        f"{row.metrics['gauc'].value:.4f}",
-        f"{row.metrics['ndcg'].value:.4f}",
-        f"{row.metrics['logloss'].value:.4f}",
-        _MISSING if row.name == comparison.base else _bounds(relative.value, relative.low, relative.high, percent=True),
-        _MISSING if is_reference else _bounds(to_reference["value"], to_reference["low"], to_reference["high"]),
-        _MISSING if is_reference else _p_value(to_reference["p_holm"]),
-        f"{row.metrics['calibration_ratio'].value:.3f}",
+        f"{row.gauc.mean:.4f}",
+        f"{row.ndcg.mean:.4f}",
+        f"{row.logloss.mean:.4f}",
+        _MISSING if row.name == comparison.base else _bounds(relative, percent=True),
+        _MISSING if is_reference else _bounds(to_reference),
+        _MISSING if is_reference else _p_value(to_reference.p_holm),
+        f"{row.calibration_ratio.mean:.3f}",
         f"{row.valid_auc:.4f}",
     ]
     if _recovered(comparison):
@@ -83,8 +85,8 @@ def show(comparison: Comparison, console: Console) -> None:
             table.add_row(*(row[place] if place == 0 else row[place].replace(" (", "\n(") for place in places))
         console.print(table)
         console.print()
-    if comparison.verdict is not None:
-        console.print(comparison.verdict.sentence(), markup=False)
+    if comparison.verdict.headline:
+        console.print(comparison.verdict.headline, markup=False)
     console.print(footnote(comparison), markup=False)
 
 
@@ -102,22 +104,19 @@ def show_parts(comparison: Comparison, console: Console) -> None:
 
 def to_markdown(comparison: Comparison) -> str:
     """The table as Markdown; below it verdict, footnote and, if they were measured, the parts of the split."""
-    lines = [[head.replace("\n", " ") for head in columns(comparison)]]
-    lines += [cells(row, comparison) for row in comparison.models]
-    parts = [_markdown(lines)]
-    if comparison.verdict is not None:
-        parts.append(comparison.verdict.sentence())
-    parts.append(footnote(comparison).replace("*", "\\*"))
+    heads = [head.replace("\n", " ") for head in columns(comparison)]
+    parts = [
+        _markdown([heads, *(cells(row, comparison) for row in comparison.models)]),
+        comparison.verdict.headline,
+        footnote(comparison).replace("*", "\\*"),
+    ]
     if comparison.slices is not None:
         parts.append(_markdown([_slice_heads(comparison), *_slice_lines(comparison)]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _markdown(lines: list[list[str]]) -> str:
-    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    return "\n".join(
-        "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in [lines[0], rule, *lines[1:]]
-    )
+    return markdown_table([[cell(text) for text in line] for line in lines])
 
 
 def _rivals(comparison: Comparison) -> list[str]:
@@ -139,14 +138,14 @@ def _slice_lines(comparison: Comparison) -> list[list[str]]:
         cells.append(f"{rows[comparison.reference].auc:.4f}")
         for rival in _rivals(comparison):
             behind = rows[rival].difference
-            cells.append(_MISSING if behind is None else _bounds(-behind.value, -behind.high, -behind.low))
+            cells.append(_MISSING if behind is None else _bounds(Interval(-behind.value, -behind.high, -behind.low)))
         lines.append(cells)
     return lines
 
 
 def _seeds(comparison: Comparison) -> str:
     """How many seeds the rows have: the best may have more."""
-    counts = sorted({len(row.per_seed["auc"]) for row in comparison.models} or {len(comparison.seeds)})
+    counts = sorted({len(row.auc.per_seed) for row in comparison.models} or {len(comparison.seeds)})
     many = " to ".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])
     return f"{many} seed{'' if counts[-1] == 1 else 's'}"
 
@@ -158,11 +157,10 @@ def _recovered(comparison: Comparison) -> bool:
 def _losses(row: Row, is_reference: bool) -> list[str]:
     if row.auc_where_trained is None or row.loss is None:
         return [_MISSING] * 3
-    auc, loss, over = row.auc_where_trained, row.loss, row.loss["over_reference"]
     return [
-        _figure(auc["mean"], auc["low"], auc["high"]),
-        _bounds(loss["value"], loss["low"], loss["high"]),
-        _MISSING if is_reference else _bounds(over["value"], over["low"], over["high"]),
+        _figure(row.auc_where_trained.interval),
+        _bounds(row.loss),
+        _MISSING if is_reference else _bounds(row.loss.over_reference),
     ]
 
 
@@ -177,14 +175,13 @@ def _note_on_losses(comparison: Comparison) -> str:
     )
 
 
-def _figure(value: float, low: float, high: float) -> str:
-    return f"{value:.4f} ({low:.4f} … {high:.4f})"
+def _figure(found: Interval) -> str:
+    return f"{found.value:.4f} ({found.low:.4f} … {found.high:.4f})"
 
 
-def _bounds(value: float, low: float, high: float, *, percent: bool = False) -> str:
-    if percent:
-        return f"{value:+.1%} ({low:+.1%} … {high:+.1%})"
-    return f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
+def _bounds(found: Interval | DifferenceTo | TransferLoss, *, percent: bool = False) -> str:
+    form = "+.1%" if percent else "+.4f"
+    return f"{found.value:{form}} ({found.low:{form}} … {found.high:{form}})"
 
 
 def _p_value(p: float) -> str:

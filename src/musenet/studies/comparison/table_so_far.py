@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from musenet.config.studies import CompareOptions
-from musenet.files import write_json, write_text
+from musenet.files import write_text
 from musenet.studies.comparison.compare import compare_runs
 from musenet.studies.comparison.table import to_markdown
 from musenet.studies.rows import Groups
@@ -37,7 +37,7 @@ class TableSoFar:
         reference, base = (row if row in groups else None for row in (self.options.reference, self.options.base))
         comparison = compare_runs(groups, reference, base, resamples=RESAMPLES)
         missing = [label for label in self.labels if label not in groups]
-        write_json(self.folder / "comparison.json", comparison.to_json() | {"missing": missing})
+        comparison.model_copy(update={"missing": missing}).write(self.folder / "comparison.json")
         progress = f"So far: {len(groups)} of {len(self.labels)} rows, intervals of {RESAMPLES} resamples."
         write_text(self.folder / "comparison.md", f"{progress}\n\n{to_markdown(comparison)}")
         self._spent += time.monotonic() - begin

@@ -6,12 +6,9 @@ one split knows counts in that alone. Seeds are paired as well: a run is the sam
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from musenet.dataset.compatibility import check_readable
@@ -21,51 +18,16 @@ from musenet.dataset.roles import USER
 from musenet.errors import DatasetError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import (
-    Interval,
     Resampled,
     percentile_interval,
     resample_model,
-    seed_and_user_interval,
 )
 from musenet.evaluation.predictions import Predictions
 from musenet.metrics import FloatArray
-from musenet.runs.folder import RunFolder
-from musenet.runs.run import predictions_of, predictions_on
+from musenet.runs.run import Run
+from musenet.studies.comparison.results import Row, TransferLoss, WhereTrained, measured_of
 
 METRIC = "auc"
-
-
-@dataclass(frozen=True)
-class WhereTrained:
-    """The dataset that a comparison's runs were trained on, where they were scored on another one."""
-
-    dataset: str
-    scored: str
-    """The other dataset."""
-    impressions: int
-    """Of the test split of the dataset that the runs were trained on."""
-    users: int
-    users_of_both: int
-    """Users of that split that are in the other's as well."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What one row loses on the other dataset."""
-
-    where_trained: Interval
-    """AUC on the test split of its own dataset."""
-    per_seed: list[float]
-    loss: Interval
-    """That AUC minus the AUC on the other dataset."""
-    over_reference: Interval
-    """The loss minus the reference row's."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The two keys of a row in docs/commands.md."""
-        bounds = self.where_trained
-        auc = {"mean": bounds.value, "low": bounds.low, "high": bounds.high, "per_seed": self.per_seed}
-        return {"auc_where_trained": auc, "loss": asdict(self.loss) | {"over_reference": asdict(self.over_reference)}}
 
 
 class DrawsOfPart(UserDraws):
@@ -122,10 +84,10 @@ class OtherDataset:
         """Those of the other dataset."""
         self.users_of_both = len(own_users) + len(other_users) - whole.users
 
-    def predictions(self, run: RunFolder) -> Predictions:
+    def predictions(self, run: Run) -> Predictions:
         """The run's answers on the other dataset."""
         self._say(f"scoring {self.other.folder} by {run.path}")
-        return predictions_on(run, self.other, self.split)
+        return run.predictions_on(self.other, self.split)
 
     def where_trained(self) -> WhereTrained:
         """What stands beside the table."""
@@ -137,36 +99,44 @@ class OtherDataset:
             users_of_both=self.users_of_both,
         )
 
-    def losses(
-        self, groups: Mapping[str, Sequence[RunFolder]], elsewhere: Mapping[str, Resampled], reference: str
-    ) -> dict[str, Loss]:
-        """What each row loses.
+    def with_losses(
+        self,
+        rows: Sequence[Row],
+        groups: Mapping[str, Sequence[Run]],
+        elsewhere: Mapping[str, Resampled],
+        reference: str,
+    ) -> list[Row]:
+        """The rows with their AUC where they were trained, and what they lose.
 
         Args:
+            rows: of the comparison on the other dataset.
             groups: the runs of each row, one per seed.
             elsewhere: each row's AUC on the other dataset, resampled on `draws`.
             reference: the row whose loss is set beside the others'.
         """
         at_home = {}
         for label, runs in groups.items():
-            samples = [predictions_of(run, self.split, keep=False).sample() for run in runs]
+            samples = [run.predictions(self.split, keep=False).sample() for run in runs]
             at_home[label] = resample_model(samples, self.own_draws, [METRIC])
+            for run in runs:
+                run.release()
         pairs = {label: (at_home[label], elsewhere[label]) for label in groups}
-        return {label: _loss(pair, pairs[reference]) for label, pair in pairs.items()}
+        return [row.model_copy(update=_lost_by(pairs[row.name], pairs[reference])) for row in rows]
 
 
-def _loss(row: tuple[Resampled, Resampled], reference: tuple[Resampled, Resampled]) -> Loss:
+def _lost_by(row: tuple[Resampled, Resampled], reference: tuple[Resampled, Resampled]) -> dict[str, Any]:
+    """The two keys of a row: AUC where trained, and what is lost of it."""
     home, _ = row
     # As in a difference of two models: seed i beside seed i if both have equally many, else drawn apart.
     stream = 0 if home.seeds == reference[0].seeds else 1
     value, lost = _lost(row, 0)
     value_of_reference, lost_by_reference = _lost(reference, stream)
-    return Loss(
-        where_trained=seed_and_user_interval(home, METRIC),
-        per_seed=home.whole[METRIC].tolist(),
-        loss=percentile_interval(value, lost, home.draws),
-        over_reference=percentile_interval(value - value_of_reference, lost - lost_by_reference, home.draws),
-    )
+    loss = percentile_interval(value, lost, home.draws)
+    over = percentile_interval(value - value_of_reference, lost - lost_by_reference, home.draws)
+    return {
+        "auc_where_trained": measured_of(home, METRIC),
+        "loss": TransferLoss(loss.value, loss.low, loss.high, over),
+    }
 
 
 def _lost(row: tuple[Resampled, Resampled], stream: int) -> tuple[float, FloatArray]:
@@ -179,8 +149,8 @@ def _lost(row: tuple[Resampled, Resampled], stream: int) -> tuple[float, FloatAr
 def _users(dataset: Dataset, split: Split) -> NDArray[np.int64]:
     """Rows of the users who were shown something in the split, ascending."""
     period = dataset.manifest.splits[split]
-    shown = np.diff(dataset.column("requests/candidate_offset")[period.begin : period.end + 1]) > 0
-    return np.unique(dataset.column("requests/user")[period.begin : period.end][shown]).astype(np.int64)
+    shown = np.diff(dataset.requests.candidate_offset[period.begin : period.end + 1]) > 0
+    return np.unique(dataset.requests.user[period.begin : period.end][shown]).astype(np.int64)
 
 
 def _matched(own: Dataset, other: Dataset, users: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -195,9 +165,4 @@ def _matched(own: Dataset, other: Dataset, users: NDArray[np.int64]) -> NDArray[
 
 def _user_ids(dataset: Dataset) -> list[str | None]:
     """The log's own id of each row of users, as text."""
-    file = dataset.folder / "keys" / "users.parquet"
-    try:
-        return [None if user is None else str(user) for user in pq.read_table(file)[USER].to_pylist()]
-    except (OSError, pa.ArrowException, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(f"{file} cannot be read ({reason}): prepare the dataset again") from error
+    return [None if user is None else str(user) for user in dataset.keys("users", [USER])[USER].to_pylist()]

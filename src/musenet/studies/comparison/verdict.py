@@ -1,28 +1,23 @@
-"""What a comparison says in the end: is its reference row ahead of the best baseline, and of the best control?"""
+"""What a comparison says in the end: did scenarios pay? One judge for the terminal, the files and the report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import computed_field
+from pydantic.dataclasses import dataclass
 
 from musenet.evaluation.intervals import Difference, Interval, Resampled, difference, rela_impr_interval
-from musenet.models.interface import ModelOptions
-from musenet.models.musenet.model import MusenetOptions
+from musenet.models.interface import Role
+from musenet.results import Result
 
-Role = Literal["musenet", "baseline", "control", "as published", "diagnostic"]
+Outcome = Literal["gain", "no gain", "loss", "unknown"]
 
-
-def role_of(model: ModelOptions) -> Role:
-    """What a row stands for in a comparison.
-
-    Controls have parts of MUSENET: one scenario, given or uniform or mixed-up assignments, the gate, the paper taken
-    literally. A diagnostic is told the truth and never ranked. Baselines `as published` do not see repeat features.
-    """
-    if not isinstance(model, MusenetOptions):
-        return "baseline" if model.repeat_features else "as published"
-    if model.assignment == "true":
-        return "diagnostic"
-    learned = model.scenarios != 1 and model.assignment in ("soft", "hard") and model.objective == "robust"
-    return "musenet" if learned else "control"
+TITLES: dict[Outcome, str] = {
+    "gain": "Scenarios paid",
+    "no gain": "No gain from scenarios",
+    "loss": "Scenarios lost",
+    "unknown": "Whether scenarios paid is not known",
+}
 
 
 @dataclass(frozen=True)
@@ -43,16 +38,32 @@ class Rival:
         return "behind" if self.difference.high < 0 else "level with"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Result):
     """The reference against the best of each role; None where a comparison has no such row."""
 
     reference: str
     best_baseline: Rival | None
     best_control: Rival | None
+    outcome: Outcome
+    """A gain only if the whole interval lies above zero against every row that learns no scenarios."""
+    not_beaten: list[str]
+    """Such rows against which it does not."""
 
+    @property
+    def rival(self) -> Rival | None:
+        """The stronger of the best baseline and the best control."""
+        rivals = [rival for rival in (self.best_baseline, self.best_control) if rival is not None]
+        return min(rivals, key=lambda rival: rival.difference.value, default=None)
+
+    @property
+    def title(self) -> str:
+        """The verdict in a few words."""
+        return TITLES[self.outcome]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
     def sentence(self) -> str:
-        """One sentence for people."""
+        """The verdict for people, in one sentence that claims no more than the intervals do."""
         rivals = [("best baseline", self.best_baseline), ("best control", self.best_control)]
         parts = [
             f"{rival.outcome} the {what}, {rival.model} (RelaImpr {rival.rela_impr.value:+.1%}, "
@@ -60,28 +71,51 @@ class Verdict:
             for what, rival in rivals
             if rival is not None
         ]
-        return f"{self.reference} is {' and '.join(parts)}." if parts else ""
+        if not parts:
+            return ""
+        named = [rival.model for _, rival in rivals if rival is not None]
+        but = ""
+        if self.not_beaten and not set(named) & set(self.not_beaten):
+            but = f", but not surely ahead of {', '.join(self.not_beaten)}"
+        return f"{self.reference} is {' and '.join(parts)}{but}."
 
-    def to_json(self) -> dict[str, Any]:
-        """The verdict with its sentence."""
-        return asdict(self) | {"sentence": self.sentence()}
+    @property
+    def headline(self) -> str:
+        """The sentence behind its title, where there is something to be titled; empty without rivals."""
+        return self.sentence if self.outcome == "unknown" else f"{self.title}: {self.sentence}"
 
 
-def judge_reference(reference: str, models: Mapping[str, Resampled], roles: Mapping[str, Role]) -> Verdict:
-    """The reference row against the rows of the highest test AUC among the baselines and among the controls.
+def judge(reference: str, models: Mapping[str, Resampled], roles: Mapping[str, Role]) -> Verdict:
+    """The reference row against the rows that learn no scenarios, diagnostics left out.
 
     Args:
-        reference: whose verdict it is.
+        reference: whose verdict it is; scenarios can have paid only if it learns some.
         models: every row's metrics on shared draws.
         roles: what each row stands for.
     """
+    rivals = [row for row in models if row != reference and roles[row] in ("baseline", "control", "as published")]
+    ahead = {row: difference(models[reference], models[row]) for row in rivals}
 
     def best(role: Role) -> Rival | None:
-        rows = [row for row in models if roles[row] == role and row != reference]
+        rows = [row for row in rivals if roles[row] == role]
         if not rows:
             return None
         row = max(rows, key=lambda name: models[name].value("auc"))
-        pair = (models[reference], models[row])
-        return Rival(row, difference(*pair), rela_impr_interval(*pair))
+        return Rival(row, ahead[row], rela_impr_interval(models[reference], models[row]))
 
-    return Verdict(reference, best("baseline"), best("control"))
+    return Verdict(
+        reference=reference,
+        best_baseline=best("baseline"),
+        best_control=best("control"),
+        outcome=outcome_of(ahead) if roles[reference] == "musenet" else "unknown",
+        not_beaten=[row for row, found in ahead.items() if not found.low > 0],
+    )
+
+
+def outcome_of(ahead: Mapping[str, Difference]) -> Outcome:
+    """By how far the reference is ahead of each rival."""
+    if not ahead or any(found.low != found.low for found in ahead.values()):
+        return "unknown"
+    if all(found.low > 0 for found in ahead.values()):
+        return "gain"
+    return "loss" if min(ahead.values(), key=lambda found: found.value).high < 0 else "no gain"

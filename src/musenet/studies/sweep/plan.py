@@ -17,7 +17,6 @@ from musenet.config.search_space import check_space
 from musenet.config.studies import SweepOptions
 from musenet.dataset.manifest import Split
 from musenet.errors import ConfigError
-from musenet.models.musenet.model import MusenetOptions
 from musenet.options import has_key, value_at
 from musenet.studies.plans import PlannedRun, chosen_labels, folder_name
 from musenet.training.train_run import decisive
@@ -60,7 +59,7 @@ def swept_rows(experiment: Experiment, models: Sequence[str] | None) -> dict[str
         ConfigError: for a label that does not exist, or if there is no musenet to take.
     """
     own: dict[str, Experiment] = {}
-    if isinstance(experiment.model, MusenetOptions):
+    if has_key(experiment.model, "assignment"):
         own = {f"musenet {a}": with_values(experiment, {"model.assignment": a}) for a in ("soft", "hard")}
     rows = own | {
         label: experiment.model_copy(update={"model": model}) for label, model in experiment.compare.models.items()

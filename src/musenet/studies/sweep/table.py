@@ -4,6 +4,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from musenet.markdown import markdown_table
 from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
 
 _HEADS = ("AUC", "ΔAUC to configured", "logloss")
@@ -13,13 +14,10 @@ def to_markdown(sweep: Sweep) -> str:
     """A table per parameter, and below what the figures are."""
     parts = []
     for parameter in dict.fromkeys(line.parameter for line in sweep.lines):
-        heads = ["model", parameter, *_HEADS]
-        parts.append("| " + " | ".join(heads) + " |\n| --- | --- |" + " ---: |" * len(_HEADS))
-        for line in sweep.lines:
-            if line.parameter == parameter:
-                parts += ["| " + " | ".join([line.model, *_cells(line, point)]) + " |" for point in line.points]
-        parts.append("")
-    return "\n".join([*parts, _footnote(sweep)]) + "\n"
+        of_parameter = [line for line in sweep.lines if line.parameter == parameter]
+        cells = [[line.model, *_cells(line, point)] for line in of_parameter for point in line.points]
+        parts.append(markdown_table([["model", parameter, *_HEADS], *cells], [False, False, *[True] * len(_HEADS)]))
+    return "\n\n".join([*parts, _footnote(sweep)]) + "\n"
 
 
 def show(sweep: Sweep, console: Console) -> None:
@@ -38,13 +36,13 @@ def show(sweep: Sweep, console: Console) -> None:
 
 
 def _cells(line: SweepLine, point: SweepPoint) -> list[str]:
-    auc, gained = point.metrics["auc"], point.difference_to_configured
+    auc, gained = point.auc, point.difference_to_configured
     is_configured = point.value == line.configured
     return [
         f"{point.value} (configured)" if is_configured else str(point.value),
-        f"{auc.value:.4f} ({auc.low:.4f} … {auc.high:.4f})",
+        f"{auc.mean:.4f} ({auc.low:.4f} … {auc.high:.4f})",
         "–" if is_configured else f"{gained.value:+.4f} ({gained.low:+.4f} … {gained.high:+.4f})",
-        f"{point.metrics['logloss'].value:.4f}",
+        f"{point.logloss.mean:.4f}",
     ]
 
 

@@ -1,66 +1,44 @@
-"""The scenario learning module (the paper's 3.1.1 and 3.2.1): which scenario is a request in?
+"""Q(c|x): which scenario is a request in (the paper's 3.1.1 and 3.2.1)? By prototypes, or what a control has instead.
 
 Shapes: R requests (or candidates, where the metric space sees them), M metric space, K scenarios.
 """
-
-from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batch import Batch, Schema
-from musenet.distributed.workers import all_rows, global_mean, global_sum, own_rows
-from musenet.models.embedding import FieldEmbeddings, HistoryMeans
-from musenet.models.layers import Standardise
-from musenet.options import Options
+from musenet.dataset.batch import Batch
+from musenet.distributed.workers import all_rows, global_mean, global_sum
+from musenet.models.musenet.options import MusenetOptions
 
 
-class MetricSpaceOptions(Options):
-    """f_omega: what it sees and how large it is."""
+class Assigner(nn.Module):
+    """What `Musenet` asks; here as it is of a network of positions, log Q = self(f_omega(x))."""
 
-    inputs: list[Literal["profile", "context", "history"]] = ["profile", "context", "history"]
-    hidden: list[int] = [64, 32]
-    dimension: int = 16
+    moves = False
+    """Whether Eq 14 moves it."""
 
+    def log_q(self, position: Tensor | None, batch: Batch) -> Tensor:
+        """(R, K) log Q(c|x) of requests that lie at `position` (R, M), None where nothing is learned."""
+        log_probability: Tensor = self(position)
+        return log_probability
 
-class MetricSpace(nn.Module):
-    """f_omega of the request: standardised inputs, MLP, then BatchNorm without scale and shift (docs/model.md).
+    def prototypes(self) -> Tensor | None:
+        """(K, M) c_k, if there are any."""
+        return None
 
-    Sees profile, context and the history's mean attributes, numeric values standardised rather than bucketed; no user
-    or item ids and no candidate, so that a scenario is a property of the request.
-    """
+    def signs(self, position: Tensor) -> dict[str, float]:
+        """Signs of health beside those of the assignment (docs/model.md)."""
+        return {}
 
-    def __init__(self, options: MetricSpaceOptions, schema: Schema, size: int) -> None:
-        super().__init__()
-        sides = {"user": "profile" in options.inputs, "context": "context" in options.inputs}
-        chosen = [f for f in schema.request_fields if sides[f.side] and not f.is_id and not f.is_bucketed]
-        self.fields = FieldEmbeddings(schema.request_fields, chosen, size)
-        self.dense = [place for place, field in enumerate(schema.request_dense) if sides[field.side]]
-        self.history = [
-            place
-            for place, field in enumerate(schema.history_fields)
-            if not field.is_id and "history" in options.inputs
-        ]
-        inputs = self.fields.out + len(self.dense) + len(self.history) * size
-        sizes = [inputs, *options.hidden]
-        # Embeddings start small and learn slowly: without a common scale, rules that join two of them stay unseen.
-        layers: list[nn.Module] = [Standardise(inputs)]
-        for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), nn.ReLU()]
-        self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], options.dimension))
-        self.norm = Standardise(options.dimension)
+    def fit_scale(self, position: Tensor) -> None:
+        """Fit what a first batch decides."""
 
-    def forward(self, values: Tensor, batch: Batch, history: HistoryMeans) -> Tensor:
-        """(R, M); `history` holds at least the columns that are seen."""
-        seen = history.of(self.history)
-        inputs = [self.fields(values, batch.request_codes), batch.request_dense[:, self.dense], seen]
-        position: Tensor = self.norm(self.mlp(torch.cat(inputs, dim=1)))
-        return position
+    def move(self, position: Tensor, weight: Tensor, rate: float) -> None:
+        """Take a step of Eq 14."""
 
 
-class Prototypes(nn.Module):
+class Prototypes(Assigner):
     """The prototypes c_k and the distances to them.
 
     Args:
@@ -75,6 +53,7 @@ class Prototypes(nn.Module):
         self, scenarios: int, dimension: int, scale: float, *, spread: float = 1.0, learned: bool = False
     ) -> None:
         super().__init__()
+        self.moves = not learned
         self.centres = nn.Parameter(spread * torch.randn(scenarios, dimension), requires_grad=learned)
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.scale: Tensor
@@ -110,8 +89,22 @@ class Prototypes(nn.Module):
         """Set s so that 2·s·lambda_max(Cov f) = `expansion`: above 1, Eq 14 does not contract (docs/model.md)."""
         self.scale.fill_(expansion / (2 * largest_eigenvalue(position)))
 
+    def prototypes(self) -> Tensor:
+        """(K, M) c_k."""
+        return self.centres
 
-class Gate(nn.Module):
+    @torch.no_grad()
+    def signs(self, position: Tensor) -> dict[str, float]:
+        """L_C of Eq 8, spread of the prototypes, and 2·s·lambda_max(Cov f): below 1, Eq 14 alone contracts."""
+        spread = (self.centres - self.centres.mean(0)).square().sum(1).mean().sqrt()
+        return {
+            "clustering_loss": clustering_loss(self(position).exp(), self.distances(position)).item(),
+            "prototype_spread": spread.item(),
+            "expansion": 2 * self.scale.item() * largest_eigenvalue(position),
+        }
+
+
+class Gate(Assigner):
     """A plain softmax gate on the metric space: the control that has no prototypes."""
 
     def __init__(self, scenarios: int, dimension: int) -> None:
@@ -121,6 +114,40 @@ class Gate(nn.Module):
     def forward(self, position: Tensor) -> Tensor:
         """(R, K) log-probabilities."""
         return F.log_softmax(self.linear(position), dim=1)
+
+
+class Given(Assigner):
+    """Nothing is learned: all scenarios alike, or the one that a column names.
+
+    Args:
+        kind: `predefined` and `true` are columns; else all are alike.
+        scenarios: K.
+    """
+
+    def __init__(self, kind: str, scenarios: int) -> None:
+        super().__init__()
+        self.kind, self.scenarios = kind, scenarios
+
+    def log_q(self, position: Tensor | None, batch: Batch) -> Tensor:
+        """(R, K)."""
+        codes = {"predefined": batch.predefined_scenario, "true": batch.true_scenario}.get(self.kind)
+        return one_hot_log(torch.full_like(batch.request_index, -1) if codes is None else codes, self.scenarios)
+
+
+def assigner_of(options: MusenetOptions, scenarios: int) -> Assigner:
+    """The assigner that the options ask for, of K scenarios."""
+    if not options.learns_scenarios:
+        return Given(options.assignment, scenarios)
+    if options.assignment == "gate":
+        return Gate(scenarios, options.metric_space.dimension)
+    paper = options.objective == "paper"
+    return Prototypes(
+        scenarios,
+        options.metric_space.dimension,
+        scale=options.scale if isinstance(options.scale, float) else (1.0 if paper else 0.5),
+        spread=1.0 if paper else options.spread,
+        learned=not paper and options.prototypes == "gradient",
+    )
 
 
 def largest_eigenvalue(position: Tensor) -> float:
@@ -134,27 +161,6 @@ def largest_eigenvalue(position: Tensor) -> float:
 def clustering_loss(assignment: Tensor, distance: Tensor) -> Tensor:
     """Eq 8: L_C, mean over requests of sum_k a_k d(f_omega(x), c_k). Eq 14 is a step towards its minimum."""
     return global_mean((assignment * distance).sum(1))
-
-
-def harden(log_assignment: Tensor) -> Tensor:
-    """Eq 4: log of the one-hot assignment to the nearest prototype, (R, K) of 0 and -inf."""
-    nearest = log_assignment.argmax(dim=1, keepdim=True)
-    return torch.full_like(log_assignment, -torch.inf).scatter_(1, nearest, 0.0)
-
-
-def gumbel_softmax(log_assignment: Tensor, temperature: float, noise: Tensor | None = None) -> Tensor:
-    """Eq 7: log of a relaxed sample, log softmax((log pi + g) / tau) with g ~ Gumbel(0, 1).
-
-    Args:
-        log_assignment: (R, K) log pi.
-        temperature: tau.
-        noise: (R, K) g; drawn if left out.
-    """
-    if noise is None:
-        noise = -own_rows(
-            lambda rows: log_assignment.new_empty(rows, *log_assignment.shape[1:]).exponential_(), len(log_assignment)
-        ).log()
-    return F.log_softmax((log_assignment + noise) / temperature, dim=1)
 
 
 def one_hot_log(codes: Tensor, scenarios: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musenet.models.layers import weighted_cross_entropy
-from musenet.models.musenet import objective
+from musenet.models.musenet import objectives
 from planted import hand_made_batch
 
 ASSIGNMENT = [[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]
@@ -42,13 +42,13 @@ def test_mixture_logit_belongs_to_the_mixed_probability():
     for assignment, logits in zip(ASSIGNMENT, SCENARIO_LOGIT, strict=True):
         probability = mixture_probability(assignment, logits)
         expected.append(math.log(probability / (1 - probability)))
-    mixed = objective.mix_probabilities(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT))
+    mixed = objectives.mix_probabilities(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT))
     torch.testing.assert_close(mixed, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_cross_entropy_on_the_mixture_logit_is_the_mixture_likelihood(label: float):
-    mixed = objective.mix_probabilities(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT))
+    mixed = objectives.mix_probabilities(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT))
     losses = F.binary_cross_entropy_with_logits(mixed, torch.full((2,), label), reduction="none")
     expected = [
         cross_entropy(mixture_probability(a, z), label) for a, z in zip(ASSIGNMENT, SCENARIO_LOGIT, strict=True)
@@ -71,7 +71,7 @@ def test_cross_entropy_on_the_mixture_logit_is_the_mixture_likelihood(label: flo
 def test_mixture_logit_is_right_at_the_extremes(assignment: list[float], logits: list[float], expected: float):
     log_assignment = log_of([assignment])
     scenario_logit = torch.tensor([logits], requires_grad=True)
-    mixed = objective.mix_probabilities(log_assignment, scenario_logit)
+    mixed = objectives.mix_probabilities(log_assignment, scenario_logit)
     assert mixed.item() == pytest.approx(expected, abs=1e-5)
     F.binary_cross_entropy_with_logits(mixed, torch.ones(1)).backward()
     assert scenario_logit.grad is not None
@@ -80,12 +80,12 @@ def test_mixture_logit_is_right_at_the_extremes(assignment: list[float], logits:
 
 def test_mixture_logit_is_the_only_scenarios_logit():
     logits = torch.tensor([[-3.0], [0.0], [12.0]])
-    torch.testing.assert_close(objective.mix_probabilities(torch.zeros(3, 1), logits), logits[:, 0])
+    torch.testing.assert_close(objectives.mix_probabilities(torch.zeros(3, 1), logits), logits[:, 0])
 
 
 def test_mix_logits_is_the_weighted_sum_of_3_2_3():
     expected = [sum(a * z for a, z in zip(*row, strict=True)) for row in zip(ASSIGNMENT, SCENARIO_LOGIT, strict=True)]
-    mixed = objective.mix_logits(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT))
+    mixed = objectives.mix_logits(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT))
     torch.testing.assert_close(mixed, torch.tensor(expected))
 
 
@@ -107,14 +107,14 @@ def test_bound_loss_is_the_expected_cross_entropy_of_eq_2(weight: list[float] | 
     ]
     expected = sum(w * loss for w, loss in zip(weight or [1.0, 1.0], each, strict=True)) / 2
     given = None if weight is None else torch.tensor(weight)
-    loss = objective.bound_loss(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT), torch.tensor(LABEL), given)
+    loss = objectives.bound_loss(log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT), torch.tensor(LABEL), given)
     assert loss.item() == pytest.approx(expected)
 
 
 def test_bound_is_no_smaller_than_the_mixture_likelihood():
     log_assignment, logits, label = log_of(ASSIGNMENT), torch.tensor(SCENARIO_LOGIT), torch.tensor(LABEL)
-    mixture = weighted_cross_entropy(objective.mix_probabilities(log_assignment, logits), label, None)
-    assert objective.bound_loss(log_assignment, logits, label, None) > mixture
+    mixture = weighted_cross_entropy(objectives.mix_probabilities(log_assignment, logits), label, None)
+    assert objectives.bound_loss(log_assignment, logits, label, None) > mixture
 
 
 @pytest.mark.parametrize("weight", [None, [0.5, 3.0, 2.0]])
@@ -128,7 +128,7 @@ def test_request_loss_is_the_likelihood_of_whole_requests(weight: list[float] | 
         likelihoods.append(sum(a * p for a, p in zip(ASSIGNMENT[r], products, strict=True)))
     expected = -sum(math.log(likelihood) for likelihood in likelihoods) / 3
     batch = replace(hand_made_batch(), weight=None if weight is None else torch.tensor(weight))
-    loss = objective.request_loss(log_of(ASSIGNMENT), torch.tensor(logits), batch)
+    loss = objectives.request_loss(log_of(ASSIGNMENT), torch.tensor(logits), batch)
     assert loss.item() == pytest.approx(expected)
 
 
@@ -139,14 +139,14 @@ def test_auxiliary_loss_is_eq_10_with_its_sign_mended():
         for r, assignment, row in zip(fraction, ASSIGNMENT, probability, strict=True)
     ]
     expected = sum(error**2 for error in errors) / 2
-    loss = objective.auxiliary_loss(torch.tensor(ASSIGNMENT), torch.tensor(probability), torch.tensor(fraction))
+    loss = objectives.auxiliary_loss(torch.tensor(ASSIGNMENT), torch.tensor(probability), torch.tensor(fraction))
     assert loss.item() == pytest.approx(expected)
     assert expected > 0, "a loss: being wrong costs"
 
 
 def test_auxiliary_loss_leaves_out_requests_without_events():
     probability = torch.tensor([[0.1, 0.5, 0.9], [0.3, 0.4, 0.2]], requires_grad=True)
-    loss = objective.auxiliary_loss(torch.tensor(ASSIGNMENT), probability, torch.tensor([0.6, math.nan]))
+    loss = objectives.auxiliary_loss(torch.tensor(ASSIGNMENT), probability, torch.tensor([0.6, math.nan]))
     loss.backward()
     assert loss.item() == pytest.approx((0.6 - (0.7 * 0.1 + 0.2 * 0.5 + 0.1 * 0.9)) ** 2)
     assert probability.grad is not None
@@ -155,37 +155,37 @@ def test_auxiliary_loss_leaves_out_requests_without_events():
 
 
 def test_auxiliary_loss_is_nothing_if_nobody_has_events():
-    loss = objective.auxiliary_loss(torch.tensor(ASSIGNMENT), torch.full((2, 3), 0.5), torch.full((2,), math.nan))
+    loss = objectives.auxiliary_loss(torch.tensor(ASSIGNMENT), torch.full((2, 3), 0.5), torch.full((2,), math.nan))
     assert loss.item() == 0
 
 
 def test_divergence_is_eq_12():
     expected = sum(kl_from_uniform(row) for row in ASSIGNMENT) / 2
-    assert objective.divergence_from_uniform(log_of(ASSIGNMENT)).item() == pytest.approx(expected)
+    assert objectives.divergence_from_uniform(log_of(ASSIGNMENT)).item() == pytest.approx(expected)
 
 
 def test_divergence_is_nothing_when_even_and_log_k_when_certain():
-    assert objective.divergence_from_uniform(torch.full((5, 4), 0.25).log()).item() == pytest.approx(0, abs=1e-6)
+    assert objectives.divergence_from_uniform(torch.full((5, 4), 0.25).log()).item() == pytest.approx(0, abs=1e-6)
     certain = torch.tensor([[0.0, -math.inf, -math.inf, -math.inf]])
-    assert objective.divergence_from_uniform(certain).item() == pytest.approx(math.log(4))
+    assert objectives.divergence_from_uniform(certain).item() == pytest.approx(math.log(4))
 
 
 def test_eq_12_charges_for_information_beside_balance():
     """E_x KL(Q(c|x) ‖ uniform) = I(x; c) + KL(E_x Q(c|x) ‖ uniform), docs/model.md."""
     mean = [sum(row[k] for row in ASSIGNMENT) / 2 for k in range(3)]
     information = sum(a * math.log(a / mean[k]) for row in ASSIGNMENT for k, a in enumerate(row)) / 2
-    divergence = objective.divergence_from_uniform(log_of(ASSIGNMENT)).item()
+    divergence = objectives.divergence_from_uniform(log_of(ASSIGNMENT)).item()
     assert divergence == pytest.approx(information + kl_from_uniform(mean))
-    balance = objective.balance_loss(torch.tensor(ASSIGNMENT)).item()
+    balance = objectives.balance_loss(torch.tensor(ASSIGNMENT)).item()
     assert divergence - balance == pytest.approx(information)
     assert information > 0.05
 
 
 def test_balance_charges_for_dead_scenarios_alone():
     confident = torch.eye(3)
-    assert objective.balance_loss(confident).item() == pytest.approx(0, abs=1e-6)
+    assert objectives.balance_loss(confident).item() == pytest.approx(0, abs=1e-6)
     dead = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], requires_grad=True)
-    loss = objective.balance_loss(dead)
+    loss = objectives.balance_loss(dead)
     loss.backward()
     assert loss.item() == pytest.approx(kl_from_uniform([0.75, 0.25, 0.0]))
     assert dead.grad is not None
@@ -195,8 +195,8 @@ def test_balance_charges_for_dead_scenarios_alone():
 
 def test_entropy_in_nats():
     expected = -sum(a * math.log(a) for row in ASSIGNMENT for a in row) / 2
-    assert objective.entropy(log_of(ASSIGNMENT)).item() == pytest.approx(expected)
-    assert objective.entropy(torch.tensor([[0.0, -math.inf]])).item() == 0
+    assert objectives.entropy(log_of(ASSIGNMENT)).item() == pytest.approx(expected)
+    assert objectives.entropy(torch.tensor([[0.0, -math.inf]])).item() == 0
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_entropy_in_nats():
     [(0.0, 0.6, 0.0), (0.6, 0.6, 0.0), (0.7, 0.6, 0.25), (1.0, 0.6, 1.0), (0.5, 0.0, 0.5)],
 )
 def test_late_schedule_rises_evenly_from_its_start(progress: float, start: float, expected: float):
-    assert objective.late(progress, start) == pytest.approx(expected)
+    assert objectives.late(progress, start) == pytest.approx(expected)
 
 
 def test_request_posterior_is_the_mean_evidence_of_its_candidates():
@@ -219,7 +219,7 @@ def test_request_posterior_is_the_mean_evidence_of_its_candidates():
             for k in range(3)
         ]
         expected.append([j / sum(joint) for j in joint])
-    posterior = objective.request_posterior(
+    posterior = objectives.request_posterior(
         log_of(assignment), torch.tensor(logits), torch.tensor(label), torch.tensor(request)
     )
     torch.testing.assert_close(posterior, torch.tensor(expected))

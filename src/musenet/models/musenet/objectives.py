@@ -1,4 +1,4 @@
-"""MUSENET's objective: how scenarios are mixed, and what is trained.
+"""MUSENET's objectives: how scenarios are mixed, and what is trained (the paper's 3.2.3 and 3.2.4).
 
 `robust` is the default; `paper` is Eq 13 as printed, with two slips mended (`auxiliary_loss`, `Prototypes.move`).
 docs/model.md says why.
@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch
 from musenet.distributed.workers import global_mean, global_quotient
+from musenet.models.interface import Prediction, Term
+from musenet.models.layers import weighted_cross_entropy
+from musenet.models.musenet.options import MusenetOptions
 
 
 def mix_probabilities(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:
@@ -126,3 +129,98 @@ def request_posterior(log_assignment: Tensor, scenario_logit: Tensor, label: Ten
     counts = torch.bincount(request, minlength=requests).clamp_min(1)
     joint = log_assignment.exp() * total / counts[:, None]
     return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+class PaperObjective:
+    """Eq 13 as printed, with the two slips mended: L_T + D_KL + beta L_A, logits mixed as in 3.2.3.
+
+    Args:
+        options: with the weights of the terms.
+        scenarios: K.
+    """
+
+    mix = staticmethod(mix_logits)
+
+    def __init__(self, options: MusenetOptions, scenarios: int) -> None:
+        self.options, self.scenarios = options, scenarios
+        self.metric_rate = 1.0
+        """The metric space learns at so many times the learning rate."""
+        self.keep_from = (1 + options.confidence_from) / 2 if options.confidence else 0.0
+        """Progress from which on weights count: with late confidence, of the penalty's second half."""
+
+    def losses(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Term]:
+        """L_T, L_A where there is a repeat probability, and the terms of learned scenarios."""
+        log_assignment = prediction.log_assignment
+        assert log_assignment is not None
+        assignment = log_assignment.exp()
+        terms = {"click": Term(self.click(prediction, batch))}
+        if prediction.repeat_probability is not None and self.options.auxiliary:
+            terms["auxiliary"] = self.auxiliary(assignment, prediction.repeat_probability, batch)
+        if prediction.position is None:
+            return terms
+        return terms | self.of_scenarios(log_assignment, assignment, progress)
+
+    def click(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """L_T: Eq 11 on the mixed logit."""
+        return weighted_cross_entropy(prediction.logit, batch.label, batch.weight)
+
+    def auxiliary(self, assignment: Tensor, repeat_probability: Tensor, batch: Batch) -> Term:
+        """Beta L_A: Eq 10 over requests, or over samples where the assignment is per candidate."""
+        fraction = batch.repeat_fraction
+        if assignment.shape[0] != repeat_probability.shape[0]:
+            repeat_probability, fraction = repeat_probability[batch.request], fraction[batch.request]
+        return Term(auxiliary_loss(assignment, repeat_probability, fraction), self.options.auxiliary)
+
+    def of_scenarios(self, log_assignment: Tensor, assignment: Tensor, progress: float) -> dict[str, Term]:
+        """How scenarios shall be used: D_KL, Eq 12."""
+        return {"divergence": Term(divergence_from_uniform(log_assignment))}
+
+    def weight_of_eq_14(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """(R, K) with which Eq 14 averages positions: the assignment."""
+        assert prediction.log_assignment is not None
+        return prediction.log_assignment.exp()
+
+
+class RobustObjective(PaperObjective):
+    """The likelihood of the mixture, L_A, balance and late confidence: what works (docs/model.md)."""
+
+    mix = staticmethod(mix_probabilities)
+
+    def __init__(self, options: MusenetOptions, scenarios: int) -> None:
+        super().__init__(options, scenarios)
+        self.metric_rate = options.metric_learning_rate
+
+    def click(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """L_T: the likelihood of whole requests, Eq 11 on the mixed logit, or the bound's first term (Eq 2)."""
+        log_assignment, scenario_logit = prediction.log_assignment, prediction.scenario_logit
+        assert log_assignment is not None and scenario_logit is not None
+        if self.options.likelihood == "mixture" or self.scenarios == 1:
+            return super().click(prediction, batch)
+        if self.options.likelihood == "request":
+            return request_loss(log_assignment, scenario_logit, batch)
+        return bound_loss(by_candidate(log_assignment, batch), scenario_logit, batch.label, batch.weight)
+
+    def of_scenarios(self, log_assignment: Tensor, assignment: Tensor, progress: float) -> dict[str, Term]:
+        """Balance and late confidence, in place of Eq 12."""
+        options = self.options
+        # Balance would hold on to scenarios that nobody needs.
+        balances = options.scenarios != "auto" or progress < options.pruning.begin
+        return {
+            "balance": Term(balance_loss(assignment), options.balance * balances),
+            "entropy": Term(entropy(log_assignment), options.confidence * late(progress, options.confidence_from)),
+        }
+
+    def weight_of_eq_14(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """(R, K) the posterior given the labels."""
+        assert prediction.log_assignment is not None and prediction.scenario_logit is not None
+        return request_posterior(prediction.log_assignment, prediction.scenario_logit, batch.label, batch.request)
+
+
+def objective_of(options: MusenetOptions, scenarios: int) -> PaperObjective:
+    """The objective that the options ask for, of K scenarios."""
+    return (PaperObjective if options.objective == "paper" else RobustObjective)(options, scenarios)
+
+
+def by_candidate(log_assignment: Tensor, batch: Batch) -> Tensor:
+    """(N, K); of one request (1, K), which goes with each of its candidates."""
+    return log_assignment if log_assignment.shape[0] in (1, batch.candidates) else log_assignment[batch.request]

@@ -1,0 +1,40 @@
+"""Every command as a Python call; the command line is a thin layer on these.
+
+    import musenet
+
+    musenet.train("configs/hotels.yaml", overrides=["model.scenarios=6"])
+    musenet.evaluate("runs/hotels").to_json()
+
+An experiment is an `Experiment` or the path of its YAML. Datasets lie in `datasets/<name>` and runs in `runs/<name>`
+below the current folder unless another place is given. `overrides` are `key.path=value`, as `--set`; a `listener` is
+told how the work goes. What the caller can mend is raised as a `UserError`.
+"""
+
+from musenet.api.experiments import load, prepare, train
+from musenet.api.logs import init, simulate_ads, simulate_hotels
+from musenet.api.results import describe_scenarios, evaluate, export, report, scenarios
+from musenet.api.serving import fill, predict
+from musenet.api.studies import ablate, compare, compare_runs, demo, sweep
+from musenet.serving.scorer.scorer import Scorer
+
+__all__ = [
+    "Scorer",
+    "ablate",
+    "compare",
+    "compare_runs",
+    "demo",
+    "describe_scenarios",
+    "evaluate",
+    "export",
+    "fill",
+    "init",
+    "load",
+    "predict",
+    "prepare",
+    "report",
+    "scenarios",
+    "simulate_ads",
+    "simulate_hotels",
+    "sweep",
+    "train",
+]

@@ -1,0 +1,111 @@
+"""An experiment as all calls take it: loaded, its dataset prepared, its model trained."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from musenet.config.experiment import Experiment
+from musenet.config.loading import apply_overrides, load_experiment, validate_experiment
+from musenet.dataset.dataset import Dataset
+from musenet.distributed import workers
+from musenet.engines.registry import EngineName, bytes_of
+from musenet.preparation.prepare import PreparedReport
+from musenet.preparation.prepare import prepare as prepare_dataset
+from musenet.progress import SILENT, Listener
+from musenet.runs.training_result import TrainingResult
+from musenet.sources.registry import open_source
+from musenet.training.train_run import train_run
+
+AnyPath = str | os.PathLike[str]
+AnyExperiment = Experiment | AnyPath
+
+
+def load(experiment: AnyExperiment, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment, from a YAML file if a path is given; raises `ConfigError` for what describes none."""
+    if isinstance(experiment, Experiment):
+        if not overrides:
+            return experiment
+        content = experiment.model_dump(mode="json", by_alias=True)
+        return validate_experiment(apply_overrides(content, list(overrides)), experiment.name)
+    path = Path(experiment)
+    loaded = load_experiment(path, list(overrides))
+    # Whole paths: the resolved configuration will lie elsewhere.
+    return loaded.model_copy(update={"data": loaded.data.starting_from(path.resolve().parent)})
+
+
+def prepare(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    engine: EngineName = "duckdb",
+    memory_limit: str | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> PreparedReport:
+    """Turn the experiment's log into a dataset, unless the same one is there already, and check it.
+
+    Args:
+        experiment: what to prepare.
+        out: the dataset's folder; `datasets/<name>` if None.
+        engine: what computes the relations, `duckdb` or `spark`; the dataset is the same.
+        memory_limit: what the engine may use, such as `4GB`; half of what is free, if None.
+        overrides: see above.
+        listener: told of every step.
+    """
+    resolved = load(experiment, overrides)
+    return prepare_dataset(
+        open_source(resolved.data, resolved.recipe),
+        resolved.recipe,
+        Path("datasets") / resolved.name if out is None else Path(out),
+        engine=engine,
+        memory=None if memory_limit is None else bytes_of(memory_limit),
+        progress=listener.say,
+        steps=listener.steps("prepare"),
+    )
+
+
+def train(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    resume: bool = False,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> TrainingResult:
+    """Train the experiment's model into a run folder, its dataset prepared first if need be.
+
+    Started by torchrun, all workers make this call and train one model together (docs/distributed.md); the first one
+    prepares the dataset, writes the run folder and tells the listener.
+
+    Args:
+        experiment: what to train.
+        out: the run folder; `runs/<name>` if None.
+        resume: go on from the folder's checkpoint.
+        dataset: the dataset's folder; `datasets/<name>` if None.
+        overrides: see above.
+        listener: told of the steps of preparation and every report of the training loop.
+
+    Raises:
+        UserError: if the configuration, the log or the folder cannot be used, or the loss diverged.
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written.
+    """
+    with workers.joined():
+        resolved = workers.first_does(lambda: load(experiment, overrides))
+        prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, listener).folder))
+        log = listener.training(resolved.name)
+        return train_run(resolved, prepared, run_folder(resolved, out), resume=resume, log=log)
+
+
+def prepared_dataset(experiment: Experiment, folder: AnyPath | None, listener: Listener) -> Dataset:
+    """The experiment's dataset; what looks wrong with a new one is told."""
+    prepared = prepare(experiment, folder, listener=listener)
+    if not prepared.reused:
+        for warning in prepared.checks.warnings:
+            listener.say(f"warning: {warning}")
+    return prepared.dataset
+
+
+def run_folder(experiment: Experiment, out: AnyPath | None) -> Path:
+    """Where the experiment's runs go: `runs/<name>` unless told."""
+    return Path("runs") / experiment.name if out is None else Path(out)

@@ -1,0 +1,78 @@
+"""Calls on a trained run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from musenet.api.experiments import AnyPath
+from musenet.dataset.manifest import Split
+from musenet.evaluation.draws import RESAMPLES
+from musenet.evaluation.evaluation import Evaluation
+from musenet.portraits.portraits import Portrait
+from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
+from musenet.portraits.scenario_table import SPLITS, write_scenarios
+from musenet.progress import SILENT, Listener
+from musenet.runs.run import Run
+
+
+def evaluate(run: AnyPath, split: Split = "test", *, resamples: int = RESAMPLES) -> Evaluation:
+    """Measure a trained run on a split it was not trained on; raises `RunError` if the folder holds no trained run."""
+    return Run.open(Path(run)).evaluate(split, resamples)
+
+
+def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:
+    """Write the scenario of every request to a Parquet or CSV file; the number of rows.
+
+    Raises:
+        RunError: if the folder holds no trained run, its model has no scenarios, or the file's ending is another.
+    """
+    return write_scenarios(Run.open(Path(run)), Path(out), splits)
+
+
+def describe_scenarios(run: AnyPath, split: Split = "test") -> list[Portrait]:
+    """What each scenario of a run is and what sets it apart; raises `RunError` as `scenarios` does."""
+    return _describe_scenarios(Run.open(Path(run)), split)
+
+
+def report(
+    run: Run | AnyPath,
+    out: AnyPath | None = None,
+    *,
+    comparison: AnyPath | None = None,
+    note: AnyPath | None = None,
+    listener: Listener = SILENT,
+) -> Path:
+    """Write the page that shows a run, and its figures one by one beside it; needs the extra `report`.
+
+    The figures go to `<page>-figures` as CSV, and as PNG if a browser of the Chromium family is installed.
+
+    Args:
+        run: a trained run, or its folder.
+        out: the page, `.html` or `.md`; `report.html` in the run's folder if None.
+        comparison: the JSON of a comparison to judge the run by; the one that the run belongs to if None.
+        note: a file of Markdown that tells what was learned, to stand below the headline.
+        listener: told whether the figures could be drawn.
+    """
+    from musenet.reporting.pages.report import write_report
+
+    opened = run if isinstance(run, Run) else Run.open(Path(run))
+    page = opened.path / "report.html" if out is None else Path(out)
+    table, text = (None if file is None else Path(file) for file in (comparison, note))
+    return write_report(opened, page, table, text, draw=True, listener=listener)
+
+
+def export(run: AnyPath, out: AnyPath) -> Path:
+    """Write what serving a run takes into one folder, whole or not at all; needs the extra `serve`.
+
+    Args:
+        run: a trained run.
+        out: the folder; another export there is replaced.
+
+    Raises:
+        RunError: if the folder holds no trained run, or one whose model cannot be served.
+        ExportError: if `out` holds something else than an export.
+    """
+    from musenet.reporting.pages.scenario_section import scenario_fragment
+    from musenet.serving.export.export import export_run
+
+    export_run(Run.open(Path(run)), Path(out), scenario_fragment)
+    return Path(out)

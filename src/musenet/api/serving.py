@@ -1,0 +1,58 @@
+"""Calls on an export and on history stores."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from musenet.api.experiments import AnyPath
+from musenet.runs.run import Run
+from musenet.serving.scorer.predict import predict_file
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import HistoryStore
+from musenet.sources.registry import open_source
+
+
+def predict(
+    folder: AnyPath,
+    requests: AnyPath,
+    out: AnyPath,
+    *,
+    store: HistoryStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Score every row of a Parquet file by an export, Parquet to Parquet in bounded memory; the number of rows.
+
+    Args:
+        folder: what `export` wrote.
+        requests: a row per candidate, see docs/serving.md for the columns.
+        out: the file to write: the rows' ids and `score`, in the order of the rows.
+        store: keeps users' histories; without one, the file brings them.
+        progress: told of the rows done and in all.
+    """
+    return predict_file(Scorer(Path(folder), store=store), Path(requests), Path(out), progress)
+
+
+def fill(
+    run: AnyPath,
+    store: str,
+    *,
+    until: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, count: None,
+) -> int:
+    """Fill a history store with the events of the log that a run was trained on; how many were new.
+
+    Args:
+        run: a trained run; its log must be where it was.
+        store: a file's path, or an URL of Valkey or Redis; events that it holds already are not counted twice.
+        until: ISO 8601 with an offset; events from this time on are left out.
+        progress: told how many events of how many are in.
+    """
+    from musenet.serving.scorer.messages import seconds_of
+    from musenet.serving.store.filling import fill_store
+    from musenet.serving.store.history import Past, microseconds
+    from musenet.serving.store.opening import open_store
+
+    experiment = Run.open(Path(run)).experiment
+    end = None if until is None else microseconds(seconds_of(until, "--until"))
+    with open_store(store, Past(experiment.history, experiment.repeat)) as opened:
+        source = open_source(experiment.data, experiment.recipe)
+        return fill_store(opened, source, experiment.recipe, end, progress)

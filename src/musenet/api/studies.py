@@ -1,0 +1,191 @@
+"""Calls on many runs."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from musenet.api.experiments import AnyExperiment, AnyPath, load, prepared_dataset, run_folder
+from musenet.api.results import report
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
+from musenet.errors import RunError
+from musenet.evaluation.draws import RESAMPLES
+from musenet.files import write_text
+from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
+from musenet.progress import SILENT, Listener
+from musenet.runs.run import Run
+from musenet.studies.ablation import Ablation, ablation_of, run_ablation
+from musenet.studies.compare_models import compare_and_write, compare_models
+from musenet.studies.comparison.compare import SPLIT as COMPARED
+from musenet.studies.comparison.compare import check_alike, group_by_model
+from musenet.studies.comparison.results import Comparison
+from musenet.studies.comparison.transfer import OtherDataset
+from musenet.studies.demo import Demo, soft_row
+from musenet.studies.plans import chosen_labels, folder_name
+from musenet.studies.pool import TrainingPool
+from musenet.studies.sweep.plan import plan_sweep, swept_rows
+from musenet.studies.sweep.sweep import Sweep, run_sweep
+from musenet.studies.sweep.table import to_markdown as sweep_markdown
+
+
+def compare(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Comparison:
+    """Train `compare.models` × seeds into `<out>/<label>/seed-<s>` and put them side by side on the test split.
+
+    Tuned before if `compare.tuning` says so. Finished trials and runs of the same configuration are reused, interrupted
+    ones resumed. The table is also written to `<out>/comparison.json` and `<out>/comparison.md`, and grows there by a
+    row whenever one has all its seeds.
+
+    Args:
+        experiment: whose `compare` part says which models; without one, its only model is trained.
+        out: where the runs go; `runs/<name>` if None.
+        models: labels to compare, of those in the configuration; all if None.
+        seeds: how many; as configured if None, more for the best rows included. They count up from the experiment's.
+        jobs: how many runs train at once, each in its own process with its part of the cores.
+        dataset: the dataset's folder; `datasets/<name>` if None.
+        overrides: see above.
+        listener: told of the steps of preparation, every report of the training loop, and each run that ended.
+    """
+    resolved = load(experiment, overrides)
+    labels = chosen_labels(resolved.compare.models, models, "compare.models")
+    with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
+        return compare_models(resolved, labels, seeds, run_folder(resolved, out), pool)
+
+
+def compare_runs(
+    runs: Iterable[AnyPath],
+    out: AnyPath | None = None,
+    *,
+    dataset: AnyPath | None = None,
+    reference: str | None = None,
+    resamples: int = RESAMPLES,
+    listener: Listener = SILENT,
+) -> Comparison:
+    """Put trained runs side by side on the test split; runs that differ in the seed alone are one row.
+
+    Args:
+        runs: their folders; nothing is written there if another dataset is given.
+        out: where the table is written; nowhere if None.
+        dataset: another prepared dataset than the runs' own, to score them on without training again. It must have the
+            same fields, vocabularies and scales; every row then also has its AUC where it was trained, and its loss.
+        reference: the row that the others are compared with, by its label or folder; the first run's if None.
+        resamples: of users and seeds.
+        listener: told of every run that is scored on the other dataset.
+
+    Raises:
+        RunError: if a folder holds no trained run, or the runs are of different datasets.
+        DatasetError: if the other dataset is none, or cannot be scored by these runs.
+    """
+    opened = [Run.open(Path(run)) for run in runs]
+    if not opened:
+        raise RunError("compare: give at least one run folder")
+    groups = group_by_model(opened)
+    chosen = None if reference is None else _row_named(reference, list(groups))
+    other = None
+    if dataset is not None:
+        check_alike(opened)
+        other = OtherDataset(opened[0].dataset, Dataset(Path(dataset)), COMPARED, resamples, listener.say)
+    return compare_and_write(groups, None if out is None else Path(out), chosen, resamples=resamples, other=other)
+
+
+def ablate(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Ablation:
+    """The paper's Table 3: train the experiment's musenet with and without its parts, and judge the order of rows.
+
+    Runs go to `<out>/<row>/seed-<s>`, reused and resumed as by `compare`, the table to `<out>/ablation.json` and
+    `<out>/ablation.md`. `out` is `runs/<name>/ablation` if None, `models` are rows of the table; all else as of
+    `compare`.
+
+    Raises:
+        UserError: as `compare`, and if the model has no scenarios or no repeat form to take away.
+    """
+    resolved = load(experiment, overrides)
+    folder = run_folder(resolved, None) / "ablation" if out is None else Path(out)
+    taken_apart, left_out = ablation_of(resolved)
+    labels = chosen_labels(taken_apart.compare.models, models, "ablate")
+    with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
+        return run_ablation(taken_apart, left_out, labels, seeds, folder, pool)
+
+
+def sweep(  # noqa: PLR0913 - the command has as many options
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    parameters: Mapping[str, Sequence[Any]] | None = None,
+    models: Sequence[str] | None = None,
+    split: Split | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Sweep:
+    """The paper's Fig 4: vary one option at a time around the configured values, on validation unless asked otherwise.
+
+    Runs go to `<out>/<label>/<key>-<value>/seed-<s>`, reused and resumed as by `compare`, the result to `sweep.json`
+    and `sweep.md` there, and, with the extra `report`, to the figure `sweep.html`. `out` is `runs/<name>/sweep` if
+    None; `parameters` are values by key of `model` or `training`, `split` is which period is measured, both as
+    configured if None; all else as of `compare`.
+
+    Raises:
+        UserError: as `compare`, and for parameters that no model has.
+    """
+    resolved = load(experiment, overrides)
+    folder = run_folder(resolved, None) / "sweep" if out is None else Path(out)
+    changes = {"parameters": parameters, "split": split}
+    options = resolved.sweep.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    every_seed = range(resolved.seed, resolved.seed + (seeds or resolved.compare.seeds))
+    lines = plan_sweep(swept_rows(resolved, models), options, folder, every_seed)
+    with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
+        result = run_sweep(lines, options.split, pool)
+    result.write(folder / "sweep.json")
+    write_text(folder / "sweep.md", sweep_markdown(result))
+    if find_spec("plotly") is not None:
+        from musenet.reporting.figures.sweep import write_sweep_page
+
+        write_sweep_page(result, folder / "sweep.html")
+    return result
+
+
+def demo(
+    config: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    listener: Listener = SILENT,
+) -> Demo:
+    """Compare the configuration's models, describe the scenarios that were learned, and write the report."""
+    experiment = load(config, overrides)
+    folder, label = run_folder(experiment, out), soft_row(experiment)
+    comparison = compare(experiment, folder, jobs=min(4, os.cpu_count() or 1), listener=listener)
+    run = Run.open(Path(next(row.runs[0] for row in comparison.models if row.name == label)))
+    page = report(run, folder / "report.html", comparison=folder / "comparison.json", listener=listener)
+    return Demo(comparison=comparison, scenarios=_describe_scenarios(run), report=page)
+
+
+def _row_named(asked: str, rows: Sequence[str]) -> str:
+    """The row of this label; rows of run folders are called as the label's folder."""
+    for name in (asked, folder_name(asked)):
+        if name in rows:
+            return name
+    raise RunError(f"compare: no row is called '{asked}'; there are {', '.join(rows)}")

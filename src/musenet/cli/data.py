@@ -1,0 +1,121 @@
+"""Commands on logs: look at one, turn one into a dataset, simulate one; and what a configuration may hold."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from musenet.cli.options import Config, EngineChoice, Json, MemoryLimit, Out, Set
+from musenet.cli.printing import finish
+from musenet.cli.reporter import Reporter
+from musenet.files import write_text
+
+
+def init(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Parquet or CSV files of a log")],
+    out: Annotated[Path, typer.Option("--out", help="the YAML to write; never overwritten")] = Path("musenet.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Look at a log's files and write a commented configuration, doubts included."""
+    from musenet import api
+
+    with Reporter():
+        written = api.init(files, out)
+    finish(as_json, {"config": written}, f"wrote {written}: read its comments, then `musenet train {written}`")
+
+
+def prepare(
+    config: Config,
+    out: Out = None,
+    engine: EngineChoice = "duckdb",
+    memory_limit: MemoryLimit = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Turn a log into a dataset that leaks nothing from the future, and check it."""
+    from musenet import api
+    from musenet.preparation.checks.checks import render
+
+    with Reporter() as reporter:
+        prepared = api.prepare(
+            config, out, engine=engine, memory_limit=memory_limit, overrides=changes, listener=reporter
+        )
+    manifest = prepared.dataset.manifest
+    counts = {name: getattr(manifest, name) for name in ("users", "items", "events", "requests", "candidates")}
+    content = {
+        "dataset": prepared.folder,
+        "fingerprint": manifest.fingerprint,
+        "reused": prepared.reused,
+        **counts,
+        "splits": {name: period.model_dump() for name, period in manifest.splits.items()},
+        "warnings": prepared.checks.warnings,
+    }
+
+    def show(console: Console) -> None:
+        render(prepared.checks, console)
+        numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        console.print(f"{prepared.folder}: {numbers}", markup=False, soft_wrap=True)
+
+    finish(as_json, content, show)
+
+
+def simulate_hotels(
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+    impressions: Annotated[int, typer.Option("--impressions")] = 2_000_000,
+    seed: Annotated[int, typer.Option("--seed")] = 1,
+    scenario_count: Annotated[int, typer.Option("--scenarios", help="planted scenarios")] = 4,
+    noise: Annotated[float, typer.Option("--noise", help="chance in which scenario applies")] = 1.0,
+    strength: Annotated[float, typer.Option("--strength", help="how much scenarios differ; 0: in nothing")] = 1.0,
+    shift: Annotated[float, typer.Option("--shift", help="how much their shares change in the last week")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """An online travel log with planted scenarios, as ordinary Parquet files."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        rows = api.simulate_hotels(
+            out,
+            progress=reporter.steps("simulating"),
+            impressions=impressions,
+            seed=seed,
+            scenarios=scenario_count,
+            noise=noise,
+            strength=strength,
+            shift=shift,
+        )
+    numbers = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    finish(as_json, {"out": out, "rows": rows}, f"{out}: {numbers}")
+
+
+def simulate_ads(
+    out: Annotated[Path, typer.Option("--out", help="the folder to write")],
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="share of the published size (0.01, if neither is given)")
+    ] = None,
+    impressions: Annotated[
+        int | None, typer.Option("--impressions", help="the same as about so many impressions")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 1,
+    as_json: Json = False,
+) -> None:
+    """The four files of Ali Display Ads, as published in schema and figures, of any size."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        progress = reporter.steps("simulating")
+        rows = api.simulate_ads(out, progress=progress, scale=scale, impressions=impressions, seed=seed)
+    numbers = ", ".join(f"{count:,} in {name}" for name, count in rows.items())
+    finish(as_json, {"out": out, "rows": rows}, f"{out}: {numbers}")
+
+
+def config_schema(out: Out = None) -> None:
+    """The JSON schema of a configuration, for editors to complete."""
+    from musenet.config.loading import json_schema
+
+    text = json.dumps(json_schema(), indent=2)
+    if out is None:
+        typer.echo(text)
+    else:
+        write_text(out, text + "\n")

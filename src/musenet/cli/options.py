@@ -1,0 +1,34 @@
+"""Arguments and options that mean the same in every command."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a value of the configuration")]
+Json = Annotated[
+    bool, typer.Option("--json", help="end with one JSON object on standard output, all else goes to stderr")
+]
+DatasetFolder = Annotated[
+    Path | None, typer.Option("--dataset", help="the dataset's folder (datasets/<name>, if left out)")
+]
+EngineChoice = Annotated[
+    Literal["duckdb", "spark"], typer.Option("--engine", help="what computes the relations; the dataset is the same")
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", help="memory of the engine, as 4GB (half of what is free, if left out)"),
+]
+SplitName = Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="which period")]
+Models = Annotated[str | None, typer.Option("--models", help="labels, comma-separated (all, if left out)")]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="trainings per model (as configured, if left out)")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in processes")]
+Store = Annotated[str, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")]
+
+
+def labels(models: str | None) -> list[str] | None:
+    """The labels that `--models` names."""
+    return None if models is None else [label.strip() for label in models.split(",")]

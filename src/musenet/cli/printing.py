@@ -1,0 +1,22 @@
+"""How a command ends: its result, for people or for programs."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from musenet.files import plain
+
+
+def finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console], None]) -> None:
+    """Print a command's result for people, or, with --json, for programs: one line on standard output."""
+    if as_json:
+        typer.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    if isinstance(show, str):
+        console.print(show, markup=False, soft_wrap=True)
+    else:
+        show(console)

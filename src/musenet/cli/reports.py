@@ -1,0 +1,59 @@
+"""Commands that look at one run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from musenet.cli.options import Json, Out, Run, SplitName
+from musenet.cli.printing import finish
+from musenet.cli.reporter import Reporter
+
+
+def evaluate(run: Run, split: SplitName = "test", out: Out = None, as_json: Json = False) -> None:
+    """Measure a run: AUC, GAUC, logloss, calibration and its scenarios, with intervals and the protocol."""
+    from musenet import api
+    from musenet.files import write_json
+
+    with Reporter():
+        result = api.evaluate(run, split)
+        if out is not None:
+            write_json(out, result.to_json())
+    finish(as_json, result.to_json(), result.show)
+
+
+def scenarios(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="a .parquet or .csv file: a row per request")],
+    as_json: Json = False,
+) -> None:
+    """Hand out the scenario of every request, and say what each scenario is."""
+    from musenet import api
+    from musenet.portraits.portraits import show_portraits
+
+    with Reporter():
+        rows = api.scenarios(run, out)
+        portraits = api.describe_scenarios(run)
+
+    def show(console: Console) -> None:
+        show_portraits(portraits, console)
+        console.print(f"wrote {rows:,} requests to {out}", markup=False, soft_wrap=True)
+
+    finish(as_json, {"out": out, "rows": rows, "scenarios": [one.to_json() for one in portraits]}, show)
+
+
+def report(
+    run: Run,
+    out: Out = None,
+    note: Annotated[
+        Path | None, typer.Option("--note", help="Markdown that tells what was learned, to stand below the headline")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page that shows a run: `report.html` in its folder unless --out names another `.html` or `.md`."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        written = api.report(run, out, note=note, listener=reporter)
+    finish(as_json, {"report": written}, f"wrote {written}")

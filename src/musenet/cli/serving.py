@@ -1,0 +1,68 @@
+"""Commands that serve a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from musenet.cli.options import Json, Run, Store
+from musenet.cli.printing import finish
+from musenet.cli.reporter import Reporter
+
+
+def export(
+    run: Run, out: Annotated[Path, typer.Option("--out", help="the folder to write")], as_json: Json = False
+) -> None:
+    """Write what serving a run takes into one folder: graphs, tables and a manifest."""
+    from musenet import api
+
+    with Reporter():
+        written = api.export(run, out)
+    finish(as_json, {"export": written}, f"wrote {written}")
+
+
+def predict(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")],
+    requests: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet: a row per candidate")],
+    out: Annotated[Path, typer.Option("--out", help="the Parquet file to write")],
+    as_json: Json = False,
+) -> None:
+    """Score every row of a Parquet file by an export, in the order of the rows."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        rows = api.predict(export, requests, out, progress=reporter.steps("scoring"))
+    finish(as_json, {"out": out, "rows": rows}, f"wrote {rows:,} scores to {out}")
+
+
+def serve(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="the folder that `musenet export` wrote")],
+    host: Annotated[str, typer.Option("--host", help="where to listen; elsewhere than here, a token is needed")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    store: Store = "history.sqlite",
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="holds the bearer token ($MUSENET_TOKEN, if left out)")
+    ] = None,
+) -> None:
+    """Score, keep histories and show why, over HTTP, until told to stop."""
+    from musenet.serving.http.server import serve as run_server
+
+    run_server(export, host, port, store, token_file)
+
+
+def fill(
+    run: Run,
+    store: Store = "history.sqlite",
+    until: Annotated[
+        str | None, typer.Option("--until", help="leave out events from this time on, such as 2026-01-31T00:00:00Z")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fill a history store with the events of the log that a run was trained on."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        new = api.fill(run, store, until=until, progress=reporter.steps("filling"))
+    finish(as_json, {"store": store, "new_events": new}, f"{store}: {new:,} new events")

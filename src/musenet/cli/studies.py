@@ -1,0 +1,153 @@
+"""Commands that train many models and put them side by side."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from musenet.cli.options import Config, DatasetFolder, Jobs, Json, Models, Out, Seeds, Set, labels
+from musenet.cli.printing import finish
+from musenet.cli.reporter import Reporter
+from musenet.errors import UserError
+
+
+def compare(  # noqa: PLR0913, PLR0917 - one per option
+    paths: Annotated[list[Path], typer.Argument(metavar="CONFIG | RUN...", help="a YAML, or trained runs")],
+    models: Models = None,
+    seeds: Seeds = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", help="CONFIG: the dataset's folder; RUN...: another dataset to score them on"),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="RUN...: the row to compare the others with (the first)")
+    ] = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Put models side by side, over seeds, paired: one table on the terminal, as Markdown and as JSON."""
+    from musenet import api
+    from musenet.studies.comparison.table import show, show_parts
+
+    with Reporter() as reporter:
+        if all(path.is_dir() for path in paths):
+            comparison = api.compare_runs(paths, out, dataset=dataset, reference=reference, listener=reporter)
+        elif len(paths) == 1:
+            if reference is not None:
+                raise UserError("compare: --reference is for run folders: give --set compare.reference=LABEL instead")
+            comparison = api.compare(
+                paths[0],
+                out,
+                models=labels(models),
+                seeds=seeds,
+                jobs=jobs,
+                dataset=dataset,
+                overrides=changes,
+                listener=reporter,
+            )
+        else:
+            missing = next(path for path in paths if not path.is_dir())
+            raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
+
+    def show_all(console: Console) -> None:
+        show(comparison, console)
+        show_parts(comparison, console)
+
+    finish(as_json, comparison.to_json(), show_all)
+
+
+def ablate(
+    config: Config,
+    models: Models = None,
+    seeds: Seeds = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Take MUSENET apart (the paper's Table 3): with and without scenarios and repeat intentions."""
+    from musenet import api
+    from musenet.studies.comparison.table import show
+
+    with Reporter() as reporter:
+        result = api.ablate(
+            config,
+            out,
+            models=labels(models),
+            seeds=seeds,
+            jobs=jobs,
+            dataset=dataset,
+            overrides=changes,
+            listener=reporter,
+        )
+
+    def show_all(console: Console) -> None:
+        show(result, console)
+        console.print()
+        console.print(result.sentences, markup=False)
+
+    finish(as_json, result.to_json(), show_all)
+
+
+def sweep(  # noqa: PLR0913, PLR0917 - one per option
+    config: Config,
+    parameters: Annotated[
+        list[str], typer.Option("--parameter", metavar="KEY=VALUE,VALUE", help="values to try (as configured)")
+    ] = [],  # noqa: B006
+    models: Models = None,
+    split: Annotated[
+        Literal["valid", "test"] | None, typer.Option("--split", help="which period is measured (as configured)")
+    ] = None,
+    seeds: Seeds = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Vary one option at a time around the configured values (the paper's Fig 4), measured on validation."""
+    from musenet import api
+    from musenet.studies.sweep.plan import parse_parameters
+    from musenet.studies.sweep.table import show
+
+    with Reporter() as reporter:
+        result = api.sweep(
+            config,
+            out,
+            parameters=parse_parameters(parameters) or None,
+            models=labels(models),
+            split=split,
+            seeds=seeds,
+            jobs=jobs,
+            dataset=dataset,
+            overrides=changes,
+            listener=reporter,
+        )
+    finish(as_json, result.to_json(), lambda console: show(result, console))
+
+
+def demo(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = Path("configs/demo.yaml"),
+    out: Out = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """From a real log to learned scenarios, an honest table and a report, by one command."""
+    from musenet import api
+    from musenet.portraits.portraits import show_portraits
+    from musenet.studies.comparison.table import show
+
+    with Reporter() as reporter:
+        result = api.demo(config, out, overrides=changes, listener=reporter)
+
+    def show_all(console: Console) -> None:
+        show(result.comparison, console)
+        console.print()
+        show_portraits(result.scenarios, console)
+        console.print(f"The report: {result.report}", markup=False, soft_wrap=True)
+
+    finish(as_json, result.to_json(), show_all)

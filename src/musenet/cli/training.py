@@ -1,0 +1,35 @@
+"""The command that trains."""
+
+from typing import Annotated
+
+import typer
+
+from musenet.cli.options import Config, DatasetFolder, Json, Out, Set
+from musenet.cli.printing import finish
+from musenet.cli.reporter import Reporter
+
+
+def train(
+    config: Config,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Train the experiment's model; prepares its dataset first if need be."""
+
+    from musenet import api
+    from musenet.distributed import workers
+
+    with workers.joined(), Reporter() as reporter:
+        result = api.train(config, out, resume=resume, dataset=dataset, overrides=changes, listener=reporter)
+        if not workers.is_first():
+            return
+    best = result.best
+    text = (
+        f"{result.run}: best at step {best['step']:,}, validation AUC {best['auc']:.4f}, "
+        f"logloss {best['logloss']:.4f}; {result.seconds:,.0f} s, {result.samples_per_second:,.0f} samples/s; "
+        f"stopped: {result.stopped}"
+    )
+    finish(as_json, result.to_json(), text)

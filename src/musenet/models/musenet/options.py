@@ -1,0 +1,139 @@
+"""Options of MUSENET, and what follows from them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from musenet.dataset.batch import Schema
+from musenet.errors import ConfigError
+from musenet.models.interface import ModelOptions, PoolingOptions, Role
+from musenet.options import Options
+
+Form = Literal["log", "score", "probability", "plain"]
+FORMS: tuple[Form, ...] = ("log", "probability", "score", "plain")
+Assignment = Annotated[
+    Literal["soft", "hard", "gate", "uniform", "permuted", "predefined", "true"],
+    BeforeValidator(lambda value: "true" if value is True else value),  # what YAML makes of a bare `true`
+]
+
+
+class MetricSpaceOptions(Options):
+    """f_omega: what it sees and how large it is."""
+
+    inputs: list[Literal["profile", "context", "history"]] = ["profile", "context", "history"]
+    hidden: list[int] = [64, 32]
+    dimension: int = 16
+
+
+class PruningOptions(Options):
+    """`scenarios: auto`: how many there are at first, when they are judged, and what they have to be worth."""
+
+    start: int = Field(8, ge=2, le=256, description="how many scenarios training begins with")
+    begin: float = Field(0.3, ge=0, lt=1, description="progress at which the first may be dropped")
+    end: float = Field(0.65, gt=0, lt=1, description="progress from which on none is dropped any more")
+    least_use: float = Field(
+        0.025, ge=0, description="share of a request's log-loss that a scenario must save in the end, or be dropped"
+    )
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> "PruningOptions":
+        if self.begin >= self.end:
+            raise ValueError(f"begin ({self.begin}) must lie before end ({self.end})")
+        return self
+
+
+class MusenetOptions(PoolingOptions):
+    """Options of MUSENET, its ablations and its controls."""
+
+    name: Literal["musenet"] = "musenet"
+    objective: Literal["robust", "paper"] = Field("robust", description="what works, or the paper taken literally")
+    assignment: Assignment = Field("soft", description="how requests get their scenario; `true` is a diagnostic")
+    scenarios: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        4, description="K; `auto` finds it; `predefined` and `true` take theirs from the log"
+    )
+    pruning: PruningOptions = PruningOptions()
+    form: Form | Literal["auto"] = Field("log", description="the reading of Eq 5 and 9; `plain` is without M2")
+    hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every MLP of an intention module")
+    intention_hidden: list[int] | None = Field(
+        None, min_length=1, description="ReLU layers of the networks of the repeat probability; as `hidden` if unset"
+    )
+    parameters_of: int | None = Field(
+        None, ge=1, description="widen the modules until they have the parameters of so many scenarios"
+    )
+    metric_space: MetricSpaceOptions = MetricSpaceOptions()
+    metric_learning_rate: float = Field(10.0, gt=0, description="of the metric space, times the learning rate")
+    shared_score: bool = Field(True, description="a score common to all scenarios beside their own; not for `paper`")
+    crosses: int = Field(0, ge=0, description="products of request and candidate in the shared score")
+    scale: float | Literal["auto"] | None = Field(None, description="s of Eq 3; unset: 0.5, or 1 for `paper`")
+    spread: float = Field(0.3, gt=0, description="standard deviation of the prototypes' first coordinates")
+    likelihood: Literal["request", "mixture", "bound"] = Field(
+        "request", description="L_T: of whole requests, of candidates one by one, or the bound's first term"
+    )
+    prototypes: Literal["gradient", "posterior"] = Field("gradient", description="what moves them; posterior: Eq 14")
+    prototype_rate: float = Field(0.2, gt=0, le=1, description="alpha of Eq 14")
+    auxiliary: float = Field(0.5, ge=0, description="beta of Eq 13, the weight of L_A")
+    balance: float = Field(0.1, ge=0, description="weight of the balance term")
+    confidence: float = Field(0.0, ge=0, description="final weight of the entropy penalty; 0 leaves it out")
+    confidence_from: float = Field(0.6, ge=0, lt=1, description="progress at which the penalty begins to rise")
+    harden_from: float = Field(0.5, ge=0, lt=1, description="progress at which `hard` begins to sample by Eq 7")
+    temperature: float = Field(0.1, gt=0, description="tau of Eq 7")
+
+    @model_validator(mode="after")
+    def _fits_objective(self) -> "MusenetOptions":
+        if self.objective == "paper" and self.assignment not in ("soft", "hard"):
+            raise ValueError(f"objective `paper` knows the assignments soft and hard, not {self.assignment}")
+        given = self.objective == "paper" or self.assignment in ("uniform", "predefined", "true")
+        if self.scenarios == "auto" and given:
+            raise ValueError("scenarios `auto` needs the robust objective and an assignment that is learned")
+        return self
+
+    @property
+    def role(self) -> Role:
+        """Controls have parts of MUSENET; a diagnostic is told the truth."""
+        if self.assignment == "true":
+            return "diagnostic"
+        learns = self.learns_scenarios and self.assignment in ("soft", "hard") and self.objective == "robust"
+        return "musenet" if learns else "control"
+
+    @property
+    def learns_scenarios(self) -> bool:
+        """Unless there is one alone, or the assignment is given."""
+        return self.scenarios != 1 and self.assignment not in ("uniform", "predefined", "true")
+
+    @property
+    def soft_scenarios(self) -> bool:
+        """Whether scenarios are learned and every request has a share in each."""
+        return self.learns_scenarios and self.assignment == "soft"
+
+    @property
+    def hardens(self) -> bool:
+        """Whether every request gets one scenario in the end; the paper's hard version gives it to candidates."""
+        return self.learns_scenarios and self.assignment == "hard" and self.objective == "robust"
+
+    @property
+    def unservable(self) -> str | None:
+        """True scenarios and mixed-up ones exist in a log alone."""
+        if self.assignment not in ("true", "permuted"):
+            return None
+        return (
+            f"the assignment '{self.assignment}' is a diagnostic that only its own log can tell; "
+            "train one that is learned"
+        )
+
+    def left_open(self, has_repeats: bool) -> dict[str, ModelOptions]:
+        """`form: auto`: every reading of Eq 5 and 9."""
+        if self.form != "auto":
+            return {}
+        return {form: self.model_copy(update={"form": form}) for form in FORMS if has_repeats or form == "plain"}
+
+    def scenario_count(self, schema: Schema) -> int:
+        """K when training begins; from the log where a column names the scenario."""
+        if self.assignment == "predefined":
+            if not schema.predefined_scenarios:
+                raise ConfigError("model.assignment: predefined needs `predefined_scenario`, the columns that name it")
+            return schema.predefined_scenarios
+        if self.assignment == "true":
+            if not schema.true_scenarios:
+                raise ConfigError("model.assignment: true needs `true_scenario`, a generator's column")
+            return schema.true_scenarios
+        return self.pruning.start if self.scenarios == "auto" else self.scenarios

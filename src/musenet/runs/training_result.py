@@ -1,0 +1,15 @@
+"""How a training ended: training.json, and the `train` JSON of docs/commands.md."""
+
+from musenet.results import Number, Result
+
+
+class TrainingResult(Result):
+    """How training ended."""
+
+    run: str
+    best: dict[str, int | Number]
+    """Step, epoch, AUC and logloss of the kept weights."""
+    seconds: Number
+    samples_per_second: Number
+    stopped: str
+    parameters: int
