@@ -55,9 +55,9 @@ def test_processes_end_with_the_one_that_began_them(dataset: Dataset, tmp_path: 
 import sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from musenet.data.dataset import Dataset
-from musenet.training.plans import PlannedRun
-from musenet.training.pool import TrainingPool
+from musenet.dataset.dataset import Dataset
+from musenet.studies.plans import PlannedRun
+from musenet.studies.pool import TrainingPool
 from planted import planted_experiment
 from test_pool import never_ending
 if __name__ == "__main__":
