@@ -433,14 +433,15 @@ def fill(
     Raises:
         UserError: if the run, its log, the time or the store cannot be used.
     """
+    from musenet.serving.export.filling import fill_store
     from musenet.serving.scorer.messages import seconds_of
-    from musenet.serving.store.filling import fill_store
-    from musenet.serving.store.history import Past, microseconds
+    from musenet.serving.store.history import microseconds
     from musenet.serving.store.opening import open_store
+    from musenet.serving.store.rules import HistoryRules
 
     experiment = RunFolder.open(Path(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
-    with open_store(store, Past(experiment.history, experiment.repeat)) as opened:
+    with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
         return fill_store(opened, open_source(experiment.data, experiment.recipe), experiment.recipe, end, progress)
 
 

@@ -1,6 +1,6 @@
 """Vocabularies: which values of the training period have a code of their own, and which."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN
+from musenet.dataset.codes import encode_lists
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN
 from musenet.dataset.texts import text_of
 from musenet.engines.column_types import common_type
 from musenet.engines.engine import Engine
@@ -79,33 +80,6 @@ class Vocabulary:
         """Write `<name>.parquet`: the text of each value from code 3 on, with its count in training."""
         table = pa.table({VALUE: text_of(self.values), OCCURRENCES: pa.array(self.counts, pa.int64())})
         pq.write_table(table, folder / f"{self.name}.parquet")
-
-
-def encode_lists(column: pa.Array | pa.ChunkedArray, width: int, encode: Callable[[pa.Array], Codes]) -> Codes:
-    """(rows, width) codes of the first distinct values of each list, padded; (2, 0, …) where it holds none.
-
-    Args:
-        column: of lists.
-        width: how many values are kept.
-        encode: gives the code of every value.
-    """
-    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = pc.list_flatten(flat)
-    rows = pc.list_parent_indices(flat).to_numpy(zero_copy_only=False).astype(np.int64)
-    if values.null_count:
-        there = values.is_valid()
-        rows, values = rows[there.to_numpy(zero_copy_only=False)], values.filter(there)
-    distinct = values.dictionary_encode()
-    pairs = rows * max(len(distinct.dictionary), 1) + distinct.indices.to_numpy(zero_copy_only=False)
-    kept = np.sort(np.unique(pairs, return_index=True)[1])
-    rows, codes = rows[kept], encode(values)[kept]
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-    matrix = np.full((len(flat), width), PADDING, dtype=np.int32)
-    matrix[:, 0] = MISSING
-    fits = place < width
-    matrix[rows[fits], place[fits]] = codes[fits]
-    return matrix
 
 
 @dataclass(frozen=True)
