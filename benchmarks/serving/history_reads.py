@@ -14,9 +14,9 @@ import typer
 
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
-from musenet.serving.store.history import Past, PastEvent
+from musenet.serving.store.history import PastEvent, UserEvent
 from musenet.serving.store.opening import open_store
-from musenet.serving.store.user_past import NewEvent
+from musenet.serving.store.rules import HistoryRules
 
 LENGTH, EVENTS, CATEGORIES, BRANDS = 50, 75, 6000, 100_000
 START, MINUTE = 1_700_000_000, 60
@@ -24,13 +24,13 @@ KEY = ["category", "brand"]
 USERS_AT_ONCE = 200
 
 
-def events_of(user: int, random: np.random.Generator) -> list[NewEvent]:
+def events_of(user: int, random: np.random.Generator) -> list[UserEvent]:
     """A third of them repeats of an earlier one."""
     category, brand = random.integers(CATEGORIES, size=EVENTS), random.integers(BRANDS, size=EVENTS)
     again = random.random(EVENTS) < 1 / 3
     source = np.where(again, random.integers(np.arange(EVENTS) + 1), np.arange(EVENTS))
     return [
-        NewEvent(
+        UserEvent(
             f"u{user}",
             PastEvent(None, "buy", START + MINUTE * n, {"category": int(category[at]), "brand": int(brand[at])}),
         )
@@ -45,7 +45,7 @@ def main(
 ) -> None:
     """Fill the store, then read."""
     random = np.random.default_rng(0)
-    rules = Past(HistoryOptions(length=LENGTH, columns=KEY), RepeatOptions(key=KEY))
+    rules = HistoryRules(HistoryOptions(length=LENGTH, columns=KEY), RepeatOptions(key=KEY))
     with open_store(store, rules) as opened:
         begin = time.perf_counter()
         for first in range(0, users, USERS_AT_ONCE):

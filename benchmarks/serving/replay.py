@@ -23,9 +23,9 @@ from musenet.dataset.roles import ITEM, KIND, MICROSECONDS, REQUEST, TIME, USER
 from musenet.engines.engine import Engine
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import load_model
+from musenet.serving.export.filling import fill_store
 from musenet.serving.http.app import create_app
 from musenet.serving.service.service import Service
-from musenet.serving.store.filling import fill_store
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 
 TOLERANCE = 1e-5

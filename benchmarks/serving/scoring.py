@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from ads_shape import ITEM, LENGTH, export_model, write_ads_shape
 
-from musenet.serving.export.graphs import INPUTS, LookedUp, Score
+from musenet.serving.export.graphs import logit_of
+from musenet.serving.export.one_request import INPUTS, LookedUp, batch_of
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory
 from musenet.simulators.ads.published import ADS, PROFILE_VALUES, USERS
@@ -73,7 +74,6 @@ def ours(folder: Path, small: int) -> dict[str, Timed]:
 def timers(name: str, scorer: Scorer, model: Any, request: Callable[[], dict[str, Any]]) -> dict[str, Timed]:
     model.eval()
     model.table = LookedUp()
-    torch_score = Score(model)
 
     def whole() -> float:
         asked = request()
@@ -87,7 +87,7 @@ def timers(name: str, scorer: Scorer, model: Any, request: Callable[[], dict[str
         encoded = scorer.encode(request())
         inputs = [torch.from_numpy(encoded.inputs[one]) for one in INPUTS]
         with torch.inference_mode():
-            return milliseconds(lambda: torch_score(*inputs))
+            return milliseconds(lambda: logit_of(model, batch_of(inputs)))
 
     return {name: whole, f"{name}, its graphs alone": graphs, f"{name}, the same in PyTorch": in_torch}
 

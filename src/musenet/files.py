@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old one or the new one, never half of it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from musenet.errors import UserError
 
 
 @contextmanager
@@ -26,6 +29,26 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk into one sentence.
+
+    Raises:
+        UserError: saying which folder's disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise full_disk(folder) from error
+
+
+def full_disk(folder: Path) -> UserError:
+    """Says that the disk that holds a folder is full."""
+    return UserError(f"the disk that holds {folder} is full: free some space and try again")
 
 
 def remove_leftovers(folder: Path) -> None:

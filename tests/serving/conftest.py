@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from musenet.serving.store.history import Past
-from musenet.serving.store.opening import WritableStore, open_store
+from musenet.serving.store.history import WritableStore
+from musenet.serving.store.opening import open_store
+from musenet.serving.store.rules import HistoryRules
 from serving.exports import Exported, export_log
 
 SERVERS = ("valkey-server", "redis-server")
@@ -59,7 +60,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[str, Past], WritableStore]]:
+def opened() -> Iterator[Callable[[str, HistoryRules], WritableStore]]:
     """Opens stores that are closed after the test."""
     with ExitStack() as stack:
         yield lambda address, rules: stack.enter_context(open_store(address, rules))

@@ -2,17 +2,17 @@
 
 import json
 
-from musenet.serving.store.history import Past, PastEvent, RepeatKey, RepeatStatistics, UserHistory
-from musenet.serving.store.user_past import NewEvent
+from musenet.serving.store.history import PastEvent, RepeatKey, RepeatStatistics, UserEvent, UserHistory
+from musenet.serving.store.rules import HistoryRules
 
 
 class WholePast:
-    def __init__(self, rules: Past) -> None:
+    def __init__(self, rules: HistoryRules) -> None:
         self.rules = rules
         self.events: list[PastEvent] = []
         self.sent: set[str] = set()
 
-    def add(self, new: NewEvent) -> bool:
+    def add(self, new: UserEvent) -> bool:
         identities = {content_of(new.event)} | ({f"id {new.id}"} if new.id is not None else set())
         if identities & self.sent:
             return False

@@ -46,13 +46,14 @@ def fill(
         until: ISO 8601 with an offset; events from this time on are left out.
         progress: told how many events of how many are in.
     """
+    from musenet.serving.export.filling import fill_store
     from musenet.serving.scorer.messages import seconds_of
-    from musenet.serving.store.filling import fill_store
-    from musenet.serving.store.history import Past, microseconds
+    from musenet.serving.store.history import microseconds
     from musenet.serving.store.opening import open_store
+    from musenet.serving.store.rules import HistoryRules
 
     experiment = Run.open(Path(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
-    with open_store(store, Past(experiment.history, experiment.repeat)) as opened:
+    with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
         source = open_source(experiment.data, experiment.recipe)
         return fill_store(opened, source, experiment.recipe, end, progress)

@@ -1,6 +1,5 @@
 """What prepares a log: a backend with its stored tables, and how they are read back."""
 
-import errno
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from musenet.ahead import ahead
 from musenet.errors import UserError
-from musenet.files import replacing
+from musenet.files import full_disk, full_disk_explained, replacing
 from musenet.workspace import SPILLED
 
 ROWS_PER_CHUNK = 1 << 17
@@ -246,16 +245,13 @@ def failures_explained(folder: Path) -> Iterator[None]:
         KeyboardInterrupt: where the database caught it first.
     """
     try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"the disk that holds {folder} is full: free some space and prepare again") from error
+        with full_disk_explained(folder):
+            yield
     except (duckdb.Error, RuntimeError) as error:
         if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         if _NO_SPACE.search(str(error)):
-            raise UserError(f"the disk that holds {folder} is full: free some space and prepare again") from error
+            raise full_disk(folder) from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise UserError(
                 "the memory that preparation may use does not suffice for this log: "

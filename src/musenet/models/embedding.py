@@ -97,8 +97,6 @@ def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
     if codes.shape[1] == 0:
         return values.new_zeros(offset.shape[0] - 1, 0)
     counts = offset[1:] - offset[:-1]
-    if torch.onnx.is_in_onnx_export():  # one request, whose history holds at least one event of padding
-        return rows_of(values, codes).mean(0, keepdim=True)
     if offset.shape[0] == 2:  # one request
         return rows_of(values, codes).sum(0, keepdim=True) / counts.clamp_min(1)[:, None]
     sums = values.new_zeros(len(counts), codes.shape[1] * values.shape[1])
@@ -130,11 +128,7 @@ class HistoryMeans:
 
 def mean_of_values(values: Tensor, codes: Tensor) -> Tensor:
     """(rows, D) mean embedding of each row of a multi-valued field's `codes` (rows, width), padding left out."""
-    if not torch.onnx.is_in_onnx_export():
-        return F.embedding_bag(codes.contiguous(), values, mode="mean", padding_idx=0)
-    # ONNX has no such thing; the row of padding is zero.
-    sums = rows_of(values, codes).view(-1, codes.shape[1], values.shape[1]).sum(1)
-    return sums / (codes > 0).sum(1, keepdim=True).clamp_min(1)
+    return F.embedding_bag(codes.contiguous(), values, mode="mean", padding_idx=0)
 
 
 class FieldEmbeddings(nn.Module):

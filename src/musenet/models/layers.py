@@ -35,8 +35,6 @@ def rows_of(values: Tensor, codes: Tensor) -> Tensor:
 
     As `torch.nn.functional.embedding`, whose gradients take several times as long on a CPU.
     """
-    if torch.onnx.is_in_onnx_export():  # one operator, where shapes that are asked for take one each
-        return F.embedding(codes, values).flatten(1)
     return values.index_select(0, codes.reshape(-1)).view(codes.shape[0], codes.shape[1] * values.shape[1])
 
 
@@ -84,7 +82,7 @@ class ParallelLinear(nn.Module):
     def forward(self, x: Tensor, network: Tensor | None = None) -> Tensor:
         """(K, rows, out); (1, rows, out) of the one `network` (1,) if given."""
         networks, _, outputs = self.weight.shape
-        if network is None and outputs == 1 < networks and not torch.onnx.is_in_onnx_export():
+        if network is None and outputs == 1 < networks:
             # A batched product with one column takes three times as long.
             columns = zip(x.to(self.weight.dtype).unbind(0), self.weight.squeeze(2).unbind(0), strict=True)
             return torch.stack([torch.mv(rows, column) for rows, column in columns]).unsqueeze(2) + self.bias
@@ -142,10 +140,9 @@ def linear_of(layer: nn.Linear, x: Tensor, networks: int, network: Tensor | None
     return F.linear(x, _own(layer.weight, networks, network), bias)
 
 
-def _own(parameter: Tensor, networks: int, network: int | Tensor) -> Tensor:
-    """What is one network's, whose number is known or a tensor (1,), of a parameter of `networks` side by side."""
-    every = parameter.view(networks, -1, *parameter.shape[1:])
-    return every[network] if isinstance(network, int) else every.index_select(0, network).squeeze(0)
+def _own(parameter: Tensor, networks: int, network: Tensor) -> Tensor:
+    """What is the one `network`'s (1,) of a parameter of `networks` side by side."""
+    return parameter.view(networks, -1, *parameter.shape[1:]).index_select(0, network).squeeze(0)
 
 
 class TwoSidedLinear(nn.Module):
@@ -222,8 +219,6 @@ class TwoSidedMLP(nn.Module):
             of: (N,) the candidate's request.
             network: as `request_part` was given.
         """
-        if self.crossed is None and torch.onnx.is_in_onnx_export():
-            return self.one_by_one(request_part, candidate, network)
         # One request is added to all candidates as it is.
         part = request_part if request_part.shape[0] == 1 else request_part.index_select(0, of)
         if self.crossed is None:
@@ -233,24 +228,6 @@ class TwoSidedMLP(nn.Module):
         answer = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
         products = widened(factors * self.crossed(candidate)).view(-1, self.mlp.networks, self.crosses)
         return answer.add(products.sum(2).T)
-
-    def one_by_one(self, request_part: Tensor, candidate: Tensor, network: Tensor | None) -> Tensor:
-        """(K, N) the same for a single request and no crosses, each network by itself.
-
-        So ONNX Runtime adds the request's part and applies ReLU within the products, which takes half of the time.
-        """
-        first = self.mlp.first
-        chosen: list[int | Tensor] = list(range(self.mlp.networks)) if network is None else [network]
-        added = request_part + (first.bias if network is None else _own(first.bias, self.mlp.networks, network))
-        answers = []
-        for part, one in zip(added.chunk(len(chosen), dim=1), chosen, strict=True):
-            x = torch.addmm(part, candidate, _own(first.weight, self.mlp.networks, one).T)
-            for activate, layer in zip(self.mlp.activations, self.mlp.rest, strict=True):
-                parameters = map(layer.get_parameter, ("weight", "bias"))
-                weight, bias = (_own(parameter, self.mlp.networks, one)[0] for parameter in parameters)
-                x = torch.addmm(bias, activate(x), weight)
-            answers.append(x)
-        return torch.cat(answers, dim=1).T
 
 
 def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:

@@ -15,6 +15,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.models.interface import ClickModel
 from musenet.models.registry import MODELS
 from musenet.serving.export.graphs import EXPLANATIONS, export_graphs
+from musenet.serving.export.one_request import one_request
 from musenet.serving.scorer.runtime import Runtime
 from planted import REQUESTS
 
@@ -94,6 +95,19 @@ def test_graphs_answer_as_the_model(variant: str, planted_dataset: Dataset, tmp_
             assert (name in explained) == (value is not None)
             if value is not None:
                 np.testing.assert_allclose(explained[name], value.numpy(), atol=1e-5, rtol=0)
+
+
+def test_the_model_stays_as_it_is(planted_dataset: Dataset) -> None:
+    model = trained("hard", planted_dataset)
+    batch = batch_of(planted_dataset, [70])
+    kinds, state = [type(module) for module in model.modules()], {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.inference_mode():
+        before = model(batch).logit
+        given = replace(batch, rows=model.table.weight[batch.rows])
+        torch.testing.assert_close(one_request(model)(given).logit, before, atol=1e-5, rtol=0)
+        assert torch.equal(model(batch).logit, before)
+    assert [type(module) for module in model.modules()] == kinds
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 def test_the_request_is_computed_apart_from_its_candidates(planted_dataset: Dataset, tmp_path: Path) -> None:

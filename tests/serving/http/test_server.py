@@ -17,8 +17,8 @@ import pytest
 from musenet.errors import UserError
 from musenet.serving.http.middleware import Access
 from musenet.serving.http.server import access_for
-from musenet.serving.store.history import Past
 from musenet.serving.store.opening import open_store
+from musenet.serving.store.rules import HistoryRules
 from serving.apps import plain_request
 from serving.exports import Exported
 
@@ -48,6 +48,13 @@ def address_of(log: IO[str]) -> str:
     raise AssertionError("the service ended before it listened")
 
 
+def test_answering_takes_nothing_that_only_preparing_and_training_need() -> None:
+    code = "import sys, musenet.serving.http.app; print(*{'duckdb', 'ibis', 'torch', 'polars'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True)
+    assert found.stdout.strip() == b""
+
+
 def test_a_process_answers_keeps_and_ends_well(exported: Exported, tmp_path: Path) -> None:
     store = str(tmp_path / "history.sqlite")
     with serving(str(exported.folder), "--store", store) as process:
@@ -66,7 +73,7 @@ def test_a_process_answers_keeps_and_ends_well(exported: Exported, tmp_path: Pat
         assert process.wait(timeout=60) in (0, -signal.SIGTERM)
     assert "stopped" in [line["event"] for line in lines]
     recipe = exported.run.experiment
-    with open_store(store, Past(recipe.history, recipe.repeat)) as opened:
+    with open_store(store, HistoryRules(recipe.history, recipe.repeat)) as opened:
         assert len(opened.read("u1", None).events) == 1
     assert "added" in Path(f"{store}.items/items.jsonl").read_text()
 

@@ -85,7 +85,7 @@ def test_repeats_among_many_candidates_are_those_of_the_items_own_keys(tmp_path:
         request |= {"candidates": [{"item": item} for item in items], "history": request["history"][:9]}
         encoded = scorer.encode(request)
         events = [scorer.past_event(Event(**event)) for event in request["history"]]
-        known = scorer.past.summarise(events, request["time"]).repeats
+        known = scorer.rules.summarise(events, request["time"]).repeats
         for item, count in zip(items.values(), encoded.repeats.count, strict=True):
             same = [
                 one.count
@@ -115,7 +115,7 @@ def test_a_history_from_the_store_is_as_good_as_the_requests_own(exported: Expor
 
     rows = rows_of_test(exported.dataset)[:12]
     users = {request_of(exported, row)["user"] for row in rows}
-    store = FixedStore({user: past_events(events_of(exported.log, user)) for user in users}, scorer.past)
+    store = FixedStore({user: past_events(events_of(exported.log, user)) for user in users}, scorer.rules)
     served = Scorer(exported.folder, store=store)
     for row in rows:
         assert served.score(request_of(exported, row, history=False)) == scorer.score(request_of(exported, row))

@@ -11,7 +11,8 @@ from musenet.errors import DataError
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.scorer.repeats import checksums, count_repeats, may_be_among
-from musenet.serving.store.history import Past, PastEvent, UserHistory
+from musenet.serving.store.history import PastEvent, UserHistory
+from musenet.serving.store.rules import HistoryRules
 
 KINDS = ["click", "buy", None]
 EVENTS = st.lists(
@@ -26,10 +27,10 @@ EVENTS = st.lists(
 )
 
 
-def past(**changes: Any) -> Past:
+def past(**changes: Any) -> HistoryRules:
     history = {"columns": ["brand"], "length": 3, "kinds": ["click", "buy"], "delay": 1.0}
     repeat = {"key": ["brand", "city"], "optional": ["city"], "kinds": ["buy"], "window": 6.0}
-    return Past(
+    return HistoryRules(
         HistoryOptions.model_validate(history | changes.get("history", {})),
         RepeatOptions.model_validate(repeat | changes.get("repeat", {})),
     )
@@ -104,7 +105,7 @@ def test_checksums_tell_most_keys_apart() -> None:
 
 def test_without_events_or_a_key_nothing_repeats() -> None:
     assert past().summarise([], 5.0) == UserHistory()
-    none = Past(HistoryOptions(), None)
+    none = HistoryRules(HistoryOptions(), None)
     features = count_repeats(none, 0, list, UserHistory(), 5.0).features
     assert features.shape == (0, 3)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from musenet.errors import StoreError
-from musenet.serving.store.history import Past, UserHistory
-from musenet.serving.store.opening import WritableStore, open_store
-from musenet.serving.store.user_past import NewEvent
+from musenet.serving.store.history import UserEvent, UserHistory, WritableStore
+from musenet.serving.store.opening import open_store
+from musenet.serving.store.rules import HistoryRules
 from places import TESTS
 from serving.past_reference import WholePast, same
 from serving.stores import START, click, simple_rules
 
-Opened = Callable[[str, Past], WritableStore]
+Opened = Callable[[str, HistoryRules], WritableStore]
 LATER = START + 1_000_000
 
 
@@ -64,7 +64,7 @@ def test_several_servers_lose_nothing(address: str, opened: Opened) -> None:
 
 WRITER = """
 import sys
-from musenet.serving.history_store import open_store
+from musenet.serving.store.opening import open_store
 from serving.stores import click, simple_rules
 store = open_store(sys.argv[1], simple_rules(length=1000))
 for n in range(100_000):
@@ -91,7 +91,7 @@ def test_every_acknowledged_event_is_there_once_after_a_kill(address: str, opene
     assert {str(n) for n in acknowledged} <= set(found)
     # Whoever got no answer sends again, and nothing is counted twice.
     last = acknowledged[-1]
-    resent: list[NewEvent] = [click(f"user {n % 3}", n, str(n), f"event {n}") for n in range(last + 2)]
+    resent: list[UserEvent] = [click(f"user {n % 3}", n, str(n), f"event {n}") for n in range(last + 2)]
     store.append(resent)
     counts = [s.count for user in range(3) for s in store.read(f"user {user}", LATER).repeats.values()]
     assert counts == [1] * (last + 2)

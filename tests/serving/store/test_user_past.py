@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from musenet.dataset.roles import MICROSECONDS
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
-from musenet.serving.store.history import NOTHING, Past, PastEvent
-from musenet.serving.store.user_past import BEHIND, REMEMBERED, KeptPast, NewEvent
+from musenet.serving.store.history import NOTHING, PastEvent, UserEvent
+from musenet.serving.store.rules import HistoryRules
+from musenet.serving.store.user_past import BEHIND, REMEMBERED, UserPast
 from serving.past_reference import WholePast, same
 from serving.stores import MINUTE, START, click, simple_rules
 
 TICK = 10 * MINUTE
 
 any_rules = st.builds(
-    lambda length, delay, window, history, repeat: Past(
+    lambda length, delay, window, history, repeat: HistoryRules(
         HistoryOptions(length=length, kinds=history, delay=delay),
         RepeatOptions.model_validate({"key": ["item_id", "brand"], "window": window, "kinds": repeat}),
     ),
@@ -27,7 +28,7 @@ any_rules = st.builds(
     st.sampled_from([None, ["click"]]),
 )
 events = st.builds(
-    lambda tick, kind, item, brand, identity: NewEvent(
+    lambda tick, kind, item, brand, identity: UserEvent(
         "a", PastEvent(item, kind, START + tick * TICK, {"item_id": item, "brand": brand}), identity
     ),
     st.integers(0, 60),
@@ -41,15 +42,15 @@ streams = st.lists(st.one_of(events, st.integers(-6, 30)), min_size=10, max_size
 
 @settings(max_examples=150, deadline=None)
 @given(any_rules, streams)
-def test_equals_the_reference(rules: Past, stream: list[Any]) -> None:
+def test_equals_the_reference(rules: HistoryRules, stream: list[Any]) -> None:
     """Events in any order of time; numbers in the stream are requests, in ticks from the newest event on."""
-    past, whole, newest = KeptPast(rules), WholePast(rules), START
+    past, whole, newest = UserPast(rules), WholePast(rules), START
     for entry in stream:
-        if isinstance(entry, NewEvent):
+        if isinstance(entry, UserEvent):
             assert past.add(entry) == whole.add(entry)
             newest = max(newest, entry.event.time or 0.0)
             continue
-        past = KeptPast.decode(rules, *past.encode())
+        past = UserPast.decode(rules, *past.encode())
         found = past.before(newest + entry * TICK)
         assert [event.time for event in found.events] == sorted(event.time or 0.0 for event in found.events)
         # Like the reference, and like a request that brings its whole history with it.
@@ -58,7 +59,7 @@ def test_equals_the_reference(rules: Past, stream: list[Any]) -> None:
 
 
 def test_a_request_does_not_know_what_happens_at_its_own_time() -> None:
-    past = KeptPast(simple_rules())
+    past = UserPast(simple_rules())
     past.add(click("a", 60))
     assert past.before(START + 60) == NOTHING
     later = past.before(START + 60.000001)
@@ -67,7 +68,7 @@ def test_a_request_does_not_know_what_happens_at_its_own_time() -> None:
 
 
 def test_what_is_kept_does_not_grow_with_the_number_of_events() -> None:
-    past = KeptPast(simple_rules(length=3))
+    past = UserPast(simple_rules(length=3))
     for minute in range(3 * REMEMBERED):
         past.add(click("a", minute * MINUTE, item=str(minute % 7)))
     content, marks = past.encode()
@@ -77,7 +78,7 @@ def test_what_is_kept_does_not_grow_with_the_number_of_events() -> None:
 
 
 def test_an_event_that_comes_again_is_recognised_by_its_id_and_by_its_content() -> None:
-    past = KeptPast(simple_rules())
+    past = UserPast(simple_rules())
     assert past.add(click("a", 1, "1", "first"))
     assert not past.add(click("a", 2, "2", "first"))
     assert not past.add(click("a", 1, "1", "second"))
@@ -86,7 +87,7 @@ def test_an_event_that_comes_again_is_recognised_by_its_id_and_by_its_content() 
 
 
 def test_a_late_event_lands_in_its_place_even_behind_all_that_is_kept() -> None:
-    past = KeptPast(simple_rules(length=3))
+    past = UserPast(simple_rules(length=3))
     for minute in (0, 200, 300, 400, 500):
         past.add(click("a", minute * MINUTE))
     assert past.add(click("a", 250 * MINUTE, "late"))
@@ -99,14 +100,14 @@ def test_a_late_event_lands_in_its_place_even_behind_all_that_is_kept() -> None:
 
 
 def test_without_repeats_nothing_is_counted() -> None:
-    past = KeptPast(Past(HistoryOptions(length=2), None))
+    past = UserPast(HistoryRules(HistoryOptions(length=2), None))
     past.add(click("a", 0))
     assert past.before(START + 1).repeats == {}
     assert len(past.before(START + 1).events) == 1
 
 
 def test_the_present_time_is_meant_where_no_time_is_said() -> None:
-    past = KeptPast(simple_rules())
+    past = UserPast(simple_rules())
     past.add(click("a", 0))
     past.add(click("a", 10_000_000_000))
     assert [event.time for event in past.before(None).events] == [START]

@@ -56,8 +56,6 @@ class IntentionModules(nn.Module):
         super().__init__()
         self.form = form
         self.shared = shared
-        self.nothing_repeats = False
-        """Set where no candidate is a repeat: the repeat branch is then left out."""
         self.intention = ParallelMLP(scenarios, request, intention_hidden or hidden)
         self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
         self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
@@ -73,24 +71,18 @@ class IntentionModules(nn.Module):
         intention = self.intention(request, scenario).squeeze(2).T  # (R, K), the logit of p_r
         common = self.shared(request, candidate, batch) if self.shared else None
 
-        def branch(layer: TwoSidedMLP, mode: Tensor, chosen: Tensor | None) -> Tensor:
-            """(chosen, K) logits of the candidates at these places; of all, if None."""
-
-            def rows(values: Tensor) -> Tensor:
-                return values if chosen is None else values.index_select(0, chosen)
-
-            of, sees = rows(batch.request), request
+        def branch(layer: TwoSidedMLP, mode: Tensor, chosen: Tensor) -> Tensor:
+            """(chosen, K) logits of the candidates at these places."""
+            of, sees = batch.request.index_select(0, chosen), request
             if len(request) > 1:  # most requests of many logs have candidates of one branch alone
                 own, of = torch.unique_consecutive(of, return_inverse=True)
                 mode, sees = mode.index_select(0, own), request.index_select(0, own)
-            score = layer(layer.request_part(sees, scenario), rows(candidate), of, scenario).T
+            score = layer(layer.request_part(sees, scenario), candidate.index_select(0, chosen), of, scenario).T
             if common is not None:
-                score = score + rows(common)
+                score = score + common.index_select(0, chosen)
             # One request's probability is taken as it is: its logarithm then stands for all candidates.
             return combine(mode if len(mode) == 1 else mode.index_select(0, of), score, self.form)
 
-        if self.nothing_repeats:
-            return branch(self.explore, -intention, None), torch.sigmoid(intention)
         repeats, others = batch.repeat_indicator.nonzero()[:, 0], (~batch.repeat_indicator).nonzero()[:, 0]
         logits = [branch(self.repeat, intention, repeats), branch(self.explore, -intention, others)]
         place = torch.cat([repeats, others]).argsort()

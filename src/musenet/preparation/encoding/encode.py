@@ -192,23 +192,6 @@ def category_field(entry: PlannedField) -> Field:
     )
 
 
-def sort_ties(user: NDArray[Any], time: NDArray[Any], columns: Sequence[NDArray[Any]]) -> None:
-    """Order rows of equal user and time by all columns, in place; the rows are sorted by user and time already."""
-    same = np.zeros(len(time), dtype=bool)
-    if len(time) > 1:
-        same[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    tied = same.copy()
-    tied[:-1] |= same[1:]
-    rows = np.flatnonzero(tied)
-    if not len(rows) or not columns:
-        return
-    group = np.cumsum(~same)[rows]
-    flat = [part for column in columns for part in column[rows].reshape(len(rows), -1).T]
-    order = np.lexsort([*flat[::-1], group])
-    for column in columns:
-        column[rows] = column[rows][order]
-
-
 def combination_codes(
     engine: Engine, relation: InOrder, names: Sequence[str], folder: Path, file: str
 ) -> tuple[NDArray[np.int64], list[str], int]:

@@ -12,11 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from musenet.ahead import ahead
+from musenet.dataset.codes import sort_ties
 from musenet.dataset.column_files import NewColumn, mapped, write_column
 from musenet.dataset.numeric import NumericTransform
 from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine
-from musenet.preparation.encoding.encode import Folders, InOrder, encoded, new_field, numbers, sort_ties
+from musenet.preparation.encoding.encode import Folders, InOrder, encoded, new_field, numbers
 from musenet.preparation.encoding.event_runs import EventRuns
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.vocabulary import Vocabulary

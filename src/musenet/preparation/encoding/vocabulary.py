@@ -1,6 +1,6 @@
 """Vocabularies: which values of the training period have a code of their own, and which."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from musenet.dataset.codes import encode_lists
 from musenet.dataset.layout import OCCURRENCES, VALUE
-from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN
 from musenet.dataset.texts import text_of
 from musenet.dataset.writer import write_vocabulary
 from musenet.engines.column_types import common_type
@@ -78,33 +79,6 @@ class Vocabulary:
     def write(self, folder: Path) -> None:
         """Write the text of each value and its count into a dataset's folder."""
         write_vocabulary(folder, self.name, text_of(self.values), self.counts)
-
-
-def encode_lists(column: pa.Array | pa.ChunkedArray, width: int, encode: Callable[[pa.Array], Codes]) -> Codes:
-    """(rows, width) codes of the first distinct values of each list, padded; (2, 0, …) where it holds none.
-
-    Args:
-        column: of lists.
-        width: how many values are kept.
-        encode: gives the code of every value.
-    """
-    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = pc.list_flatten(flat)
-    rows = pc.list_parent_indices(flat).to_numpy(zero_copy_only=False).astype(np.int64)
-    if values.null_count:
-        there = values.is_valid()
-        rows, values = rows[there.to_numpy(zero_copy_only=False)], values.filter(there)
-    distinct = values.dictionary_encode()
-    pairs = rows * max(len(distinct.dictionary), 1) + distinct.indices.to_numpy(zero_copy_only=False)
-    kept = np.sort(np.unique(pairs, return_index=True)[1])
-    rows, codes = rows[kept], encode(values)[kept]
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-    matrix = np.full((len(flat), width), PADDING, dtype=np.int32)
-    matrix[:, 0] = MISSING
-    fits = place < width
-    matrix[rows[fits], place[fits]] = codes[fits]
-    return matrix
 
 
 @dataclass(frozen=True)

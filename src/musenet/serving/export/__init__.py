@@ -1,1 +1,1 @@
-"""From a run to the folder that serving it takes."""
+"""From a run to what serving it takes: the export folder, and a store filled with its users' histories."""

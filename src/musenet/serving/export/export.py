@@ -18,9 +18,8 @@ from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide, table_rows
 from musenet.dataset.roles import ITEM, USER
 from musenet.dataset.texts import text_of
-from musenet.engines.engine import failures_explained
 from musenet.errors import ExportError, RunError, UserError
-from musenet.files import checksum, write_json, write_text
+from musenet.files import checksum, full_disk_explained, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
@@ -57,7 +56,7 @@ def export_run(
         from musenet.serving.export.graphs import export_graphs
     except ImportError as error:
         raise UserError("exporting needs ONNX: install it with pip install 'musenet[serve]'") from error
-    with failures_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
+    with full_disk_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())
         for side in IDS:

@@ -1,111 +1,78 @@
 """A model as ONNX: what depends on the request alone in one graph, computed once, and the candidates' part in another.
 
-The whole model is traced on one request and then cut in two, so that every model is exported by the same few lines:
-whatever depends on no candidate belongs to the request's part, and what it hands over are inputs of the candidates'.
+The whole model is traced on one request and then cut, so that every model is exported by the same few lines: whatever
+depends on no candidate belongs to the request's part, and what it hands over are inputs of the candidates' part.
 
 Shapes: U distinct rows of the embedding table, N candidates, L history events, K scenarios.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, NodeProto
+from onnxscript import opset18
 from torch import Tensor, nn
-from torch.onnx.symbolic_helper import parse_args
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.intentions import IntentionModules
 from musenet.models.musenet.model import Musenet
+from musenet.serving.export.one_request import INPUTS, OF_CANDIDATES, batch_of, one_request
 from musenet.serving.scorer.runtime import WITHOUT_REPEATS
 
 OPSET = 18
-OF_CANDIDATES = ("candidate_codes", "candidate_dense", "repeat_features")
-INPUTS = ("values", "request_codes", "history_codes", "request_dense", "predefined_scenario", *OF_CANDIDATES)
-"""Of one request: `values` (U, D) are the embeddings of the rows in use, codes are places in them; see `Batch`."""
-_ROWS = {"values": "rows", "history_codes": "events", **dict.fromkeys(OF_CANDIDATES, "candidates")}
+_DYNAMIC = {"values", "history_codes", *OF_CANDIDATES}
+"""Inputs of any number of rows."""
 LOGIT = "logit"
-
-
-class LookedUp(nn.Module):
-    """Stands for the embedding table where its rows are given."""
-
-    def look_up(self, rows: Tensor) -> Tensor:
-        """The rows themselves."""
-        return rows
-
-
-class OneRequest(nn.Module):
-    """A model as a function of plain tensors that describe one request."""
-
-    def __init__(self, model: ClickModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def batch(self, inputs: tuple[Tensor, ...]) -> Batch:
-        """The batch of these inputs; what only training and evaluation read is left empty."""
-        given = dict(zip(INPUTS, inputs, strict=True))
-        features = given.pop("repeat_features")
-        nothing = features[:1, 0] * 0  # (1,)
-        request = (features[:, 0] * 0).long()
-        events = torch.ones_like(given["history_codes"][:, :1]).sum().reshape(1)
-        return Batch(
-            rows=given.pop("values"),
-            **given,
-            history_offset=torch.cat([events * 0, events]),
-            request=request,
-            repeat_indicator=features[:, 0] > 0.5,
-            repeat_features=features,
-            repeat_fraction=nothing,
-            label=nothing,
-            weight=None,
-            true_scenario=None,
-            request_index=torch.zeros(1, dtype=torch.long),
-        )
-
-
-class Score(OneRequest):
-    """The logit of every candidate; a hardened request computes its one scenario."""
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """(N,) from `INPUTS`, in their order."""
-        batch = self.batch(inputs)
-        if _hardens_requests(self.model):
-            return self.model.logit_of_one_scenario(batch)  # type: ignore[operator, no-any-return]
-        return self.model(batch).logit  # type: ignore[no-any-return]
-
-
 EXPLANATIONS = ("scenario_logit", "log_assignment", "repeat_probability", "repeat_score", "explore_score")
 
 
-class _Explain(OneRequest):
-    """What else the model says: `EXPLANATIONS`, of which some models have none."""
+class Answers(nn.Module):
+    """All that is asked of a model, as a function of the plain tensors that describe one request."""
+
+    def __init__(self, model: ClickModel) -> None:
+        super().__init__()
+        self.whole = one_request(model)
+        has_branches = isinstance(model, Musenet) and isinstance(model.intentions, IntentionModules)
+        self.without_repeats = one_request(model, repeats=False) if has_branches else None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.explain(self.batch(inputs)).values() if value is not None)
+        """The values of `answers`, from `INPUTS`, in their order."""
+        return tuple(self.answers(batch_of(inputs)).values())
 
-    def explain(self, batch: Batch) -> dict[str, Tensor | None]:
-        """By name."""
-        prediction = self.model(batch)
-        found = {name: getattr(prediction, name, None) for name in EXPLANATIONS}
-        if isinstance(self.model, Musenet) and isinstance(self.model.intentions, IntentionModules):
-            request, candidate, _, _ = self.model.sides(batch)
-            scores = self.model.intentions.scores(request, candidate, batch)
-            kept = self.model.pruning.left
-            found["repeat_score"], found["explore_score"] = (score[:, kept] for score in scores)
-        return found
+    def answers(self, batch: Batch) -> dict[str, Tensor]:
+        """The logit (N,), the same without the repeat branch, and `EXPLANATIONS`: what of these the model has."""
+        model, prediction = self.whole, self.whole(batch)
+        found = {LOGIT: logit_of(model, batch) if _hardens_requests(model) else prediction.logit}
+        if self.without_repeats is not None:
+            found[f"{LOGIT}{WITHOUT_REPEATS}"] = logit_of(self.without_repeats, batch)
+        explained = {name: getattr(prediction, name, None) for name in EXPLANATIONS}
+        if isinstance(model, Musenet) and isinstance(model.intentions, IntentionModules):
+            request, candidate, _, _ = model.sides(batch)
+            kept = model.pruning.left
+            scores = model.intentions.scores(request, candidate, batch)
+            explained["repeat_score"], explained["explore_score"] = (score[:, kept] for score in scores)
+        return found | {name: value for name, value in explained.items() if value is not None}
+
+
+def logit_of(model: ClickModel, batch: Batch) -> Tensor:
+    """(N,) the logit of one request's candidates; a hardened request computes its one scenario."""
+    if _hardens_requests(model):
+        return model.logit_of_one_scenario(batch)  # type: ignore[operator, no-any-return]
+    return model(batch).logit  # type: ignore[no-any-return]
 
 
 def export_graphs(model: ClickModel, schema: Schema, folder: Path) -> None:
-    """Write `candidates.onnx` and what else `graphs_of` gives.
+    """Write what `graphs_of` gives, each as `<name>.onnx`.
 
     Args:
-        model: with trained weights; its embedding table is taken out.
+        model: with trained weights, ready to score; it stays as it is.
         schema: of the batches.
         folder: where to.
     """
@@ -118,42 +85,37 @@ def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
 
     And, of a model with a repeat branch, the first two once more without it, for requests in which nothing repeats.
     """
-    model.eval()
-    example = _example(schema, model.table.weight.shape[1])
-    model.table = LookedUp()  # type: ignore[assignment]
-    request, candidates = cut(_traced(Score(model), example, (LOGIT,)))
-    found = {"request": request, "candidates": candidates}
-    if isinstance(model, Musenet) and isinstance(model.intentions, IntentionModules):
-        model.intentions.nothing_repeats = True
-        without = cut(_traced(Score(model), example, (LOGIT,)))
-        found |= {f"{name}{WITHOUT_REPEATS}": graph for name, graph in zip(found, without, strict=True)}
-        model.intentions.nothing_repeats = False
-    explain = _Explain(model)
-    with torch.no_grad():
-        names = tuple(name for name, value in explain.explain(explain.batch(example)).items() if value is not None)
-    found["explanation"] = _traced(explain, example, names) if names else None
+    whole = _traced(Answers(model), _example(schema, model.table.size))
+    answers = [value.name for value in whole.graph.output]
+    found: dict[str, ModelProto | None] = {}
+    for suffix in ("", WITHOUT_REPEATS):
+        if f"{LOGIT}{suffix}" in answers:
+            found[f"request{suffix}"], found[f"candidates{suffix}"] = cut(whole, f"{LOGIT}{suffix}")
+    explanations = [name for name in answers if name in EXPLANATIONS]
+    found["explanation"] = _extracted(whole, INPUTS, explanations) if explanations else None
     return {name: graph for name, graph in found.items() if graph is not None}
 
 
-def cut(whole: ModelProto) -> tuple[ModelProto | None, ModelProto]:
-    """The request's part and the candidates' part of a graph whose only output is the logit."""
-    whole = onnx.shape_inference.infer_shapes(whole)
+def cut(whole: ModelProto, logit: str) -> tuple[ModelProto | None, ModelProto]:
+    """The request's part and the candidates' part of what computes one answer, which becomes the logit."""
+    whole = onnx.shape_inference.infer_shapes(_extracted(whole, INPUTS, [logit]))
     graph = whole.graph
-    inputs = {value.name for value in graph.input}
-    of_candidates, of_request = inputs & set(OF_CANDIDATES), inputs - set(OF_CANDIDATES)
+    inputs = [value.name for value in graph.input]
+    of_candidates = {name for name in inputs if name in OF_CANDIDATES}
+    of_request = {name for name in inputs if name not in OF_CANDIDATES}
     handed_over: dict[str, None] = {}
     for node in graph.node:
+        node.output[:] = [LOGIT if name == logit else name for name in node.output]
         used = set(_used(node))
         if used & of_candidates:
             of_candidates |= set(node.output)
-            handed_over |= dict.fromkeys(name for name in _used(node) if name in of_request - inputs)
+            handed_over |= dict.fromkeys(name for name in _used(node) if name in of_request - set(inputs))
         elif used & of_request:
             of_request |= set(node.output)
-    extractor = onnx.utils.Extractor(whole)
+    graph.output[0].name = LOGIT
     between = list(handed_over)
-    request = extractor.extract_model([name for name in INPUTS if name in of_request & inputs], between)
-    candidates = extractor.extract_model([*(name for name in INPUTS if name in inputs), *between], [LOGIT])
-    return (_trimmed(request) if between else None), _trimmed(candidates)
+    request = _extracted(whole, [name for name in inputs if name in of_request], between) if between else None
+    return request, _extracted(whole, [*inputs, *between], [LOGIT])
 
 
 def _used(node: NodeProto) -> Iterator[str]:
@@ -169,9 +131,10 @@ def _branches(attribute: Any) -> Iterable[GraphProto]:
     return [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
-def _trimmed(model: ModelProto) -> ModelProto:
-    """The model without inputs that nothing reads."""
-    used = {name for node in model.graph.node for name in _used(node)} | {value.name for value in model.graph.output}
+def _extracted(whole: ModelProto, inputs: Iterable[str], outputs: list[str]) -> ModelProto:
+    """What computes these values of a graph from those; inputs that nothing reads are left out."""
+    model = onnx.utils.Extractor(whole).extract_model(list(inputs), outputs)
+    used = {name for node in model.graph.node for name in _used(node)} | set(outputs)
     kept = [value for value in model.graph.input if value.name in used]
     del model.graph.input[:]
     model.graph.input.extend(kept)
@@ -179,63 +142,68 @@ def _trimmed(model: ModelProto) -> ModelProto:
     return model
 
 
-def _traced(module: OneRequest, example: tuple[Tensor, ...], outputs: tuple[str, ...]) -> ModelProto:
+def _traced(module: Answers, example: tuple[Tensor, ...]) -> ModelProto:
     """The module as ONNX, for any number of rows, events and candidates."""
-    file = BytesIO()
-    for operator, translation in _TRANSLATIONS.items():
-        torch.onnx.register_custom_op_symbolic(operator, translation, OPSET)  # type: ignore[attr-defined]
-    with torch.no_grad(), warnings.catch_warnings():
-        # Torch advises its other exporter, which fixes sizes of 0 and 1, and warns of sizes that are fixed on purpose.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
+    with torch.no_grad(), _quietly():
+        program = torch.onnx.export(
+            module.eval(),
             example,
-            file,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=list(INPUTS),
-            output_names=list(outputs),
-            dynamic_axes={name: {0: rows} for name, rows in _ROWS.items()},
+            dynamo=True,
+            input_names=INPUTS,
+            output_names=list(module.answers(batch_of(example))),
+            dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} if name in _DYNAMIC else None for name in INPUTS),),
+            custom_translation_table=_TRANSLATIONS,
             opset_version=OPSET,
+            verbose=False,
         )
-    return onnx.load_from_string(file.getvalue())
+    assert program is not None
+    model: ModelProto = program.model_proto
+    for one in (*model.graph.node, *model.graph.value_info):
+        del one.metadata_props[:]  # where in whose files it was made
+    _compute_constants(model.graph)
+    return model
 
 
-def _log_sigmoid(graph: Any, x: Any) -> Any:
+def _compute_constants(graph: GraphProto) -> None:
+    """Outputs that are the same for every request become a node's, as those that are cut out have to be."""
+    outputs = {value.name for value in graph.output}
+    constants = [value for value in graph.initializer if value.name in outputs]
+    names = {value.name: f"{value.name}_of_all" for value in constants}
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    for value in constants:
+        value.name = names[value.name]
+    graph.node.extend(onnx.helper.make_node("Identity", [inner], [name]) for name, inner in names.items())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Torch tells its own developers of what it translates."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _log_sigmoid(x: Any) -> Any:
     """-log(1 + exp(-x)): torch's own translation, log(sigmoid(x)), is -inf for x below -88."""
-    return graph.op("Neg", graph.op("Softplus", graph.op("Neg", x)))
+    return opset18.Neg(opset18.Softplus(opset18.Neg(x)))
 
 
-def _logaddexp(graph: Any, x: Any, y: Any) -> Any:
-    """x + log(1 + exp(y - x)), which torch does not translate."""
-    return graph.op("Add", x, graph.op("Softplus", graph.op("Sub", y, x)))
+def _logaddexp(x: Any, y: Any) -> Any:
+    """x + log(1 + exp(y - x)): torch's own translation, log(exp(x) + exp(y)), is inf for x above 88."""
+    return opset18.Add(x, opset18.Softplus(opset18.Sub(y, x)))
 
 
-@parse_args("v", "v", "v", "v", "v", "i", "f", "f", "i")
-def _standardise(  # noqa: PLR0913, PLR0917 - torch's own arguments
-    graph: Any,
-    x: Any,
-    scale: Any,
-    shift: Any,
-    mean: Any,
-    variance: Any,
-    training: int,
-    momentum: float,
-    epsilon: float,
-    _: int,
-) -> Any:
-    """(x - mean) / sqrt(variance + epsilon): torch's own translation asks for a size known beforehand."""
-    if training or not (scale.node().mustBeNone() and shift.node().mustBeNone()):
-        raise NotImplementedError("only `Standardise` in evaluation mode is translated")
-    epsilons = graph.op("Constant", value_t=torch.tensor(epsilon))
-    return graph.op("Div", graph.op("Sub", x, mean), graph.op("Sqrt", graph.op("Add", variance, epsilons)))
-
-
-_TRANSLATIONS: dict[str, Callable[..., Any]] = {
-    "aten::log_sigmoid": _log_sigmoid,
-    "aten::logaddexp": _logaddexp,
-    "aten::batch_norm": _standardise,
+_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.log_sigmoid.default: _log_sigmoid,
+    torch.ops.aten.logaddexp.default: _logaddexp,
 }
-"""Operators that torch translates otherwise, or not at all."""
+"""Operators that torch translates otherwise."""
 
 
 def _example(schema: Schema, embedding: int) -> tuple[Tensor, ...]:

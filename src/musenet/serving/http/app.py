@@ -1,4 +1,4 @@
-"""The HTTP service: scores, events and items; its scenarios, health and measures; and the explorer."""
+"""The HTTP service: scores, events and items; its scenarios, health and counters; and the explorer."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ from musenet import __version__
 from musenet.errors import RequestError, StoreError, UserError
 from musenet.serving.explorer.routes import explorer_router
 from musenet.serving.http import examples
-from musenet.serving.http.counters import Measures
-from musenet.serving.http.middleware import Access, Doors, json_body
+from musenet.serving.http.counters import Counters
+from musenet.serving.http.middleware import Access, ServiceMiddleware, json_body
 from musenet.serving.http.structured_log import say
 from musenet.serving.scorer.messages import (
     Events,
@@ -31,7 +31,7 @@ from musenet.serving.scorer.messages import (
     ScoreResponse,
     mistake,
 )
-from musenet.serving.service.scenario_page import ScenariosAnswer
+from musenet.serving.service.scenario_description import ScenariosAnswer
 from musenet.serving.service.service import Service
 
 RELOAD_SECONDS = 2.0
@@ -58,13 +58,13 @@ def create_app(service: Service, access: Access = Access(), *, reload_seconds: f
         access: who may ask.
         reload_seconds: how often a new export is looked for.
     """
-    measures = Measures()
-    measures.use(service.scorer.version)
+    counters = Counters()
+    counters.use(service.scorer.version)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         say("started", model=service.scorer.version)
-        watching = asyncio.create_task(_reload_for_ever(service, measures, reload_seconds))
+        watching = asyncio.create_task(_reload_for_ever(service, counters, reload_seconds))
         try:
             yield
         finally:
@@ -80,15 +80,15 @@ def create_app(service: Service, access: Access = Access(), *, reload_seconds: f
         docs_url=None,
         redoc_url=None,
     )
-    _add_routes(app, service, measures)
-    _add_state_routes(app, service, measures)
+    _add_routes(app, service, counters)
+    _add_state_routes(app, service, counters)
     app.include_router(explorer_router(service))
     _explain_errors(app)
-    app.add_middleware(Doors, access=access, measures=measures)
+    app.add_middleware(ServiceMiddleware, access=access, counters=counters)
     return app
 
 
-def _add_routes(app: FastAPI, service: Service, measures: Measures) -> None:
+def _add_routes(app: FastAPI, service: Service, counters: Counters) -> None:
     scoring, writing = CapacityLimiter(os.cpu_count() or 1), CapacityLimiter(WAITING_WRITES)
 
     async def in_thread(limiter: CapacityLimiter, call: Callable[[], Answer]) -> Answer:
@@ -98,17 +98,17 @@ def _add_routes(app: FastAPI, service: Service, measures: Measures) -> None:
     async def score(request: Annotated[ScoreRequest, Body(openapi_examples=examples.SCORE)]) -> Response:
         """Score a user's candidates; the answer is in the order asked."""
         answer = await in_thread(scoring, lambda: service.score(request))
-        measures.candidates.observe(len(request.candidates))
+        counters.candidates.observe(len(request.candidates))
         for what in ("user", "items"):
-            measures.unseen.labels(what).inc(answer["unknown"][what])
+            counters.unseen.labels(what).inc(answer["unknown"][what])
         return _json(answer)
 
     @app.post("/events", responses={200: {"model": EventsKept}, **REFUSED}, tags=["serving"])
     async def events(sent: Annotated[Events, Body(openapi_examples=examples.EVENTS)]) -> Response:
         """Keep what users did; an event that is sent again counts once."""
         new = await in_thread(writing, lambda: service.add_events(sent.events))
-        measures.events.labels("new").inc(sum(new))
-        measures.events.labels("known").inc(len(new) - sum(new))
+        counters.events.labels("new").inc(sum(new))
+        counters.events.labels("known").inc(len(new) - sum(new))
         return _json({"events": len(new), "new": sum(new)})
 
     @app.post("/items", responses={200: {"model": ItemsKept}, **REFUSED}, tags=["serving"])
@@ -117,7 +117,7 @@ def _add_routes(app: FastAPI, service: Service, measures: Measures) -> None:
         return _json({"items": await in_thread(writing, lambda: service.add_items(sent.items))})
 
 
-def _add_state_routes(app: FastAPI, service: Service, measures: Measures) -> None:
+def _add_state_routes(app: FastAPI, service: Service, counters: Counters) -> None:
     refused: dict[int | str, dict[str, Any]] = {status: REFUSED[status] for status in (401, 403)}
 
     @app.get("/scenarios", responses={200: {"model": ScenariosAnswer}, **refused}, tags=["model"])
@@ -141,19 +141,19 @@ def _add_state_routes(app: FastAPI, service: Service, measures: Measures) -> Non
     )
     async def metrics() -> Response:
         """Counters and times, for Prometheus."""
-        return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(counters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _reload_for_ever(service: Service, measures: Measures, seconds: float) -> None:
+async def _reload_for_ever(service: Service, counters: Counters, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         try:
             if await anyio.to_thread.run_sync(service.reload):
-                measures.use(service.scorer.version)
-                measures.reloads.labels("taken").inc()
+                counters.use(service.scorer.version)
+                counters.reloads.labels("taken").inc()
                 say("reloaded", model=service.scorer.version)
         except UserError as error:
-            measures.reloads.labels("refused").inc()
+            counters.reloads.labels("refused").inc()
             say("reload refused", logging.ERROR, reason=str(error))
 
 

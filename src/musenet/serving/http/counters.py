@@ -6,7 +6,7 @@ BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2,
 SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-class Measures:
+class Counters:
     """Counters of one service."""
 
     def __init__(self) -> None:

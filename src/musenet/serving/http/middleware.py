@@ -11,7 +11,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from musenet.serving.http.counters import Measures
+from musenet.serving.http.counters import Counters
 from musenet.serving.http.structured_log import say
 
 LARGEST_BODY = 8 << 20
@@ -52,17 +52,17 @@ class Access:
         return 401, "Authorization", "the bearer token is missing or wrong"
 
 
-class Doors:
+class ServiceMiddleware:
     """Middleware that refuses, counts, times and logs.
 
     Args:
         app: what answers.
         access: who may ask.
-        measures: what is counted.
+        counters: what is counted.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, measures: Measures) -> None:
-        self._app, self._access, self._measures = app, access, measures
+    def __init__(self, app: ASGIApp, access: Access, counters: Counters) -> None:
+        self._app, self._access, self._counters = app, access, counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -89,8 +89,8 @@ class Doors:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._measures.requests.labels(route, str(status)).inc()
-        self._measures.seconds.labels(route).observe(seconds)
+        self._counters.requests.labels(route, str(status)).inc()
+        self._counters.seconds.labels(route).observe(seconds)
         level = logging.ERROR if status >= 500 else logging.INFO
         say("request", level, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2))
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from musenet.dataset.codes import encode_lists
 from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, FieldSide, table_rows
 from musenet.dataset.numeric import FloatArray
 from musenet.errors import RequestError
-from musenet.preparation.encoding.vocabulary import encode_lists
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.text_index import TextIndex
 from musenet.serving.values import Value, texts_of

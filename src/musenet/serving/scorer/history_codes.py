@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.preparation.encoding.encode import sort_ties
+from musenet.dataset.codes import sort_ties
 from musenet.serving.scorer.encoder import Encoder
 from musenet.serving.store.history import PastEvent, microseconds
 

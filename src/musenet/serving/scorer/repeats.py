@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from musenet.dataset.repeat_features import REPEAT_FEATURES, repeat_features
 from musenet.dataset.roles import MICROSECONDS
 from musenet.recipe.repeat import RepeatOptions
-from musenet.serving.store.history import Past, RepeatKey, RepeatStatistics, UserHistory, microseconds
+from musenet.serving.store.history import RepeatKey, RepeatStatistics, UserHistory, microseconds
+from musenet.serving.store.rules import HistoryRules
 
 Places = NDArray[np.int64]
 _Counts = Mapping[RepeatKey, RepeatStatistics]
@@ -48,7 +49,7 @@ def may_be_among(found: NDArray[np.uint32], keys: Iterable[RepeatKey]) -> NDArra
 
 
 def count_repeats(
-    past: Past,
+    rules: HistoryRules,
     candidates: int,
     keys: Callable[[], Sequence[Sequence[str | None]]],
     history: UserHistory,
@@ -58,7 +59,7 @@ def count_repeats(
     """Count the candidates' repeats.
 
     Args:
-        past: which columns of the key a candidate may lack.
+        rules: which columns of the key a candidate may lack.
         candidates: N.
         keys: gives the candidates' keys, column by column; not asked where nothing happened before.
         history: what is known of the user.
@@ -67,13 +68,13 @@ def count_repeats(
     """
     count = np.zeros(candidates, dtype=np.int64)
     asked = range(candidates) if places is None else places.tolist()
-    if past.repeat is None or not history.repeats or not asked:
+    if rules.repeat is None or not history.repeats or not asked:
         return CandidateRepeats(count, np.zeros((candidates, REPEAT_FEATURES), dtype=np.float32))
     recency = np.full(candidates, np.nan, dtype=np.float32)
-    for place, found in zip(asked, _found(past.repeat, keys(), history.repeats), strict=True):
+    for place, found in zip(asked, _found(rules.repeat, keys(), history.repeats), strict=True):
         if found is not None:
             count[place] = found.count
-            if past.repeat.recency and found.last_time is not None:
+            if rules.repeat.recency and found.last_time is not None:
                 recency[place] = (microseconds(when) - microseconds(found.last_time)) / MICROSECONDS
     return CandidateRepeats(count, repeat_features(count > 0, count, recency))
 

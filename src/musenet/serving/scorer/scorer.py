@@ -20,7 +20,8 @@ from musenet.serving.scorer.history_codes import encode_events
 from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.scorer.repeats import CandidateRepeats, Places, count_repeats
 from musenet.serving.scorer.runtime import Arrays, Runtime
-from musenet.serving.store.history import NOTHING, HistoryStore, Past, PastEvent, RepeatKey, UserHistory
+from musenet.serving.store.history import NOTHING, HistoryStore, PastEvent, RepeatKey, UserHistory
+from musenet.serving.store.rules import HistoryRules
 from musenet.serving.text_index import map_column
 from musenet.serving.values import text_of_value, texts_of
 
@@ -30,7 +31,7 @@ class EncodedRequest:
     """A request as the graphs take it, and what was found on the way."""
 
     inputs: Arrays
-    """By name, see `graphs.INPUTS`."""
+    """By name, see `one_request.INPUTS`."""
     rows: NDArray[np.int64]
     """(U,) the rows of the embedding table that codes are places in."""
     repeats: CandidateRepeats
@@ -63,7 +64,7 @@ class Scorer:
         self.store = store
         self.manifest = read_export(self.folder)
         """What the export says of itself."""
-        self.past = Past(self.manifest.history, self.manifest.repeat)
+        self.rules = HistoryRules(self.manifest.history, self.manifest.repeat)
         """Which events count, for history stores."""
         self._runtime = Runtime(self.folder, threads)
         self._encoder = Encoder(self.manifest, self.folder)
@@ -134,12 +135,12 @@ class Scorer:
         history = self._history(message, when)
         places = self._may_repeat(item_rows, history)
         repeats = count_repeats(
-            self.past, len(item_rows), lambda: self._keys(message, item_rows, places), history, when, places
+            self.rules, len(item_rows), lambda: self._keys(message, item_rows, places), history, when, places
         )
         blocks = [
             np.concatenate([self._users.codes(user_row), context.codes], axis=1),
             np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
-            encode_events(self._encoder, history.events, self.past.history.length),
+            encode_events(self._encoder, history.events, self.rules.history.length),
         ]
         rows, codes = rows_in_use(blocks)
         inputs = {
@@ -185,7 +186,7 @@ class Scorer:
 
     def _history(self, message: ScoreRequest, when: float) -> UserHistory:
         if message.history is not None:
-            return self.past.summarise(self._past_events(message.history), when)
+            return self.rules.summarise(self._past_events(message.history), when)
         return NOTHING if self.store is None else self.store.read(str(message.user), when)
 
     def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:

@@ -11,9 +11,9 @@ from musenet.errors import ExportError, RequestError
 from musenet.serving.manifest import MANIFEST
 from musenet.serving.scorer.messages import NewEvent, NewItem, ScoreRequest
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.service.scenario_page import ScenariosAnswer, read_scenarios
-from musenet.serving.store.opening import WritableStore, open_store
-from musenet.serving.store.user_past import NewEvent as Kept
+from musenet.serving.service.scenario_description import ScenariosAnswer, read_scenarios
+from musenet.serving.store.history import UserEvent, WritableStore
+from musenet.serving.store.opening import open_store
 from musenet.serving.values import text_of_value
 
 AHEAD = 86_400.0
@@ -38,7 +38,7 @@ class Service:
         self._exported = _identity(folder)
         self.scorer = Scorer(folder, state=state)
         """Of the newest export; whoever answers a request keeps to the one that it began with."""
-        self.store: WritableStore = open_store(store, self.scorer.past)
+        self.store: WritableStore = open_store(store, self.scorer.rules)
         self.scorer.store = self.store
         self.scenarios: ScenariosAnswer = read_scenarios(self.scorer)
 
@@ -60,7 +60,9 @@ class Service:
             if happened > now + AHEAD:
                 raise RequestError(f"events.{place}.time", "lies more than a day in the future")
             event = scorer.past_event(sent, f"events.{place}")
-            kept.append(Kept(text_of_value(sent.user) or "", replace(event, time=happened), text_of_value(sent.id)))
+            kept.append(
+                UserEvent(text_of_value(sent.user) or "", replace(event, time=happened), text_of_value(sent.id))
+            )
         return self.store.append(kept)
 
     def add_items(self, items: Sequence[NewItem]) -> int:
@@ -94,7 +96,7 @@ class Service:
             return False
         self._exported = found
         scorer = Scorer(self._folder, store=self.store, state=self._state)
-        if scorer.past != self.scorer.past:
+        if scorer.rules != self.scorer.rules:
             raise ExportError(
                 f"{self._folder} has other options of history or repeat than the model in use: start with a new store"
             )

@@ -1,24 +1,15 @@
-"""What a user did before a request, and what of it counts: the definitions of preparation on live events.
+"""What users did, what a scorer is told of it, and who keeps it."""
 
-An event counts before a moment t if it lies in [t - window, t - delay): strictly before, `history.delay` seconds
-earlier still, and for repeats no longer ago than `repeat.window`.
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Protocol
 
 from musenet.dataset.roles import MICROSECONDS
-from musenet.recipe.history import Before, HistoryOptions
-from musenet.recipe.repeat import RepeatOptions
-from musenet.serving.values import Value, text_of_value
+from musenet.serving.values import Value
 
 RepeatKey = tuple[str | None, ...]
 """The values of the key's columns as text (3 and 3.0 are `3`), in the key's order; None where missing."""
-
-UNSEEN = "\x00unseen"
-"""Stands for a value that training did not keep, where a history is filled from a prepared dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +22,17 @@ class PastEvent:
     """Seconds since 1970 in UTC; None if not known, and then it lies before every request."""
     attributes: Mapping[str, Value] = field(default_factory=dict)
     """Its columns that histories and repeat keys read, by the log's own names; the item id under its own, too."""
+
+
+@dataclass(frozen=True)
+class UserEvent:
+    """An event and whose it is, on its way into a store."""
+
+    user: str
+    event: PastEvent
+    """With a time, and with the attributes that are looked up from its item."""
+    id: str | None = None
+    """What makes it the same event when it is sent again; its content alone, if None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,71 +68,33 @@ class HistoryStore(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Past:
-    """Which events count, and as what: the part of the recipe that scorer and stores share."""
+class WritableStore(HistoryStore, AbstractContextManager["WritableStore"], Protocol):
+    """A store that events are added to; threads may share it.
 
-    history: HistoryOptions
-    repeat: RepeatOptions | None
+    Reading and adding raise `StoreError` while the store does not answer.
+    """
 
-    @property
-    def columns(self) -> list[str]:
-        """What has to be known of an event: the columns of histories and of the repeat key, each once."""
-        return list(dict.fromkeys([*self.history.columns, *(self.repeat.key if self.repeat else [])]))
+    def append(self, events: Sequence[UserEvent]) -> list[bool]:
+        """Keep events, whatever their order; whether each was new.
 
-    def in_history(self, kind: str | None) -> bool:
-        """Whether histories hold events of this kind."""
-        return self.history.kinds is None or kind in self.history.kinds
-
-    def in_repeats(self, kind: str | None) -> bool:
-        """Whether repeats count events of this kind."""
-        return self.repeat is not None and (self.repeat.kinds is None or kind in self.repeat.kinds)
-
-    def key_of(self, event: PastEvent) -> RepeatKey:
-        """The event's repeat key; empty without one."""
-        key = self.repeat.key if self.repeat else []
-        return tuple(text_of_value(event.attributes.get(name)) for name in key)
-
-    def span(self, *, repeats: bool) -> Before:
-        """Which events count before a moment, for histories or for repeats, in microseconds."""
-        return Before.of(self.history.delay, self.repeat.window if repeats and self.repeat else None)
-
-    def summarise(self, events: Iterable[PastEvent], before: float | None) -> UserHistory:
-        """What of these events, in any order, counts before a moment; all of them if None.
-
-        Events without a time come first, in the order given.
+        What is kept when this returns outlives the process. An event comes in whole or not at all, and once however
+        often it is sent; after an error, send all again.
         """
-        ordered = sorted(events, key=lambda event: -float("inf") if event.time is None else event.time)
-        of_history, of_repeats = self.span(repeats=False), self.span(repeats=True)
-        shown = [event for event in ordered if self.in_history(event.kind) and _counts(event, before, of_history)]
-        repeats: dict[RepeatKey, RepeatStatistics] = {}
-        for event in ordered:
-            if self.in_repeats(event.kind) and _counts(event, before, of_repeats):
-                key = self.key_of(event)
-                known = repeats.get(key)
-                repeats[key] = RepeatStatistics(1 + (known.count if known else 0), event.time)
-        return UserHistory(last(shown, self.history.length), repeats)
+        ...
 
+    def some_users(self, count: int) -> list[str]:
+        """A few of the users that have a past."""
+        ...
 
-def last(ordered: list[PastEvent], length: int) -> tuple[PastEvent, ...]:
-    """The last `length` events, and those of the same time as the oldest of them."""
-    if length == 0:
-        return ()
-    begin = max(0, len(ordered) - length)
-    for event, before in pairwise(reversed(ordered[: begin + 1])):
-        if event.time is None or before.time != event.time:
-            break
-        begin -= 1
-    return tuple(ordered[begin:])
+    def check(self) -> None:
+        """Raise `StoreError` unless the store answers."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
 
 
 def microseconds(time: float) -> int:
     """A time in seconds as preparation counts it."""
     return round(time * MICROSECONDS)
-
-
-def _counts(event: PastEvent, before: float | None, span: Before) -> bool:
-    if before is None or event.time is None:
-        return True
-    ago = microseconds(before) - microseconds(event.time)
-    return ago > span.delay and (span.window is None or ago <= span.window)

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from musenet.errors import StoreError
-from musenet.serving.store.history import NOTHING, Past, UserHistory
-from musenet.serving.store.opening import check_rules, description
-from musenet.serving.store.user_past import KeptPast, NewEvent, add_all
+from musenet.serving.store.history import NOTHING, UserEvent, UserHistory
+from musenet.serving.store.rules import HistoryRules, check_rules, description
+from musenet.serving.store.user_past import UserPast, add_all
 
 PREFIX = "musenet:"
 PAST, MARKS = "past", "marks"
@@ -32,7 +32,7 @@ class RedisStore:
         StoreError: if the database does not answer, or holds a store made for other rules.
     """
 
-    def __init__(self, address: str, rules: Past) -> None:
+    def __init__(self, address: str, rules: HistoryRules) -> None:
         try:
             import redis
         except ImportError as error:
@@ -53,9 +53,9 @@ class RedisStore:
         """The user's past as a request at this time knows it; nothing for a user without events."""
         with self._explained():
             content = self._database.hget(_name(user), PAST)
-        return NOTHING if content is None else KeptPast.decode(self._rules, content).before(before)
+        return NOTHING if content is None else UserPast.decode(self._rules, content).before(before)
 
-    def append(self, events: Sequence[NewEvent]) -> list[bool]:
+    def append(self, events: Sequence[UserEvent]) -> list[bool]:
         """Keep events, those of one user in one transaction."""
         added: dict[int, bool] = {}
         by_user: dict[str, list[int]] = {}
@@ -89,14 +89,14 @@ class RedisStore:
     ) -> None:
         self.close()
 
-    def _add(self, user: str, events: Sequence[NewEvent]) -> list[bool]:
+    def _add(self, user: str, events: Sequence[UserEvent]) -> list[bool]:
         name = _name(user)
         added: list[bool] = []
 
         def change(transaction: Any) -> None:
             nonlocal added
             content, marks = transaction.hmget(name, PAST, MARKS)
-            past = KeptPast(self._rules) if content is None else KeptPast.decode(self._rules, content, marks)
+            past = UserPast(self._rules) if content is None else UserPast.decode(self._rules, content, marks)
             added = add_all({user: past}, events)
             content, marks = past.encode()
             transaction.multi()

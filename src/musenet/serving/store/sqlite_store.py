@@ -11,9 +11,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from musenet.errors import StoreError
-from musenet.serving.store.history import NOTHING, Past, UserHistory
-from musenet.serving.store.opening import check_rules, description
-from musenet.serving.store.user_past import KeptPast, NewEvent, add_all
+from musenet.serving.store.history import NOTHING, UserEvent, UserHistory
+from musenet.serving.store.rules import HistoryRules, check_rules, description
+from musenet.serving.store.user_past import UserPast, add_all
 
 WAIT_SECONDS = 30.0
 """For another process that writes to the same file."""
@@ -30,7 +30,7 @@ _TABLES = (
 class _Waiting:
     """A call of `append` and what came of it."""
 
-    events: Sequence[NewEvent]
+    events: Sequence[UserEvent]
     new: list[bool] = field(default_factory=list)
     error: Exception | None = None
     done: bool = False
@@ -50,7 +50,7 @@ class SqliteStore:
         StoreError: if the file cannot be opened, is no store, or was made for other rules.
     """
 
-    def __init__(self, path: Path, rules: Past) -> None:
+    def __init__(self, path: Path, rules: HistoryRules) -> None:
         self._path = path
         self._rules = rules
         self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -68,9 +68,9 @@ class SqliteStore:
         """The user's past as a request at this time knows it; nothing for a user without events."""
         with self._explained(), self._reader() as reader:
             row = reader.execute("SELECT past FROM users WHERE user = ?", (user,)).fetchone()
-        return NOTHING if row is None else KeptPast.decode(self._rules, row[0]).before(before)
+        return NOTHING if row is None else UserPast.decode(self._rules, row[0]).before(before)
 
-    def append(self, events: Sequence[NewEvent]) -> list[bool]:
+    def append(self, events: Sequence[UserEvent]) -> list[bool]:
         """Keep events; all that wait are committed in one transaction by whoever comes to it first."""
         waiting = _Waiting(events)
         with self._queue_lock:
@@ -121,16 +121,16 @@ class SqliteStore:
             for waiting in together:
                 waiting.done = True
 
-    def _add(self, events: Sequence[NewEvent]) -> list[bool]:
+    def _add(self, events: Sequence[UserEvent]) -> list[bool]:
         pasts = {user: self._load(user) for user in {new.user for new in events}}
         added = add_all(pasts, events)
         rows = [(user, *past.encode()) for user, past in pasts.items()]
         self._writer.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", rows)
         return added
 
-    def _load(self, user: str) -> KeptPast:
+    def _load(self, user: str) -> UserPast:
         row = self._writer.execute("SELECT past, marks FROM users WHERE user = ?", (user,)).fetchone()
-        return KeptPast(self._rules) if row is None else KeptPast.decode(self._rules, *row)
+        return UserPast(self._rules) if row is None else UserPast.decode(self._rules, *row)
 
     def _create_tables(self) -> None:
         if self._writer.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:

@@ -1,7 +1,7 @@
 """One user's past as a store keeps it: the last L events, a row per repeat key, and what was counted already.
 
 Everything that a store decides is decided here, on plain values; a store only keeps the result, all of it or nothing.
-Which events count, and when, is said by `Past`; rows equal in time, kind, item and attributes
+Which events count, and when, is said by `HistoryRules`; rows equal in time, kind, item and attributes
 are one event, as in preparation.
 """
 
@@ -15,7 +15,8 @@ from hashlib import blake2b
 from typing import Any
 
 from musenet.dataset.roles import MICROSECONDS
-from musenet.serving.store.history import Past, PastEvent, RepeatKey, RepeatStatistics, UserHistory, microseconds
+from musenet.serving.store.history import PastEvent, RepeatKey, RepeatStatistics, UserEvent, UserHistory, microseconds
+from musenet.serving.store.rules import HistoryRules
 from musenet.serving.values import Value, text_of_value
 
 BEHIND = 3600 * MICROSECONDS
@@ -23,17 +24,6 @@ BEHIND = 3600 * MICROSECONDS
 REMEMBERED = 1000
 """An event that comes again is recognised until so many others of its user have come."""
 _MARK, _MARK_BYTES = "Q", 8
-
-
-@dataclass(frozen=True)
-class NewEvent:
-    """An event on its way into a store."""
-
-    user: str
-    event: PastEvent
-    """With a time, and with the attributes that are looked up from its item."""
-    id: str | None = None
-    """What makes it the same event when it is sent again; its content alone, if None."""
 
 
 @dataclass
@@ -55,14 +45,14 @@ class _Occurrences:
         return RepeatStatistics(count, (self.times[high - 1] if high > low else self.settled_last) / MICROSECONDS)
 
 
-class KeptPast:
+class UserPast:
     """A user's past, bounded however many events come; `encode` and `decode` are its one form in every store.
 
     Args:
         rules: which events count.
     """
 
-    def __init__(self, rules: Past) -> None:
+    def __init__(self, rules: HistoryRules) -> None:
         self._rules = rules
         # By time and then by mark, so that the order of arrival changes nothing.
         self._events: list[tuple[int, int, PastEvent]] = []
@@ -70,7 +60,7 @@ class KeptPast:
         self._marks = array(_MARK)
         self._newest: int | None = None
 
-    def add(self, new: NewEvent) -> bool:
+    def add(self, new: UserEvent) -> bool:
         """Take an event in, wherever in time it belongs; false if it is here already."""
         event = new.event
         assert event.time is not None
@@ -132,7 +122,7 @@ class KeptPast:
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")), self._marks.tobytes()
 
     @classmethod
-    def decode(cls, rules: Past, content: str | bytes, marks: bytes = b"") -> "KeptPast":
+    def decode(cls, rules: HistoryRules, content: str | bytes, marks: bytes = b"") -> "UserPast":
         """What `encode` made; without its marks it can be read, not added to."""
         past, found = cls(rules), json.loads(content)
         past._newest = found["newest"]
@@ -144,7 +134,7 @@ class KeptPast:
         return past
 
 
-def add_all(pasts: Mapping[str, KeptPast], events: Iterable[NewEvent]) -> list[bool]:
+def add_all(pasts: Mapping[str, UserPast], events: Iterable[UserEvent]) -> list[bool]:
     """Take events in, each into its user's past; whether each was new."""
     return [pasts[new.user].add(new) for new in events]
 

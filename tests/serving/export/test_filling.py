@@ -10,12 +10,12 @@ import pytest
 from musenet.dataset.roles import MICROSECONDS
 from musenet.preparation.prepare import prepare
 from musenet.recipe.recipe import Recipe
-from musenet.serving.store.filling import fill_store
-from musenet.serving.store.history import Past
-from musenet.serving.store.opening import WritableStore
+from musenet.serving.export.filling import fill_store
+from musenet.serving.store.history import WritableStore
+from musenet.serving.store.rules import HistoryRules
 from preparation.logs import DAY, START, Log, MemorySource, random_log, recipe
 
-Opened = Callable[[str, Past], WritableStore]
+Opened = Callable[[str, HistoryRules], WritableStore]
 BY_ATTRIBUTES = {"key": ["city", "brand"], "kinds": ["click"], "window": "3 days"}
 
 
@@ -37,7 +37,7 @@ def own_positives() -> tuple[Log, Recipe]:
 def test_a_filled_store_agrees_with_preparation(tmp_path: Path, opened: Opened, log: Log, chosen: Recipe) -> None:
     source = MemorySource(log)
     dataset = prepare(source, chosen, tmp_path / "dataset").dataset
-    past = Past(chosen.history, chosen.repeat)
+    past = HistoryRules(chosen.history, chosen.repeat)
     items = dataset.keys("items")["_item"].to_pylist()
     requests = dataset.keys("requests").to_pylist()
     attributes = {row["_item"]: row for row in log.items.to_dicts()} if log.items is not None else {}
@@ -67,7 +67,7 @@ def test_a_filled_store_agrees_with_preparation(tmp_path: Path, opened: Opened, 
 def test_filling_twice_adds_nothing(address: str, opened: Opened) -> None:
     chosen, source = recipe(), MemorySource(random_log(1))
     told: list[tuple[int, int]] = []
-    with opened(address, Past(chosen.history, chosen.repeat)) as store:
+    with opened(address, HistoryRules(chosen.history, chosen.repeat)) as store:
         first = fill_store(store, source, chosen, progress=lambda done, count: told.append((done, count)))
         assert told == [(first, first)]
         assert fill_store(store, source, chosen) == 0

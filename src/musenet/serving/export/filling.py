@@ -16,9 +16,7 @@ from musenet.preparation.relations.entities import number_entities
 from musenet.preparation.relations.histories import collect_events, raw_events
 from musenet.preparation.relations.requests import ITEM_ROW, USER_ROW, clean_impressions
 from musenet.recipe.recipe import Recipe
-from musenet.serving.store.history import PastEvent
-from musenet.serving.store.opening import WritableStore
-from musenet.serving.store.user_past import NewEvent
+from musenet.serving.store.history import PastEvent, UserEvent, WritableStore
 from musenet.sources.tables import Source, Tables
 
 AT_ONCE = 10_000
@@ -88,13 +86,13 @@ def _past_events(engine: Engine, tables: Tables, recipe: Recipe) -> ir.Table:
     return collect_events(engine, found, users, items, wanted, kinds, marks=None).table
 
 
-def _in_parts(engine: Engine, events: ir.Table, item_column: str) -> Iterator[list[NewEvent]]:
+def _in_parts(engine: Engine, events: ir.Table, item_column: str) -> Iterator[list[UserEvent]]:
     for chunk in engine.chunks(events):
         for begin in range(0, chunk.num_rows, AT_ONCE):
             yield list(_new_events(chunk.slice(begin, AT_ONCE), item_column))
 
 
-def _new_events(rows: pa.Table, item_column: str) -> Iterator[NewEvent]:
+def _new_events(rows: pa.Table, item_column: str) -> Iterator[UserEvent]:
     def texts(name: str) -> list[str | None]:
         if name not in rows.column_names:
             return [None] * rows.num_rows
@@ -107,4 +105,4 @@ def _new_events(rows: pa.Table, item_column: str) -> Iterator[NewEvent]:
     for user, item, kind, time, described in told:
         known = {name: value for name, value in {item_column: item, **described}.items() if value is not None}
         assert user is not None
-        yield NewEvent(user, PastEvent(item, kind, time / MICROSECONDS, known))
+        yield UserEvent(user, PastEvent(item, kind, time / MICROSECONDS, known))
