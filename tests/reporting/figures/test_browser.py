@@ -41,7 +41,7 @@ def test_of_many_colours_the_most_frequent_are_kept_and_the_others_become_near_o
 
 @pytest.mark.parametrize(
     ("script", "reason"),
-    [("exit 1", "seemed to close"), ("exec sleep 100", "did not finish within 1 seconds")],
+    [("echo no display >&2; exit 1", "no display"), ("exec sleep 100", "did not finish within 1 seconds")],
     ids=["that fails", "that hangs"],
 )
 def test_a_browser_is_one_sentence_and_leaves_nothing_behind(

@@ -2,12 +2,13 @@
 
 import asyncio
 import io
+import logging
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ SCALE = 1.4
 TABS = 2
 SECONDS = 120
 SECONDS_TO_CLOSE = 5
+BROWSER_LOG = "browser_proc"
 
 
 def find_browser() -> str | None:
@@ -33,9 +35,14 @@ def draw_figures(figures: "Mapping[str, Figure]", browser: str) -> dict[str, byt
     Raises:
         OSError: if the browser does not start, draws nothing, or takes more than two minutes.
     """
-    # In a thread of its own, since that of a notebook runs an event loop already.
-    with ThreadPoolExecutor(1) as thread:
-        drawn = thread.submit(asyncio.run, _drawn([_on_paper(figure) for figure in figures.values()], browser)).result()
+    with _listening() as lines, ThreadPoolExecutor(1) as thread:
+        # In a thread of its own, since that of a notebook runs an event loop already.
+        drawing = thread.submit(asyncio.run, _drawn([_on_paper(figure) for figure in figures.values()], browser))
+        error = drawing.exception()
+    if error is not None:
+        why = error if isinstance(error, TimeoutError) or not lines else lines[-1][:200]
+        raise OSError(f"{browser} drew nothing ({why})") from error
+    drawn = drawing.result()
     found = {name: small_png(png) for name, png in zip(figures, drawn, strict=True) if isinstance(png, bytes)}
     if figures and not found:
         raise OSError(f"{browser} drew nothing ({drawn[0]!r})")
@@ -55,9 +62,9 @@ async def _drawn(figures: "list[Figure]", browser: str) -> list[bytes | BaseExce
             drawn: list[bytes | BaseException] = await asyncio.gather(*drawing, return_exceptions=True)
             return drawn
     except Exception as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        why = f"it did not finish within {SECONDS} seconds" if limit.expired() else reason
-        raise OSError(f"{browser} drew nothing ({why})") from error
+        if limit.expired():
+            raise TimeoutError(f"it did not finish within {SECONDS} seconds") from error
+        raise
     finally:
         with suppress(Exception):
             async with asyncio.timeout(SECONDS_TO_CLOSE):
@@ -66,6 +73,26 @@ async def _drawn(figures: "list[Figure]", browser: str) -> list[bytes | BaseExce
             # Whoever does not answer may not listen when told to end either.
             with suppress(ProcessLookupError):
                 os.killpg(drawer.subprocess.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What the browser says: Kaleido makes log records of it, and of troubles of its own, which stay unsaid."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name == BROWSER_LOG and not record.getMessage().startswith("wrapper CLI"):
+                lines.append(record.getMessage())
+
+    listener = Listener()
+    loggers = [logging.getLogger(name) for name in (BROWSER_LOG, "choreographer")]
+    loggers[0].setLevel(logging.DEBUG)
+    for logger in loggers:
+        logger.addHandler(listener)
+    yield lines
+    for logger in loggers:
+        logger.removeHandler(listener)
 
 
 def _on_paper(figure: "Figure") -> "Figure":
