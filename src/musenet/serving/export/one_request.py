@@ -6,6 +6,7 @@ Shapes: U distinct rows of the embedding table, N candidates, L history events, 
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,17 @@ class LookedUpFields(FieldEmbeddings):
         return torch.cat(parts, dim=1)
 
 
+class _Networks(NamedTuple):
+    """Parameters of networks side by side."""
+
+    bias: Tensor
+    """(K·hidden[0]) of the first layers."""
+    first: list[Tensor]
+    """(candidate, hidden[0]) weights of each first layer."""
+    rest: list[list[tuple[Tensor, Tensor]]]
+    """Weights (in, out) and biases (1, out) of each network's other layers."""
+
+
 class OneByOne(TwoSidedMLP):
     """Each network by itself: ONNX Runtime then adds the request's part and applies ReLU within the products.
 
@@ -54,23 +66,31 @@ class OneByOne(TwoSidedMLP):
         """(K, N) one number per network and candidate; (1, N) of the one `network` (1,) if given."""
         if self.crossed is not None:
             return super().forward(request_part, candidate, of, network)
-        networks, first = self.mlp.networks, self.mlp.first
-        chosen: list[int | Tensor] = list(range(networks)) if network is None else [network]
-        added = request_part + (first.bias if network is None else _own(first.bias, networks, network))
+        bias, weights, rest = self._apart if network is None else self._of_one(network)
         answers = []
-        for part, one in zip(added.chunk(len(chosen), dim=1), chosen, strict=True):
-            x = torch.addmm(part, candidate, _own(first.weight, networks, one).T)
-            for activate, layer in zip(self.mlp.activations, self.mlp.rest, strict=True):
-                weight, bias = (_own(layer.get_parameter(name), networks, one)[0] for name in ("weight", "bias"))
-                x = torch.addmm(bias, activate(x), weight)
+        for part, first, layers in zip((request_part + bias).chunk(len(weights), dim=1), weights, rest, strict=True):
+            x = torch.addmm(part, candidate, first)
+            for activate, (weight, shift) in zip(self.mlp.activations, layers, strict=True):
+                x = torch.addmm(shift, activate(x), weight)
             answers.append(x)
         return torch.cat(answers, dim=1).T
 
+    @cached_property
+    def _apart(self) -> _Networks:
+        """Of all networks, taken apart before the model is traced: traced, every piece would cost seconds."""
+        networks = [self._of_one(torch.tensor([network])) for network in range(self.mlp.networks)]
+        return _Networks(self.mlp.first.bias, [n.first[0] for n in networks], [n.rest[0] for n in networks])
 
-def _own(parameter: Tensor, networks: int, network: int | Tensor) -> Tensor:
-    """What is one network's, whose number is known or a tensor (1,), of a parameter of `networks` side by side."""
-    every = parameter.view(networks, -1, *parameter.shape[1:])
-    return every[network] if isinstance(network, int) else every.index_select(0, network).squeeze(0)
+    def _of_one(self, network: Tensor) -> _Networks:
+        """Of the one `network` (1,)."""
+
+        def own(layer: nn.Module, name: str) -> Tensor:
+            every = layer.get_parameter(name)
+            return every.view(self.mlp.networks, -1, *every.shape[1:]).index_select(0, network).squeeze(0)
+
+        first = self.mlp.first
+        layers = [(own(layer, "weight")[0], own(layer, "bias")[0]) for layer in self.mlp.rest]
+        return _Networks(own(first, "bias"), [own(first, "weight").T], [layers])
 
 
 class OneProduct(ParallelLinear):
