@@ -25,7 +25,7 @@ from musenet.config.loading import load_experiment
 from musenet.evaluation.evaluation import Evaluation
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.scenario_figures import ScenarioFigures
-from musenet.files import plain
+from musenet.files import json_ready
 from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
 from musenet.runs.training_result import TrainingResult
 from musenet.studies.ablation import Ablation, Step
@@ -249,7 +249,7 @@ def test_a_demos_json_prints_what_the_demo_printed():
     show(comparison, console)
     show_portraits([portrait], console)
     console.print("The report: report.html")
-    told = plain(Demo(comparison=comparison, scenarios=[portrait], report=Path("report.html")).to_json())
+    told = json_ready(Demo(comparison=comparison, scenarios=[portrait], report=Path("report.html")).to_json())
     text = refresh.demo_text(refresh.without_times(json.loads(json.dumps(told))))
     assert text.split() == printed.getvalue().replace("1.5", "…").split()
     assert not [line for line in text.splitlines() if line != line.rstrip() or len(line) > 80]

@@ -49,7 +49,7 @@ class Ours:
 
     def step(self, batch: Batch) -> int:
         """One training step."""
-        self.trainer.progress.step %= self.trainer.planned - 1  # however long it is measured, it is in the middle
+        self.trainer.state.step %= self.trainer.planned - 1  # however long it is measured, it is in the middle
         self.trainer.step(batch)
         return batch.candidates
 

@@ -1,6 +1,6 @@
 """What can go wrong, sorted by whose mistake it is.
 
-Everything that the user can mend is a `UserError`: the command line prints its one sentence and exits with status 2.
+Everything that the user can fix is a `UserError`: the command line prints its one sentence and exits with status 2.
 Anything else is a defect of ours or of the machine: status 1.
 """
 

@@ -66,15 +66,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace the file's content by JSON, indented; not-a-number becomes null, as JSON knows no other way."""
-    write_text(path, json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(json_ready(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def plain(content: Any) -> Any:
+def json_ready(content: Any) -> Any:
     """The same content as JSON can hold it: paths as text, tuples as lists, floats that are not finite as null."""
     if isinstance(content, dict):
-        return {str(key): plain(value) for key, value in content.items()}
+        return {str(key): json_ready(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [plain(value) for value in content]
+        return [json_ready(value) for value in content]
     if isinstance(content, float):
         return content if content - content == 0 else None
     return str(content) if isinstance(content, Path) else content

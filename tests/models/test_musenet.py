@@ -123,7 +123,7 @@ def test_paper_moves_prototypes_by_eq_14_with_the_assignment():
     model, batch = hand_made_musenet(objective="paper"), hand_made_batch()
     before, prediction = centres_of(model), model(batch)
     model.after_step(prediction, batch, 1.0)
-    expected = step_of_eq_14(before, prediction.position, prediction.log_assignment.exp().tolist(), 0.2)
+    expected = step_of_eq_14(before, prediction.point, prediction.log_assignment.exp().tolist(), 0.2)
     torch.testing.assert_close(centres_of(model), expected)
 
 
@@ -137,7 +137,7 @@ def test_robust_moves_prototypes_by_eq_14_with_the_posterior():
         [a[1][k] * sigmoid(z[2][k]) for k in range(3)],
     ]
     posterior = [[x / sum(row) for x in row] for row in joint]
-    expected = step_of_eq_14(before, prediction.position, posterior, 0.3)
+    expected = step_of_eq_14(before, prediction.point, posterior, 0.3)
     torch.testing.assert_close(centres_of(model), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -333,7 +333,7 @@ def test_scenarios_that_no_column_names_are_refused(assignment: str):
 def test_scale_is_fitted_once_on_the_first_batch(planted_dataset: Dataset, batch: Batch):
     model = musenet(planted_dataset, scale="auto").train()
     assert isinstance(model.assigner, Prototypes)
-    covariance = torch.cov(model(batch).position.detach().double().T)
+    covariance = torch.cov(model(batch).point.detach().double().T)
     fitted = float(model.assigner.scale)
     assert 2 * fitted * float(torch.linalg.eigvalsh(covariance)[-1]) == pytest.approx(1.5, rel=1e-4)
     model(replace(batch, request_dense=10 * batch.request_dense))

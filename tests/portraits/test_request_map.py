@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from musenet.dataset.manifest import FieldSide
-from musenet.portraits.positions import positions_of, prototypes_of
+from musenet.portraits.points import points_of, prototypes_of
 from musenet.portraits.request_map import CONFIDENT, RequestMap, choose_requests, lay_out
 from musenet.portraits.request_words import RequestWords
 from musenet.preparation.encoding.numeric_fit import fit_numeric
@@ -65,7 +65,7 @@ def test_a_request_belongs_to_the_scenario_whose_prototype_is_nearest(make_run: 
     run = make_run()
     model, dataset = run.model, run.dataset
     requests = np.arange(800, 1100)
-    positions, prototypes = positions_of(model, dataset, requests), prototypes_of(model)
+    positions, prototypes = points_of(model, dataset, requests), prototypes_of(model)
     assert positions is not None
     assert prototypes is not None
     assert positions.shape == (300, 3)

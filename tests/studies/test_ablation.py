@@ -13,7 +13,7 @@ from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
 from musenet.evaluation.intervals import Difference, paired_difference
-from musenet.files import plain
+from musenet.files import json_ready
 from musenet.models.musenet.options import MusenetOptions
 from musenet.runs.run import Run
 from musenet.studies.ablation import CHANGES, Step, ablation_of, judge_order, judge_steps
@@ -98,7 +98,7 @@ def test_ablate_trains_the_rows_and_judges_each_pair(
     result = api.ablate(experiment_of(make_experiment), tmp_path, models=["soft", "hard", "w/o M1 & M2"], seeds=1)
     assert [(one.lower, one.upper) for one in result.order] == [("w/o M1 & M2", "hard"), ("hard", "soft")]
     content = json.loads((tmp_path / "ablation.json").read_text())
-    assert content == plain(result.to_json())
+    assert content == json_ready(result.to_json())
     auc = {row["name"]: row["auc"]["mean"] for row in content["models"]}
     for one in content["order"]:
         assert one["difference"]["value"] == pytest.approx(auc[one["upper"]] - auc[one["lower"]])

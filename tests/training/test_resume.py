@@ -98,7 +98,7 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(
     step = Trainer.step
 
     def interrupted_step(self: Trainer, *args: Any) -> Any:
-        if self.progress.step + 1 == at:
+        if self.state.step + 1 == at:
             signal.raise_signal(signal.SIGINT)
         return step(self, *args)
 

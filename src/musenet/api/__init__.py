@@ -7,7 +7,7 @@
 
 An experiment is an `Experiment` or the path of its YAML. Datasets lie in `datasets/<name>` and runs in `runs/<name>`
 below the current folder unless another place is given. `overrides` are `key.path=value`, as `--set`; a `listener` is
-told how the work goes. What the caller can mend is raised as a `UserError`.
+told how the work goes. What the caller can fix is raised as a `UserError`.
 """
 
 from musenet.api.experiments import load, prepare, train

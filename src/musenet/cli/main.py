@@ -68,7 +68,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; what goes wrong is one sentence on standard error and an exit status.
 
-    0: done. 1: our mistake or the machine's. 2: the user can mend it. 130: interrupted.
+    0: done. 1: our mistake or the machine's. 2: the user can fix it. 130: interrupted.
     """
     try:
         status = app(arguments, prog_name="musenet", standalone_mode=False)

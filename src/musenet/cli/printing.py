@@ -7,13 +7,13 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from musenet.files import plain
+from musenet.files import json_ready
 
 
 def finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console], None]) -> None:
     """Print a command's result for people, or, with --json, for programs: one line on standard output."""
     if as_json:
-        typer.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(json_ready(content), ensure_ascii=False, allow_nan=False))
         return
     console = Console(highlight=False)
     if isinstance(show, str):

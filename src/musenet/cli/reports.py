@@ -28,7 +28,7 @@ def scenarios(
     out: Annotated[Path, typer.Option("--out", help="a .parquet or .csv file: a row per request")],
     as_json: Json = False,
 ) -> None:
-    """Hand out the scenario of every request, and say what each scenario is."""
+    """Write the scenario of every request, and say what each scenario is."""
     from musenet import api
     from musenet.portraits.portraits import show_portraits
 

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 from musenet.errors import DataError
 
 
-def plain(column: ir.Value, name: str) -> ir.Value:
+def as_column_type(column: ir.Value, name: str) -> ir.Value:
     """A column in one of the plain types: int64, float64 (NaN as NULL), boolean, string, or a list of these.
 
     Raises:
@@ -17,13 +17,13 @@ def plain(column: ir.Value, name: str) -> ir.Value:
     """
     kind = column.type()
     if isinstance(kind, dt.Array):
-        return column.cast(dt.Array(_plain_type(kind.value_type, name)))
-    target = _plain_type(kind, name)
+        return column.cast(dt.Array(_column_type(kind.value_type, name)))
+    target = _column_type(kind, name)
     value = column if kind == target else column.cast(target)
     return value.isnan().ifelse(ibis.null(target), value) if isinstance(target, dt.Float64) else value
 
 
-def _plain_type(kind: dt.DataType, name: str) -> dt.DataType:
+def _column_type(kind: dt.DataType, name: str) -> dt.DataType:
     if kind.is_integer():
         return dt.uint64 if kind.is_uint64() else dt.int64
     if kind.is_floating() or kind.is_decimal():

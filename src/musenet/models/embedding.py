@@ -23,7 +23,7 @@ Numbers = Literal["plain", "embedded"]
 class EmbeddingTable(nn.Module):
     """Embeddings of all fields, one below the other; row 0 is padding and stays zero.
 
-    `look_up` hands out the distinct rows of a batch as a leaf tensor. The backward pass ends there, so that its cost,
+    `look_up` gives the distinct rows of a batch as a leaf tensor. The backward pass ends there, so that its cost,
     and that of `LazyAdam`, does not grow with the table.
 
     Built inside `sharded_tables` by several workers, it holds this worker's rows alone, with the values that the whole

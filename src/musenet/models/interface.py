@@ -92,7 +92,7 @@ class Prediction:
     """(R, K) log a; (N, K) where the metric space sees the candidate."""
     repeat_probability: Tensor | None = None
     """(R, K) p_r of each scenario."""
-    position: Tensor | None = None
+    point: Tensor | None = None
     """(R, M) f_omega(x): where the request lies in the metric space."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.predictions import Floats, Integers, Predictions
 from musenet.models.interface import ClickModel
-from musenet.portraits.positions import positions_of, prototypes_of
+from musenet.portraits.points import points_of, prototypes_of
 from musenet.portraits.request_words import RequestWords
 
 PER_SCENARIO = 100
@@ -54,11 +54,11 @@ def map_requests(
     """
     assert predictions.assignment is not None
     chosen, unsure = choose_requests(predictions.assignment, per_scenario)
-    positions = positions_of(model, dataset, predictions.requests[chosen])
-    if positions is None:
+    points = points_of(model, dataset, predictions.requests[chosen])
+    if points is None:
         return None
     prototypes = prototypes_of(model)
-    every = positions if prototypes is None else np.concatenate([positions, prototypes])
+    every = points if prototypes is None else np.concatenate([points, prototypes])
     if len(every) < 4:
         return None
     laid_out = lay_out(every)
@@ -95,11 +95,11 @@ def choose_requests(assignment: Floats, per_scenario: int) -> tuple[Integers, li
     return np.sort(np.concatenate(chosen)), unsure
 
 
-def lay_out(positions: Floats) -> Floats:
-    """(n, 2) by t-SNE, the same whenever it is asked for; `positions` (n, M), n at least 4."""
+def lay_out(points: Floats) -> Floats:
+    """(n, 2) by t-SNE, the same whenever it is asked for; `points` (n, M), n at least 4."""
     from sklearn.manifold import TSNE
 
-    perplexity = min(30.0, (len(positions) - 1) / 3)
-    start = "pca" if positions.shape[1] > 1 else "random"
-    found = TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(positions.astype(np.float32))
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    start = "pca" if points.shape[1] > 1 else "random"
+    found = TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(points.astype(np.float32))
     return np.asarray(found, dtype=np.float64)

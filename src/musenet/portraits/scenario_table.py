@@ -1,4 +1,4 @@
-"""The scenarios handed out as a table, a row per request, to join with anything by the log's own ids."""
+"""The scenarios as a table, a row per request, to join with anything by the log's own ids."""
 
 from collections.abc import Sequence
 from pathlib import Path

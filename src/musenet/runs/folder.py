@@ -32,7 +32,7 @@ from musenet.dataset.manifest import Split, holds_dataset
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards
 from musenet.errors import ConfigError, RunError, one_line
-from musenet.files import plain, remove_leftovers, write_json, write_text
+from musenet.files import json_ready, remove_leftovers, write_json, write_text
 from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
@@ -147,7 +147,7 @@ class RunFolder:
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(entry), allow_nan=False) + "\n")
+            file.write(json.dumps(json_ready(entry), allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a line cut short by a killed process is passed over."""

@@ -15,7 +15,7 @@ from musenet.training.optimizers import Optimizers
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where training stands; with the weights and moments, all that decides what comes next.
 
     The random state needs no keeping: every step and every epoch draws from a generator seeded by its number.
@@ -31,7 +31,7 @@ class Progress:
     """Validations since the best one."""
 
 
-def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, progress: Progress) -> None:
+def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, progress: TrainingState) -> None:
     """Replace the run's checkpoint."""
     tensors: dict[str, Tensor | InPieces] = {f"model.{name}": value for name, value in model.whole_state().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.state().items()}
@@ -39,7 +39,7 @@ def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, p
     run.save_checkpoint(tensors, json.dumps(asdict(progress)))
 
 
-def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -> Progress:
+def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -> TrainingState:
     """Put model and optimizers where the checkpoint left them.
 
     Raises:
@@ -48,7 +48,7 @@ def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -
     of_rows = model.table.parts("model.table.weight", "optimizer.lazy.mean", "optimizer.lazy.square")
     tensors, metadata = load_tensors(run.checkpoint_file, of_rows)
     try:
-        progress = Progress(**json.loads(metadata["progress"]))
+        progress = TrainingState(**json.loads(metadata["progress"]))
         model.load_state_dict(_below("model.", tensors))
         optimizers.load(_below("optimizer.", tensors))
         model.load_health_state(_below("health.", tensors))

@@ -23,7 +23,7 @@ from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import save_tensors
 from musenet.runs.training_result import TrainingResult
-from musenet.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from musenet.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
 from musenet.training.placement import Onlooker, device_named
@@ -82,7 +82,7 @@ class Trainer:
             share=self.options.requests,
             part=(workers.rank(), workers.count()),
         )
-        self.progress = Progress()
+        self.state = TrainingState()
         self.planned = self.options.epochs * len(self.batches)
         self.validate_every = max(1, math.ceil(len(self.batches) / self.options.validations_per_epoch))
 
@@ -90,21 +90,21 @@ class Trainer:
         """Train to the end, or until patience is over."""
         if resume:
             self.resume()
-        self.run.keep_metrics_until(self.progress.step)
+        self.run.keep_metrics_until(self.state.step)
         self.run.remove_leftovers()
         with _interruptible() as interrupted:
             for epoch, batch in self.remaining_batches():
                 started = time.perf_counter()
                 terms = self.step(batch)
                 impressions, interruptions = workers.global_counts(batch.candidates, int(interrupted()))
-                self.progress.impressions += impressions
-                self.progress.seconds += time.perf_counter() - started
+                self.state.impressions += impressions
+                self.state.seconds += time.perf_counter() - started
                 self.report(epoch, terms)
                 if self.is_validation_due():
                     self.validate(epoch)
                 if self.is_patience_over():
                     break
-                if self.progress.step % self.options.checkpoint_every == 0:
+                if self.state.step % self.options.checkpoint_every == 0:
                     self.checkpoint()
                 if interruptions:
                     self.checkpoint()
@@ -116,23 +116,23 @@ class Trainer:
         """Go on from the checkpoint."""
         if not self.run.checkpoint_file.is_file():
             raise RunError(f"{self.run.path} has no checkpoint to resume from: train without --resume")
-        self.progress = load_checkpoint(self.run, self.model, self.optimizers)
+        self.state = load_checkpoint(self.run, self.model, self.optimizers)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
         """Epoch and batch, from the step reached on; none if patience was over there."""
         if self.is_patience_over():
             return
         per_epoch = len(self.batches)
-        for epoch in range(self.progress.step // per_epoch, self.options.epochs):
-            for batch in self.batches.epoch(epoch, start=self.progress.step - epoch * per_epoch):
+        for epoch in range(self.state.step // per_epoch, self.options.epochs):
+            for batch in self.batches.epoch(epoch, start=self.state.step - epoch * per_epoch):
                 yield epoch, batch
 
     def step(self, batch: Batch) -> dict[str, Term]:
         """One step on one batch; its random numbers depend on seed and step alone."""
-        torch.manual_seed(self.seed * 1_000_003 + self.progress.step)
+        torch.manual_seed(self.seed * 1_000_003 + self.state.step)
         batch = batch.to(self.device, self.options.dtype)
         self.model.train()
-        progress = self.progress.step / self.planned
+        progress = self.state.step / self.planned
         self.optimizers.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             prediction: Prediction = self.model(batch, progress)
@@ -144,20 +144,20 @@ class Trainer:
         (total / workers.count()).backward()  # type: ignore[no-untyped-call]
         self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
         self.model.after_step(prediction, batch, progress)
-        self.progress.step += 1
+        self.state.step += 1
         return terms
 
     def diverged(self, terms: dict[str, Term], batch: Batch) -> None:
         """Save the batch and say which term broke."""
         broken = [name for name, term in terms.items() if not math.isfinite(term.value.item())] or ["the sum"]
         file = self.run.path / "diverged.safetensors"
-        description = {"step": str(self.progress.step), "terms": ", ".join(broken)}
+        description = {"step": str(self.state.step), "terms": ", ".join(broken)}
         requests = torch.cat(workers.all_rows(batch.request_index))
 
         def save_and_say() -> None:
             save_tensors(file, {"requests": requests}, description)
             raise TrainingDivergedError(
-                f"the loss is no longer a number at step {self.progress.step} (term {', '.join(broken)}); the batch's "
+                f"the loss is no longer a number at step {self.state.step} (term {', '.join(broken)}); the batch's "
                 f"requests are saved in {file}: try a lower training.learning_rate"
             )
 
@@ -169,13 +169,13 @@ class Trainer:
         if now - getattr(self, "_reported", -math.inf) < REPORT_SECONDS and not self.is_validation_due():
             return
         self._reported = now
-        speed = self.progress.impressions / max(self.progress.seconds, 1e-9)
+        speed = self.state.impressions / max(self.state.seconds, 1e-9)
         entry = {
-            "step": self.progress.step,
+            "step": self.state.step,
             "planned": self.planned,
             "epoch": epoch,
             "samples_per_second": speed,
-            "seconds_to_go": (self.planned - self.progress.step) * self.options.batch_size / speed,
+            "seconds_to_go": (self.planned - self.state.step) * self.options.batch_size / speed,
             "losses": {name: term.value.item() for name, term in terms.items()},
         }
         self.log(entry)
@@ -184,51 +184,51 @@ class Trainer:
 
     def is_validation_due(self) -> bool:
         """At even distances inside an epoch, and at its end."""
-        within = self.progress.step % len(self.batches)
+        within = self.state.step % len(self.batches)
         return within == 0 or within % self.validate_every == 0
 
     def validate(self, epoch: int) -> None:
         """Validate, and keep the weights if they are the best yet."""
         scores = validation_scores(self.model, self.dataset, self.options.validation_impressions)
         health = self.model.health()
-        entry = {"step": self.progress.step, "planned": self.planned, "epoch": epoch, "valid": scores}
+        entry = {"step": self.state.step, "planned": self.planned, "epoch": epoch, "valid": scores}
         entry |= {"health": health.values, "warnings": health.warnings}
-        if self.progress.step / self.planned > self.model.keep_from():
+        if self.state.step / self.planned > self.model.keep_from():
             better = self.is_better(scores)
             if better:
-                self.progress.best = {"step": self.progress.step, "epoch": epoch, **scores}
+                self.state.best = {"step": self.state.step, "epoch": epoch, **scores}
                 self.run.save_model(self.model.whole_state())
-            self.progress.without_improvement = 0 if better else self.progress.without_improvement + 1
+            self.state.without_improvement = 0 if better else self.state.without_improvement + 1
             entry["best"] = better
         self.run.append_metrics(entry)
         self.log(entry)
 
     def is_patience_over(self) -> bool:
         """Whether too many validations in a row were no better."""
-        return self.progress.without_improvement >= self.options.patience
+        return self.state.without_improvement >= self.options.patience
 
     def is_better(self, scores: dict[str, float]) -> bool:
         """Whether these validation scores beat the kept ones; any number beats none."""
-        if not self.progress.best:
+        if not self.state.best:
             return True
         monitor = self.options.monitor
-        score, best = scores[monitor], float(self.progress.best[monitor])
+        score, best = scores[monitor], float(self.state.best[monitor])
         if math.isnan(best):
             return not math.isnan(score)
         return score > best if monitor == "auc" else score < best
 
     def checkpoint(self) -> None:
         """Write the checkpoint to resume from."""
-        save_checkpoint(self.run, self.model, self.optimizers, self.progress)
+        save_checkpoint(self.run, self.model, self.optimizers, self.state)
 
     def result(self) -> TrainingResult:
         """What is told and written at the end."""
         given_up = f"no better {self.options.monitor} in {self.options.patience} validations"
         result = TrainingResult(
             run=str(self.run.path),
-            best=self.progress.best,
-            seconds=self.progress.seconds,
-            samples_per_second=self.progress.impressions / max(self.progress.seconds, 1e-9),
+            best=self.state.best,
+            seconds=self.state.seconds,
+            samples_per_second=self.state.impressions / max(self.state.seconds, 1e-9),
             stopped=given_up if self.is_patience_over() else "planned steps",
             parameters=self.model.count_parameters(),
         )

@@ -13,28 +13,28 @@ from musenet.models.musenet.options import MusenetOptions
 
 
 class Assigner(nn.Module):
-    """What `Musenet` asks; here as it is of a network of positions, log Q = self(f_omega(x))."""
+    """What `Musenet` asks; here as it is of a network of points, log Q = self(f_omega(x))."""
 
     moves = False
     """Whether Eq 14 moves it."""
 
-    def log_q(self, position: Tensor | None, batch: Batch) -> Tensor:
-        """(R, K) log Q(c|x) of requests that lie at `position` (R, M), None where nothing is learned."""
-        log_probability: Tensor = self(position)
+    def log_q(self, point: Tensor | None, batch: Batch) -> Tensor:
+        """(R, K) log Q(c|x) of requests that lie at `point` (R, M), None where nothing is learned."""
+        log_probability: Tensor = self(point)
         return log_probability
 
     def prototypes(self) -> Tensor | None:
         """(K, M) c_k, if there are any."""
         return None
 
-    def signs(self, position: Tensor) -> dict[str, float]:
+    def signs(self, point: Tensor) -> dict[str, float]:
         """Signs of health beside those of the assignment (docs/model.md)."""
         return {}
 
-    def fit_scale(self, position: Tensor) -> None:
+    def fit_scale(self, point: Tensor) -> None:
         """Fit what a first batch decides."""
 
-    def move(self, position: Tensor, weight: Tensor, rate: float) -> None:
+    def move(self, point: Tensor, weight: Tensor, rate: float) -> None:
         """Take a step of Eq 14."""
 
 
@@ -58,49 +58,49 @@ class Prototypes(Assigner):
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.scale: Tensor
 
-    def distances(self, position: Tensor) -> Tensor:
+    def distances(self, point: Tensor) -> Tensor:
         """(R, K) s·d(f_omega(x), c_k), d the squared Euclidean distance, as the linear model of Eq 15 and 16."""
-        own = position.square().sum(1, keepdim=True)
-        crossed = torch.addmm(self.centres.square().sum(1), position, self.centres.T, alpha=-2)
+        own = point.square().sum(1, keepdim=True)
+        crossed = torch.addmm(self.centres.square().sum(1), point, self.centres.T, alpha=-2)
         return self.scale * (own + crossed)
 
-    def forward(self, position: Tensor) -> Tensor:
+    def forward(self, point: Tensor) -> Tensor:
         """(R, K) log Q_s(c|x) of Eq 3: log softmax of the negative distances."""
-        return F.log_softmax(-self.distances(position), dim=1)
+        return F.log_softmax(-self.distances(point), dim=1)
 
     @torch.no_grad()
-    def move(self, position: Tensor, weight: Tensor, rate: float) -> None:
+    def move(self, point: Tensor, weight: Tensor, rate: float) -> None:
         """Eq 14: c_k <- (1 - alpha) c_k + alpha (sum_i w_ki f(x_i)) / (sum_i w_ki).
 
         The paper writes x_i; prototypes live in the metric space, so it is f_omega(x_i) that is averaged. Where no
         sample has any weight, the mean is undefined and the prototype stays.
 
         Args:
-            position: (R, M) f_omega(x_i).
+            point: (R, M) f_omega(x_i).
             weight: (R, K) the assignment, or the posterior given the labels.
             rate: alpha.
         """
         total = global_sum(weight.sum(0))[:, None]  # (K, 1)
-        mean = global_sum(weight.T @ position) / total.clamp_min(1e-12)  # (K, M)
+        mean = global_sum(weight.T @ point) / total.clamp_min(1e-12)  # (K, M)
         self.centres.lerp_(torch.where(total > 1e-12, mean, self.centres), rate)
 
     @torch.no_grad()
-    def fit_scale(self, position: Tensor, expansion: float = 1.5) -> None:
+    def fit_scale(self, point: Tensor, expansion: float = 1.5) -> None:
         """Set s so that 2·s·lambda_max(Cov f) = `expansion`: above 1, Eq 14 does not contract (docs/model.md)."""
-        self.scale.fill_(expansion / (2 * largest_eigenvalue(position)))
+        self.scale.fill_(expansion / (2 * largest_eigenvalue(point)))
 
     def prototypes(self) -> Tensor:
         """(K, M) c_k."""
         return self.centres
 
     @torch.no_grad()
-    def signs(self, position: Tensor) -> dict[str, float]:
+    def signs(self, point: Tensor) -> dict[str, float]:
         """L_C of Eq 8, spread of the prototypes, and 2·s·lambda_max(Cov f): below 1, Eq 14 alone contracts."""
         spread = (self.centres - self.centres.mean(0)).square().sum(1).mean().sqrt()
         return {
-            "clustering_loss": clustering_loss(self(position).exp(), self.distances(position)).item(),
+            "clustering_loss": clustering_loss(self(point).exp(), self.distances(point)).item(),
             "prototype_spread": spread.item(),
-            "expansion": 2 * self.scale.item() * largest_eigenvalue(position),
+            "expansion": 2 * self.scale.item() * largest_eigenvalue(point),
         }
 
 
@@ -111,9 +111,9 @@ class Gate(Assigner):
         super().__init__()
         self.linear = nn.Linear(dimension, scenarios)
 
-    def forward(self, position: Tensor) -> Tensor:
+    def forward(self, point: Tensor) -> Tensor:
         """(R, K) log-probabilities."""
-        return F.log_softmax(self.linear(position), dim=1)
+        return F.log_softmax(self.linear(point), dim=1)
 
 
 class Given(Assigner):
@@ -128,7 +128,7 @@ class Given(Assigner):
         super().__init__()
         self.kind, self.scenarios = kind, scenarios
 
-    def log_q(self, position: Tensor | None, batch: Batch) -> Tensor:
+    def log_q(self, point: Tensor | None, batch: Batch) -> Tensor:
         """(R, K)."""
         codes = {"predefined": batch.predefined_scenario, "true": batch.true_scenario}.get(self.kind)
         return one_hot_log(torch.full_like(batch.request_index, -1) if codes is None else codes, self.scenarios)
@@ -150,12 +150,12 @@ def assigner_of(options: MusenetOptions, scenarios: int) -> Assigner:
     )
 
 
-def largest_eigenvalue(position: Tensor) -> float:
+def largest_eigenvalue(point: Tensor) -> float:
     """lambda_max of the covariance of f_omega(x) over a batch, at least a small positive number."""
-    position = torch.cat(all_rows(position))
-    if position.shape[0] < 2:
+    point = torch.cat(all_rows(point))
+    if point.shape[0] < 2:
         return 1.0
-    return max(float(torch.linalg.eigvalsh(torch.cov(position.double().T).reshape(position.shape[1], -1))[-1]), 1e-6)
+    return max(float(torch.linalg.eigvalsh(torch.cov(point.double().T).reshape(point.shape[1], -1))[-1]), 1e-6)
 
 
 def clustering_loss(assignment: Tensor, distance: Tensor) -> Tensor:

@@ -25,19 +25,19 @@ class ScenarioHealth:
         self._share = torch.zeros(self.scenarios)
         self._confidence = torch.zeros(())
         self._steps = 0
-        self._position: Tensor | None = None
+        self._point: Tensor | None = None
 
-    def observe(self, log_assignment: Tensor, position: Tensor) -> None:
-        """One step's assignments (R, K) and positions in the metric space (R, M)."""
+    def observe(self, log_assignment: Tensor, point: Tensor) -> None:
+        """One step's assignments (R, K) and points in the metric space (R, M)."""
         assignment = log_assignment.detach().exp()
         means = global_mean(torch.cat([assignment, assignment.amax(1, keepdim=True)], dim=1))
         self._share = self._share.to(assignment.device) + means[:-1]
         self._confidence = self._confidence.to(assignment.device) + means[-1]
         self._steps += 1
-        self._position = position.detach()
+        self._point = point.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """What was gathered since the last report, but for the last positions: a step follows before the next one."""
+        """What was gathered since the last report, but for the last points: a step follows before the next one."""
         if not self._steps:
             return {}
         return {"share": self._share, "confidence": self._confidence, "steps": torch.tensor(self._steps)}
@@ -52,7 +52,7 @@ class ScenarioHealth:
 
     def report(self, assigner: Assigner | None) -> Health:
         """Values and warnings since the last report, the assigner's own signs among them."""
-        if not self._steps or self._position is None:
+        if not self._steps or self._point is None:
             return Health()
         share = self._share / self._steps
         use = float(-torch.special.xlogy(share, share).sum())
@@ -67,7 +67,7 @@ class ScenarioHealth:
         if use < 0.2 * math.log(self.scenarios):
             warnings.append(f"one scenario takes nearly everything: entropy of use {use:.3f}")
         if assigner is not None:
-            values |= assigner.signs(self._position)
+            values |= assigner.signs(self._point)
         if values.get("prototype_spread", math.inf) < 1e-3:
             warnings.append("prototypes have collapsed into one point: Eq 14 contracts (2·s·lambda_max below 1)")
         self._reset()

@@ -61,8 +61,8 @@ class MetricSpace(nn.Module):
         """(R, M)."""
         seen = x.history.of(self.history)
         inputs = [self.fields(x.values, x.batch.request_codes), x.batch.request_dense[:, self.dense], seen]
-        position: Tensor = self.norm(self.mlp(torch.cat(inputs, dim=1)))
-        return position
+        point: Tensor = self.norm(self.mlp(torch.cat(inputs, dim=1)))
+        return point
 
 
 class LinearMetricSpace(nn.Module):
@@ -86,7 +86,7 @@ class NoMetricSpace(nn.Module):
     history: list[int] = []
 
     def forward(self, x: Embedded) -> None:
-        """No position."""
+        """No point."""
 
 
 AnyMetricSpace = MetricSpace | LinearMetricSpace | NoMetricSpace

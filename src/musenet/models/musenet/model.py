@@ -49,7 +49,7 @@ class Musenet(ClickModel):
 
     def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch: 3.2.3."""
-        request, candidate, position, log_assignment = self.sides(batch, progress)
+        request, candidate, point, log_assignment = self.sides(batch, progress)
         scenario_logit, repeat_probability = self.intentions(request, candidate, batch)  # Eq 9: (N, K), (R, K)
         log_assignment, scenario_logit, repeat_probability = self.pruning.of_the_left(
             log_assignment, scenario_logit, repeat_probability
@@ -59,18 +59,18 @@ class Musenet(ClickModel):
             scenario_logit=scenario_logit,
             log_assignment=log_assignment,
             repeat_probability=repeat_probability,
-            position=position,
+            point=point,
         )
 
     def sides(self, batch: Batch, progress: float = 1.0) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """The intention modules' inputs of both sides, f_omega(x), and (R, K) log a; (N, K) for `paper`."""
         x = self.embed(batch)
         with full_precision(x.values):
-            position = self.metric_space(x)  # f_omega(x)
-            log_q = self.log_q(position, batch)  # Eq 3
+            point = self.metric_space(x)  # f_omega(x)
+            log_q = self.log_q(point, batch)  # Eq 3
             log_assignment = self.version.assign(log_q, progress, self.training)  # Eq 4 and 7 of the hard version
             request = self.version.tell(x.request, log_q, progress, self.training)
-        return request, x.candidate, position, log_assignment
+        return request, x.candidate, point, log_assignment
 
     def embed(self, batch: Batch) -> Embedded:
         """X: the embeddings of [p_u, B_u, b_t, o_u]."""
@@ -79,12 +79,12 @@ class Musenet(ClickModel):
         request, candidate = self.inputs.request(values, batch, history), self.inputs.candidate(values, batch)
         return Embedded(batch, values, history, request, candidate)
 
-    def log_q(self, position: Tensor | None, batch: Batch) -> Tensor:
+    def log_q(self, point: Tensor | None, batch: Batch) -> Tensor:
         """(R, K) log Q(c|x): Eq 3, or what a control puts in its place, among the scenarios that are left."""
-        if self.training and position is not None and not self.scale_is_fitted:
-            self.assigner.fit_scale(position)
+        if self.training and point is not None and not self.scale_is_fitted:
+            self.assigner.fit_scale(point)
             self.scale_is_fitted.fill_(True)
-        return self.pruning.among_the_left(self.assigner.log_q(position, batch))
+        return self.pruning.among_the_left(self.assigner.log_q(point, batch))
 
     def logit_of_one_scenario(self, batch: Batch) -> Tensor:
         """(N,) the logit of one request's candidates from its hardened scenario; no other scenario is computed."""
@@ -108,18 +108,18 @@ class Musenet(ClickModel):
     @torch.no_grad()
     def after_step(self, prediction: Prediction, batch: Batch, progress: float) -> None:
         """Step 1 of the alternation (3.2.4): move the prototypes by Eq 14 while Theta is fixed."""
-        log_assignment, position = prediction.log_assignment, prediction.position
-        if position is None:
+        log_assignment, point = prediction.log_assignment, prediction.point
+        if point is None:
             return
         assert log_assignment is not None and prediction.scenario_logit is not None
-        self.scenario_health.observe(log_assignment, position)
+        self.scenario_health.observe(log_assignment, point)
         left = self.pruning.left
         if self.pruning.after_step(log_assignment, prediction.scenario_logit, batch, progress):
             self.scenario_health = ScenarioHealth(self.pruning.count)
         if self.assigner.moves:
-            weight = position.new_zeros(len(position), self.scenarios)
+            weight = point.new_zeros(len(point), self.scenarios)
             weight[:, left] = self.objective.weight_of_eq_14(prediction, batch)
-            self.assigner.move(position, weight, self.options.prototype_rate)
+            self.assigner.move(point, weight, self.options.prototype_rate)
 
     def keep_from(self) -> float:
         """Only weights after pruning and hardening count, and, with late confidence, of the penalty's second half."""

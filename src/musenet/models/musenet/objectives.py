@@ -156,7 +156,7 @@ class PaperObjective:
         terms = {"click": Term(self.click(prediction, batch))}
         if prediction.repeat_probability is not None and self.options.auxiliary:
             terms["auxiliary"] = self.auxiliary(assignment, prediction.repeat_probability, batch)
-        if prediction.position is None:
+        if prediction.point is None:
             return terms
         return terms | self.of_scenarios(log_assignment, assignment, progress)
 
@@ -176,7 +176,7 @@ class PaperObjective:
         return {"divergence": Term(divergence_from_uniform(log_assignment))}
 
     def weight_of_eq_14(self, prediction: Prediction, batch: Batch) -> Tensor:
-        """(R, K) with which Eq 14 averages positions: the assignment."""
+        """(R, K) with which Eq 14 averages points: the assignment."""
         assert prediction.log_assignment is not None
         return prediction.log_assignment.exp()
 

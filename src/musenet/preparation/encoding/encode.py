@@ -49,7 +49,7 @@ class InOrder:
 
 
 @dataclass(frozen=True)
-class PlainColumn:
+class UncodedColumn:
     """A column that is written as it is, NULL as `missing`."""
 
     column: str
@@ -64,7 +64,7 @@ def encode_relation(
     folders: Folders,
     planned: Sequence[PlannedField],
     vocabularies: Mapping[str, Vocabulary],
-    plain_columns: Mapping[str, PlainColumn],
+    plain_columns: Mapping[str, UncodedColumn],
     first: int = 0,
 ) -> None:
     """Write the categorical fields, the raw values of numeric ones (NaN where missing) and the plain columns.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import ibis.expr.types as ir
 
-from musenet.engines.column_types import plain
+from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
 from musenet.preparation.relations.columns import Relation
@@ -44,7 +44,7 @@ def number_entities(
     own = [name for name, origin in attributes.items() if origin != "impressions"]
     if relation is not None and own:
         _check_unique(engine, relation, id_name)
-        described = relation.select(id_name, **{name: plain(relation[name], name) for name in own})
+        described = relation.select(id_name, **{name: as_column_type(relation[name], name) for name in own})
         result = join(result, described, [id_name], "left")
     shown = [name for name, origin in attributes.items() if origin == "impressions"]
     if shown:

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from musenet.dataset.roles import ITEM, KIND, LABEL, ROLES, TIME, USER
-from musenet.engines.column_types import plain
+from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
 from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, RepeatMarks, once_and_marked
@@ -26,7 +26,7 @@ def raw_events(tables: Tables, impressions: ir.Table, attributes: Mapping[str, s
     events = impressions.filter(impressions[LABEL] == 1) if tables.events is None else tables.events
     own = [name for name, origin in attributes.items() if origin == "events" and name not in ROLES]
     roles = [name for name in (USER, TIME, KIND, ITEM) if name in events.columns]
-    return events.select(*roles, **{name: plain(events[name], name) for name in own})
+    return events.select(*roles, **{name: as_column_type(events[name], name) for name in own})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
-from musenet.engines.column_types import plain
+from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.tables import CleaningRule, Tables
@@ -44,7 +44,7 @@ def clean_impressions(engine: Engine, tables: Tables, columns: Sequence[str]) ->
     roles = [name for name in (USER, ITEM, TIME, LABEL, REQUEST, WEIGHT) if name in tables.impressions.columns]
     source = tables.impressions
     selected = {name: source[name] for name in roles}
-    selected |= {name: plain(source[name], name) for name in columns}
+    selected |= {name: as_column_type(source[name], name) for name in columns}
     impressions = engine.store("impressions", source.select(**selected))
     rows = _check_roles(engine, impressions, roles)
     key = [*request_key(impressions), ITEM]
@@ -84,7 +84,7 @@ def _check_roles(engine: Engine, impressions: ir.Table, roles: Sequence[str]) ->
     if WEIGHT in roles:
         wrong = engine.count(impressions.filter(~(impressions[WEIGHT] >= 0) | impressions[WEIGHT].isinf()))
         if wrong:
-            raise DataError(f"{wrong} impressions have a weight that is negative or not finite: mend the weights")
+            raise DataError(f"{wrong} impressions have a weight that is negative or not finite: fix the weights")
     return int(str(found["rows"]))
 
 

@@ -35,7 +35,7 @@ ONE_DOT = -0.08
 """Where in its row a single dot stands, below the label."""
 
 
-def plain_text(text: str, length: int = LABEL_LENGTH) -> str:
+def literal_text(text: str, length: int = LABEL_LENGTH) -> str:
     """Text as plotly shows it literally: its own markup is escaped, and what is too long for a phone is cut."""
     short = text if len(text) <= length else text[: length - 1] + "…"
     return html.escape(short, quote=False)
@@ -65,7 +65,7 @@ def dots(
         name=name,
         marker={"color": colour, "symbol": symbol, "size": 9},
         hoverinfo="text",
-        hovertext=[plain_text(text, 200) for text in texts],
+        hovertext=[literal_text(text, 200) for text in texts],
     )
 
 
@@ -116,7 +116,13 @@ def label_rows(figure: go.Figure, labels: Sequence[str]) -> None:
     """
     for place, label in enumerate(labels):
         figure.add_annotation(
-            text=plain_text(label), x=0, xref="paper", xanchor="left", y=place + 0.36, yanchor="middle", showarrow=False
+            text=literal_text(label),
+            x=0,
+            xref="paper",
+            xanchor="left",
+            y=place + 0.36,
+            yanchor="middle",
+            showarrow=False,
         )
         figure.add_hline(y=place + 0.56, line={"color": GRID, "width": 1})
     figure.update_yaxes(range=[-0.5, len(labels) - 0.42], showticklabels=False, showgrid=False)
@@ -127,7 +133,7 @@ def panel_title(figure: go.Figure, row: int, title: str) -> None:
     """A title above a panel's left end."""
     axis = "y" if row == 1 else f"y{row}"
     figure.add_annotation(
-        text=f"<b>{plain_text(title, 60)}</b>",
+        text=f"<b>{literal_text(title, 60)}</b>",
         x=0,
         xref="paper",
         xanchor="left",

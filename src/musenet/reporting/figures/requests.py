@@ -7,7 +7,7 @@ from plotly import graph_objects as go
 from musenet.portraits.over_time import SharesOverTime, Span
 from musenet.portraits.request_map import MappedRequest, RequestMap
 from musenet.portraits.words import number, percent
-from musenet.reporting.figures.drawing import GRID, LINE, error_bars, finished, mark_of, percentages, plain_text
+from musenet.reporting.figures.drawing import GRID, LINE, error_bars, finished, literal_text, mark_of, percentages
 
 _HOVER_LINE = 60
 _AXIS = {"day": "day", "week": "week, by its Monday", "hour": "hour of the day"}
@@ -91,11 +91,11 @@ def _short(labels: list[str], shares: SharesOverTime) -> list[str]:
 
 def _hover(request: MappedRequest) -> str:
     head = f"<b>Scenario {request.scenario}, {percent(request.probability)} sure</b>"
-    return "<br>".join([head, *(plain_text(line, _HOVER_LINE) for line in request.words)])
+    return "<br>".join([head, *(literal_text(line, _HOVER_LINE) for line in request.words)])
 
 
 def _share_text(scenario: int, span: Span) -> str:
     text = (
         f"Scenario {scenario}, {span.label}: {percentages(span.shares[scenario])} of {number(span.requests)} requests"
     )
-    return plain_text(text, 200)
+    return literal_text(text, 200)

@@ -6,7 +6,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from musenet.files import write_text
-from musenet.reporting.figures.drawing import error_bars, finished, mark_of, panel_title, plain_text
+from musenet.reporting.figures.drawing import error_bars, finished, literal_text, mark_of, panel_title
 from musenet.studies.sweep.sweep import Sweep, SweepLine
 
 PANEL = 260
@@ -34,7 +34,7 @@ def figure_sweep(sweep: Sweep) -> go.Figure:
 def write_sweep_page(sweep: Sweep, out: Path) -> None:
     """The figure as one HTML file that needs nothing but itself."""
     figure = figure_sweep(sweep)
-    figure.update_layout(paper_bgcolor="white", title={"text": plain_text(sweep.data), "x": 0.5})
+    figure.update_layout(paper_bgcolor="white", title={"text": literal_text(sweep.data), "x": 0.5})
     figure.update_layout(margin={"t": 90, "l": 70})
     write_text(out, figure.to_html(include_plotlyjs=True, config={"displayModeBar": False, "responsive": True}))
 
@@ -50,7 +50,7 @@ def _line(line: SweepLine, models: list[str], values: list[str], *, named: bool)
         y=[interval.value for interval in intervals],
         error_y=error_bars(intervals, colour),
         mode="lines+markers",
-        name=plain_text(line.model),
+        name=literal_text(line.model),
         legendgroup=line.model,
         showlegend=named,
         line={"color": colour, "width": 1.8},
@@ -61,7 +61,7 @@ def _line(line: SweepLine, models: list[str], values: list[str], *, named: bool)
         },
         hoverinfo="text",
         hovertext=[
-            plain_text(
+            literal_text(
                 f"{line.model}, {line.parameter} = {point.value}: {i.value:.4f} ({i.low:.4f} to {i.high:.4f})", 200
             )
             for point, i in zip(line.points, intervals, strict=True)

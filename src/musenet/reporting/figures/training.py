@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from musenet.portraits.words import number
 from musenet.reporting.contents import Curves
-from musenet.reporting.figures.drawing import LINE, PALETTE, finished, mark_of, panel_title, plain_text
+from musenet.reporting.figures.drawing import LINE, PALETTE, finished, literal_text, mark_of, panel_title
 
 
 def figure_validation(curves: Curves) -> go.Figure:
@@ -71,9 +71,9 @@ def _line(name: str, points: Sequence[tuple[int, float]], colour: str, dash: str
         x=[step for step, _ in points],
         y=[value for _, value in points],
         mode="lines+markers" if dash == "solid" else "lines",
-        name=plain_text(name),
+        name=literal_text(name),
         line={"color": colour, "width": 1.8, "dash": dash},
         marker={"size": 4},
         hoverinfo="text",
-        hovertext=[plain_text(f"{name}: {value:.5g} at step {step:,}", 200) for step, value in points],
+        hovertext=[literal_text(f"{name}: {value:.5g} at step {step:,}", 200) for step, value in points],
     )

@@ -307,5 +307,5 @@ ROLE_NAMES: dict[Role, str] = {
     "control": "control",
     "baseline": "other model",
     "as published": "other model, as published",
-    "diagnostic": "told the true scenario",
+    "diagnostic": "oracle, told the true scenario",
 }

@@ -18,7 +18,7 @@ from musenet.serving.manifest import ExportManifest
 from musenet.serving.text_index import TextIndex
 from musenet.serving.values import Value, texts_of
 
-Row = Mapping[str, Value]
+Attributes = Mapping[str, Value]
 Where = Callable[[int, str], str]
 """The name of a row's column in messages."""
 Codes = NDArray[np.int64]
@@ -66,7 +66,7 @@ class Encoder:
         """The fields of a side by the log's column that each is made of, those left out that scoring fixes."""
         return self._columns[side]
 
-    def encode(self, side: FieldSide, rows: Sequence[Row], where: Where, tally: Tally | None = None) -> Encoded:
+    def encode(self, side: FieldSide, rows: Sequence[Attributes], where: Where, tally: Tally | None = None) -> Encoded:
         """The rows' columns as codes and numbers; a column that a row lacks is missing.
 
         Raises:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from musenet.errors import RequestError
 from musenet.serving.manifest import read_export
-from musenet.serving.scorer.encoder import Encoder, Row, Tally
+from musenet.serving.scorer.encoder import Attributes, Encoder, Tally
 from musenet.serving.scorer.entities import Entities, Items
 from musenet.serving.scorer.explanation import explained
 from musenet.serving.scorer.history_codes import encode_events
@@ -128,7 +128,7 @@ class Scorer:
         self._check_columns(message)
         when = time.time() if message.time is None else message.time
         user_row = self._users.find([message.user])
-        candidates = cast("list[Row]", message.candidates)
+        candidates = cast("list[Attributes]", message.candidates)
         item_rows = self._items.find([candidate["item"] for candidate in message.candidates])
         context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
         candidate = self._encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
@@ -163,7 +163,7 @@ class Scorer:
 
     def add_items(self, items: Iterable[Mapping[str, Any] | NewItem]) -> int:
         """Learn attributes of new or changed items, all or none; how many. Raises `RequestError` naming the field."""
-        known: dict[str, Row] = {}
+        known: dict[str, Attributes] = {}
         for place, item in enumerate(items):
             try:
                 message = item if isinstance(item, NewItem) else NewItem.model_validate(item)
@@ -225,7 +225,7 @@ class Scorer:
 
     def _keys(self, message: ScoreRequest, rows: Places, places: Places) -> list[Sequence[str | None]]:
         """The repeat keys of the candidates at these places, column by column."""
-        candidates = cast("list[Row]", message.candidates)
+        candidates = cast("list[Attributes]", message.candidates)
         asked = [candidates[place] for place in places.tolist()]
         keys: list[Sequence[str | None]] = []
         for name, origin in self.manifest.key_columns.items():

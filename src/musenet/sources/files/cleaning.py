@@ -164,5 +164,5 @@ def _check_share(engine: Engine, sieve: Sieve, kept: int, counts: dict[str, int]
     raise DataError(
         f"{sieve.file.name}: {mistaken if kept else total} of {kept + total} rows would be refused ({sieve.file.key}), "
         f"{counts[most]} of them because {most}, for example {str(example['row'])[:200]}: "
-        "mend the file or the configuration"
+        "fix the file or the configuration"
     )

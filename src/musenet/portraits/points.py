@@ -11,7 +11,7 @@ from musenet.models.interface import ClickModel
 REQUESTS_AT_ONCE = 256
 
 
-def positions_of(model: ClickModel, dataset: Dataset, requests: Integers) -> Floats | None:
+def points_of(model: ClickModel, dataset: Dataset, requests: Integers) -> Floats | None:
     """(R, M) f_omega(x) of these requests; None for a model without a metric space.
 
     Where the metric space sees the candidate, a request lies at the mean of its candidates.
@@ -21,13 +21,13 @@ def positions_of(model: ClickModel, dataset: Dataset, requests: Integers) -> Flo
     with scoring(model) as like:
         for start in range(0, len(requests), REQUESTS_AT_ONCE):
             batch = builder.build(requests[start : start + REQUESTS_AT_ONCE]).to(like.device, like.dtype)
-            position = model(batch).position
-            if position is None:
+            point = model(batch).point
+            if point is None:
                 return None
-            if position.shape[0] != batch.requests:
-                sums = position.new_zeros(batch.requests, position.shape[1]).index_add_(0, batch.request, position)
-                position = sums / batch.request.bincount(minlength=batch.requests)[:, None]
-            found.append(position.double().cpu().numpy())
+            if point.shape[0] != batch.requests:
+                sums = point.new_zeros(batch.requests, point.shape[1]).index_add_(0, batch.request, point)
+                point = sums / batch.request.bincount(minlength=batch.requests)[:, None]
+            found.append(point.double().cpu().numpy())
     return np.concatenate(found) if found else None
 
 
