@@ -42,6 +42,6 @@ class Result(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             what = f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()
-            raise RunError(f"{path} is no {cls.__name__.lower()} of this version ({what})") from error
+            raise RunError(f"{path} is no {cls.__name__.lower()} of this version ({what}): make it again") from error
         except ValueError as error:
             raise RunError(f"{path} is no {cls.__name__.lower()} ({one_line(error)})") from error
