@@ -357,6 +357,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_two_workers_prepare_train_and_speak_once(here: Path) -> None:
     config, precise = str(write_log(here)), ["--set", "training.precision=float64"]
     done = torchrun("train", config, "--out", "two", "--json", *precise)
@@ -370,6 +371,7 @@ def test_two_workers_prepare_train_and_speak_once(here: Path) -> None:
         np.testing.assert_allclose(two["logit"].to_numpy(), one["logit"].to_numpy(), rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_by_the_first_of_two_workers(here: Path) -> None:
     done = torchrun("train", str(write_log(here, **{"clicked": None})))
     assert done.returncode != 0
@@ -385,6 +387,7 @@ def test_other_commands_are_the_work_of_one_process(
     assert "without torchrun" in refused(["prepare", str(write_log(here))], capsys)
 
 
+@pytest.mark.slow
 def test_the_demo_compares_describes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = str(write_log(here))
     assert cli.run(["demo", config, "--out", "demo", "--set", "compare.models.musenet.hidden=[4]"]) == 0

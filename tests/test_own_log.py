@@ -9,6 +9,8 @@ import pytest
 from musenet.cli.main import run
 from odd_logs import write_positives, write_three_files
 
+pytestmark = pytest.mark.slow
+
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out.strip().splitlines()[-1])

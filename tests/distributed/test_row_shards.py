@@ -30,6 +30,8 @@ from musenet.training.train_run import train_run
 from planted import SMALL_MUSENET, planted_experiment, write_planted
 from training.trained_runs import progress_of, validations_of
 
+pytestmark = pytest.mark.slow
+
 SINGLE = USUAL | {"precision": "float32", "checkpoint_every": 4}
 WIDE_DEEP = {"name": "wide_deep", "embedding": 4, "hidden": [8]}
 EXPERIMENTS: dict[str, Experiment] = {

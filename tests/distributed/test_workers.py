@@ -20,6 +20,8 @@ from musenet.training.train_run import train_run
 from planted import SMALL_MUSENET, planted_experiment, write_planted
 from training.trained_runs import progress_of, validations_of
 
+pytestmark = pytest.mark.slow
+
 TRAINING: dict[str, Any] = {
     "patience": 99,
     "unseen_rate": 0.1,

@@ -27,6 +27,8 @@ from places import CONFIGS
 from preparation.logs import Log, random_log, recipe
 from sources.ads_files import write_ads
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

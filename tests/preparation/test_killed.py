@@ -25,6 +25,8 @@ from musenet.preparation.prepare import prepare
 from musenet.workspace import workspace
 from preparation.logs import MemorySource, random_log, recipe
 
+pytestmark = pytest.mark.slow
+
 # Where random moments are drawn from: a preparation of this log opens and stores somewhat more of its own.
 OPENED_FILES, STORED_TABLES = 70, 25
 STEPS = 15

@@ -46,6 +46,8 @@ from musenet.simulators.chains import originals
 from musenet.simulators.parts_on_disk import PartsOnDisk
 from musenet.sources.ali_ads import AliAds, AliAdsOptions
 
+pytestmark = pytest.mark.slow
+
 SCALE = 0.002
 TINY = AdsOptions(scale=0.001)
 

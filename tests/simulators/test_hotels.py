@@ -17,6 +17,8 @@ from musenet.simulators.hotels import hotels
 from musenet.simulators.hotels.hotels import SCHEMAS, HotelOptions, simulate_hotels
 from musenet.simulators.hotels.visits import Block, Plan, make_plan, simulate_blocks
 
+pytestmark = pytest.mark.slow
+
 FILES = ("impressions", "clicks", "users", "hotels")
 SMALL = 20_000
 

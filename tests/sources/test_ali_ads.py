@@ -29,6 +29,8 @@ from preparation.reference import Row, distinct_events, repeats
 from sources.ads_files import FIRST_IMPRESSION, write_ads
 from sources.reading import counts, values
 
+pytestmark = pytest.mark.slow
+
 CONFIG = CONFIGS / "ads.yaml"
 DAY = 86_400
 NOON = FIRST_IMPRESSION + DAY // 2

@@ -14,6 +14,8 @@ from musenet.sources.complete_journey import CompleteJourney, CompleteJourneyOpt
 from musenet.sources.promotions import Promotions
 from musenet.sources.tables import Tables
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"features": {}, "split": {"parts": 5}})
 LOCAL = ["hour", "weekday", "basket_number", "days_since_last_basket"]
 

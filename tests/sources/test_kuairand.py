@@ -23,6 +23,8 @@ from musenet.sources.kuairand import LAST_DAYS_BEGIN, LONG_VIEW_TAKES, KuaiRand,
 from musenet.sources.tables import Tables
 from sources.reading import counts, values
 
+pytestmark = pytest.mark.slow
+
 Rows = list[dict[str, Any]]
 
 BEGIN = LAST_DAYS_BEGIN // 1000  # milliseconds

@@ -16,6 +16,8 @@ from musenet.studies.pool import TrainingPool, train_planned
 from musenet.training.loop import Log
 from planted import SMALL_BASE, planted_experiment, write_planted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:

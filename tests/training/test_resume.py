@@ -19,6 +19,8 @@ from musenet.training.loop import Trainer
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment
 from training.trained_runs import assert_same_run, progress_of, train_into, validations_of
 
+pytestmark = pytest.mark.slow
+
 SOFT = planted_experiment(
     SMALL_MUSENET | {"scale": "auto"},
     epochs=2,

@@ -173,6 +173,7 @@ def same(left: dict[Any, Any], right: dict[Any, Any]) -> None:
         assert values == pytest.approx(right[name], nan_ok=True), name
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(st.lists(request_rows, min_size=8, max_size=16), st.lists(event_rows, min_size=25, max_size=50), options)
 def test_equals_the_reference(requests: list[Any], events: list[dict[str, Any]], choice: dict[str, Any]) -> None:
@@ -189,6 +190,7 @@ def test_a_log_without_events_has_its_own_positives(requests: list[Any], choice:
         same(found, wanted)
 
 
+@pytest.mark.slow
 @settings(SETTINGS, max_examples=10)
 @given(
     st.lists(request_rows, min_size=6, max_size=12),

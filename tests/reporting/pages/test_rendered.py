@@ -17,6 +17,8 @@ from musenet.reporting.pages.report import figures_folder, write_report
 from musenet.runs.run import Run
 from reporting.page_reading import Heard
 
+pytestmark = pytest.mark.slow
+
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --virtual-time-budget=5000 --window-size=1600,1000 --dump-dom"

@@ -21,6 +21,8 @@ from places import ROOT
 from serving.apps import all_events
 from serving.exports import Exported
 
+pytestmark = pytest.mark.slow
+
 AXE = Path(os.environ.get("AXE_CORE", ROOT / "build" / "axe-core" / "axe.min.js"))
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from musenet.serving.http.app import create_app
 from musenet.serving.service.service import Service
 from serving.api_cases import check_cases
 from serving.exports import Exported
+
+pytestmark = pytest.mark.slow
 
 
 def test_no_case_breaks_the_service(exported: Exported, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_saved_runs_are_compared_by_their_folders(
         api.compare_runs(folders)
 
 
+@pytest.mark.slow
 def test_jobs_train_in_processes_what_one_process_trains(
     make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:

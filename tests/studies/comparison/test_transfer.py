@@ -26,6 +26,8 @@ from musenet.studies.comparison.transfer import OtherDataset
 from musenet.training.train_run import train_run
 from places import CONFIGS
 
+pytestmark = pytest.mark.slow
+
 CONFIG = CONFIGS / "hotels.yaml"
 FILES = {"impressions": "impressions", "events": "clicks", "users": "users", "items": "hotels"}
 SMALL = ["model.hidden=[8]", "model.embedding=4", "training.epochs=1", "training.threads=1"]
