@@ -113,6 +113,7 @@ def test_every_registered_model_is_among_the_variants():
     assert {options["name"] for options in VARIANTS.values()} == set(MODELS)
 
 
+@pytest.mark.slow
 @every_variant
 def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
     model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)

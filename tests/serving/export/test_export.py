@@ -18,6 +18,8 @@ from musenet.serving.scorer.scorer import Scorer
 from preparation.logs import MemorySource, random_log, recipe
 from serving.exports import SMALL, SOFT, Exported, new_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(exported: Exported, tmp_path: Path) -> Path:

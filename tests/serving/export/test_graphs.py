@@ -19,6 +19,8 @@ from musenet.serving.export.one_request import one_request
 from musenet.serving.scorer.runtime import Runtime
 from planted import REQUESTS
 
+pytestmark = pytest.mark.slow
+
 EXPORTED = (
     *("base", "wide-deep", "ncf", "din", "din-prelu", "repeatnet", "dcn", "ple", "revman", "star"),
     *("soft", "hard", "gate", "uniform", "predefined", "paper-soft", "auto", "probability", "plain", "soft-attention"),

@@ -227,6 +227,7 @@ def test_logs_hold_nothing_of_what_users_sent(client: TestClient, caplog: pytest
     assert "SECRET" not in json.dumps(lines)
 
 
+@pytest.mark.slow
 def test_a_new_export_is_taken_between_two_requests(exported: Exported, tmp_path: Path) -> None:
     folder = tmp_path / "export"
     shutil.copytree(exported.folder, folder)

@@ -56,6 +56,7 @@ def test_requests_and_answers_are_those_of_the_dataset(exported: Exported) -> No
     assert_answers_as_offline(exported)
 
 
+@pytest.mark.slow
 def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(tmp_path: Path) -> None:
     """Candidates without a city repeat by their brand alone; numbers of events are cut into the item's quantiles."""
     changes: dict[str, Any] = {
@@ -71,6 +72,7 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
     assert_answers_as_offline(export_log(tmp_path, SOFT | {"assignment": "hard"}, **changes))
 
 
+@pytest.mark.slow
 def test_repeats_among_many_candidates_are_those_of_the_items_own_keys(tmp_path: Path) -> None:
     """With more candidates than the user has keys, most are told by their checksum; added items and gaps are not."""
     exported = export_log(tmp_path, SOFT, repeat={"key": ["brand", "city"], "optional": ["city"]})
