@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bootstrap import paired_difference, resample_metrics, user_bootstrap
 from musenet import metrics
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.estimators import METRICS
 from musenet.evaluation.intervals import (
     difference,
-    paired_difference,
     rela_impr_interval,
-    resample_metrics,
     resample_model,
     seed_and_user_interval,
-    user_bootstrap,
 )
 
 Array = NDArray[np.float64]

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bootstrap import paired_difference
 from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.evaluation.intervals import Difference, paired_difference
+from musenet.evaluation.intervals import Difference
 from musenet.files import json_ready
 from musenet.models.musenet.options import MusenetOptions
 from musenet.runs.run import Run

@@ -19,10 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from musenet.evaluation.draws import RESAMPLES, Sample, UserDraws
+from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.estimators import Estimator, estimators
 from musenet.metrics import FloatArray, rela_impr
 from musenet.results import Number
@@ -88,15 +87,6 @@ class Resampled:
         return values[metric]
 
 
-def resample_metrics(sample: Sample, draws: UserDraws, metrics: Sequence[str] | None = None) -> dict[str, FloatArray]:
-    """Each metric in each resample: name → (resamples). All of `METRICS` unless named.
-
-    A resample's metric equals `musenet.metrics` on the rows of the users drawn, repeated as often as they were drawn;
-    only the calibration error keeps the bins of the whole sample.
-    """
-    return _resample(estimators(sample, draws, metrics), draws.blocks())
-
-
 def resample_model(
     samples: Sample | Sequence[Sample], draws: UserDraws, metrics: Sequence[str] | None = None
 ) -> Resampled:
@@ -118,20 +108,6 @@ def resample_model(
         draws=draws,
         size=sizes.pop(),
     )
-
-
-def user_bootstrap(
-    samples: Sample | Sequence[Sample], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
-) -> dict[str, Interval]:
-    """Every metric of one model with its interval over users (and over seeds, given a sample per seed).
-
-    >>> sample = Sample(label=[0, 1, 0, 1], logit=[-1, 1, -2, 2], user=[1, 1, 2, 2], request=[1, 1, 2, 2])
-    >>> user_bootstrap(sample)["auc"]
-    Interval(value=1.0, low=1.0, high=1.0)
-    """
-    of_seeds = _per_seed(samples)
-    model = resample_model(of_seeds, UserDraws(of_seeds[0].user, resamples, seed))
-    return {metric: seed_and_user_interval(model, metric, level) for metric in model.whole}
 
 
 def seed_and_user_interval(model: Resampled, metric: str = "auc", level: float = LEVEL) -> Interval:
@@ -161,29 +137,6 @@ def difference(first: Resampled, second: Resampled, metric: str = "auc", level: 
     return Difference(interval.value, interval.low, interval.high, p, float(np.nanstd(differences)))
 
 
-def paired_difference(
-    label: ArrayLike,
-    user: ArrayLike,
-    request: ArrayLike,
-    logits_a: Sequence[ArrayLike],
-    logits_b: Sequence[ArrayLike],
-    metric: str = "auc",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """`difference` of two models on the same rows, each given as a list of logits (N), one per training seed.
-
-    >>> paired_difference([0, 1, 0, 1], [1, 1, 2, 2], [1, 1, 2, 2], [[0, 1, 0, 1]], [[1, 0, 1, 0]]).value
-    1.0
-    """
-    draws = UserDraws(user, resamples, seed)
-    model_a, model_b = (
-        resample_model([_sample(label, logit, user, request) for logit in logits], draws, [metric])
-        for logits in (logits_a, logits_b)
-    )
-    return difference(model_a, model_b, metric)
-
-
 def rela_impr_interval(model: Resampled, base: Resampled, metric: str = "auc", level: float = LEVEL) -> Interval:
     """RelaImpr of the models' mean AUC (or GAUC) over seeds, paired as in `difference`.
 
@@ -210,10 +163,6 @@ def _size(sample: Sample) -> tuple[int, int]:
 def _resample(chosen: Mapping[str, Estimator], blocks: Iterable[FloatArray]) -> dict[str, FloatArray]:
     values = [{name: estimate(counts) for name, estimate in chosen.items()} for counts in blocks]
     return {name: np.concatenate([block[name] for block in values]) for name in chosen}
-
-
-def _sample(label: ArrayLike, logit: ArrayLike, user: ArrayLike, request: ArrayLike) -> Sample:
-    return Sample(np.asarray(label), np.asarray(logit), np.asarray(user), np.asarray(request))
 
 
 def _paired(first: Resampled, second: Resampled, metric: str) -> tuple[FloatArray, FloatArray]:

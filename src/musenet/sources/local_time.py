@@ -3,7 +3,6 @@
 Every engine then agrees to the microsecond, whatever its session's zone and whichever zone tables it ships.
 """
 
-from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -59,10 +58,6 @@ class LocalTime:
             middle = (begin + end) // 2
             begin, end = (begin, middle) if self._look_up(middle) == self._look_up(end) else (middle, end)
         return end
-
-    def offset_at(self, time: int) -> int:
-        """Local minus UTC, in microseconds, at a UTC time."""
-        return self._offsets[bisect_right(self.changes, time)]
 
     def to_local(self, time: ir.IntegerValue) -> ir.IntegerValue:
         """UTC to wall clock, both as microseconds."""

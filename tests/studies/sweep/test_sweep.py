@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from bootstrap import paired_difference, user_bootstrap
 from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.evaluation.intervals import paired_difference, user_bootstrap
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.studies.sweep.plan import parse_parameters, plan_sweep, swept_rows
