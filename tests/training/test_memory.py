@@ -10,7 +10,7 @@ import pytest
 STEPS = """
 import resource, sys
 import numpy as np
-from musenet.training.allocation import keep_freed_memory
+from musenet.training.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def step():
