@@ -1,6 +1,7 @@
 """Several workers learn what one process learns, to rounding, and one goes on where several were killed."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from musenet.evaluation.predictions import Predictions
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import load_tensors
 from musenet.training.train_run import train_run
+from places import TESTS
 from planted import SMALL_MUSENET, planted_experiment, write_planted
 from training.trained_runs import progress_of, validations_of
 
@@ -73,7 +75,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_script(name: str, *arguments: Any, by: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     script = [sys.executable, *by, str(Path(__file__).parent / name), *map(str, arguments)]
-    return subprocess.run(script, capture_output=True, text=True, check=False, timeout=600)
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(script, capture_output=True, text=True, check=False, timeout=600, env=environment)
 
 
 def assert_same_state(found: Path, expected: Path) -> None:
