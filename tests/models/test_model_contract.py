@@ -113,6 +113,13 @@ def test_every_registered_model_is_among_the_variants():
     assert {options["name"] for options in VARIANTS.values()} == set(MODELS)
 
 
+@every_variant
+def test_options_know_the_columns_of_the_table(variant: str, planted_dataset: Dataset):
+    """Comparisons count the parameters outside the table by them, without loading a model."""
+    options = TypeAdapter(AnyModelOptions).validate_python(VARIANTS[variant])  # type: ignore[var-annotated]
+    assert new_model(variant, planted_dataset).table.weight.shape[1] == options.table_columns
+
+
 @pytest.mark.slow
 @every_variant
 def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):

@@ -37,6 +37,11 @@ class ModelOptions(Options):
         return "baseline" if self.repeat_features else "as published"
 
     @property
+    def table_columns(self) -> int:
+        """Columns of the embedding table: all that is learned for each value."""
+        return self.embedding
+
+    @property
     def learns_scenarios(self) -> bool:
         """Whether it finds scenarios in the log."""
         return False

@@ -19,6 +19,11 @@ class WideDeepOptions(PoolingOptions):
     name: Literal["wide_deep"] = "wide_deep"
     hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the deep part")
 
+    @property
+    def table_columns(self) -> int:
+        """One more than the embedding: the wide weights live in the same table, so a step touches few of them."""
+        return self.embedding + 1
+
 
 class WideDeep(ClickModel):
     """logit = wide(x) + MLP(x), trained jointly.
@@ -33,8 +38,7 @@ class WideDeep(ClickModel):
     def __init__(self, options: WideDeepOptions, schema: Schema) -> None:
         super().__init__()
         self.size = options.embedding
-        # One more column than the embedding: the wide weights live in the same table, so a step touches few of them.
-        self.table = EmbeddingTable(schema.embedding_rows, options.embedding + 1)
+        self.table = EmbeddingTable(schema.embedding_rows, options.table_columns)
         with torch.no_grad():
             self.table.weight[:, -1] = 0
         ids, repeats = list(options.ids), options.repeat_features

@@ -191,7 +191,7 @@ def _rows(
 def _training(runs: Sequence[Run]) -> dict[str, Any]:
     """What a row says of how its runs were trained."""
     first, results = runs[0], [run.training for run in runs]
-    embedding = first.dataset.embedding_rows * first.experiment.model.embedding
+    embedding = first.dataset.embedding_rows * first.experiment.model.table_columns
     speed = float(np.mean([result.samples_per_second for result in results]))
     seen = first.dataset.manifest.splits["train"].impressions * first.experiment.training.requests
     return {
