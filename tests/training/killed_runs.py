@@ -22,6 +22,7 @@ from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.runs import tensor_files
 from musenet.runs.folder import RunFolder
+from musenet.runs.training_result import TrainingResult
 from musenet.training.loop import Trainer, train
 
 
@@ -77,7 +78,7 @@ def arm(point: str, call: int) -> None:
     elif point == "half a file":
         tensor_files.save_file = die_half_way(tensor_files.save_file, call)  # type: ignore[attr-defined]
     elif point == "end":
-        RunFolder.write_json = then_die(RunFolder.write_json, call, before=True)  # type: ignore[method-assign]
+        TrainingResult.write = then_die(TrainingResult.write, call, before=True)  # type: ignore[method-assign]
     else:
         raise ValueError(point)
 
