@@ -50,6 +50,17 @@ EVENTS = 672_172_988
 CAMPAIGNS, CUSTOMERS = 423_436, 255_875
 AD_CATEGORIES, CATEGORIES, HIGHEST_CATEGORY = 6_769, 12_968, 12_980
 BRANDS, HIGHEST_BRAND = 460_561, 461_497
+PROFILE_VALUES = {
+    "cms_segid": 97,
+    "cms_group_id": 13,
+    "final_gender_code": 2,
+    "age_level": 7,
+    "pvalue_level": 3,
+    "shopping_level": 3,
+    "occupation": 2,
+    "new_user_class_level": 4,
+}
+"""How many values each column of the profiles has."""
 NO_BRAND = 0.2909
 CLICK_RATE = 0.051437
 REPEATED_PAIRS = 0.1266
