@@ -15,6 +15,7 @@ from musenet.runs.run import Run
 from musenet.studies.comparison import table_so_far
 from musenet.studies.rows import best_rows
 from musenet.training import train_run as training_runs
+from studies.recorded_trainings import record_trainings
 
 BASE = {"name": "base_model", "hidden": [4], "embedding": 2}
 MUSENET = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2}
@@ -34,16 +35,7 @@ MakeExperiment = Callable[..., Experiment]
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The last two parts of the paths that the loop really trained, in order; preparation gives the tiny dataset."""
-    paths: list[str] = []
-    loop = training_runs.train  # type: ignore[attr-defined]
-
-    def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
-        paths.append("/".join(run.path.parts[-2:]))
-        return loop(experiment, dataset, run, **options)
-
-    monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
-    return paths
+    return record_trainings(monkeypatch, tiny_dataset)
 
 
 def test_the_best_rows_by_validation_get_more_seeds_and_diagnostics_never(

@@ -19,6 +19,7 @@ from musenet.studies.plans import PlannedRun
 from musenet.studies.pool import TrainingPool, train_planned
 from musenet.training import train_run as training_runs
 from musenet.training.train_run import train_run
+from studies.recorded_trainings import record_trainings
 
 MODELS = {
     "base": {"name": "base_model", "hidden": [4], "embedding": 2},
@@ -32,16 +33,7 @@ MakeExperiment = Callable[..., Experiment]
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """The paths that the loop really trained, in order; preparation gives the tiny dataset."""
-    paths: list[str] = []
-    loop = training_runs.train  # type: ignore[attr-defined]
-
-    def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
-        paths.append("/".join(run.path.parts[-2:]))
-        return loop(experiment, dataset, run, **options)
-
-    monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
-    return paths
+    return record_trainings(monkeypatch, tiny_dataset)
 
 
 def compared(experiment: Experiment, out: Path, **options: Any) -> Comparison:

@@ -12,12 +12,11 @@ from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.studies.sweep.plan import parse_parameters, plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep
 from musenet.studies.sweep.table import to_markdown
-from musenet.training import train_run as training_runs
+from studies.recorded_trainings import record_trainings
 
 MODEL = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2, "auxiliary": 0.5}
 BASE = {"name": "base_model", "hidden": [4], "embedding": 2}
@@ -27,16 +26,7 @@ MakeExperiment = Callable[..., Experiment]
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[str]:
     """`<label>/<value>/<seed>` of what the loop really trained, in order; preparation gives the tiny dataset."""
-    paths: list[str] = []
-    loop = training_runs.train  # type: ignore[attr-defined]
-
-    def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
-        paths.append("/".join(run.path.parts[-3:]))
-        return loop(experiment, dataset, run, **options)
-
-    monkeypatch.setattr(training_runs, "train", train)
-    monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
-    return paths
+    return record_trainings(monkeypatch, tiny_dataset, parts=3)
 
 
 def planned(experiment: Experiment, models: list[str] | None = None, **options: Any) -> dict[tuple[str, str], Any]:
