@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -18,6 +18,8 @@ class Result(BaseModel):
     """Something measured, under the keys of docs/commands.md."""
 
     model_config = ConfigDict(frozen=True)
+    written_by: ClassVar[str] = "the command that wrote it"
+    """Which command writes its file, for whoever holds one that cannot be read."""
 
     def to_json(self) -> dict[str, Any]:
         """The content by its published keys, as plain data."""
@@ -42,6 +44,10 @@ class Result(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             what = f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()
-            raise RunError(f"{path} is no {cls.__name__.lower()} of this version ({what}): make it again") from error
+            raise RunError(f"{path} is no {cls.__name__.lower()} of this version ({what}): {cls._remedy()}") from error
         except ValueError as error:
-            raise RunError(f"{path} is no {cls.__name__.lower()} ({one_line(error)})") from error
+            raise RunError(f"{path} is no {cls.__name__.lower()} ({one_line(error)}): {cls._remedy()}") from error
+
+    @classmethod
+    def _remedy(cls) -> str:
+        return f"make it again with {cls.written_by}"

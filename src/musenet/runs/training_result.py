@@ -1,10 +1,14 @@
 """How a training ended: training.json, and the `train` JSON of docs/commands.md."""
 
+from typing import ClassVar
+
 from musenet.results import Number, Result
 
 
 class TrainingResult(Result):
     """How training ended."""
+
+    written_by: ClassVar[str] = "`musenet train`"
 
     run: str
     best: dict[str, int | Number]

@@ -190,7 +190,7 @@ def test_the_evaluation_is_made_where_it_is_missing(make_run: MakeRun) -> None:
 def test_a_damaged_comparison_is_refused_in_one_sentence(make_run: MakeRun, tmp_path: Path, content: str) -> None:
     run, file = make_run(), tmp_path / "broken.json"
     file.write_text(content)
-    with pytest.raises(RunError, match=r"broken\.json is no comparison"):
+    with pytest.raises(RunError, match=r"broken\.json is no comparison.*: make it again with `musenet compare`$"):
         write_report(run, tmp_path / "report.html", file)
     assert not (tmp_path / "report.html").exists()
 

@@ -1,7 +1,7 @@
 """What a comparison found, as it stands in comparison.json and as every table, page and sentence reads it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -122,6 +122,8 @@ class Row(Result):
 
 class Comparison(Result):
     """The table, and under which protocol it was made."""
+
+    written_by: ClassVar[str] = "`musenet compare`"
 
     data: str
     seeds: list[int]
