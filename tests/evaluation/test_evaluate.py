@@ -164,15 +164,16 @@ def test_a_dataset_prepared_in_another_way_is_refused(run: RunFolder, tmp_path: 
         load_model(RunFolder.open(copy))
 
 
-def test_a_half_written_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
+def test_a_half_written_line_of_metrics_is_passed_over_and_counted(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for step in range(3):
         run.append_metrics({"step": step, "loss": float("nan")})
     with run.metrics_file.open("a") as file:
         file.write('{"step": 3, "lo')
-    assert [entry["step"] for entry in run.metrics()] == [0, 1, 2]
+    entries, unreadable = run.metrics()
+    assert ([entry["step"] for entry in entries], unreadable) == ([0, 1, 2], 1)
     run.keep_metrics_until(1)
-    assert run.metrics() == [{"step": 0, "loss": None}, {"step": 1, "loss": None}]
+    assert run.metrics() == ([{"step": 0, "loss": None}, {"step": 1, "loss": None}], 0)
 
 
 def test_validation_scores_are_the_same_every_time_and_leave_the_model_as_it_was(run: RunFolder) -> None:

@@ -148,7 +148,7 @@ def test_kept_weights_score_what_the_result_says(planted_dataset: Dataset, run_p
 def test_reports_hold_every_term_and_the_signs_of_health(planted_dataset: Dataset, run_path: Path):
     told: list[dict[str, Any]] = []
     train_into(run_path, planted_experiment(epochs=2), planted_dataset, log=told.append)
-    written = RunFolder(run_path).metrics()
+    written = RunFolder(run_path).metrics()[0]
     assert [entry for entry in told if "valid" in entry] == [entry for entry in written if "valid" in entry]
     losses = [entry["losses"] for entry in written if "losses" in entry]
     assert losses

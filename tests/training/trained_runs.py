@@ -31,7 +31,7 @@ def progress_of(path: Path) -> dict[str, Any]:
 
 def metrics_of(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without times."""
-    return [_timeless(entry) for entry in RunFolder(path).metrics()]
+    return [_timeless(entry) for entry in RunFolder(path).metrics()[0]]
 
 
 def validations_of(path: Path) -> list[dict[str, Any]]:

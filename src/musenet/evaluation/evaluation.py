@@ -49,7 +49,8 @@ class Evaluation(Result):
     calibration_ratio: Interval
     calibration_error: Interval
     left_out_groups: dict[str, int]
-    """Requests (`gauc`) and users (`gauc_by_user`) of one class, which have no AUC of their own."""
+    """Requests (`gauc`) and users (`gauc_by_user`) of one class, which have no AUC of their own; rows of no weight do
+    not count."""
     scenarios: ScenarioFigures | None
 
     @property
@@ -87,7 +88,8 @@ def measure(predictions: Predictions, split: Split, protocol: str, draws: UserDr
         protocol=protocol,
         **{name: seed_and_user_interval(model, name) for name in METRICS},
         left_out_groups={
-            name: grouped_auc(sample.label, sample.logit, group).left_out_groups for name, group in groups.items()
+            name: grouped_auc(sample.label, sample.logit, group, sample.weight).left_out_groups
+            for name, group in groups.items()
         },
         scenarios=scenario_figures(predictions, draws),
     )

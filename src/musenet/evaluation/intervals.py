@@ -134,7 +134,9 @@ def difference(first: Resampled, second: Resampled, metric: str = "auc", level: 
     differences = ours - theirs
     interval = percentile_interval(first.value(metric) - second.value(metric), differences, first.draws, level)
     p = _p_value(differences) if first.draws.users > 1 else float("nan")
-    return Difference(interval.value, interval.low, interval.high, p, float(np.nanstd(differences)))
+    defined = differences[~np.isnan(differences)]
+    spread = float(np.std(defined)) if len(defined) else float("nan")
+    return Difference(interval.value, interval.low, interval.high, p, spread)
 
 
 def rela_impr_interval(model: Resampled, base: Resampled, metric: str = "auc", level: float = LEVEL) -> Interval:

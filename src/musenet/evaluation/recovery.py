@@ -41,7 +41,18 @@ def recovery(
 
 
 def agreement(assignments: Sequence[NDArray[np.float64]]) -> float | None:
-    """Mean adjusted Rand index between all pairs of trainings' assignments (R, K) of the same requests; None of one."""
+    """Mean adjusted Rand index between all pairs of trainings' assignments (R, K) of the same requests; None of one.
+
+    Two trainings that both put every request into one scenario found nothing that they could agree on: such a pair is
+    left out, and with no other pair there is None.
+
+    >>> agreement([np.eye(2)[[0, 0, 0]], np.eye(2)[[1, 1, 1]]]) is None
+    True
+    """
     partitions = [hard(assignment) for assignment in assignments]
-    indices = [adjusted_rand_score(first, second) for first, second in combinations(partitions, 2)]
+    indices = [
+        adjusted_rand_score(first, second)
+        for first, second in combinations(partitions, 2)
+        if len(np.unique(first)) > 1 or len(np.unique(second)) > 1
+    ]
     return float(np.mean(indices)) if indices else None

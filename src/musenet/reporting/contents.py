@@ -56,7 +56,7 @@ class Curves:
     best_step: int | None
     health: dict[str, list[tuple[int, float]]]
     warnings: list[str]
-    """Of the last validation."""
+    """Of the last validation, and what could not be read."""
     stopped: str
 
 
@@ -211,15 +211,18 @@ def training_curves(run: RunFolder) -> Curves:
     health: dict[str, list[tuple[int, float]]] = {}
     validation: list[tuple[int, float]] = []
     warnings: list[str] = []
-    for entry in run.metrics():
-        step = int(entry["step"])
+    entries, unreadable = run.metrics()
+    for entry in entries:
+        step = entry["step"]
         for group, values in ((losses, entry.get("losses")), (health, entry.get("health"))):
             for name, value in (values or {}).items():
                 if value is not None:
                     group.setdefault(name, []).append((step, float(value)))
         if (entry.get("valid") or {}).get("auc") is not None:
             validation.append((step, float(entry["valid"]["auc"])))
-            warnings = [str(warning) for warning in entry.get("warnings", [])]
+            warnings = list(entry.get("warnings", []))
+    if unreadable:
+        warnings.append(f"{unreadable:,} lines of {run.metrics_file.name} cannot be read and are left out.")
     ended = run.training if run.training_file.is_file() else None
     best = None if ended is None or "step" not in ended.best else int(ended.best["step"])
     return Curves(losses, validation, best, health, warnings, "unfinished" if ended is None else ended.stopped)

@@ -11,8 +11,8 @@
     assignments/<split>.parquet   a row per request
     evaluation/<split>.json       docs/commands.md, `evaluate`
 
-Every file but metrics.jsonl is replaced whole, so that a killed process leaves the old or the new one; a half-written
-last line of metrics.jsonl is passed over. Nothing here is a pickle.
+Every file but metrics.jsonl is replaced whole, so that a killed process leaves the old or the new one; lines of
+metrics.jsonl that cannot be read are passed over and counted. Nothing here is a pickle.
 """
 
 import json
@@ -33,6 +33,7 @@ from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards
 from musenet.errors import ConfigError, RunError, one_line
 from musenet.files import json_ready, remove_leftovers, write_json, write_text
+from musenet.runs.metrics_lines import metrics_entry
 from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
@@ -149,21 +150,17 @@ class RunFolder:
         with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(json_ready(entry), allow_nan=False) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a line cut short by a killed process is passed over."""
+    def metrics(self) -> tuple[list[dict[str, Any]], int]:
+        """The lines of metrics.jsonl, and how many cannot be read: a killed process cuts one short."""
         if not self.metrics_file.is_file():
-            return []
-        entries = []
-        for line in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return entries
+            return [], 0
+        lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").split("\n")
+        entries = [entry for line in lines if (entry := metrics_entry(line)) is not None]
+        return entries, sum(not line.isspace() for line in lines if line) - len(entries)
 
     def keep_metrics_until(self, step: int) -> None:
         """Drop what was reported after this step, before training goes on from it."""
-        kept = [entry for entry in self.metrics() if entry.get("step", 0) <= step]
+        kept = [entry for entry in self.metrics()[0] if entry["step"] <= step]
         write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def remove_leftovers(self) -> None:

@@ -60,8 +60,8 @@ def test_numbers_of_the_comparison_are_those_of_the_file(make_run: MakeRun, writ
             None if is_base else row["rela_impr"]["value"],
             None if is_reference else difference["value"],
             None if is_reference else difference["p_holm"],
-            row["parameters"],
-            row["samples_per_second"],
+            row["parameters_outside_embedding"],
+            row["seconds_per_epoch"],
         ]
         auc = row["auc"]
         assert cells[1]["text"] == f"{auc['mean']:.4f}{auc['low']:.4f} to {auc['high']:.4f}"

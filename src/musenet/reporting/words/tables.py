@@ -9,6 +9,7 @@ from musenet.reporting.contents import Contents, ScenarioFacts
 from musenet.reporting.log_facts import LogFacts, PeriodFacts
 from musenet.reporting.words.sentences import ROLE_NAMES, trait_name
 from musenet.studies.comparison.results import Comparison, Row
+from musenet.studies.comparison.table import seeds_of
 
 _METRICS = {
     "auc": "AUC",
@@ -71,7 +72,6 @@ def periods_table(log: LogFacts) -> Table:
 def comparison_table(comparison: Comparison) -> Table:
     """Models by AUC, as `compare` measured them."""
     rows = sorted(comparison.models, key=lambda row: -row.auc.mean)
-    seeds = len(comparison.seeds)
     return Table(
         caption="Models on the test period, best first",
         heads=[
@@ -83,12 +83,13 @@ def comparison_table(comparison: Comparison) -> Table:
             f"AUC minus {comparison.reference}",
             "p (Holm)",
             "Parameters",
-            "Samples/s",
+            "s/epoch",
         ],
         rows=[_model_row(row, comparison) for row in rows],
-        note=f"Means of {seeds} seed{'s' if seeds != 1 else ''}; below them 95{SPACE}% "
+        note=f"Means of {seeds_of(comparison)}; below them 95{SPACE}% "
         "intervals, bootstrap over users and seeds, paired for differences. GAUC ranks within a request. RelaImpr is "
-        "the gain in AUC above chance. Parameters count the embedding table.",
+        "the gain in AUC above chance. p-values are corrected by Holm's method for the number of rows. Parameters are "
+        "those outside the embedding table.",
         strong=tuple(place for place, row in enumerate(rows) if row.name == comparison.reference),
     )
 
@@ -178,10 +179,14 @@ def _model_row(row: Row, comparison: Comparison) -> list[Cell]:
         if is_base
         else Cell(_signed_percent(relative.value), _percent_bounds(relative), _known(relative.value)),
         Cell(MISSING) if is_reference else Cell(signed(to.value), between(to.low, to.high), _known(to.value)),
-        Cell(MISSING) if is_reference else _number_cell(to.p_holm, 3),
-        _number_cell(row.parameters),
-        _number_cell(row.samples_per_second),
+        Cell(MISSING) if is_reference else _p_cell(to.p_holm),
+        _number_cell(row.parameters_outside_embedding),
+        _number_cell(row.seconds_per_epoch, 1),
     ]
+
+
+def _p_cell(p: float) -> Cell:
+    return Cell("<0.001", value=p) if p < 0.001 else _number_cell(p, 3)
 
 
 def _number_cell(value: float | None, digits: int = 0) -> Cell:

@@ -99,7 +99,11 @@ def compare_runs(
 
 
 def group_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in nothing but their seed are one row, named by folder (`<label>/seed-<n>` by the label)."""
+    """Runs that differ in nothing but their seed are one row, named by folder (`<label>/seed-<n>` by the label).
+
+    Raises:
+        RunError: if two of a row are of one seed, or hold the same weights: one training is not two.
+    """
     groups: dict[str, list[Run]] = {}
     seen: dict[str, str] = {}
     for run in runs:
@@ -109,7 +113,18 @@ def group_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
         if kind not in seen:
             seen[kind] = label if label not in groups else str(run.path)
         groups.setdefault(seen[kind], []).append(run)
+    for of_row in groups.values():
+        _check_different(of_row)
     return groups
+
+
+def _check_different(runs: Sequence[Run]) -> None:
+    for name, what in (("model_checksum", "hold the same weights"), ("seed", "are of the same seed")):
+        seen: dict[Any, Run] = {}
+        for run in runs:
+            before = seen.setdefault(run.experiment.seed if name == "seed" else run.model_checksum, run)
+            if before is not run:
+                raise RunError(f"{before.path} and {run.path} {what}, so they are one training: give one of them")
 
 
 def check_alike(runs: Sequence[Run]) -> None:
@@ -129,7 +144,7 @@ def _answers(runs: Sequence[Run], predicted: Predicted, draws: UserDraws) -> _An
     return _Answers(
         resampled=resample_model([one.sample() for one in of_seeds], draws, METRICS),
         recovered=[found for found in recovered if found is not None],
-        agreement=agreement(assignments),
+        agreement=agreement(assignments) if runs[0].experiment.model.learns_scenarios else None,
         mean_max_probability=float(np.mean([a.max(axis=1).mean() for a in assignments])) if assignments else None,
     )
 

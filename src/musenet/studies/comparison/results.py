@@ -112,7 +112,7 @@ class Row(Result):
     recovery: dict[str, Number] | None
     """Mean `ari` and `nmi` against the true scenarios."""
     agreement: Number | None
-    """Mean ARI between the assignments of two seeds."""
+    """Mean ARI between the assignments of two seeds; None where no scenarios are learned."""
     mean_max_probability: Number | None
     runs: list[str]
     auc_where_trained: Measured | None = None

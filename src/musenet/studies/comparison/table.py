@@ -1,5 +1,6 @@
 """The comparison as people read it: on a terminal and as Markdown."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +57,7 @@ def footnote(comparison: Comparison) -> str:
     """What the intervals are, and the protocol."""
     return (
         f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
-        f"{_seeds(comparison)}, 95 % intervals over users and seeds, paired. {comparison.protocol}. "
+        f"{seeds_of(comparison)}, 95 % intervals over users and seeds, paired. {comparison.protocol}. "
         f"{_note_on_losses(comparison)}"
         f"NDCG@{comparison.ndcg_at} over requests. p-values corrected by Holm's method. "
         "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
@@ -143,8 +144,8 @@ def _slice_lines(comparison: Comparison) -> list[list[str]]:
     return lines
 
 
-def _seeds(comparison: Comparison) -> str:
-    """How many seeds the rows have: the best may have more."""
+def seeds_of(comparison: Comparison) -> str:
+    """How many seeds the rows have, in words: the best may have more."""
     counts = sorted({len(row.auc.per_seed) for row in comparison.models} or {len(comparison.seeds)})
     many = " to ".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])
     return f"{many} seed{'' if counts[-1] == 1 else 's'}"
@@ -185,4 +186,6 @@ def _bounds(found: Interval | DifferenceTo | TransferLoss, *, percent: bool = Fa
 
 
 def _p_value(p: float) -> str:
+    if math.isnan(p):
+        return _MISSING
     return "<0.001" if p < 0.001 else f"{p:.3f}"
