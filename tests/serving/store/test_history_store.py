@@ -140,7 +140,7 @@ def test_a_database_that_went_away_is_said_so(address: str, opened: Opened, monk
         def gone(*_: object, **__: object) -> None:
             raise redis.ConnectionError("gone")
 
-        monkeypatch.setattr(redis.Redis, "execute_command", gone)
+        monkeypatch.setattr(redis.ConnectionPool, "get_connection", gone)
         with pytest.raises(StoreError, match="does not answer"):
             store.read("anna", LATER)
         return
@@ -151,6 +151,6 @@ def test_a_database_that_went_away_is_said_so(address: str, opened: Opened, monk
 def test_the_file_says_whose_it_is(tmp_path: Path, opened: Opened) -> None:
     opened(str(tmp_path / "new" / "history.sqlite"), simple_rules())
     with sqlite3.connect(tmp_path / "new" / "history.sqlite") as connection:
-        described = json.loads(connection.execute("SELECT description FROM store").fetchone()[0])
+        described = json.loads(connection.execute("SELECT content FROM store WHERE name = 'description'").fetchone()[0])
     connection.close()
     assert described["repeat"]["key"] == ["item_id"]

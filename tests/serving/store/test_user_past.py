@@ -1,20 +1,55 @@
 """A kept past equals the slow reference on random streams: ties, late events, repeated ones, delay, window, kinds."""
 
+import sqlite3
+from itertools import groupby
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musenet.dataset.roles import MICROSECONDS
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
-from musenet.serving.store.history import NOTHING, PastEvent, UserEvent
+from musenet.serving.store.history import NOTHING, PastEvent, UserEvent, UserHistory
 from musenet.serving.store.rules import HistoryRules
-from musenet.serving.store.user_past import BEHIND, REMEMBERED, UserPast
+from musenet.serving.store.sqlite_rows import TABLES, SqliteRows, read_history
+from musenet.serving.store.user_past import BEHIND, arrival, asked, take_in
 from serving.past_reference import WholePast, same
 from serving.stores import MINUTE, START, click, simple_rules
 
 TICK = 10 * MINUTE
+TICK_MICROSECONDS = round(TICK) * MICROSECONDS
+
+
+class UserPast:
+    """One user's rows in a database in memory, through which all goes that a store keeps and finds."""
+
+    def __init__(self, rules: HistoryRules) -> None:
+        self._rules, self.database = rules, sqlite3.connect(":memory:")
+        for statement in TABLES:
+            self.database.execute(statement)
+
+    def add(self, *new: UserEvent) -> list[bool]:
+        rows = SqliteRows(self.database, "a", 0)
+        added, change = take_in(self._rules, rows, [arrival(self._rules, one) for one in new])
+        if change is not None:
+            rows.save(change)
+        return added
+
+    def before(self, time: float | None) -> UserHistory:
+        return read_history(self.database, self._rules, "a", asked(self._rules, time, None))
+
+    def rows(self) -> dict[str, int]:
+        """How many there are of each, which the user's own row must agree with."""
+        counts = {
+            table: self.database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("events", "recent", "repeats")
+        }
+        told = self.database.execute("SELECT events, recent, keys FROM users").fetchone()
+        assert tuple(counts.values()) == told
+        return counts
+
 
 any_rules = st.builds(
     lambda length, delay, window, history, repeat: HistoryRules(
@@ -31,13 +66,13 @@ events = st.builds(
     lambda tick, kind, item, brand, identity: UserEvent(
         "a", PastEvent(item, kind, START + tick * TICK, {"item_id": item, "brand": brand}), identity
     ),
-    st.integers(0, 60),
+    st.integers(0, 60) | st.integers(0, 600),
     st.sampled_from(["click", "buy", None]),
     st.sampled_from(["1", "2", None]),
     st.sampled_from(["x", None]),
     st.sampled_from([None, "one", "two", "three"]),
 )
-streams = st.lists(st.one_of(events, st.integers(-6, 30)), min_size=10, max_size=60)
+streams = st.lists(st.one_of(events, st.integers(-BEHIND // TICK_MICROSECONDS, 300)), min_size=10, max_size=60)
 
 
 @settings(max_examples=150, deadline=None)
@@ -45,12 +80,14 @@ streams = st.lists(st.one_of(events, st.integers(-6, 30)), min_size=10, max_size
 def test_equals_the_reference(rules: HistoryRules, stream: list[Any]) -> None:
     """Events in any order of time; numbers in the stream are requests, in ticks from the newest event on."""
     past, whole, newest = UserPast(rules), WholePast(rules), START
-    for entry in stream:
-        if isinstance(entry, UserEvent):
-            assert past.add(entry) == whole.add(entry)
-            newest = max(newest, entry.event.time or 0.0)
+    for are_events, together in groupby(stream, key=lambda entry: isinstance(entry, UserEvent)):
+        entries = list(together)
+        if are_events:
+            assert past.add(*entries) == [whole.add(entry) for entry in entries]
+            newest = max([newest, *(entry.event.time for entry in entries)])
+            past.rows()
             continue
-        past = UserPast.decode(rules, *past.encode())
+        entry = entries[0]
         found = past.before(newest + entry * TICK)
         assert [event.time for event in found.events] == sorted(event.time or 0.0 for event in found.events)
         # Like the reference, and like a request that brings its whole history with it.
@@ -68,35 +105,75 @@ def test_a_request_does_not_know_what_happens_at_its_own_time() -> None:
 
 
 def test_what_is_kept_does_not_grow_with_the_number_of_events() -> None:
-    past = UserPast(simple_rules(length=3))
-    for minute in range(3 * REMEMBERED):
-        past.add(click("a", minute * MINUTE, item=str(minute % 7)))
-    content, marks = past.encode()
-    assert len(past.before(START + 3 * REMEMBERED * MINUTE).events) == 3
-    assert len(content) < 8000
-    assert len(marks) <= 16 * REMEMBERED
+    past, hour = UserPast(simple_rules(length=3)), 60 * MINUTE
+    for n in range(500):
+        past.add(click("a", n * hour, item=str(n % 7)))
+    assert len(past.before(START + 500 * hour).events) == 3
+    assert sum(one.count for one in past.before(START + 500 * hour).repeats.values()) == 500
+    day_and_hour = 26
+    assert past.rows() == {"events": day_and_hour + 3, "recent": day_and_hour, "repeats": 7}
+
+
+def test_of_many_rows_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with more keys, more events a day, or more within the window than anyone has, loses the oldest."""
+    monkeypatch.setattr("musenet.serving.store.user_past.MOST", 20)
+    day = 24 * 60 * MINUTE
+    keys, busy, window = UserPast(simple_rules()), UserPast(simple_rules()), UserPast(simple_rules(window="900 days"))
+    for n in range(100):
+        keys.add(click("a", n * 2 * day, str(n)))
+        busy.add(click("a", n, str(n % 2)))
+        window.add(click("a", n * day, "1"))
+    assert keys.rows()["repeats"] <= 22
+    found = keys.before(START + 200 * day).repeats
+    assert set(found) >= {(str(n),) for n in range(80, 100)}
+    assert set(found) <= {(str(n),) for n in range(76, 100)}
+    assert busy.rows()["events"] <= 28
+    assert busy.rows()["recent"] <= 22
+    assert {key: one.count for key, one in busy.before(START + 200).repeats.items()} == {("0",): 50, ("1",): 50}
+    assert [event.time for event in busy.before(START + 200).events] == [START + n for n in range(95, 100)]
+    assert 20 <= window.before(START + 100 * day).repeats["1",].count <= 22
+
+
+def test_looking_does_not_grow_with_keys_or_events() -> None:
+    """Counted in steps of SQLite's own machine, which depend on nothing but the rows that it looks at."""
+    steps = []
+    for keys in (20, 2000):
+        past, taken = UserPast(simple_rules()), 0
+        past.add(*(click("a", n * 60 * MINUTE, str(n)) for n in range(keys)))
+
+        def count() -> int:
+            nonlocal taken
+            taken += 1
+            return 0
+
+        past.database.set_progress_handler(count, 1)
+        for n in range(10):
+            past.add(click("a", (keys + n) * 60 * MINUTE, str(keys + n)))
+        steps.append(taken)
+    assert steps[1] < 1.5 * steps[0]
 
 
 def test_an_event_that_comes_again_is_recognised_by_its_id_and_by_its_content() -> None:
     past = UserPast(simple_rules())
-    assert past.add(click("a", 1, "1", "first"))
-    assert not past.add(click("a", 2, "2", "first"))
-    assert not past.add(click("a", 1, "1", "second"))
-    assert past.add(click("a", 1, "2", "second"))
+    assert past.add(click("a", 1, "1", "first")) == [True]
+    assert past.add(click("a", 2, "2", "first")) == [False]
+    assert past.add(click("a", 1, "1", "second")) == [False]
+    assert past.add(click("a", 1, "2", "second")) == [True]
     assert sum(statistics.count for statistics in past.before(START + 5).repeats.values()) == 2
 
 
 def test_a_late_event_lands_in_its_place_even_behind_all_that_is_kept() -> None:
     past = UserPast(simple_rules(length=3))
-    for minute in (0, 200, 300, 400, 500):
-        past.add(click("a", minute * MINUTE))
-    assert past.add(click("a", 250 * MINUTE, "late"))
-    assert past.add(click("a", 50 * MINUTE, "later"))
-    found = past.before(START + 600 * MINUTE)
+    hour = 60 * MINUTE
+    for n in (0, 20, 30, 40, 65):
+        past.add(click("a", n * hour))
+    assert past.add(click("a", 25 * hour, "late")) == [True]
+    assert past.add(click("a", 5 * hour, "later")) == [True]
+    found = past.before(START + 80 * hour)
     assert [event.item for event in found.events] == ["1", "1", "1"]
-    assert found.repeats["later",].last_time == START + 50 * MINUTE
-    behind = past.before(START + 500 * MINUTE - BEHIND / MICROSECONDS)
-    assert [event.time for event in behind.events] == [START + minute * MINUTE for minute in (250, 300, 400)]
+    assert found.repeats["later",].last_time == START + 5 * hour
+    behind = past.before(START + 65 * hour - BEHIND / MICROSECONDS + 1)
+    assert [event.time for event in behind.events] == [START + n * hour for n in (25, 30, 40)]
 
 
 def test_without_repeats_nothing_is_counted() -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from musenet.dataset.roles import MICROSECONDS
 from musenet.serving.values import Value
@@ -56,6 +57,19 @@ class UserHistory:
 NOTHING = UserHistory()
 
 
+@dataclass(frozen=True)
+class Filled:
+    """That a store was filled from a log."""
+
+    log: str
+    """What tells the log's state from others."""
+    until: int
+    """Microseconds: all that lies before is in."""
+    begun: float
+    """When filling began, in seconds since 1970."""
+    finished: bool
+
+
 class HistoryStore(Protocol):
     """Who keeps the users' events. Every user may be asked for; one without events has the empty history."""
 
@@ -68,10 +82,23 @@ class HistoryStore(Protocol):
         ...
 
 
-class WritableStore(HistoryStore, AbstractContextManager["WritableStore"], Protocol):
+@runtime_checkable
+class ItemStore(Protocol):
+    """Who keeps the items that were added since an export; each method raises `StoreError` if it cannot."""
+
+    def put_items(self, items: Mapping[str, Mapping[str, Value]]) -> None:
+        """Keep the columns of these items, by id, in place of what was known of them: all or none."""
+        ...
+
+    def items_since(self, version: int) -> tuple[int, dict[str, Mapping[str, Value]]]:
+        """What was put since a version (all, since 0), and the version that there is now."""
+        ...
+
+
+class WritableStore(HistoryStore, ItemStore, AbstractContextManager["WritableStore"], Protocol):
     """A store that events are added to; threads may share it.
 
-    Reading and adding raise `StoreError` while the store does not answer.
+    Every method raises `StoreError` while the store does not answer.
     """
 
     def append(self, events: Sequence[UserEvent]) -> list[bool]:
@@ -85,6 +112,22 @@ class WritableStore(HistoryStore, AbstractContextManager["WritableStore"], Proto
     def some_users(self, count: int) -> list[str]:
         """A few of the users that have a past."""
         ...
+
+    def forget(self, user: str) -> bool:
+        """Remove all that is known of a user; whether there was anything."""
+        ...
+
+    def backup(self, out: Path) -> None:
+        """Write a copy that can be opened as a store, while others go on reading and adding."""
+        ...
+
+    @property
+    def filled(self) -> Filled | None:
+        """What a log brought; None if none ever did."""
+        ...
+
+    @filled.setter
+    def filled(self, filled: Filled) -> None: ...
 
     def check(self) -> None:
         """Raise `StoreError` unless the store answers."""

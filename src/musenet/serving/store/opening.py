@@ -9,12 +9,13 @@ from musenet.serving.store.rules import HistoryRules
 NETWORK = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 
 
-def open_store(address: str, rules: HistoryRules) -> WritableStore:
+def open_store(address: str, rules: HistoryRules | None, retention: float | None = None) -> WritableStore:
     """The store at this address, made if it does not exist.
 
     Args:
         address: the path of a SQLite file, or an URL such as `redis://host:6379/0` or `valkey://host:6379/0`.
-        rules: which events count; a store keeps to those that it was made with.
+        rules: which events count; a store keeps to those that it was made with. None opens one that exists.
+        retention: seconds after which a repeat key that was not met again is forgotten; None for never.
 
     Raises:
         StoreError: if it cannot be opened, or was made for other rules.
@@ -22,9 +23,9 @@ def open_store(address: str, rules: HistoryRules) -> WritableStore:
     if address.startswith(NETWORK):
         from musenet.serving.store.redis_store import RedisStore
 
-        return RedisStore(address, rules)
+        return RedisStore(address, rules, retention)
     if "://" in address:
         raise StoreError(f"--store {address}: give a file's path, or an URL that begins with {', '.join(NETWORK)}")
     from musenet.serving.store.sqlite_store import SqliteStore
 
-    return SqliteStore(Path(address), rules)
+    return SqliteStore(Path(address), rules, retention)

@@ -1,20 +1,25 @@
-"""The shared history store: Valkey or Redis, a hash per user."""
+"""The shared history store: Valkey or Redis."""
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from musenet.errors import StoreError
-from musenet.serving.store.history import NOTHING, UserEvent, UserHistory
+from musenet.serving.store.history import Filled, UserEvent, UserHistory
+from musenet.serving.store.redis_rows import PREFIX, RedisRows, read_history, user_key
 from musenet.serving.store.rules import HistoryRules, check_rules, description
-from musenet.serving.store.user_past import UserPast, add_all
+from musenet.serving.store.user_past import Arrival, arrival, asked, by_user, generation_of, take_in
+from musenet.serving.values import Value
 
-PREFIX = "musenet:"
-PAST, MARKS = "past", "marks"
 WAIT_SECONDS = 5.0
+DESCRIPTION, FILLED = PREFIX + "store", PREFIX + "filled"
+ITEMS, VERSIONS, VERSION = PREFIX + "items", PREFIX + "items:versions", PREFIX + "items:version"
 _SCHEMES = {"valkey://": "redis://", "valkeys://": "rediss://"}
 
 
@@ -26,51 +31,98 @@ class RedisStore:
 
     Args:
         address: URL of the database.
-        rules: which events count.
+        rules: which events count; None for those that the store was made for, and then it must exist.
+        retention: seconds after which a repeat key that was not met again is forgotten; None for never.
 
     Raises:
         StoreError: if the database does not answer, or holds a store made for other rules.
     """
 
-    def __init__(self, address: str, rules: HistoryRules) -> None:
+    def __init__(self, address: str, rules: HistoryRules | None, retention: float | None = None) -> None:
         try:
             import redis
         except ImportError as error:
             raise StoreError(f"--store {_public(address)} needs the package redis: pip install redis") from error
         self._redis = redis
-        self._address = _public(address)
-        self._rules = rules
+        self._address, self._retention = _public(address), retention
         url = next(
             (new + address.removeprefix(old) for old, new in _SCHEMES.items() if address.startswith(old)), address
         )
         with self._explained():
-            self._database = redis.Redis.from_url(url, socket_timeout=WAIT_SECONDS, health_check_interval=30)
-            self._database.set(PREFIX + "store", json.dumps(description(rules)), nx=True)
-            found = json.loads(self._database.get(PREFIX + "store") or "null")
-        check_rules(self._address, found, rules)
+            self._database: Any = redis.Redis.from_url(url, socket_timeout=WAIT_SECONDS, health_check_interval=30)
+            if rules is not None:
+                self._database.set(DESCRIPTION, json.dumps(description(rules)), nx=True)
+            found = json.loads(self._database.get(DESCRIPTION) or "null")
+        self._rules = check_rules(self._address, found, rules)
 
     def read(self, user: str, before: float | None) -> UserHistory:
         """The user's past as a request at this time knows it; nothing for a user without events."""
+        wanted = asked(self._rules, before, self._retention)
         with self._explained():
-            content = self._database.hget(_name(user), PAST)
-        return NOTHING if content is None else UserPast.decode(self._rules, content).before(before)
+            return read_history(self._database, self._rules, user, wanted)
 
     def append(self, events: Sequence[UserEvent]) -> list[bool]:
         """Keep events, those of one user in one transaction."""
-        added: dict[int, bool] = {}
-        by_user: dict[str, list[int]] = {}
-        for place, new in enumerate(events):
-            by_user.setdefault(new.user, []).append(place)
+        arrivals = [arrival(self._rules, new) for new in events]
+        added = [False] * len(arrivals)
         with self._explained():
-            for user, places in by_user.items():
-                added |= zip(places, self._add(user, [events[place] for place in places]), strict=True)
-        return [added[place] for place in range(len(events))]
+            for user, places in by_user(arrivals).items():
+                new = self._add(user, [arrivals[place] for place in places])
+                for place, is_new in zip(places, new, strict=True):
+                    added[place] = is_new
+        return added
+
+    def put_items(self, items: Mapping[str, Mapping[str, Value]]) -> None:
+        """Keep the columns of these items in place of what was known of them."""
+
+        def change(transaction: Any) -> None:
+            version = int(transaction.get(VERSION) or 0) + 1
+            transaction.multi()
+            transaction.set(VERSION, version)
+            transaction.hset(ITEMS, mapping={item: json.dumps(dict(columns)) for item, columns in items.items()})
+            transaction.zadd(VERSIONS, dict.fromkeys(items, version))
+
+        with self._explained():
+            self._database.transaction(change, VERSION)
+
+    def items_since(self, version: int) -> tuple[int, dict[str, Mapping[str, Value]]]:
+        """What was put since a version, and the version that there is now."""
+        with self._explained():
+            now = int(self._database.get(VERSION) or 0)
+            if now == version:
+                return now, {}
+            names = self._database.zrangebyscore(VERSIONS, f"({version}", "+inf")
+            contents = self._database.hmget(ITEMS, names) if names else []
+        return now, {name.decode(): json.loads(content) for name, content in zip(names, contents, strict=True)}
+
+    def forget(self, user: str) -> bool:
+        """Remove all that is known of a user; whether there was anything."""
+        with self._explained():
+            rows = RedisRows(self._database, user, self._generation)
+            found: int = self._database.delete(*rows.names)
+        return found > 0
+
+    def backup(self, out: Path) -> None:
+        """Refused: the database itself writes copies."""
+        raise StoreError(f"{self._address} is backed up by the database itself: use its BGSAVE or its append-only file")
+
+    @property
+    def filled(self) -> Filled | None:
+        """What a log brought; None if none ever did."""
+        with self._explained():
+            found = self._database.get(FILLED)
+        return None if found is None else Filled(**json.loads(found))
+
+    @filled.setter
+    def filled(self, filled: Filled) -> None:
+        with self._explained():
+            self._database.set(FILLED, json.dumps(asdict(filled)))
 
     def some_users(self, count: int) -> list[str]:
         """The first users that the database comes upon, in order of their ids."""
         with self._explained():
-            names = list(islice(self._database.scan_iter(f"{_name('')}*", count=1000), count))
-        return sorted(name.decode().removeprefix(_name("")) for name in names)
+            names = list(islice(self._database.scan_iter(f"{user_key('')}*", count=1000), count))
+        return sorted(name.decode().removeprefix(user_key("")) for name in names)
 
     def check(self) -> None:
         """Raise `StoreError` unless the database answers."""
@@ -89,20 +141,22 @@ class RedisStore:
     ) -> None:
         self.close()
 
-    def _add(self, user: str, events: Sequence[UserEvent]) -> list[bool]:
-        name = _name(user)
+    @property
+    def _generation(self) -> int:
+        return generation_of(time.time())
+
+    def _add(self, user: str, arrivals: Sequence[Arrival]) -> list[bool]:
         added: list[bool] = []
 
         def change(transaction: Any) -> None:
             nonlocal added
-            content, marks = transaction.hmget(name, PAST, MARKS)
-            past = UserPast(self._rules) if content is None else UserPast.decode(self._rules, content, marks)
-            added = add_all({user: past}, events)
-            content, marks = past.encode()
+            rows = RedisRows(transaction, user, self._generation)
+            added, changed = take_in(self._rules, rows, arrivals)
             transaction.multi()
-            transaction.hset(name, mapping={PAST: content, MARKS: marks})
+            if changed is not None:
+                rows.save(changed, self._retention)
 
-        self._database.transaction(change, name)
+        self._database.transaction(change, user_key(user))
         return added
 
     @contextmanager
@@ -111,10 +165,6 @@ class RedisStore:
             yield
         except (self._redis.RedisError, ValueError) as error:
             raise StoreError(f"the history store {self._address} does not answer ({error})") from error
-
-
-def _name(user: str) -> str:
-    return f"{PREFIX}user:{user}"
 
 
 def _public(address: str) -> str:

@@ -14,7 +14,7 @@ from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.store.history import PastEvent, RepeatKey, RepeatStatistics, UserHistory, microseconds
 from musenet.serving.values import text_of_value
 
-FORMAT = 1
+FORMAT = 2
 """Of what a store notes of itself."""
 
 
@@ -83,13 +83,19 @@ def _counts(event: PastEvent, before: float | None, span: Before) -> bool:
     return ago > span.delay and (span.window is None or ago <= span.window)
 
 
-def check_rules(address: str, found: object, rules: HistoryRules) -> None:
-    """Raise `StoreError` unless the store's description is that of these rules."""
-    wanted = description(rules)
-    if found == wanted:
-        return
+def check_rules(address: str, found: object, rules: HistoryRules | None) -> HistoryRules:
+    """The rules of a store by its description; raises `StoreError` unless they are the given ones, if any."""
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise StoreError(f"{address} is no history store of this version: give another place and fill it")
+    if rules is None:
+        repeat = found["repeat"]
+        return HistoryRules(
+            HistoryOptions.model_validate(found["history"]),
+            None if repeat is None else RepeatOptions.model_validate(repeat),
+        )
+    wanted = description(rules)
+    if found == wanted:
+        return rules
     differing = " and ".join(name for name, value in wanted.items() if found.get(name) != value)
     raise StoreError(
         f"{address} was made for other options of {differing} than the model's: give another place, "

@@ -1,37 +1,37 @@
-"""The embedded history store: one SQLite file in write-ahead mode, a row per user."""
+"""The embedded history store: one SQLite file in write-ahead mode."""
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
+from typing import Any
 
 from musenet.errors import StoreError
-from musenet.serving.store.history import NOTHING, UserEvent, UserHistory
-from musenet.serving.store.rules import HistoryRules, check_rules, description
-from musenet.serving.store.user_past import UserPast, add_all
+from musenet.files import full_disk_explained, replacing
+from musenet.serving.store.history import Filled, UserEvent, UserHistory
+from musenet.serving.store.rules import FORMAT, HistoryRules, check_rules, description
+from musenet.serving.store.sqlite_rows import TABLES, SqliteRows, read_history, remove_expired
+from musenet.serving.store.user_past import Arrival, arrival, asked, by_user, generation_of, take_in
+from musenet.serving.values import Value
 
 WAIT_SECONDS = 30.0
 """For another process that writes to the same file."""
 APPLICATION = 0x6D75736E
 """What SQLite's header says of whose file it is: `musn`."""
-_TABLES = (
-    f"PRAGMA application_id = {APPLICATION}",
-    "CREATE TABLE store (description TEXT NOT NULL)",
-    "CREATE TABLE users (user TEXT PRIMARY KEY, past TEXT NOT NULL, marks BLOB NOT NULL) WITHOUT ROWID",
-)
+DESCRIPTION, FILLED = "description", "filled"
 
 
 @dataclass
 class _Waiting:
-    """A call of `append` and what came of it."""
+    """A change that waits to be committed and what came of it."""
 
-    events: Sequence[UserEvent]
-    new: list[bool] = field(default_factory=list)
+    change: Callable[[], None]
     error: Exception | None = None
     done: bool = False
 
@@ -39,50 +39,107 @@ class _Waiting:
 class SqliteStore:
     """A history store in a file; reads never wait for writes.
 
-    A transaction costs a write to the disk that is waited for, so events that arrive while one is under way are
-    committed together by the next.
+    A transaction costs a write to the disk that is waited for, so what arrives while one is under way is committed
+    together by the next.
 
     Args:
         path: of the file, made if it does not exist.
-        rules: which events count.
+        rules: which events count; None for those that the store was made for, and then it must exist.
+        retention: seconds after which a repeat key that was not met again is forgotten; None for never.
 
     Raises:
         StoreError: if the file cannot be opened, is no store, or was made for other rules.
     """
 
-    def __init__(self, path: Path, rules: HistoryRules) -> None:
-        self._path = path
-        self._rules = rules
+    def __init__(self, path: Path, rules: HistoryRules | None, retention: float | None = None) -> None:
+        self._path, self._retention = path, retention
         self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._queue: list[_Waiting] = []
         self._queue_lock, self._write_lock = threading.Lock(), threading.Lock()
+        if rules is None and not path.is_file():
+            raise StoreError(f"{path} does not exist: give the file that `musenet serve` or `musenet fill` made")
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
-            with self._transaction():
-                self._create_tables()
-                found = json.loads(self._writer.execute("SELECT description FROM store").fetchone()[0])
-        check_rules(str(path), found, rules)
+            try:
+                with self._transaction():
+                    self._create_tables(rules)
+                    known = self._writer.execute("PRAGMA user_version").fetchone()[0] == FORMAT
+                    found = _note(self._writer, DESCRIPTION) if known else None
+                self._rules = check_rules(str(path), found, rules)
+            except BaseException:
+                self._writer.close()
+                raise
 
     def read(self, user: str, before: float | None) -> UserHistory:
         """The user's past as a request at this time knows it; nothing for a user without events."""
+        wanted = asked(self._rules, before, self._retention)
         with self._explained(), self._reader() as reader:
-            row = reader.execute("SELECT past FROM users WHERE user = ?", (user,)).fetchone()
-        return NOTHING if row is None else UserPast.decode(self._rules, row[0]).before(before)
+            return read_history(reader, self._rules, user, wanted)
 
     def append(self, events: Sequence[UserEvent]) -> list[bool]:
         """Keep events; all that wait are committed in one transaction by whoever comes to it first."""
-        waiting = _Waiting(events)
-        with self._queue_lock:
-            self._queue.append(waiting)
-        with self._write_lock:
-            if not waiting.done:
-                with self._queue_lock:
-                    together, self._queue = self._queue, []
-                self._commit(together)
-        if waiting.error is not None:
-            raise waiting.error
-        return waiting.new
+        arrivals = [arrival(self._rules, new) for new in events]
+        new: list[bool] = []
+
+        def change() -> None:
+            new[:] = self._add(arrivals)
+
+        self._write(change)
+        return new
+
+    def put_items(self, items: Mapping[str, Mapping[str, Value]]) -> None:
+        """Keep the columns of these items in place of what was known of them."""
+        contents = [(item, json.dumps(dict(columns))) for item, columns in items.items()]
+
+        def change() -> None:
+            version = _version(self._writer) + 1
+            rows = [(item, version, content) for item, content in contents]
+            self._writer.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", rows)
+
+        self._write(change)
+
+    def items_since(self, version: int) -> tuple[int, dict[str, Mapping[str, Value]]]:
+        """What was put since a version, and the version that there is now."""
+        with self._explained(), self._reader() as reader:
+            now = _version(reader)
+            if now == version:
+                return now, {}
+            found = reader.execute("SELECT item, content FROM items WHERE version > ? ORDER BY version", (version,))
+            return now, {item: json.loads(content) for item, content in found}
+
+    def forget(self, user: str) -> bool:
+        """Remove all that is known of a user from the file; whether there was anything."""
+        found: list[bool] = []
+
+        def change() -> None:
+            found[:] = [SqliteRows(self._writer, user, self._generation).forget()]
+
+        self._write(change)
+        with self._explained(), self._write_lock:  # what was written before stands in the log until then
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return found[0]
+
+    def backup(self, out: Path) -> None:
+        """Write a copy that can be opened as a store, while others go on reading and adding."""
+        with full_disk_explained(out.parent), replacing(out) as temporary, self._explained(), self._reader() as reader:
+            temporary.touch(0o600)
+            with closing(sqlite3.connect(temporary)) as copy:
+                reader.backup(copy)
+                wrong = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if wrong != "ok":
+                raise StoreError(f"the history store {self._path} is damaged ({wrong}): take an older copy of it")
+
+    @property
+    def filled(self) -> Filled | None:
+        """What a log brought; None if none ever did."""
+        with self._explained(), self._reader() as reader:
+            found = _note(reader, FILLED)
+        return None if found is None else Filled(**found)
+
+    @filled.setter
+    def filled(self, filled: Filled) -> None:
+        self._write(lambda: _set_note(self._writer, FILLED, asdict(filled)))
 
     def some_users(self, count: int) -> list[str]:
         """The first users in order of their ids."""
@@ -92,7 +149,7 @@ class SqliteStore:
     def check(self) -> None:
         """Raise `StoreError` unless the file can be read."""
         with self._explained(), self._reader() as reader:
-            reader.execute("SELECT description FROM store").fetchone()
+            _note(reader, DESCRIPTION)
 
     def close(self) -> None:
         """Close the file; nothing is waiting to be written."""
@@ -109,11 +166,23 @@ class SqliteStore:
     ) -> None:
         self.close()
 
+    def _write(self, change: Callable[[], None]) -> None:
+        waiting = _Waiting(change)
+        with self._queue_lock:
+            self._queue.append(waiting)
+        with self._write_lock:
+            if not waiting.done:
+                with self._queue_lock:
+                    together, self._queue = self._queue, []
+                self._commit(together)
+        if waiting.error is not None:
+            raise waiting.error
+
     def _commit(self, together: Sequence[_Waiting]) -> None:
         try:
             with self._explained(), self._transaction():
                 for waiting in together:
-                    waiting.new = self._add(waiting.events)
+                    waiting.change()
         except Exception as error:
             for waiting in together:
                 waiting.error = error
@@ -121,42 +190,56 @@ class SqliteStore:
             for waiting in together:
                 waiting.done = True
 
-    def _add(self, events: Sequence[UserEvent]) -> list[bool]:
-        pasts = {user: self._load(user) for user in {new.user for new in events}}
-        added = add_all(pasts, events)
-        rows = [(user, *past.encode()) for user, past in pasts.items()]
-        self._writer.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", rows)
+    def _add(self, arrivals: Sequence[Arrival]) -> list[bool]:
+        generation = self._generation
+        keys_begin = None if self._retention is None else asked(self._rules, None, self._retention).keys_begin
+        remove_expired(self._writer, generation, keys_begin)
+        added = [False] * len(arrivals)
+        for user, places in by_user(arrivals).items():
+            rows = SqliteRows(self._writer, user, generation)
+            new, change = take_in(self._rules, rows, [arrivals[place] for place in places])
+            if change is not None:
+                rows.save(change)
+            for place, is_new in zip(places, new, strict=True):
+                added[place] = is_new
         return added
 
-    def _load(self, user: str) -> UserPast:
-        row = self._writer.execute("SELECT past, marks FROM users WHERE user = ?", (user,)).fetchone()
-        return UserPast(self._rules) if row is None else UserPast.decode(self._rules, *row)
+    @property
+    def _generation(self) -> int:
+        return generation_of(time.time())
 
-    def _create_tables(self) -> None:
+    def _create_tables(self, rules: HistoryRules | None) -> None:
         if self._writer.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
             return
-        if self._writer.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+        if rules is None or self._writer.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
             raise StoreError(f"{self._path} is another program's database: give another file")
-        for statement in _TABLES:
+        for statement in (f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {FORMAT}", *TABLES):
             self._writer.execute(statement)
-        self._writer.execute("INSERT INTO store VALUES (?)", (json.dumps(description(self._rules)),))
+        _set_note(self._writer, DESCRIPTION, description(rules))
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
-        """A connection of this thread's own for a moment; as many are made as read at once."""
+        """A connection of this thread's own for a moment, which sees one state; as many are made as read at once."""
         try:
             connection = self._idle.get_nowait()
         except Empty:
             connection = self._connect()
         try:
+            connection.execute("BEGIN")
             yield connection
         finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             self._idle.put(connection)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager
@@ -176,3 +259,17 @@ class SqliteStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the history store {self._path} cannot be used ({error})") from error
+
+
+def _note(connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+    found = connection.execute("SELECT content FROM store WHERE name = ?", (name,)).fetchone()
+    return None if found is None else json.loads(found[0])
+
+
+def _set_note(connection: sqlite3.Connection, name: str, content: dict[str, object]) -> None:
+    connection.execute("INSERT OR REPLACE INTO store VALUES (?, ?)", (name, json.dumps(content)))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("SELECT coalesce(max(version), 0) FROM items").fetchone()[0]
+    return found

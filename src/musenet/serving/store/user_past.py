@@ -1,147 +1,252 @@
-"""One user's past as a store keeps it: the last L events, a row per repeat key, and what was counted already.
+"""One user's past as a store keeps it: rows of the last events, of each repeat key, and of what was counted already.
 
-Everything that a store decides is decided here, on plain values; a store only keeps the result, all of it or nothing.
-Which events count, and when, is said by `HistoryRules`; rows equal in time, kind, item and attributes
-are one event, as in preparation.
+Everything that a store decides is decided here, on plain values and by looking at few rows, however many there are; a
+store finds rows and keeps the `Change`, all of it or nothing. Which events count, and when, is said by `HistoryRules`;
+rows equal in time, kind, item and attributes are one event, as in preparation.
 """
 
-import bisect
 import json
+import math
 import time as clock
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 from musenet.dataset.roles import MICROSECONDS
 from musenet.serving.store.history import PastEvent, RepeatKey, RepeatStatistics, UserEvent, UserHistory, microseconds
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.values import Value, text_of_value
 
-BEHIND = 3600 * MICROSECONDS
-"""A request may lie this far before the user's newest event and still get its exact past."""
-REMEMBERED = 1000
-"""An event that comes again is recognised until so many others of its user have come."""
-_MARK, _MARK_BYTES = "Q", 8
+BEHIND = 25 * 3600 * MICROSECONDS
+"""A request may lie this far before the user's newest event and still get its exact past: clocks may be a day wrong."""
+REMEMBERED_DAYS = 35
+"""An event that comes again is recognised for at least so long after it came first, and for twice as long at most."""
+MOST = 20_000
+"""Of a user, so many repeat keys are kept, and so many events that can still be told apart by time: the newest."""
+SLACK = 1.1
+"""Surplus rows are removed many at once."""
+TIES = MOST
+"""Of what happened at the very time of the oldest event shown, so many are shown, too."""
+_MARK_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event as rows hold it."""
+
+    user: str
+    time: int
+    """In microseconds."""
+    marks: tuple[int, ...]
+    """Numbers of its content and, if it has one, of its id: it is known if one of them is."""
+    content: str | None
+    """None where histories do not hold it."""
+    key: str | None
+    """Its repeat key; None where repeats do not count it."""
 
 
 @dataclass
-class _Occurrences:
-    """When a repeat key occurred, in microseconds."""
+class Change:
+    """What adding events does to a user's rows."""
 
-    settled: int = 0
-    """How often before all that can still be asked about."""
-    settled_last: int = 0
-    times: list[int] = field(default_factory=list)
-    """Those since, ascending."""
+    newest: int
+    marks: list[int] = field(default_factory=list)
+    events: list[tuple[int, int, str]] = field(default_factory=list)
+    """Time, mark and content."""
+    events_from: int | None = None
+    """Earlier rows are not needed any more."""
+    recent: list[tuple[int, int, str]] = field(default_factory=list)
+    """Time, mark and repeat key of what requests can still tell apart."""
+    recent_from: int | None = None
+    """Earlier rows are settled, or too old to count."""
+    settled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By repeat key, how often it occurred before all that, and when last: the new totals."""
+    new_keys: int = 0
+    dropped_keys: list[str] = field(default_factory=list)
 
-    def between(self, begin: int | None, end: int) -> RepeatStatistics | None:
-        low = 0 if begin is None else bisect.bisect_left(self.times, begin)
-        high = bisect.bisect_left(self.times, end)
-        count = self.settled + high - low
-        if not count:
-            return None
-        return RepeatStatistics(count, (self.times[high - 1] if high > low else self.settled_last) / MICROSECONDS)
+
+class PastRows(Protocol):
+    """A user's rows, as they are before a change."""
+
+    newest: int | None
+    """Time of the newest event; None without any."""
+    events: int
+    recent: int
+    keys: int
+    """How many rows there are of each."""
+
+    def known(self, marks: Collection[int]) -> set[int]:
+        """Those of these marks that are remembered."""
+        ...
+
+    def event_time(self, before: int | None, place: int) -> int | None:
+        """Time of the n-th newest event before a time; None if there are fewer."""
+        ...
+
+    def recent_time(self, place: int) -> int | None:
+        """Time of the n-th newest recent row; None if there are fewer."""
+        ...
+
+    def recent_before(self, time: int) -> list[tuple[int, str]]:
+        """Time and key of the recent rows before a time."""
+        ...
+
+    def settled(self, keys: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Count and last time of those of these keys that have some."""
+        ...
+
+    def oldest_keys(self, count: int) -> list[str]:
+        """The settled keys that were met longest ago."""
+        ...
 
 
-class UserPast:
-    """A user's past, bounded however many events come; `encode` and `decode` are its one form in every store.
+def arrival(rules: HistoryRules, new: UserEvent) -> Arrival:
+    """An event on its way into rows."""
+    event = new.event
+    assert event.time is not None
+    time = microseconds(event.time)
+    marks = [_mark([time, event.kind, event.item, _texts(event.attributes)])]
+    if new.id is not None:
+        marks.append(_mark(new.id))
+    shown = rules.history.length > 0 and rules.in_history(event.kind)
+    return Arrival(
+        new.user,
+        time,
+        tuple(marks),
+        _json([event.kind, event.item, event.attributes]) if shown else None,
+        _json(rules.key_of(event)) if rules.in_repeats(event.kind) else None,
+    )
+
+
+def generation_of(seconds: float) -> int:
+    """Which generation of marks is made at this time; it and the one before are remembered."""
+    return int(seconds // (REMEMBERED_DAYS * 86_400))
+
+
+def by_user(arrivals: Sequence[Arrival]) -> dict[str, list[int]]:
+    """The places of each user's events."""
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(arrivals):
+        places.setdefault(one.user, []).append(place)
+    return places
+
+
+def take_in(rules: HistoryRules, rows: PastRows, arrivals: Sequence[Arrival]) -> tuple[list[bool], Change | None]:
+    """Take a user's events in, wherever in time they belong: whether each was new, and what changes."""
+    known = rows.known({mark for one in arrivals for mark in one.marks}) if rows.newest is not None else set()
+    new: list[bool] = []
+    marks: list[int] = []
+    for one in arrivals:
+        new.append(known.isdisjoint(one.marks))
+        if new[-1]:
+            known.update(one.marks)
+            marks += one.marks
+    fresh = [one for one, is_new in zip(arrivals, new, strict=True) if is_new]
+    if not fresh:
+        return new, None
+    newest = max([one.time for one in fresh] + ([] if rows.newest is None else [rows.newest]))
+    change = Change(newest, marks)
+    # An event from the future, by this clock, settles nothing that requests of today ask about.
+    horizon = min(newest, microseconds(clock.time())) - BEHIND
+    _change_events(rules, rows, fresh, horizon, change)
+    _change_repeats(rules, rows, fresh, horizon, change)
+    return new, change
+
+
+def _change_events(rules: HistoryRules, rows: PastRows, fresh: Sequence[Arrival], horizon: int, change: Change) -> None:
+    """Of the events before all requests to come, only the last L are kept, and those of the oldest's time."""
+    shown = sorted((one.time, one.marks[0], one.content) for one in fresh if one.content is not None)
+    length, before = rules.history.length, horizon - rules.span(repeats=False).delay
+    cuts = [None if rows.newest is None else rows.event_time(before, length)]
+    cuts.append(_newest_time([one for one in shown if one[0] < before], length))
+    if rows.events + len(shown) > (length + MOST) * SLACK:
+        cuts += [rows.event_time(None, length + MOST), _newest_time(shown, length + MOST)]
+    change.events_from = max((cut for cut in cuts if cut is not None), default=None)
+    change.events = [one for one in shown if change.events_from is None or one[0] >= change.events_from]
+
+
+def _change_repeats(
+    rules: HistoryRules, rows: PastRows, fresh: Sequence[Arrival], horizon: int, change: Change
+) -> None:
+    """What no request can tell apart any more becomes a count of its key; with a window it is forgotten."""
+    counted = sorted((one.time, one.marks[0], one.key) for one in fresh if one.key is not None)
+    if rules.repeat is None or (not counted and not rows.recent):
+        return
+    span = rules.span(repeats=True)
+    border = horizon - (span.delay if span.window is None else span.window)
+    if rows.recent + len(counted) > MOST * SLACK:
+        surplus = [rows.recent_time(MOST), _newest_time(counted, MOST)]
+        border = max(border, *(time for time in surplus if time is not None), border)
+    change.recent_from = border
+    change.recent = [one for one in counted if one[0] >= border]
+    if span.window is not None:
+        return
+    old = [(time, key) for time, _, key in counted if time < border] + (
+        rows.recent_before(border) if rows.recent else []
+    )
+    totals = rows.settled({key for _, key in old}) if old and rows.keys else {}
+    change.new_keys = -len(totals)
+    for time, key in old:
+        count, last = totals.get(key, (0, time))
+        totals[key] = count + 1, max(last, time)
+    change.new_keys += len(totals)
+    change.settled = totals
+    if rows.keys + change.new_keys > MOST * SLACK:
+        change.dropped_keys = rows.oldest_keys(rows.keys + change.new_keys - MOST)
+
+
+def _newest_time(ordered: Sequence[tuple[int, int, str]], place: int) -> int | None:
+    """Time of the n-th newest; None if there are fewer."""
+    return ordered[-place][0] if 0 < place <= len(ordered) else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The rows that a request asks for, in microseconds."""
+
+    events_end: int
+    repeats_begin: int | None
+    repeats_end: int
+    keys_begin: int | None
+    """Settled keys that were last met before are forgotten."""
+
+
+def asked(rules: HistoryRules, before: float | None, retention: float | None) -> Asked:
+    """What a request at this time (seconds) knows; at the present time, if None."""
+    moment = microseconds(clock.time() if before is None else before)
+    events, repeats = rules.span(repeats=False), rules.span(repeats=True)
+    return Asked(
+        moment - events.delay,
+        None if repeats.window is None else moment - repeats.window,
+        moment - repeats.delay,
+        None if retention is None else moment - microseconds(retention),
+    )
+
+
+def user_history(events: Iterable[tuple[int, str]], *counts: Sequence[tuple[str, int, int]]) -> UserHistory:
+    """Rows as a scorer is told of them.
 
     Args:
-        rules: which events count.
+        events: time and content, oldest first.
+        counts: repeat key, count and last time; settled ones and recent ones.
     """
-
-    def __init__(self, rules: HistoryRules) -> None:
-        self._rules = rules
-        # By time and then by mark, so that the order of arrival changes nothing.
-        self._events: list[tuple[int, int, PastEvent]] = []
-        self._repeats: dict[RepeatKey, _Occurrences] = {}
-        self._marks = array(_MARK)
-        self._newest: int | None = None
-
-    def add(self, new: UserEvent) -> bool:
-        """Take an event in, wherever in time it belongs; false if it is here already."""
-        event = new.event
-        assert event.time is not None
-        time = microseconds(event.time)
-        mark = _mark([time, event.kind, event.item, _texts(event.attributes)])
-        marks = [mark, *([] if new.id is None else [_mark(new.id)])]
-        if any(one in self._marks for one in marks):
-            return False
-        self._marks.extend(marks)
-        del self._marks[: -2 * REMEMBERED]
-        if self._rules.in_history(event.kind):
-            bisect.insort(self._events, (time, mark, event), key=lambda entry: entry[:2])
-        if self._rules.in_repeats(event.kind):
-            bisect.insort(self._repeats.setdefault(self._rules.key_of(event), _Occurrences()).times, time)
-        self._newest = time if self._newest is None else max(self._newest, time)
-        self._settle(self._newest - BEHIND)
-        return True
-
-    def before(self, time: float | None) -> UserHistory:
-        """What a request at this time (seconds) knows; at the present time, if None."""
-        moment = microseconds(clock.time() if time is None else time)
-        events, repeats = self._rules.span(repeats=False), self._rules.span(repeats=True)
-        end = _first_from(self._events, moment - events.delay)
-        begin = None if repeats.window is None else moment - repeats.window
-        found = ((key, at.between(begin, moment - repeats.delay)) for key, at in self._repeats.items())
-        return UserHistory(
-            tuple(event for _, _, event in self._events[self._first_shown(end) : end]),
-            {key: statistics for key, statistics in found if statistics is not None},
-        )
-
-    def _first_shown(self, end: int) -> int:
-        """Where the last L of the first `end` events begin, those of the same time as the oldest included."""
-        length = self._rules.history.length
-        if length == 0 or end <= length:
-            return end if length == 0 else 0
-        return _first_from(self._events, self._events[end - length][0])
-
-    def _settle(self, horizon: int) -> None:
-        """Forget what no request from `horizon` on can tell apart any more."""
-        events, repeats = self._rules.span(repeats=False), self._rules.span(repeats=True)
-        del self._events[: self._first_shown(_first_from(self._events, horizon - events.delay))]
-        border = horizon - (repeats.delay if repeats.window is None else repeats.window)
-        for key, at in list(self._repeats.items()):
-            old = bisect.bisect_left(at.times, border)
-            if old and repeats.window is None:
-                at.settled += old
-                at.settled_last = max(at.settled_last, at.times[old - 1])
-            del at.times[:old]
-            if not at.times and not at.settled:
-                del self._repeats[key]
-
-    def encode(self) -> tuple[str, bytes]:
-        """The past as JSON, and the marks of what was counted already, which only adding needs."""
-        content = {
-            "newest": self._newest,
-            "events": [[time, mark, one.kind, one.item, one.attributes] for time, mark, one in self._events],
-            "repeats": [[key, at.settled, at.settled_last, at.times] for key, at in self._repeats.items()],
-        }
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")), self._marks.tobytes()
-
-    @classmethod
-    def decode(cls, rules: HistoryRules, content: str | bytes, marks: bytes = b"") -> "UserPast":
-        """What `encode` made; without its marks it can be read, not added to."""
-        past, found = cls(rules), json.loads(content)
-        past._newest = found["newest"]
-        for time, mark, kind, item, attributes in found["events"]:
-            past._events.append((time, mark, PastEvent(item, kind, time / MICROSECONDS, attributes)))
-        for key, settled, last, times in found["repeats"]:
-            past._repeats[tuple(key)] = _Occurrences(settled, last, times)
-        past._marks.frombytes(marks)
-        return past
+    repeats: dict[RepeatKey, RepeatStatistics] = {}
+    for rows in counts:
+        keys = json.loads(f"[{','.join(row[0] for row in rows)}]")
+        for key, (_, count, last) in zip(map(tuple, keys), rows, strict=True):
+            known = repeats.get(key, RepeatStatistics(0, -math.inf))
+            repeats[key] = RepeatStatistics(count + known.count, max(last / MICROSECONDS, known.last_time or 0.0))
+    return UserHistory(tuple(_event(time, content) for time, content in events), repeats)
 
 
-def add_all(pasts: Mapping[str, UserPast], events: Iterable[UserEvent]) -> list[bool]:
-    """Take events in, each into its user's past; whether each was new."""
-    return [pasts[new.user].add(new) for new in events]
+def _event(time: int, content: str) -> PastEvent:
+    kind, item, attributes = json.loads(content)
+    return PastEvent(item, kind, time / MICROSECONDS, attributes)
 
 
-def _first_from(events: Sequence[tuple[int, int, PastEvent]], time: int) -> int:
-    """Place of the first event that does not lie before this time."""
-    return bisect.bisect_left(events, time, key=lambda entry: entry[0])
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def _texts(attributes: Mapping[str, Value]) -> dict[str, str]:
@@ -152,4 +257,5 @@ def _texts(attributes: Mapping[str, Value]) -> dict[str, str]:
 
 def _mark(content: str | list[Any]) -> int:
     """A number that no two of a user's events share: the first 64 bits of a checksum."""
-    return int.from_bytes(blake2b(json.dumps(content).encode(), digest_size=_MARK_BYTES).digest(), "little")
+    digest = blake2b(json.dumps(content).encode(), digest_size=_MARK_BYTES).digest()
+    return int.from_bytes(digest, "little", signed=True)
