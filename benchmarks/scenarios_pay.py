@@ -17,7 +17,7 @@ from plotly import graph_objects as go
 
 import musenet
 from musenet.progress import SILENT
-from musenet.reporting.figures.browser import draw_figures, find_browser
+from musenet.reporting.figures.browser import drawing, find_browser
 from musenet.reporting.figures.drawing import finished, mark_of
 from musenet.studies.comparison.results import Comparison
 
@@ -45,7 +45,8 @@ def main(
     if browser is None:
         typer.echo("no Chromium or Chrome here: the figure is not drawn")
         return
-    (docs / "scenarios-pay.png").write_bytes(draw_figures({"pay": figure_of(rows)}, browser)["pay"])
+    with drawing(browser) as draw:
+        (docs / "scenarios-pay.png").write_bytes(draw({"pay": figure_of(rows)})["pay"])
 
 
 def measure(work: Path, impressions: int, strength: float, epochs: int, seeds: int, jobs: int) -> dict[str, Any]:

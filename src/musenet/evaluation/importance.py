@@ -9,6 +9,8 @@ Shapes: R requests, N candidates, K scenarios.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +24,7 @@ from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Field
 from musenet.evaluation.draws import Sample, UserDraws
-from musenet.evaluation.intervals import Interval, difference, resample_model
+from musenet.evaluation.intervals import Interval, Resampled, difference, resample_model
 from musenet.evaluation.predictions import Floats, Integers
 from musenet.evaluation.scoring import BATCH_SIZE, scoring
 from musenet.models.interface import ClickModel
@@ -114,16 +116,30 @@ def permutation_importance(
     sample = _Sample(dataset, requests, scenario, resamples)
     with scoring(model) as like:
         parts = [batch.to(like.device, like.dtype) for batch in sample.batches]
-        original = sample.measure([_logits(model, parts)])
-        found = []
-        for place, group in enumerate(groups_of(sample.schema)):
+        original = sample.resampled([_logits(model, parts)])
+
+        def measured(place: int, group: Group) -> Importance:
             permuted = []
             for repeat in range(repeats):
                 random = np.random.default_rng([seed, place, repeat])
                 permuted.append(_logits(model, [permute(batch, group, random) for batch in parts]))
-            losses = sample.losses(original, sample.measure(permuted))
-            found.append(Importance(group.name, group.side, losses[0], losses[1:]))
+            losses = sample.losses(original, sample.resampled(permuted))
+            return Importance(group.name, group.side, losses[0], losses[1:])
+
+        with _a_core_each() as pool:
+            found = list(pool.map(measured, *zip(*enumerate(groups_of(sample.schema)), strict=True)))
     return sorted(found, key=lambda one: -one.overall.value)
+
+
+@contextmanager
+def _a_core_each() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch would use for one pass, each with passes of its own: small products gain more so."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "importance", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Sample:
@@ -148,18 +164,21 @@ class _Sample:
         self._rows = rows
         self._draws = [UserDraws(self._user[part], resamples) if len(part) else None for part in rows]
 
-    def measure(self, logits: Sequence[Floats]) -> list[list[Sample]]:
-        """The whole sample, then each scenario's part of it: a `Sample` per list of logits (N)."""
-        return [[self._part(logit, part) for logit in logits] if len(part) else [] for part in self._rows]
+    def resampled(self, logits: Sequence[Floats]) -> list[Resampled | None]:
+        """AUC by resample on the whole sample, then on each scenario's part, of lists of logits (N); None if empty."""
+        return [
+            None if draws is None else resample_model([self._part(logit, part) for logit in logits], draws, ["auc"])
+            for part, draws in zip(self._rows, self._draws, strict=True)
+        ]
 
-    def losses(self, original: list[list[Sample]], permuted: list[list[Sample]]) -> list[Interval]:
+    def losses(self, original: list[Resampled | None], permuted: list[Resampled | None]) -> list[Interval]:
         """AUC of the original minus that of the permuted; nan where a part is empty or has one class."""
         found = []
-        for before, after, draws in zip(original, permuted, self._draws, strict=True):
-            if draws is None:
+        for before, after in zip(original, permuted, strict=True):
+            if before is None or after is None:
                 found.append(Interval(float("nan"), float("nan"), float("nan")))
                 continue
-            lost = difference(resample_model(before, draws, ["auc"]), resample_model(after, draws, ["auc"]))
+            lost = difference(before, after)
             found.append(Interval(lost.value, lost.low, lost.high))
         return found
 
@@ -168,6 +187,7 @@ class _Sample:
         return Sample(self._label[rows], logit[rows], self._user[rows], self._request[rows], weight)
 
 
+@torch.inference_mode()  # which each thread enters for itself
 def _logits(model: ClickModel, batches: Sequence[Batch]) -> Floats:
     return np.concatenate([model(batch).logit.double().cpu().numpy() for batch in batches])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from PIL import Image
 from plotly import graph_objects as go
 
-from musenet.reporting.figures import browser as drawing
-from musenet.reporting.figures.browser import draw_figures, small_png
+from musenet.reporting.figures import browser as browsers
+from musenet.reporting.figures.browser import drawing, small_png
 
 
 def small(pixels: np.ndarray) -> np.ndarray:
@@ -47,13 +48,13 @@ def test_of_many_colours_the_most_frequent_are_kept_and_the_others_become_near_o
 def test_a_browser_is_one_sentence_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
-    monkeypatch.setattr(drawing, "SECONDS", 1)
-    monkeypatch.setattr(drawing, "SECONDS_TO_CLOSE", 1)
+    monkeypatch.setattr(browsers, "SECONDS", 1)
+    monkeypatch.setattr(browsers, "SECONDS_TO_CLOSE", 1)
     browser = tmp_path / "chromium"
     browser.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{script}\n")
     browser.chmod(0o755)
-    with pytest.raises(OSError, match=f"chromium drew nothing .*{reason}") as raised:
-        draw_figures({"dots": go.Figure(go.Scatter(y=[1, 2]))}, str(browser))
+    with pytest.raises(OSError, match=f"chromium drew nothing .*{reason}") as raised, drawing(str(browser)) as draw:
+        draw({"dots": go.Figure(go.Scatter(y=[1, 2]))})
     assert "\n" not in str(raised.value)
     assert not (Path("/proc") / (tmp_path / "pid").read_text().strip()).exists()
 
@@ -63,11 +64,33 @@ def test_figures_are_drawn_where_an_event_loop_runs(monkeypatch: pytest.MonkeyPa
     picture = io.BytesIO()
     Image.new("RGB", (4, 3)).save(picture, "PNG")
 
-    async def drawn(figures: list[go.Figure], browser: str) -> list[bytes | BaseException]:
+    async def drawn(figures: "Future[list[go.Figure]]", browser: str) -> list[bytes | BaseException]:
+        await asyncio.wrap_future(figures)
         return [picture.getvalue(), RuntimeError("no such font")]
 
     async def notebook() -> dict[str, bytes]:
-        return draw_figures({"dots": go.Figure(), "bars": go.Figure()}, "chromium")
+        with drawing("chromium") as draw:
+            return draw({"dots": go.Figure(), "bars": go.Figure()})
 
-    monkeypatch.setattr(drawing, "_drawn", drawn)
+    monkeypatch.setattr(browsers, "_drawn", drawn)
     assert list(asyncio.run(notebook())) == ["dots"]
+
+
+def test_figures_that_are_never_made_close_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    async def drawn(figures: "Future[list[go.Figure]]", browser: str) -> list[bytes | BaseException]:
+        try:
+            await asyncio.wrap_future(figures)
+            raise AssertionError("there are no figures")
+        finally:
+            closed.append(browser)
+
+    def fail() -> None:
+        with drawing("chromium"):
+            raise OSError("no such run")
+
+    monkeypatch.setattr(browsers, "_drawn", drawn)
+    with pytest.raises(OSError, match="no such run"):
+        fail()
+    assert closed == ["chromium"]

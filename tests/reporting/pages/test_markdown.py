@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -138,7 +139,8 @@ def test_links_lead_to_the_figures_beside_the_page(
     make_run: MakeRun, heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(report_page, "find_browser", lambda: "a browser")
-    monkeypatch.setattr(report_page, "draw_figures", lambda figures, browser: {"shares": b"1", "map": b"2"})
+    drawn = {"shares": b"1", "map": b"2"}
+    monkeypatch.setattr(report_page, "drawing", lambda browser: nullcontext(lambda figures: drawn))
     page = write_report(make_run(), tmp_path / "our docs" / "hotels (1).md", draw=True, listener=heard)
     links = [page.parent / unquote(link) for link in rendered(page).links]
     assert all(link.is_file() for link in links)

@@ -6,12 +6,13 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kaleido import Kaleido
     from plotly.graph_objects import Figure
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -29,50 +30,73 @@ def find_browser() -> str | None:
     return next((found for name in BROWSERS if (found := shutil.which(name)) is not None), None)
 
 
-def draw_figures(figures: "Mapping[str, Figure]", browser: str) -> dict[str, bytes]:
-    """Each figure as a small PNG, by name; those that the browser did not draw are missing.
+Draw = Callable[["Mapping[str, Figure]"], dict[str, bytes]]
 
-    Raises:
-        OSError: if the browser does not start, draws nothing, or takes more than two minutes.
+
+@contextmanager
+def drawing(browser: str) -> Iterator[Draw]:
+    """Starts the browser, which takes seconds, while the figures are still made; yields `draw`, to be called once.
+
+    `draw` gives each figure as a small PNG, by name; those that the browser did not draw are missing. It raises
+    `OSError` if the browser does not start, draws nothing, or takes more than two minutes for either.
     """
+    figures: Future[list[Figure]] = Future()
+    # In a thread of its own, since that of a notebook runs an event loop already.
     with _listening() as lines, ThreadPoolExecutor(1) as thread:
-        # In a thread of its own, since that of a notebook runs an event loop already.
-        drawing = thread.submit(asyncio.run, _drawn([_on_paper(figure) for figure in figures.values()], browser))
-        error = drawing.exception()
-    if error is not None:
-        why = error if isinstance(error, TimeoutError) or not lines else lines[-1][:200]
-        raise OSError(f"{browser} drew nothing ({why})") from error
-    drawn = drawing.result()
-    found = {name: small_png(png) for name, png in zip(figures, drawn, strict=True) if isinstance(png, bytes)}
-    if figures and not found:
-        raise OSError(f"{browser} drew nothing ({drawn[0]!r})")
-    return found
+        pictures = thread.submit(asyncio.run, _drawn(figures, browser))
+
+        def draw(named: "Mapping[str, Figure]") -> dict[str, bytes]:
+            figures.set_result([_on_paper(figure) for figure in named.values()])
+            error = pictures.exception()
+            if error is not None:
+                why = error if isinstance(error, TimeoutError) or not lines else lines[-1][:200]
+                raise OSError(f"{browser} drew nothing ({why})") from error
+            drawn = pictures.result()
+            found = {name: png for name, png in zip(named, drawn, strict=True) if isinstance(png, bytes)}
+            if named and not found:
+                raise OSError(f"{browser} drew nothing ({drawn[0]!r})")
+            return found
+
+        try:
+            yield draw
+        finally:
+            figures.cancel()
 
 
-async def _drawn(figures: "list[Figure]", browser: str) -> list[bytes | BaseException]:
-    """For each figure a PNG, or what went wrong."""
+async def _drawn(figures: "Future[list[Figure]]", browser: str) -> list[bytes | BaseException]:
+    """For each figure, once they are known, a PNG or what went wrong."""
     from kaleido import Kaleido
 
     drawer = Kaleido(n=TABS, path=browser, mathjax=False)  # MathJax would come from the network
-    limit = asyncio.timeout(SECONDS)
+
+    async def draw(figure: "Figure") -> bytes:
+        return await asyncio.to_thread(small_png, await drawer.calc_fig(figure, {"format": "png", "scale": SCALE}))
+
     try:
-        async with limit:
+        async with _limit(drawer):
             await drawer.open()
-            drawing = (drawer.calc_fig(figure, {"format": "png", "scale": SCALE}) for figure in figures)
-            drawn: list[bytes | BaseException] = await asyncio.gather(*drawing, return_exceptions=True)
-            return drawn
-    except Exception as error:
-        if limit.expired():
-            raise TimeoutError(f"it did not finish within {SECONDS} seconds") from error
-        raise
+        known = await asyncio.wrap_future(figures)
+        async with _limit(drawer):
+            return await asyncio.gather(*map(draw, known), return_exceptions=True)
     finally:
         with suppress(Exception):
             async with asyncio.timeout(SECONDS_TO_CLOSE):
                 await drawer.close()
-        if limit.expired():
-            # Whoever does not answer may not listen when told to end either.
-            with suppress(ProcessLookupError):
-                os.killpg(drawer.subprocess.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def _limit(drawer: "Kaleido") -> AsyncIterator[None]:
+    """`TimeoutError` after two minutes, when the browser is killed: it may not listen when told to end."""
+    limit = asyncio.timeout(SECONDS)
+    try:
+        async with limit:
+            yield
+    except Exception as error:
+        if not limit.expired():
+            raise
+        with suppress(ProcessLookupError):
+            os.killpg(drawer.subprocess.pid, signal.SIGKILL)
+        raise TimeoutError(f"it did not finish within {SECONDS} seconds") from error
 
 
 @contextmanager

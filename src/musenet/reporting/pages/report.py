@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from musenet.errors import RunError
 from musenet.files import replacing, write_text
 from musenet.progress import SILENT, Listener
 from musenet.reporting.contents import gather
-from musenet.reporting.figures.browser import draw_figures, find_browser
+from musenet.reporting.figures.browser import Draw, drawing, find_browser
 from musenet.reporting.pages.document import Document, read_note
 from musenet.runs.run import Run
 
@@ -56,12 +57,16 @@ def write_report(
     from musenet.reporting.pages.markdown import render_markdown
 
     text = "" if note is None else read_note(note)
-    contents = gather(run, comparison)
-    document = Document(contents, list(pictures_of(contents)), text)
     folder = figures_folder(out)
-    for picture in document.pictures:
-        write_text(folder / f"{picture.name}.csv", _csv(picture))
-    drawn = _write_pngs(document, folder, listener) if draw else []
+    browser = find_browser() if draw else None
+    with nullcontext() if browser is None else drawing(browser) as draw_figures:
+        contents = gather(run, comparison)
+        document = Document(contents, list(pictures_of(contents)), text)
+        for picture in document.pictures:
+            write_text(folder / f"{picture.name}.csv", _csv(picture))
+        drawn = [] if draw_figures is None else _write_pngs(document, folder, draw_figures, listener)
+    if draw and browser is None:
+        listener.say(f"{_numbers_in(folder)}; no Chromium or Chrome was found to draw them as PNG as well")
     write_text(out, render_html(document) if out.suffix == ".html" else render_markdown(document, folder.name, drawn))
     return out
 
@@ -71,15 +76,11 @@ def figures_folder(page: Path) -> Path:
     return page.with_name(f"{page.stem}-figures")
 
 
-def _write_pngs(document: Document, folder: Path, listener: Listener) -> list[str]:
+def _write_pngs(document: Document, folder: Path, draw_figures: Draw, listener: Listener) -> list[str]:
     """The names of the figures that were drawn; it is told which were not, and why."""
-    numbers = f"{folder} holds the figures' numbers as CSV"
-    browser = find_browser()
-    if browser is None:
-        listener.say(f"{numbers}; no Chromium or Chrome was found to draw them as PNG as well")
-        return []
+    numbers = _numbers_in(folder)
     try:
-        drawn = draw_figures({picture.name: picture.figure for picture in document.pictures}, browser)
+        drawn = draw_figures({picture.name: picture.figure for picture in document.pictures})
     except OSError as error:
         listener.say(f"{numbers}; they could not be drawn as PNG ({error})")
         return []
@@ -88,10 +89,14 @@ def _write_pngs(document: Document, folder: Path, listener: Listener) -> list[st
             temporary.write_bytes(png)
     missing = [picture.name for picture in document.pictures if picture.name not in drawn]
     if missing:
-        listener.say(f"{numbers} and as PNG, but for {', '.join(missing)}, which {browser} did not draw")
+        listener.say(f"{numbers} and as PNG, but for {', '.join(missing)}, which the browser did not draw")
     else:
         listener.say(f"{folder} holds each figure as PNG and its numbers as CSV")
     return list(drawn)
+
+
+def _numbers_in(folder: Path) -> str:
+    return f"{folder} holds the figures' numbers as CSV"
 
 
 def _csv(picture: "Picture") -> str:
