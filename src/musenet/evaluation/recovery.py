@@ -1,7 +1,7 @@
 """Whether scenarios found are the planted ones, and whether two trainings found the same ones.
 
 Both measures compare partitions, so the scenarios' numbering does not matter. Requests are put in their most probable
-scenario.
+scenario. scikit-learn is imported where it is used: it would add a second and a half to the start of every command.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 
 def hard(assignment: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -30,6 +29,8 @@ def recovery(
     """
     if assignment is None or true_scenario is None:
         return None
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     known = true_scenario >= 0
     if not known.any():
         return None
@@ -49,6 +50,8 @@ def agreement(assignments: Sequence[NDArray[np.float64]]) -> float | None:
     >>> agreement([np.eye(2)[[0, 0, 0]], np.eye(2)[[1, 1, 1]]]) is None
     True
     """
+    from sklearn.metrics import adjusted_rand_score
+
     partitions = [hard(assignment) for assignment in assignments]
     indices = [
         adjusted_rand_score(first, second)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
@@ -171,7 +171,7 @@ def _differences(answers: Mapping[str, _Answers], reference: str) -> dict[str, D
     found = {label: difference(one.resampled, answers[reference].resampled) for label, one in answers.items()}
     found[reference] = NO_DIFFERENCE
     tested = [label for label, one in found.items() if one.standard_error > 0]
-    normal = [float(2 * norm.sf(abs(found[label].value) / found[label].standard_error)) for label in tested]
+    normal = [float(2 * ndtr(-abs(found[label].value) / found[label].standard_error)) for label in tested]
     corrected = dict(zip(tested, holm(normal), strict=True))
     return {
         label: DifferenceTo(model=reference, **asdict(one), p_holm=corrected.get(label, one.p))
