@@ -66,8 +66,8 @@ def _csv(folder: Path, content: bytes) -> Tables:
 
 
 def _unlike_parts(folder: Path) -> Tables:
-    (folder / "a.csv").write_text("user,item,time,label\na,1,1700000000,1\n")
-    (folder / "b.csv").write_text("item,user,time,label\n1,a,1700000000,1\n")
+    (folder / "a.csv").write_text("user,item,time,label,price\na,1,1700000000,1,1\n")
+    (folder / "b.csv").write_text("user,item,time,label,Price\n1,a,1700000000,1,1\n")
     return read(folder, "*.csv")
 
 
@@ -109,10 +109,14 @@ MISTAKES: dict[str, tuple[Callable[[Path], Tables], str]] = {
         "log.csv is not UTF-8 text",
     ),
     "ragged row": (
-        lambda folder: _csv(folder, b"user,item,time,label\na,1,1700000000,1\na,1,1700000000,1,9,9\n"),
-        "log.csv cannot be read at line 3",
+        lambda folder: _csv(folder, b"user,item,time,label\na,1,1700000000,1\na,1,1700000000,1,9\n"),
+        r"log.csv cannot be read at line 3 \(expected 4 columns, found 5\): mend that line",
     ),
-    "unlike parts": (_unlike_parts, "b.csv has other columns, or another order of them, than .*a.csv"),
+    "open quote": (
+        lambda folder: _csv(folder, b'user,item,time,label\na,1,1700000000,1\n"a,1,1700000000,1\n'),
+        r"log.csv cannot be read at line 3 \(value with unterminated quote found\): mend that line",
+    ),
+    "unlike parts": (_unlike_parts, "a.csv calls a column 'price' and .*b.csv 'Price': give it one name"),
     "two columns of one name": (
         lambda folder: _csv(folder, b"user,item, item,time,label\na,1,1,1700000000,1\n"),
         "two columns of one name",

@@ -156,8 +156,8 @@ class Engine:
         return text.split(separator)
 
     def read_parquet(self, paths: Sequence[Path]) -> ir.Table:
-        """The rows of Parquet files, which are read whenever they are asked for."""
-        return self.connection.read_parquet([str(path) for path in paths])
+        """The rows of Parquet files of one schema, which are read whenever they are asked for."""
+        return self.connection.read_parquet([_literal(path) for path in paths], hive_partitioning=False)
 
     def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
         """The rows of CSV files below their headers, every column as text and empty ones as NULL.
@@ -165,8 +165,9 @@ class Engine:
         The layout is told: a guess would take one broken row for the rule and skip what precedes it.
         """
         return self.connection.read_csv(
-            [str(path) for path in paths],
+            [_literal(path) for path in paths],
             auto_detect=False,
+            hive_partitioning=False,
             columns=dict.fromkeys(columns, "VARCHAR"),
             delim=delimiter,
             header=True,
@@ -181,6 +182,11 @@ class Engine:
             for batches in self._unread:  # whoever still holds them would hold the database
                 batches.close()
             self.connection.disconnect()
+
+
+def _literal(path: Path) -> str:
+    """A path that DuckDB takes as it stands rather than as a pattern."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
 def _chunks_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

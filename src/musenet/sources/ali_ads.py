@@ -16,7 +16,7 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.ali_ads_files import AdsFiles, find_ads
-from musenet.sources.files.opening import expected_rows, fingerprint_of
+from musenet.sources.files.paths import expected_rows, fingerprint_of
 from musenet.sources.files.relations import with_clock
 from musenet.sources.options import FolderOptions
 from musenet.sources.tables import LogSize, Tables

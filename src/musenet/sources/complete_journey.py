@@ -21,7 +21,7 @@ from musenet.dataset.roles import ITEM, KIND, LABEL, MICROSECONDS, REQUEST, TIME
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
-from musenet.sources.files.opening import expected_rows
+from musenet.sources.files.paths import expected_rows
 from musenet.sources.local_time import LocalTime, hour_of, weekday_of
 from musenet.sources.options import SourceOptions
 from musenet.sources.promotions import Candidates, Promotions

@@ -16,7 +16,7 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sifted
-from musenet.sources.files.opening import expected_rows, fingerprint_of
+from musenet.sources.files.paths import expected_rows, fingerprint_of
 from musenet.sources.files.relations import with_clock
 from musenet.sources.kuairand_files import CUT_DOWN, find_kuairand
 from musenet.sources.options import FolderOptions

@@ -10,10 +10,11 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sifted, keep_first
-from musenet.sources.files.columns import Need, Plan, Relation, plan_columns
-from musenet.sources.files.opening import expected_rows, find_files, fingerprint_of, open_files
+from musenet.sources.files.columns import Need, Plan, Relation, named_columns, plan_columns
+from musenet.sources.files.opening import open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
-from musenet.sources.files.reader import LogReader, require_roles
+from musenet.sources.files.paths import expected_rows, find_files, fingerprint_of
+from musenet.sources.files.reader import LogReader, columns_of_roles, require_roles
 from musenet.sources.files.relations import add_shown, unify_types, with_clock
 from musenet.sources.tables import LogSize, Tables
 
@@ -58,8 +59,14 @@ class OwnFiles:
         """
         options = self._options
         self._check_sense()
+        named = named_columns(self._recipe)
         files = {
-            relation: open_files(engine, f"data.{relation}", find_files(f"data.{relation}", part.path, self._base))
+            relation: open_files(
+                engine,
+                f"data.{relation}",
+                find_files(f"data.{relation}", part.path, self._base),
+                named=named | set(columns_of_roles(part).values()),
+            )
             for relation, part in self._parts().items()
         }
         for relation, part in self._parts().items():

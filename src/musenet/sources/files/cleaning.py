@@ -111,7 +111,8 @@ def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> 
         refused = engine.store_rows(f"refused_{name}", as_json, REFUSED)
     counts = _count(engine, refused)
     _check_share(engine, sieve, rows, counts, refused)
-    rules = [CleaningRule(name, text, count, True) for text, count in counts.items()]
+    rules = [CleaningRule(name, part.reason, part.rows, False) for part in sieve.file.mended]
+    rules += [CleaningRule(name, text, count, True) for text, count in counts.items()]
     if distinct:
         kept = engine.store(name, kept.distinct())
         surplus = rows - engine.count(kept)

@@ -72,6 +72,18 @@ def plan_columns(recipe: Recipe, files: dict[Relation, LogFile], user_column: st
     return planner.plan
 
 
+def named_columns(recipe: Recipe) -> set[str]:
+    """The columns of a log that the recipe names, wherever they may be."""
+    truth = (recipe.true_scenario, recipe.true_probability)
+    return {
+        *(feature.name for feature in recipe.features.resolved()),
+        *recipe.predefined_scenario,
+        *recipe.history.columns,
+        *(recipe.repeat.key if recipe.repeat else ()),
+        *(name for name in truth if name),
+    }
+
+
 class _Planner:
     def __init__(self, files: dict[Relation, LogFile], ids: set[str]) -> None:
         self._files = files

@@ -1,29 +1,24 @@
 """Opening a log's Parquet and CSV files as relations, with one sentence for whatever is wrong with them."""
 
 import csv
-import glob
 import gzip
-import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musenet.engines.engine import Engine
-from musenet.errors import DataError
-from musenet.options import Options
+from musenet.errors import DataError, one_line
+from musenet.sources.files.parts import Mended, Part, bring_together
+from musenet.sources.files.paths import PARQUET, ending, folder_values
 
-LOOKED_AT, PACKED = 1 << 16, 5
-"""Bytes of a CSV whose lines are counted, and how much longer it is than its packed form."""
-PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
 _MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
 
@@ -37,123 +32,105 @@ class LogFile:
     table: ir.Table
     is_parquet: bool
     """Its rows are read from the files whenever they are asked for, at little cost."""
+    mended: tuple[Mended, ...] = ()
+    """What was done to make one table of parts that differ."""
 
     @property
     def name(self) -> str:
         """How messages call it."""
-        return str(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} and {len(self.paths) - 1} more"
+        return _called(self.paths)
 
 
-def find_files(key: str, written: str | Sequence[str], base: Path) -> list[Path]:
-    """The files meant by a path, a pattern, or a list of them; relative ones start from `base`.
+@dataclass(frozen=True)
+class _Layout:
+    """What files have to share to be read at once."""
 
-    Raises:
-        DataError: if there is none, one is a folder, or they are not all Parquet or all CSV.
-    """
-    found: list[Path] = []
-    for entry in [written] if isinstance(written, str) else written:
-        path = base / Path(entry).expanduser()
-        matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        if not matches:
-            raise DataError(
-                f"{key}.path: there is no file {path}: give the path relative to the configuration's folder"
-            )
-        found += matches
-    for path in found:
-        if path.is_dir():
-            raise DataError(f"{key}.path: {path} is a folder: name its files, for example {path / '*.parquet'}")
-        if _ending(path) not in PARQUET + TEXT:
-            raise DataError(f"{key}.path: {path} is neither Parquet nor CSV (.parquet, .csv or .tsv, maybe with .gz)")
-    if not found or len({_ending(path) in PARQUET for path in found}) > 1:
-        raise DataError(f"{key}.path: give at least one file, and either all Parquet or all CSV")
-    return found
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    """Of Parquet; the columns of a CSV are text."""
+    delimiter: str
+    """Of a CSV."""
+    said: tuple[tuple[str, str | None], ...] = ()
+    """The columns that the names of their folders hold."""
 
 
-def open_files(engine: Engine, key: str, paths: list[Path], *, stored: bool = True) -> LogFile:
+def open_files(
+    engine: Engine, key: str, paths: list[Path], *, named: Collection[str] | None = None, stored: bool = True
+) -> LogFile:
     """The rows of these files; a CSV's columns are text, read once into the engine unless they are not to be stored.
 
+    Args:
+        engine: where they are stored.
+        key: where the configuration names them.
+        paths: parts of one table, brought together by the names of their columns.
+        named: the columns that the configuration names; any of the files', but none of their folders', if None.
+        stored: keep the rows of CSV files.
+
     Raises:
-        DataError: if a file cannot be read or holds no rows.
+        DataError: if a file cannot be read, there are no rows, or the parts have no type of a named column in common.
     """
-    names = [str(path) for path in paths]
-    with reading(names[0] if len(names) == 1 else f"one of {', '.join(names)}"):
-        is_parquet = _ending(paths[0]) in PARQUET
-        if is_parquet:
-            table = _with_clean_names(engine.read_parquet(paths), names[0])
-        else:
-            text = _text_of(engine, paths)
-            table = engine.store("text", text) if stored else text
-        rows = engine.count(table.limit(1))
-    if not rows:
-        raise DataError(f"{names[0]} holds no rows ({key}): check which file was meant")
-    return LogFile(key, paths, table, is_parquet)
+    parts: list[Part] = []
+    layouts, mended = _layouts(paths, named or ())
+    for layout in dict.fromkeys(layouts.values()):
+        alike = [path for path in paths if layouts[path] == layout]
+        with reading(_called(alike)):
+            if layout.delimiter:
+                table = engine.read_text(alike, layout.columns, layout.delimiter)
+                table = engine.store("text", table) if stored else table
+            else:
+                table = engine.read_parquet(alike)
+                called = zip(layout.columns, table.columns, strict=True)
+                table = table.rename({name: written for name, written in called if name != written})
+            has_rows = engine.count(table.limit(1))
+        if has_rows:
+            parts.append(Part(_called(alike), table.mutate(**{name: _text(value) for name, value in layout.said})))
+    if not parts:
+        raise DataError(f"{paths[0]} holds no rows ({key}): check which file was meant")
+    table, more = bring_together(engine, key, parts, named)
+    if mended:
+        rows = engine.count(table)
+        more += [Mended(reason, rows) for reason in mended]
+    return LogFile(key, paths, table, ending(paths[0]) in PARQUET, tuple(more))
 
 
-def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
-    """Changes with the options and with each file's name, size and time of modification, not with where they lie."""
-    parts = [json.dumps(_without_places(options.model_dump(mode="json")))]
+def _layouts(paths: list[Path], named: Collection[str]) -> tuple[dict[Path, _Layout], list[str]]:
+    """How each file is read, and what was done about columns that files and folders have both."""
+    layouts = {}
     for path in paths:
-        status = path.stat()
-        parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def expected_rows(paths: Iterable[Path]) -> int:
-    """About how many rows files hold, told from what Parquet says of itself and from the length of a CSV's lines."""
-    return sum(_expected_rows(path) for path in paths)
-
-
-def _expected_rows(path: Path) -> int:
-    try:
-        if _ending(path) in PARQUET:
-            return int(pq.read_metadata(path).num_rows)
-        packed = path.suffix == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            start = file.read(LOOKED_AT)
-    except (OSError, EOFError, pa.ArrowException):
-        return 0  # what is wrong with it is said once it is read
-    lines = max(start.count(b"\n"), 1)
-    return round(path.stat().st_size * (PACKED if packed else 1) * lines / max(len(start), 1))
-
-
-def _without_places(options: dict[str, Any]) -> dict[str, Any]:
+        with reading(str(path)):
+            layouts[path] = _layout(path)
+    said = {path: folder_values(path) for path in paths}
+    mended = []
+    for name in dict.fromkeys(name for values in said.values() for name in values if name in named):
+        own = [path for path in paths if name in layouts[path].columns]
+        if not own:
+            continue
+        if len(own) < len(paths):
+            other = next(path for path in paths if path not in own)
+            raise DataError(
+                f"{own[0]} has a column '{name}' of its own, {other} at most a folder of that name: "
+                "write the column into all files, or into none"
+            )
+        mended.append(f"{name} is a column of the files: the folders called {name}=… were not used")
+        for values in said.values():
+            values.pop(name, None)
     return {
-        key: _without_places(value) if isinstance(value, dict) else value
-        for key, value in options.items()
-        if key not in ("path", "folder")
-    }
+        path: _Layout(
+            layout.columns,
+            layout.types,
+            layout.delimiter,
+            tuple((name, value) for name, value in said[path].items() if name in named),
+        )
+        for path, layout in layouts.items()
+    }, mended
 
 
-@contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Turn what the engine says of a damaged file into one sentence that names it."""
-    try:
-        yield
-    except (OSError, UnicodeDecodeError, csv.Error, duckdb.Error) as error:
-        if _MACHINE_TROUBLE.search(str(error)) or isinstance(error, duckdb.OutOfMemoryException):
-            raise
-        text = str(error)
-        if isinstance(error, UnicodeDecodeError) or "unicode" in text.lower():
-            raise DataError(f"{name} is not UTF-8 text: save it as UTF-8") from error
-        line = re.search(r"CSV Error on Line: (\d+)", text)
-        where = f" at line {line[1]}" if line else ""
-        details = [part for part in text.splitlines() if part and not part.startswith(("CSV Error", "Original Line"))]
-        reason = (details or [type(error).__name__])[0].removeprefix("Invalid Input Error: ")
-        raise DataError(f"{name} cannot be read{where} ({reason}): is it damaged or cut short?") from error
-
-
-def _ending(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
-
-
-def _text_of(engine: Engine, paths: list[Path]) -> ir.Table:
-    """The rows of CSV files, all columns as text."""
-    delimiter, header = _header(paths[0])
-    for path in paths[1:]:
-        if _header(path) != (delimiter, header):
-            raise DataError(f"{path} has other columns, or another order of them, than {paths[0]}: make them alike")
-    return engine.read_text(paths, list(_clean_names(header, str(paths[0])).values()), delimiter)
+def _layout(path: Path) -> _Layout:
+    if ending(path) in PARQUET:
+        schema = pq.read_schema(path)
+        return _Layout(_clean_names(schema.names, path), tuple(map(str, schema.types)), "")
+    delimiter, header = _header(path)
+    return _Layout(_clean_names(header, path), (), delimiter)
 
 
 def _header(path: Path) -> tuple[str, list[str]]:
@@ -169,14 +146,54 @@ def _header(path: Path) -> tuple[str, list[str]]:
     return delimiter, names[delimiter]
 
 
-def _clean_names(names: Sequence[str], path: str) -> dict[str, str]:
+def _clean_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
     """Column names without the byte order mark and the spaces that spreadsheets leave around them."""
     # Table tools write their row numbers as a column without a name.
-    clean = {name: name.strip("\ufeff \t\r\n") or f"unnamed_{place}" for place, name in enumerate(names)}
-    if len(set(clean.values())) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
+    clean = tuple(name.strip("\ufeff \t\r\n") or f"unnamed_{place}" for place, name in enumerate(names))
+    first: dict[str, str] = {}
+    for name in clean:
+        other = first.setdefault(name.lower(), name)
+        if other is not name:
+            how = "one name" if other == name else "names that differ in capitals alone"
+            raise DataError(f"{path} has two columns of {how}, '{other}' and '{name}': rename one of them")
     return clean
 
 
-def _with_clean_names(table: ir.Table, path: str) -> ir.Table:
-    return table.rename({clean: name for name, clean in _clean_names(table.columns, path).items() if clean != name})
+def _text(value: str | None) -> ir.Value:
+    return ibis.null("string") if value is None else ibis.literal(value, "string")
+
+
+def _called(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what the engine says of a damaged file into one sentence that names it."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error, duckdb.Error, pa.ArrowException) as error:
+        text = str(error)
+        if _MACHINE_TROUBLE.search(text) or isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        file = re.search(r"^ *file = (.+)$", text, re.MULTILINE)  # which of several
+        name = file[1] if file else name
+        if isinstance(error, UnicodeDecodeError) or "unicode" in text.lower():
+            raise DataError(f"{name} is not UTF-8 text: save it as UTF-8") from error
+        line = re.search(r"CSV Error on Line: (\d+)", text)
+        if line:
+            raise DataError(
+                f"{name} cannot be read at line {line[1]} ({_why(text)}): mend that line, or how the file was written"
+            ) from error
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{name} cannot be read ({error.strerror}): make it a file that you may read") from error
+        raise DataError(f"{name} cannot be read ({one_line(error)}): is it damaged or cut short?") from error
+
+
+def _why(text: str) -> str:
+    """What DuckDB says of a line of a CSV, without the line and without its advice."""
+    columns = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
+    if columns:
+        return f"expected {columns[1]} columns, found {columns[2]}"
+    said = re.search(r"^(Value with unterminated quote found|Maximum line size .*?)\.", text, re.MULTILINE)
+    return said[1][0].lower() + said[1][1:] if said else "it is no CSV as the first line says"

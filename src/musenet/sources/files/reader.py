@@ -15,6 +15,8 @@ from musenet.sources.files.values import as_id, as_label, as_number, as_text, as
 ODD_LABELS_AT_MOST = 0.01
 """Labels beyond 0 and 1 are refused as slips if rarer than this; more often they mean something."""
 
+_ROLES = ("user", "item", "time", "label", "request", "weight", "kind")
+
 
 class LogReader:
     """Reads each file in the form that preparation needs.
@@ -135,14 +137,22 @@ class LogReader:
                     )
 
 
+def columns_of_roles(part: ImpressionsFile | EventsFile | UsersFile | ItemsFile) -> dict[str, str]:
+    """The columns that the configuration gives a role, by role."""
+    written = {role: getattr(part, role, None) for role in _ROLES}
+    return {
+        role: name.column if isinstance(name, TimeColumn) else name
+        for role, name in written.items()
+        if name is not None
+    }
+
+
 def require_roles(
     file: LogFile, relation: Relation, part: ImpressionsFile | EventsFile | UsersFile | ItemsFile
 ) -> None:
     """Raise `DataError` if a file lacks a column that the configuration gives a role."""
-    for role in ("user", "item", "time", "label", "request", "weight", "kind"):
-        written = getattr(part, role, None)
-        if written is not None:
-            require(file, written.column if isinstance(written, TimeColumn) else written, f"data.{relation}.{role}")
+    for role, name in columns_of_roles(part).items():
+        require(file, name, f"data.{relation}.{role}")
 
 
 def _check_labels(values: dict[str, int], positive_kinds: list[str] | None) -> None:

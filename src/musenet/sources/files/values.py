@@ -13,7 +13,7 @@ from musenet.sources.local_time import DAY, LocalTime
 
 UNITS = {"seconds": MICROSECONDS, "milliseconds": 1000, "microseconds": 1}
 _MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
-_LARGEST_EXACT_FLOAT = 2**53
+LARGEST_EXACT_FLOAT = 2**53
 _TIME_WITH_OFFSET = r":\d{2}(?:\.\d+)?\s*([Zz]|[+-]\d{2}(?::?\d{2})?)$"
 _NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 _WHOLE = r"^[+-]?[0-9]+$"
@@ -82,7 +82,7 @@ def as_id(engine: Engine, column: ir.Value, table: ir.Table) -> ir.Value:
     if kind.is_floating() or kind.is_decimal():
         number = column.cast("float64")
         number = number.isnan().ifelse(ibis.null("float64"), number)
-        broken = (number != number.floor()) | (number.abs() > _LARGEST_EXACT_FLOAT)
+        broken = (number != number.floor()) | (number.abs() > LARGEST_EXACT_FLOAT)
         if engine.count(table.filter(broken)):
             raise DataError("holds fractions or numbers too large for a float: store ids as integers or text")
         return number.cast("int64")

@@ -9,7 +9,8 @@ import ibis
 from musenet.engines.engine import Engine
 from musenet.errors import UserError
 from musenet.files import write_text
-from musenet.sources.files.opening import find_files, open_files
+from musenet.sources.files.opening import open_files
+from musenet.sources.files.paths import find_files
 from musenet.sources.guess.features import FeatureGuess, guess_features, yaml_name
 from musenet.sources.guess.profiles import TableProfile, profile_table, time_span
 from musenet.sources.guess.roles import EXPOSURE, LogRoles, Roles, guess_roles
