@@ -202,7 +202,7 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
             predictions.to_parquet(*files, checksum(run.model_file))
             if split == "test":
                 measured = measure(predictions, split, "a protocol", UserDraws(predictions.user, 50))
-                measured.write(run.evaluation_file(split))
+                measured.model_copy(update={"weights": checksum(run.model_file)}).write(run.evaluation_file(split))
         return Run(run)
 
     return make

@@ -116,7 +116,7 @@ def test_evaluate_answers_with_the_published_keys(run: RunFolder) -> None:
     found = Run(run).evaluate("test", 20).to_json()
     assert set(found) == {
         "split", "impressions", "requests", "users", "positives", "protocol", "auc", "gauc", "gauc_by_user", "ndcg",
-        "logloss", "calibration_ratio", "calibration_error", "left_out_groups", "scenarios",
+        "logloss", "calibration_ratio", "calibration_error", "left_out_groups", "scenarios", "weights",
     }  # fmt: skip
     assert {"value", "low", "high"} == set(found["auc"])
     published = {"count", "share", "mean_max_probability", "entropy", "repeat_probability", "repeat_share_of_positives"}
@@ -135,12 +135,14 @@ def test_evaluate_prints_the_protocol_beside_the_metrics(run: RunFolder) -> None
 
 def test_saved_predictions_of_other_weights_are_not_used(run: RunFolder) -> None:
     before = Run(run).evaluate("test", 5).logloss.value
-    state = run.load_state()
+    state, ended = run.load_state(), run.read_json("training.json")
     try:
+        run.write_json("training.json", ended | {"weights": None})  # as a run of an earlier version
         run.save_model({name: value * 0 if value.is_floating_point() else value for name, value in state.items()})
         assert Run(run).evaluate("test", 5).logloss.value != before
     finally:
         run.save_model(state)
+        run.write_json("training.json", ended)
     assert Run(run).evaluate("test", 5).logloss.value == before
 
 

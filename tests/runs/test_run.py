@@ -37,7 +37,7 @@ def test_the_way_from_a_run_to_its_report_reads_and_computes_everything_once(
     for place, name in (
         (run_folder, "validate_experiment"),
         (run_folder, "Dataset"),
-        (under_test, "checksum"),
+        (run_folder, "checksum"),
         (under_test, "load_model"),
         (under_test, "measure"),
         (under_test, "UserDraws"),

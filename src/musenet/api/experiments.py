@@ -9,6 +9,7 @@ from musenet.config.loading import apply_overrides, load_experiment, validate_ex
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.engines.registry import EngineName, bytes_of
+from musenet.errors import ConfigError
 from musenet.preparation.prepare import PreparedReport
 from musenet.preparation.prepare import prepare as prepare_dataset
 from musenet.progress import SILENT, Listener
@@ -69,6 +70,7 @@ def train(
     out: AnyPath | None = None,
     *,
     resume: bool = False,
+    restart: bool = False,
     dataset: AnyPath | None = None,
     overrides: Sequence[str] = (),
     listener: Listener = SILENT,
@@ -82,6 +84,7 @@ def train(
         experiment: what to train.
         out: the run folder; `runs/<name>` if None.
         resume: go on from the folder's checkpoint.
+        restart: begin anew, whatever run the folder holds.
         dataset: the dataset's folder; `datasets/<name>` if None.
         overrides: see above.
         listener: told of the steps of preparation and every report of the training loop.
@@ -90,11 +93,13 @@ def train(
         UserError: if the configuration, the log or the folder cannot be used, or the loss diverged.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written.
     """
+    if resume and restart:
+        raise ConfigError("train: --resume goes on and --restart begins anew: give one of them")
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
         prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, listener).folder))
         log = listener.training(resolved.name)
-        return train_run(resolved, prepared, run_folder(resolved, out), resume=resume, log=log)
+        return train_run(resolved, prepared, run_folder(resolved, out), resume=resume, replace=restart, log=log)
 
 
 def prepared_dataset(experiment: Experiment, folder: AnyPath | None, listener: Listener) -> Dataset:

@@ -12,6 +12,7 @@ from musenet.cli.reporter import Reporter
 def train(
     config: Config,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="begin anew, whatever run the folder holds")] = False,
     out: Out = None,
     dataset: DatasetFolder = None,
     changes: Set = [],  # noqa: B006
@@ -23,7 +24,9 @@ def train(
     from musenet.distributed import workers
 
     with workers.joined(), Reporter() as reporter:
-        result = api.train(config, out, resume=resume, dataset=dataset, overrides=changes, listener=reporter)
+        result = api.train(
+            config, out, resume=resume, restart=restart, dataset=dataset, overrides=changes, listener=reporter
+        )
         if not workers.is_first():
             return
     best = result.best

@@ -52,6 +52,8 @@ class Evaluation(Result):
     """Requests (`gauc`) and users (`gauc_by_user`) of one class, which have no AUC of their own; rows of no weight do
     not count."""
     scenarios: ScenarioFigures | None
+    weights: str | None = None
+    """SHA-256 of the weights that were measured."""
 
     @property
     def metrics(self) -> dict[str, Interval]:

@@ -15,6 +15,7 @@ Every file but metrics.jsonl is replaced whole, so that a killed process leaves 
 metrics.jsonl that cannot be read are passed over and counted. Nothing here is a pickle.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from musenet.dataset.manifest import Split, holds_dataset
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards
 from musenet.errors import ConfigError, RunError, one_line
-from musenet.files import json_ready, remove_leftovers, write_json, write_text
+from musenet.files import checksum, json_ready, remove_leftovers, write_json, write_text
 from musenet.runs.metrics_lines import metrics_entry
 from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.runs.training_result import TrainingResult
@@ -86,8 +87,28 @@ class RunFolder:
             raise RunError(f"{path} {what}: give the folder that `musenet train` wrote")
         found = run.read_json("run.json").get("format")
         if found != FORMAT:
-            raise RunError(f"{path / 'run.json'} is of format {found}, this version reads {FORMAT}: train again")
+            raise RunError(
+                f"{path / 'run.json'} is of format {found}, this version reads {FORMAT}: train again with --restart"
+            )
         return run
+
+    def lock(self) -> int:
+        """An open handle that keeps other trainings out until it is closed, by the system if this process is killed.
+
+        Raises:
+            RunError: if another training is at work in the folder, or there can be no such folder.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise RunError(f"{self.path} cannot be a run's folder, a file is in its way: give another --out") from error
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise RunError(f"another training is at work in {self.path}: wait for it, or give another --out") from error
+        return handle
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -98,7 +119,9 @@ class RunFolder:
                 raise ConfigError("no keys")
             return validate_experiment(content, str(self.config_file))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
-            raise RunError(f"{self.config_file} is missing or damaged ({one_line(error)}): train again") from error
+            raise RunError(
+                f"{self.config_file} is missing or damaged ({one_line(error)}): train again with --restart"
+            ) from error
 
     @property
     def dataset_fingerprint(self) -> str:
@@ -119,7 +142,10 @@ class RunFolder:
             raise RunError(f"the dataset of the run {self.path} is no longer at {places[0]}: prepare it there again")
         dataset = Dataset(found[0])
         if dataset.manifest.fingerprint != description.get("dataset_fingerprint"):
-            raise RunError(f"{found[0]} was prepared in another way since the run {self.path} was trained: train again")
+            raise RunError(
+                f"{found[0]} was prepared in another way since the run {self.path} was trained: "
+                "train again with --restart"
+            )
         return dataset
 
     @property
@@ -130,6 +156,7 @@ class RunFolder:
     def save_model(self, state: Mapping[str, Tensor | InPieces]) -> None:
         """Keep these weights, a model's `whole_state`."""
         save_tensors(self.model_file, state)
+        self.__dict__.pop("model_checksum", None)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor | InPieces], progress: str) -> None:
         """Replace the checkpoint: all that training needs to go on, and where it stands."""
@@ -137,8 +164,20 @@ class RunFolder:
 
     def load_state(self, parts: Mapping[str, RowShards] = {}) -> dict[str, Tensor]:
         """The kept weights, see `load_tensors`; raises `RunError` if there are none or the file is damaged."""
-        self.check_trained()
+        self.model_checksum  # noqa: B018 - raises
         return load_tensors(self.model_file, parts)[0]
+
+    @cached_property
+    def model_checksum(self) -> str:
+        """Of the kept weights; raises `RunError` if there are none, or others than training.json speaks of."""
+        self.check_trained()
+        found = checksum(self.model_file)
+        if self.training_file.is_file() and self.training.weights not in (None, found):
+            raise RunError(
+                f"{self.model_file} holds other weights than those that {self.training_file.name} speaks of: put the "
+                "run's own file back, or train again with --restart"
+            )
+        return found
 
     def check_trained(self) -> None:
         """Raise `RunError` unless weights have been kept."""
@@ -172,6 +211,11 @@ class RunFolder:
         """Whether training came to its end and left a model."""
         return self.training_file.is_file() and self.model_file.is_file()
 
+    @property
+    def half_finished(self) -> bool:
+        """Whether there is something to lose of a training that did not come to its end."""
+        return not self.finished and (self.checkpoint_file.is_file() or self.model_file.is_file())
+
     def predictions_file(self, split: Split) -> Path:
         """A row per candidate of the split."""
         return self.path / "predictions" / f"{split}.parquet"
@@ -196,7 +240,7 @@ class RunFolder:
         except FileNotFoundError as error:
             raise RunError(f"{file} is missing: is {self.path} a run that came to its end?") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{file} is damaged ({one_line(error)}): train again") from error
+            raise RunError(f"{file} is damaged ({one_line(error)}): train again with --restart") from error
         if not isinstance(content, dict):
-            raise RunError(f"{file} is damaged (no keys and values): train again")
+            raise RunError(f"{file} is damaged (no keys and values): train again with --restart")
         return content

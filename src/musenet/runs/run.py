@@ -14,7 +14,6 @@ from musenet.evaluation.evaluation import Evaluation, measure, protocol_line
 from musenet.evaluation.predictions import Predictions, model_of
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.evaluation.scoring import predict, scoring_device
-from musenet.files import checksum
 from musenet.models.interface import ClickModel
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
@@ -31,7 +30,6 @@ class Run:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._model: ClickModel | None = None
-        self._model_checksum = ""
         self._predictions: dict[Split, Predictions] = {}
         self._draws: dict[Split, UserDraws] = {}
         self._scenarios: dict[Split, ScenarioFigures | None] = {}
@@ -71,11 +69,8 @@ class Run:
 
     @property
     def model_checksum(self) -> str:
-        """Of the kept weights; raises `RunError` if there are none."""
-        if not self._model_checksum:
-            self.folder.check_trained()
-            self._model_checksum = checksum(self.folder.model_file)
-        return self._model_checksum
+        """Of the kept weights; raises `RunError` if there are none, or others than training ended with."""
+        return self.folder.model_checksum
 
     def predictions(self, split: Split, *, keep: bool = True) -> Predictions:
         """The kept model's answers on a split: those saved in the folder if they are this model's, else scored anew.
@@ -114,8 +109,8 @@ class Run:
     def scenarios(self, split: Split) -> ScenarioFigures | None:
         """Size, confidence and repeats of the scenarios, of the evaluation if there was one; None without scenarios."""
         if split not in self._scenarios:
-            measured = split in self._evaluations or self._is_measured(split)
-            found = self.evaluation(split).scenarios if measured else None
+            measured = self._evaluations.get(split) or self._kept_evaluation(split)
+            found = None if measured is None else measured.scenarios
             self._scenarios[split] = found or scenario_figures(self.predictions(split), self.draws(split))
         return self._scenarios[split]
 
@@ -126,17 +121,14 @@ class Run:
             RunError: as `evaluate`.
         """
         if split not in self._evaluations:
-            if self._is_measured(split):
-                self._evaluations[split] = Evaluation.read(self.folder.evaluation_file(split))
-            else:
-                self.evaluate(split)
+            self._evaluations[split] = self._kept_evaluation(split) or self.evaluate(split)
         return self._evaluations[split]
 
-    def _is_measured(self, split: Split) -> bool:
-        """Whether the folder holds an evaluation of these weights."""
-        self.folder.check_trained()
-        file = self.folder.evaluation_file(split)
-        return file.is_file() and file.stat().st_mtime_ns >= self.folder.model_file.stat().st_mtime_ns
+    def _kept_evaluation(self, split: Split) -> Evaluation | None:
+        """What the folder holds of these weights' measures; None if that is nothing, or of other weights."""
+        file, weights = self.folder.evaluation_file(split), self.model_checksum
+        found = Evaluation.read(file) if file.is_file() else None
+        return found if found is not None and found.weights == weights else None
 
     def evaluate(self, split: Split, resamples: int = RESAMPLES) -> Evaluation:
         """Measure the kept model on a split and keep the result in the folder.
@@ -149,6 +141,7 @@ class Run:
         predictions = self.predictions(split)
         draws = self.draws(split) if resamples == RESAMPLES else UserDraws(predictions.user, resamples)
         found = measure(predictions, split, protocol_line(self.dataset, split), draws)
+        found = found.model_copy(update={"weights": self.model_checksum})
         found.write(self.folder.evaluation_file(split))
         self._evaluations[split] = found
         return found
@@ -173,7 +166,7 @@ def load_model(folder: RunFolder) -> ClickModel:
         model.load_state_dict(folder.load_state(model.table.parts("table.weight")))
     except RuntimeError as error:
         raise RunError(
-            f"{folder.model_file} does not fit {folder.config_file} ({one_line(error)}): train again"
+            f"{folder.model_file} does not fit {folder.config_file} ({one_line(error)}): train again with --restart"
         ) from error
     model.to(training.dtype).eval()
     return model

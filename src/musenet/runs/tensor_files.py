@@ -45,13 +45,16 @@ def load_tensors(path: Path, parts: Mapping[str, RowShards] = {}) -> tuple[dict[
             }
             return tensors, file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} is missing or damaged ({one_line(error)}): train again") from error
+        raise RunError(f"{path} is missing or damaged ({one_line(error)}): train again with --restart") from error
 
 
 def _own_rows(stored: Any, shards: RowShards, path: Path) -> Tensor:
     rows, size = stored.get_shape()
     if rows != shards.rows:
-        raise RunError(f"{path} holds an embedding table of {rows} rows, the dataset needs {shards.rows}: train again")
+        raise RunError(
+            f"{path} holds an embedding table of {rows} rows, the dataset needs {shards.rows}: "
+            "train again with --restart"
+        )
     if not shards.own:
         return torch.empty(0, size)
     own: Tensor = stored[shards.own.start : shards.own.stop]

@@ -17,3 +17,5 @@ class TrainingResult(Result):
     samples_per_second: Number
     stopped: str
     parameters: int
+    weights: str | None = None
+    """SHA-256 of model.safetensors; None if an earlier version trained it."""

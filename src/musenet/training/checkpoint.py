@@ -53,7 +53,7 @@ def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -
         optimizers.load(_below("optimizer.", tensors))
         model.load_health_state(_below("health.", tensors))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise RunError(f"{run.checkpoint_file} does not fit this experiment: train again without --resume") from error
+        raise RunError(f"{run.checkpoint_file} does not fit this experiment: begin anew with --restart") from error
     return progress
 
 

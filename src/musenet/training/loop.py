@@ -18,6 +18,7 @@ from musenet.distributed import workers
 from musenet.distributed.row_shards import sharded_tables
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.scoring import validation_scores
+from musenet.files import checksum
 from musenet.models.interface import Prediction, Term
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
@@ -115,7 +116,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the checkpoint."""
         if not self.run.checkpoint_file.is_file():
-            raise RunError(f"{self.run.path} has no checkpoint to resume from: train without --resume")
+            raise RunError(f"{self.run.path} has no checkpoint to resume from: begin anew with --restart")
         self.state = load_checkpoint(self.run, self.model, self.optimizers)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
@@ -231,6 +232,7 @@ class Trainer:
             samples_per_second=self.state.impressions / max(self.state.seconds, 1e-9),
             stopped=given_up if self.is_patience_over() else "planned steps",
             parameters=self.model.count_parameters(),
+            weights=checksum(self.run.model_file) if self.run.model_file.is_file() else None,
         )
         result.write(self.run.training_file)
         return result

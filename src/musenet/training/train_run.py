@@ -1,7 +1,9 @@
 """One run from its folder's point of view: begin, go on, reuse, and what every run leaves behind."""
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,42 +32,57 @@ def train_run(
     splits: Sequence[Split] = SPLITS_KEPT,
     log: Log | None = None,
 ) -> TrainingResult:
-    """Train the experiment into a folder, predictions included.
+    """Train the experiment into a folder, predictions included; no other training may be at work there.
 
-    A finished run of the same model, training, seed and dataset is not trained again: its result would be the same.
+    A finished run of the same model, training, seed and dataset is not trained again, unless `replace` is asked alone:
+    its result would be the same.
 
     Args:
         experiment: the resolved experiment.
         dataset: prepared by its recipe.
         path: the run folder.
         resume: go on from the folder's checkpoint, if it has one.
-        replace: a finished run of another configuration in this folder gives way instead of being refused.
+        replace: what cannot be gone on with gives way instead of being refused.
         splits: whose predictions are kept; others' impressions are not scored.
         log: told of every report of the loop.
 
     Raises:
-        RunError: if the folder holds something else, or `resume` is asked of a run with another configuration.
+        RunError: if the folder holds something else, another training is at work in it, or it holds a run of another
+            configuration or a half-finished one, and neither `resume` nor `replace` says what becomes of that.
     """
-    if experiment.model.left_open(dataset.manifest.has_repeats):
-        return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
-    is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
-    run = RunFolder.open(path)
-    if is_finished:
-        result = run.training.model_copy(update={"run": str(path)})
-    else:
-        result = train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
-    _keep_predictions(run, splits)
-    return result
+    with _alone_in(path):
+        if experiment.model.left_open(dataset.manifest.has_repeats):
+            return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
+        is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
+        run = RunFolder.open(path)
+        if is_finished:
+            result = run.training.model_copy(update={"run": str(path)})
+        else:
+            result = train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
+        _keep_predictions(run, splits)
+        return result
+
+
+@contextmanager
+def _alone_in(path: Path) -> Iterator[None]:
+    """Keep other trainings out of the folder; of several workers the first one does."""
+    handle = workers.first_does(RunFolder(path).lock)
+    try:
+        yield
+    finally:
+        if workers.is_first():
+            os.close(handle)
 
 
 def _begin(experiment: Experiment, dataset: Dataset, path: Path, *, resume: bool, replace: bool) -> bool:
     """Make the folder that of this run, with a checkpoint only if it is to be resumed; whether it is finished."""
-    before = _run_in(path)
+    before = _run_in(path, replace=replace)
     same = before is not None and is_run_of(before, experiment, dataset)
-    if before is not None and same and before.finished:
+    restart = replace and not resume
+    if before is not None and same and before.finished and not restart:
         return True
-    if before is not None and not same:
-        _refuse(before, experiment, dataset, resume=resume, replace=replace)
+    if before is not None and not replace:
+        _refuse(before, experiment, dataset, same=same, resume=resume)
     if before is not None and not (resume and same):
         _clear(before)
     RunFolder.create(path, experiment, dataset)
@@ -83,23 +100,36 @@ def _train_best_form(
     log: Log | None,
 ) -> TrainingResult:
     """`form: auto`: train every reading of Eq 5 and 9 beside the run, and keep the best on validation as the run."""
-    monitor = experiment.training.monitor
+    monitor, restart = experiment.training.monitor, replace and not resume
     models = experiment.model.left_open(dataset.manifest.has_repeats)
-    results: dict[str, TrainingResult] = {}
-    for form, model in models.items():
-        tried = experiment.model_copy(update={"model": model})
-        beside = path.with_name(f"{path.name}.forms") / form
-        results[form] = train_run(tried, dataset, beside, resume=resume, replace=True, splits=splits, log=log)
+    tried = {form: experiment.model_copy(update={"model": model}) for form, model in models.items()}
+    places = {form: path.with_name(f"{path.name}.forms") / form for form in models}
+
+    def look() -> None:
+        before = _run_in(path, replace=replace)
+        if replace:
+            return
+        if before is not None and not any(is_run_of(before, one, dataset) for one in tried.values()):
+            _refuse(before, next(iter(tried.values())), dataset, same=False, resume=resume)
+        if not resume and any(RunFolder(place).half_finished for place in places.values()):
+            raise _asks_how_to_go_on(path)
+
+    workers.first_does(look)
+    results = {
+        form: train_run(one, dataset, places[form], resume=not restart, replace=True, splits=splits, log=log)
+        for form, one in tried.items()
+    }
     sign = 1 if monitor == "auc" else -1
     best = max(results, key=lambda form: sign * results[form].best[monitor])
-    chosen = experiment.model_copy(update={"model": models[best]})
 
     def copy_best() -> TrainingResult:
-        before = _run_in(path)
-        if before is not None and not is_run_of(before, chosen, dataset):
-            _refuse(before, chosen, dataset, resume=resume, replace=replace)
-        shutil.copytree(results[best].run, path, dirs_exist_ok=True)
-        run = RunFolder.create(path, chosen, dataset)
+        before = _run_in(path, replace=replace)
+        if before is None or restart or not (before.finished and is_run_of(before, tried[best], dataset)):
+            if before is not None:
+                _clear(before)
+            shutil.copytree(results[best].run, path, dirs_exist_ok=True)
+            RunFolder.create(path, tried[best], dataset)
+        run = RunFolder.open(path)
         result = run.training.model_copy(update={"run": str(path)})
         result.write(run.training_file)
         return result
@@ -115,10 +145,10 @@ def is_finished_run(path: Path, experiment: Experiment, dataset: Dataset) -> boo
 
 def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset) -> bool:
     """Whether the run was made with the same seed, model, training and dataset."""
-    if run.dataset_fingerprint != dataset.manifest.fingerprint:
-        return False
     try:
-        return not differences(decisive(run.experiment), decisive(experiment))
+        return run.dataset_fingerprint == dataset.manifest.fingerprint and not differences(
+            decisive(run.experiment), decisive(experiment)
+        )
     except RunError:
         return False
 
@@ -146,24 +176,36 @@ def differences(first: Any, second: Any, key: str = "") -> list[str]:
     ]
 
 
-def _run_in(path: Path) -> RunFolder | None:
+def _run_in(path: Path, *, replace: bool) -> RunFolder | None:
+    """The run in the folder; one that cannot be read counts if it is to be replaced."""
     if (path / "run.json").is_file():
-        return RunFolder.open(path)
+        return RunFolder(path) if replace else RunFolder.open(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} exists and is no run: give --out a folder that does not exist yet")
     return None
 
 
-def _refuse(run: RunFolder, experiment: Experiment, dataset: Dataset, *, resume: bool, replace: bool) -> None:
-    """Raise unless a run of another configuration may be overwritten."""
+def _refuse(run: RunFolder, experiment: Experiment, dataset: Dataset, *, same: bool, resume: bool) -> None:
+    """Raise unless training may begin, or go on, over this run without losing anything."""
+    if same:
+        if run.half_finished and not resume:
+            raise _asks_how_to_go_on(run.path)
+        return
     if run.dataset_fingerprint != dataset.manifest.fingerprint:
         difference = "another dataset"
     else:
         difference = "another " + ", ".join(differences(decisive(run.experiment), decisive(experiment)))
-    if resume and not replace:
-        raise RunError(f"{run.path} cannot be resumed: it was begun with {difference}; train without --resume")
-    if run.finished and not replace:
-        raise RunError(f"{run.path} holds a finished run with {difference}: give another --out, or delete it")
+    if resume:
+        raise RunError(f"{run.path} cannot be resumed: it was begun with {difference}; give --restart to begin anew")
+    if run.finished or run.half_finished:
+        kind = "finished" if run.finished else "half-finished"
+        raise RunError(
+            f"{run.path} holds a {kind} run with {difference}: give another --out, or --restart to replace it"
+        )
+
+
+def _asks_how_to_go_on(path: Path) -> RunError:
+    return RunError(f"{path} holds a half-finished run: give --resume to go on with it, or --restart to begin anew")
 
 
 def _clear(run: RunFolder) -> None:
