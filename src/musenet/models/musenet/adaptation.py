@@ -1,0 +1,293 @@
+"""P(c) of Eq 1 and 2, used: a mix of scenarios that changes is followed by K + 1 numbers, without back-propagation.
+
+Training fixes what a request's assignment a(x) says; a season or a campaign changes how many requests are of which
+scenario while the scenarios stay what they are. Then P_new(c|x) ∝ a_c(x)^t · w_c, and w and t are estimated from
+requests whose labels have become known:
+
+    max over (log w, t) of  Σ_r λ_r log Σ_k softmax_k(t log a_rk + log w_k) Π_i P(y_i|x_i,k)  −  ridge/2 · distance²
+
+with λ_r the request's weight by age, and the distance to the trained mix, log w = 0 and t = 1. What older requests say
+is kept in quadratic form, so that the state is a few numbers however many requests there were. A guard scores the
+adapted and the unadapted prediction of every request before it is learned from, and mixes the two by how well they did.
+
+Everything is on numpy arrays in float64. Shapes: R requests, N candidates, K scenarios; "mix" is (log w, t), (K + 1).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from musenet.options import Options, parse_duration
+from musenet.results import Result
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LEAST_ASSIGNMENT = 1e-4
+"""Below it no assignment is believed: a scenario that is given (0 or 1) could not be doubted otherwise."""
+TOLERANCE = 1e-4
+"""A step of the solver that moves nothing by more is its last; a thousand requests tell the mix to about 0.03."""
+MOST_STEPS = 100
+
+
+class MixOptions(Options):
+    """How quickly a changing mix is followed, and how careful the guard is."""
+
+    half_life: Annotated[int, Field(gt=0)] | str = Field(
+        7000, description="age at which an answered request counts half: so many requests, or a duration as `2 days`"
+    )
+    ridge: float = Field(1.0, gt=0, description="pull of the mix towards the trained one")
+    every: int = Field(50, ge=1, description="the mix is estimated anew whenever so many more requests are answered")
+    share: float = Field(
+        0.001, gt=0, lt=1, description="what each request moves the guard towards trusting both predictions alike"
+    )
+
+    @field_validator("half_life")
+    @classmethod
+    def _is_a_duration(cls, value: int | str) -> int | str:
+        if isinstance(value, str) and not parse_duration(value):
+            raise ValueError("a half-life must be longer than 0 seconds")
+        return value
+
+    def fade(self, requests: float | Floats, seconds: float | Floats) -> Floats:
+        """What is left of a request's weight after so many more requests, or so much time."""
+        if isinstance(self.half_life, str):
+            return np.asarray(0.5 ** (np.asarray(seconds) / parse_duration(self.half_life)))
+        return np.asarray(0.5 ** (np.asarray(requests) / self.half_life))
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What requests said of the mix, as the quadratic −½ mᵀ J m + hᵀ m."""
+
+    information: Floats
+    """(K + 1, K + 1) J, positive semi-definite."""
+    pull: Floats
+    """(K + 1) h."""
+
+    @classmethod
+    def nothing(cls, scenarios: int) -> "Known":
+        """Of no requests."""
+        return cls(np.zeros((scenarios + 1, scenarios + 1)), np.zeros(scenarios + 1))
+
+    def faded(self, share: float) -> "Known":
+        """The same of requests that count less by now."""
+        return Known(share * self.information, share * self.pull)
+
+
+def trained_mix(scenarios: int) -> Floats:
+    """(K + 1) the mix that changes nothing: w = 1, t = 1."""
+    return np.append(np.zeros(scenarios), 1.0)
+
+
+def believed(assignment: Floats) -> Floats:
+    """(R, K) log a of probabilities, none less than `LEAST_ASSIGNMENT`."""
+    return np.asarray(np.log(np.maximum(assignment, LEAST_ASSIGNMENT)))
+
+
+def log_prior(mix: Floats, log_assignment: Floats) -> Floats:
+    """(R, K) log P_new(c|x) ∝ t log a + log w.
+
+    >>> import numpy as np
+    >>> np.exp(log_prior(np.array([np.log(3.0), 0.0, 1.0]), np.log([[0.5, 0.5]]))).round(2)
+    array([[0.75, 0.25]])
+    """
+    score = mix[-1] * log_assignment + mix[:-1]
+    score -= score.max(1, keepdims=True)
+    return np.asarray(score - np.log(np.exp(score).sum(1, keepdims=True)))
+
+
+def estimate(
+    log_assignment: Floats,
+    evidence: Floats,
+    *,
+    weight: Floats | None = None,
+    ridge: float = 1.0,
+    known: Known | None = None,
+    start: Floats | None = None,
+) -> tuple[Floats, Known]:
+    """The mix that explains answered requests best, and what all of them say of it.
+
+    Each request's term is a difference of two log-sum-exps, so that the sum is not concave. It is climbed from `start`,
+    the trained mix if None, by Fisher scoring: steps of (ridge + J + Σ λ g gᵀ)⁻¹ ∇ with g a request's gradient, which
+    always point upwards, halved until they do not lead down. The end is a maximum that is no worse than the start; on
+    problems of this form it is the highest one unless scenarios are next to indistinguishable (tests compare with a
+    search of the whole plane).
+
+    Args:
+        log_assignment: (R, K) log a, finite; see `believed`.
+        evidence: (R, K) Σ_i log P(y_i|x_i,k): how well each scenario explains a request's labels.
+        weight: (R) λ; 1 if None.
+        ridge: pull towards the trained mix.
+        known: what earlier requests said; nothing if None.
+        start: (K + 1) where to begin.
+
+    Returns:
+        The mix (K + 1), and `known` with these requests in quadratic form about it.
+    """
+    scenarios = log_assignment.shape[1]
+    trained, known = trained_mix(scenarios), known or Known.nothing(scenarios)
+    curvature, slope = known.information + ridge * np.eye(scenarios + 1), known.pull + ridge * trained
+    requests = _Answered(log_assignment, evidence, weight)
+    mix = trained if start is None else start
+    gained, gradient, information = requests.at(mix)
+    value = gained + slope @ mix - mix @ curvature @ mix / 2
+    for _ in range(MOST_STEPS):
+        step = np.linalg.solve(curvature + information, gradient + slope - curvature @ mix)
+        while np.abs(step).max() > TOLERANCE:
+            at_new = requests.at(mix + step)
+            new = at_new[0] + slope @ (mix + step) - (mix + step) @ curvature @ (mix + step) / 2
+            if new >= value:
+                break
+            step /= 2
+        else:
+            break
+        mix, value, (_, gradient, information) = mix + step, new, at_new
+    return mix, Known(known.information + information, known.pull + information @ mix + gradient)
+
+
+class _Answered:
+    """Answered requests, as `estimate` asks for their likelihood."""
+
+    def __init__(self, log_assignment: Floats, evidence: Floats, weight: Floats | None) -> None:
+        self.log_assignment, self.weight = log_assignment, weight
+        # Up to a factor of each request, which moves no maximum.
+        self.likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
+
+    def at(self, mix: Floats) -> tuple[float, Floats, Floats]:
+        """The log-likelihood at a mix up to a constant, its gradient (K + 1), and Σ λ g gᵀ (K + 1, K + 1)."""
+        prior = np.exp(log_prior(mix, self.log_assignment))
+        joint = prior * self.likelihood
+        total = joint.sum(1)
+        moved = joint / total[:, None] - prior
+        each = np.column_stack([moved, (moved * self.log_assignment).sum(1)])
+        logs = np.log(total)
+        if self.weight is None:
+            return float(logs.sum()), each.sum(0), each.T @ each
+        weighted = each * self.weight[:, None]
+        return float(self.weight @ logs), weighted.sum(0), weighted.T @ each
+
+
+class AdaptationState(Result):
+    """All that adaptation knows: some (K + 1)² numbers, to be kept where it has to survive a restart."""
+
+    written_by: ClassVar[str] = "adaptation"
+
+    requests: int
+    """Answered so far."""
+    time: float | None
+    """Of the last of them, in seconds."""
+    mix: list[float]
+    information: list[list[float]]
+    pull: list[float]
+    trust: float
+    """Log-odds of the adapted prediction against the unadapted one."""
+
+    @property
+    def weight(self) -> float:
+        """Of the adapted prediction in what is answered, in (0, 1)."""
+        return 1 / (1 + math.exp(-self.trust))
+
+
+class Adaptation:
+    """Follows the mix of one model's scenarios.
+
+    Args:
+        scenarios: K.
+        options: how quickly.
+        state: what an earlier one knew; raises `ValueError` if that is of another number of scenarios.
+    """
+
+    def __init__(self, scenarios: int, options: MixOptions, state: AdaptationState | None = None) -> None:
+        self.scenarios, self.options = scenarios, options
+        self.mix, self.known = trained_mix(scenarios), Known.nothing(scenarios)
+        self.requests, self.time = 0, None if state is None else state.time
+        self.trust = 0.0
+        if state is not None:
+            if len(state.mix) != scenarios + 1:
+                raise ValueError(f"the state is of {len(state.mix) - 1} scenarios, the model has {scenarios}")
+            self.mix, self.known = np.array(state.mix), Known(np.array(state.information), np.array(state.pull))
+            self.requests, self.trust = state.requests, state.trust
+
+    @property
+    def state(self) -> AdaptationState:
+        """What it knows by now."""
+        return AdaptationState(
+            requests=self.requests,
+            time=self.time,
+            mix=self.mix.tolist(),
+            information=self.known.information.tolist(),
+            pull=self.known.pull.tolist(),
+            trust=self.trust,
+        )
+
+    def prior(self, log_assignment: Floats) -> Floats:
+        """(R, K) log P_new(c|x)."""
+        return log_prior(self.mix, log_assignment)
+
+    def guarded(self, adapted: Floats, unadapted: Floats) -> Floats:
+        """(N) logit of the two predictions' mixture, from their logits (N)."""
+        ours, theirs = -math.log1p(math.exp(-self.trust)), -math.log1p(math.exp(self.trust))
+        click = np.logaddexp(ours + log_sigmoid(adapted), theirs + log_sigmoid(unadapted))
+        return np.asarray(click - np.logaddexp(ours + log_sigmoid(-adapted), theirs + log_sigmoid(-unadapted)))
+
+    def learn(self, log_assignment: Floats, evidence: Floats, loss: Floats, time: Floats) -> None:
+        """Learn from requests whose labels have become known, in order of time; the guard first.
+
+        Args:
+            log_assignment: (R, K).
+            evidence: (R, K).
+            loss: (R, 2) mean log-loss over a request's candidates, of the adapted and the unadapted prediction, both as
+                made before the request was learned from.
+            time: (R) of the requests, in seconds, ascending.
+        """
+        self.trust = shared_trust(self.trust, loss, self.options.share)
+        left, last = np.arange(len(time), dtype=np.float64)[::-1], float(time[-1])
+        passed = 0.0 if self.time is None else last - self.time
+        earlier = self.known.faded(float(self.options.fade(len(time), passed)))
+        self.mix, self.known = estimate(
+            log_assignment,
+            evidence,
+            weight=self.options.fade(left, last - time),
+            ridge=self.options.ridge,
+            known=earlier,
+            start=self.mix,
+        )
+        self.requests, self.time = self.requests + len(time), last
+
+
+def shared_trust(trust: float, loss: Floats, share: float) -> float:
+    """Log-odds of the first of two forecasters after these losses (R, 2): Herbster and Warmuth's fixed share (1998).
+
+    Each request multiplies the forecasters' weights by exp(−loss) and then gives `share` of all weight back to both
+    evenly. With the loss a mean of log-losses, exp(−loss) is a geometric mean and so concave in the weights: over R
+    requests the mixture's summed loss exceeds that of the better forecaster, even if that changes S times, by at most
+    (S + 1) ln 2 − S ln share − R ln(1 − share / 2).
+    """
+    even = share / 2
+    for ours, theirs in loss.tolist():
+        weight = even + (1 - share) / (1 + math.exp(min(max(ours - theirs - trust, -700.0), 700.0)))
+        trust = math.log(weight / (1 - weight))
+    return trust
+
+
+def mixed_logit(log_probability: Floats, scenario_logit: Floats) -> Floats:
+    """(N) logit of Σ_k P(c_k|x) σ(z_k), from log P(c|x) and z, both (N, K)."""
+    click = np.logaddexp.reduce(log_probability + log_sigmoid(scenario_logit), axis=1)
+    none = np.logaddexp.reduce(log_probability + log_sigmoid(-scenario_logit), axis=1)
+    return np.asarray(click - none)
+
+
+def label_log_likelihood(logit: Floats, label: Floats) -> Floats:
+    """log P(y|x) of labels (N) under logits (N) or (N, K), in their shape."""
+    sign = np.where(label > 0.5, 1.0, -1.0)
+    return log_sigmoid(logit * (sign if logit.ndim == 1 else sign[:, None]))
+
+
+def log_sigmoid(logit: Floats) -> Floats:
+    """log σ, without overflow."""
+    return np.asarray(-np.logaddexp(0.0, -logit))
