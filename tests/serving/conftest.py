@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -37,10 +38,15 @@ def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.terminate()
 
 
-def _wait_for(socket: Path, server: subprocess.Popen[bytes]) -> None:
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as tried:
+        return tried.connect_ex(str(path)) == 0
+
+
+def _wait_for(address: Path, server: subprocess.Popen[bytes]) -> None:
     """Until the server listens, a minute at most."""
     until = time.monotonic() + 60
-    while not socket.exists():
+    while not _listens(address):
         assert server.poll() is None, "the server ended at once"
         assert time.monotonic() < until, "the server does not listen"
         time.sleep(0.01)

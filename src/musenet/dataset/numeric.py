@@ -40,7 +40,8 @@ class NumericTransform(BaseModel):
         scaled = (
             _shape(self.numeric, np.where(there, values, 0.0), self.knots, self.levels) - self.mean
         ) / self.deviation
-        return np.where(there, scaled, 0.0).astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite
+            return np.where(there, scaled, 0.0).astype(np.float32)
 
     def undone(self, dense: FloatArray) -> FloatArray:
         """(rows) the values that `dense` was made of; of quantiles one that has the same rank."""

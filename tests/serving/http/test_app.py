@@ -231,7 +231,7 @@ def test_logs_hold_nothing_of_what_users_sent(client: TestClient, caplog: pytest
 def test_a_new_export_is_taken_between_two_requests(exported: Exported, tmp_path: Path) -> None:
     folder = tmp_path / "export"
     shutil.copytree(exported.folder, folder)
-    service = Service(folder, str(tmp_path / "history.sqlite"), tmp_path / "state")
+    service = Service(folder, str(tmp_path / "history.sqlite"))
     with TestClient(create_app(service, reload_seconds=3600), base_url=HOST) as client:
         assert not service.reload()
         request = plain_request(exported)

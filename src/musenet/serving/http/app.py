@@ -20,7 +20,7 @@ from musenet.serving.explorer.routes import explorer_router
 from musenet.serving.http import examples
 from musenet.serving.http.counters import Counters
 from musenet.serving.http.middleware import Access, ServiceMiddleware, json_body
-from musenet.serving.http.structured_log import say
+from musenet.serving.http.structured_log import LOGGER, say
 from musenet.serving.scorer.messages import (
     Events,
     EventsKept,
@@ -155,6 +155,9 @@ async def _reload_for_ever(service: Service, counters: Counters, seconds: float)
         except UserError as error:
             counters.reloads.labels("refused").inc()
             say("reload refused", logging.ERROR, reason=str(error))
+        except Exception:
+            counters.reloads.labels("failed").inc()
+            LOGGER.exception("reload failed")
 
 
 def _explain_errors(app: FastAPI) -> None:

@@ -41,8 +41,6 @@ def access_for(host: str, token_file: Path | None) -> Access:
 def serve(folder: Path, host: str, port: int, store: str, token_file: Path | None = None) -> None:
     """Answer until told to stop; requests under way are finished first.
 
-    Items added are kept beside a store in a file, in `<store>.items`; with another store, in the memory of the process.
-
     Raises:
         UserError: if the export, the store, the token or the port cannot be used, or the extra `serve` is missing.
     """
@@ -56,8 +54,7 @@ def serve(folder: Path, host: str, port: int, store: str, token_file: Path | Non
     from musenet.serving.http.structured_log import start_logging
     from musenet.serving.service.service import Service
 
-    state = None if "://" in store else Path(f"{store}.items")
-    app = create_app(Service(folder, store, state), access)
+    app = create_app(Service(folder, store), access)
     start_logging()
     config = uvicorn.Config(
         app,

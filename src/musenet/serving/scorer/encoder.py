@@ -22,6 +22,8 @@ Attributes = Mapping[str, Value]
 Where = Callable[[int, str], str]
 """The name of a row's column in messages."""
 Codes = NDArray[np.int64]
+FARTHEST = 1e9
+"""From its mean, in deviations: where a model multiplies numbers, farther ones leave floating point."""
 SPACES = " \t\n\r\v\f"
 
 
@@ -137,6 +139,8 @@ class Encoder:
                 base, _, part = one.name.rpartition(".")
                 scale = self._manifest.numeric[base]
                 made[one.name] = scale.missing(raw).astype(np.float32) if part == "missing" else scale.dense(raw)
+            if (far := np.abs(made[one.name]) > FARTHEST).any() and one.kind == "dense":
+                raise RequestError(at(int(far.argmax())), "is too large a number")
         return made
 
     def _embedded(self, one: Field, codes: NDArray[np.integer]) -> Codes:

@@ -1,7 +1,7 @@
 """The users and items of an export by the log's own ids, and the items that were added since."""
 
-import json
-import os
+import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from musenet.errors import RequestError
 from musenet.serving.manifest import ExportManifest
-from musenet.serving.scorer.encoder import Encoder
+from musenet.serving.scorer.encoder import Encoded, Encoder
 from musenet.serving.scorer.repeats import may_be_among
-from musenet.serving.store.history import RepeatKey
+from musenet.serving.store.history import ItemStore, RepeatKey
 from musenet.serving.text_index import TextIndex, map_column
 from musenet.serving.values import Value, text_of_value
 
 Rows = NDArray[np.int64]
+LOGGER = logging.getLogger("musenet.serving")
 
 
 class Entities:
@@ -57,16 +59,18 @@ class _Added:
 
 
 class Items(Entities):
-    """Items, to which more can be added.
+    """Items, to which more can be added; threads may share them.
 
     Args:
         manifest: of the export.
         folder: of the export.
         encoder: of the export.
-        state: a folder that keeps what is added across restarts; in memory alone, if None.
     """
 
-    def __init__(self, manifest: ExportManifest, folder: Path, encoder: Encoder, state: Path | None) -> None:
+    store: ItemStore | None = None
+    """Keeps what is added, by whichever server; in memory alone, if None."""
+
+    def __init__(self, manifest: ExportManifest, folder: Path, encoder: Encoder) -> None:
         super().__init__(folder / "items")
         self._encoder, self._id_column = encoder, manifest.item_column
         self._attributes, self._keys = (
@@ -78,11 +82,7 @@ class Items(Entities):
         self.columns = {*encoder.columns("item"), *self._attributes.schema.names, *self._keys.schema.names}
         self.columns -= {manifest.item_column}
         """The attributes that an item may have."""
-        self._added = _Added()
-        self._file = None if state is None else state / "items.jsonl"
-        if self._file is not None:
-            known = _read_added(self._file, self.columns)
-            self._added = self._with(known) if known else self._added
+        self._added, self._version, self._lock = _Added(), 0, threading.Lock()
 
     def find(self, ids: Sequence[str | int]) -> Rows:
         """(rows) where each id stands, from the end of the export's items on for those added; 0 if it is unseen."""
@@ -133,31 +133,68 @@ class Items(Entities):
         return may_be_among(self._key_checksums.take(rows, mode="clip"), keys) | (rows >= len(self._codes))
 
     def add(self, items: Mapping[str, Mapping[str, Value]]) -> None:
-        """Learn the attributes of these items, by id: all or none, kept in the state's file first.
+        """Learn the attributes of these items, by id: all or none, and kept in the store first.
 
         Raises:
             RequestError: for a value that its column does not take.
+            StoreError: if they cannot be kept.
         """
-        added = self._with(items)
-        if self._file is not None:
-            _append(self._file, items)
-        self._added = added
+        encoded = self._encoded(items)
+        if self.store is None:
+            with self._lock:
+                self._added = _with(self._added, items, encoded)
+        else:
+            self.store.put_items(items)
+            self.refresh()
 
-    def _with(self, items: Mapping[str, Mapping[str, Value]]) -> _Added:
-        """What was added before and now; a place once given stays."""
-        names = list(items)
-        encoded = self._encoder.encode(
+    def refresh(self) -> None:
+        """Learn what was kept in the store since, by whichever server; raises `StoreError` if it does not answer."""
+        if self.store is None:
+            return
+        version, changed = self.store.items_since(self._version)
+        if version < self._version:  # another store is in its place
+            version, changed = self.store.items_since(0)
+            self._version = 0
+        if version != self._version:
+            usable = self._usable(changed)
+            encoded = self._encoded(usable)
+            with self._lock:
+                if version > self._version:  # another thread may know more by now
+                    self._added, self._version = _with(self._added, usable, encoded), version
+
+    def _usable(self, items: Mapping[str, Mapping[str, Value]]) -> dict[str, Mapping[str, Value]]:
+        """What this export knows of their columns; without items whose values it does not take."""
+        usable: dict[str, Mapping[str, Value]] = {
+            item: {name: value for name, value in columns.items() if name in self.columns}
+            for item, columns in items.items()
+        }
+        try:
+            self._encoded(usable)
+        except RequestError:
+            for item in list(usable):
+                try:
+                    self._encoded({item: usable[item]})
+                except RequestError as error:
+                    LOGGER.warning("an added item is left out: %s", error.field.rpartition(".")[2])
+                    del usable[item]
+        return usable
+
+    def _encoded(self, items: Mapping[str, Mapping[str, Value]]) -> Encoded:
+        return self._encoder.encode(
             "item",
             [{**columns, self._id_column: name} for name, columns in items.items()],
             lambda place, column: f"items.{place}.{column}",
         )
-        old = self._added
-        places = dict(old.places)
-        at = [places.setdefault(name, len(places)) for name in names]
-        rows = [*old.rows, *({} for _ in range(len(places) - len(old.rows)))]
-        for place, name in zip(at, names, strict=True):
-            rows[place] = items[name]
-        return _Added(places, rows, _put(old.codes, encoded.codes, at), _put(old.dense, encoded.dense, at))
+
+
+def _with(old: _Added, items: Mapping[str, Mapping[str, Value]], encoded: Encoded) -> _Added:
+    """What was added before and now; a place once given stays."""
+    places = dict(old.places)
+    at = [places.setdefault(name, len(places)) for name in items]
+    rows = [*old.rows, *({} for _ in range(len(places) - len(old.rows)))]
+    for place, columns in zip(at, items.values(), strict=True):
+        rows[place] = columns
+    return _Added(places, rows, _put(old.codes, encoded.codes, at), _put(old.dense, encoded.dense, at))
 
 
 def map_batch(file: Path) -> pa.RecordBatch:
@@ -173,29 +210,3 @@ def _put(old: NDArray[Any] | None, new: NDArray[Any], at: Sequence[int]) -> NDAr
     whole[: len(old)] = old
     whole[list(at)] = new
     return whole
-
-
-def _read_added(file: Path, known: set[str]) -> dict[str, Mapping[str, Value]]:
-    """The items of the state's file, with what the export knows of their columns; the last line of each counts."""
-    if not file.is_file():
-        return {}
-    items: dict[str, Mapping[str, Value]] = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            name, columns = json.loads(line)
-        except ValueError:  # cut short by a killed process
-            continue
-        items[name] = {column: value for column, value in columns.items() if column in known}
-    return items
-
-
-def _append(file: Path, items: Mapping[str, Mapping[str, Value]]) -> None:
-    """Add lines that are on the disk when this returns."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+b") as out:
-        end = out.seek(0, os.SEEK_END)
-        torn = end > 0 and os.pread(out.fileno(), 1, end - 1) != b"\n"
-        lines = [json.dumps([name, dict(columns)], ensure_ascii=False) + "\n" for name, columns in items.items()]
-        out.write(("\n" * torn + "".join(lines)).encode("utf-8", "replace"))
-        out.flush()
-        os.fsync(out.fileno())

@@ -20,7 +20,7 @@ from musenet.serving.scorer.history_codes import encode_events
 from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.scorer.repeats import CandidateRepeats, Places, count_repeats
 from musenet.serving.scorer.runtime import Arrays, Runtime
-from musenet.serving.store.history import NOTHING, HistoryStore, PastEvent, RepeatKey, UserHistory
+from musenet.serving.store.history import NOTHING, HistoryStore, ItemStore, PastEvent, RepeatKey, UserHistory
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.text_index import map_column
 from musenet.serving.values import text_of_value, texts_of
@@ -43,8 +43,8 @@ class Scorer:
 
     Args:
         folder: what `musenet export` wrote.
-        store: keeps users' histories; without one, requests bring their own.
-        state: a folder in which added items are kept across restarts; in memory alone, if None.
+        store: keeps users' histories, and the items that are added if it is one of `open_store`; without one, requests
+            bring their own, and items are kept in memory.
         threads: that a request is computed with.
 
     Raises:
@@ -57,11 +57,9 @@ class Scorer:
         folder: Path | str,
         *,
         store: HistoryStore | None = None,
-        state: Path | str | None = None,
         threads: int = 1,
     ) -> None:
         self.folder = Path(folder)
-        self.store = store
         self.manifest = read_export(self.folder)
         """What the export says of itself."""
         self.rules = HistoryRules(self.manifest.history, self.manifest.repeat)
@@ -69,7 +67,8 @@ class Scorer:
         self._runtime = Runtime(self.folder, threads)
         self._encoder = Encoder(self.manifest, self.folder)
         self._users = Entities(self.folder / "users")
-        self._items = Items(self.manifest, self.folder, self._encoder, None if state is None else Path(state))
+        self._items = Items(self.manifest, self.folder, self._encoder)
+        self.use(store)
         self._embeddings = map_column(self.folder, "embeddings")
         self._correction = math.log(self.manifest.negative_sampling_rate)
         of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
@@ -79,6 +78,16 @@ class Scorer:
         self.candidate_columns = {*self._encoder.columns("candidate"), *of_key}
         """Columns that a candidate may have."""
         self._event_columns = set(self.manifest.event_columns) - {self.manifest.item_column}
+
+    def use(self, store: HistoryStore | None) -> None:
+        """From now on, ask this store."""
+        self.store = store
+        self._items.store = store if isinstance(store, ItemStore) else None
+        self.learn_items()
+
+    def learn_items(self) -> None:
+        """Know what whichever server added, as every request does; raises `StoreError` if the store does not answer."""
+        self._items.refresh()
 
     @property
     def required_columns(self) -> list[str]:
@@ -115,8 +124,16 @@ class Scorer:
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
     def logit(self, encoded: EncodedRequest) -> NDArray[np.float64]:
-        """(N,) of a click, corrected for the negatives that the log left out."""
-        return self._runtime.logit(encoded.inputs).astype(np.float64) + self._correction
+        """(N,) of a click, corrected for the negatives that the log left out.
+
+        Raises:
+            RequestError: if the numbers are too large for the model to compute with.
+        """
+        logit = self._runtime.logit(encoded.inputs).astype(np.float64) + self._correction
+        if not np.isfinite(logit).all():
+            place = int(np.argmin(np.isfinite(logit)))
+            raise RequestError(f"candidates.{place}", "has no score: a number of it or of the context is too large")
+        return logit
 
     def encode(self, request: Mapping[str, Any] | ScoreRequest) -> EncodedRequest:
         """A request as the graphs take it.
@@ -126,6 +143,7 @@ class Scorer:
         """
         message, tally = _validated(request), Tally()
         self._check_columns(message)
+        self.learn_items()
         when = time.time() if message.time is None else message.time
         user_row = self._users.find([message.user])
         candidates = cast("list[Attributes]", message.candidates)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,28 @@ from musenet.serving.values import text_of_value
 
 AHEAD = 86_400.0
 """Seconds that an event may lie in the future: clocks differ, but a wrong year would push a whole history out."""
+FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
+"""Seconds until an export that could not be taken is tried again."""
+
+_Identity = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """An export that could not be taken, and when to try again."""
+
+    export: _Identity | None = None
+    wait: float = FIRST_WAIT
+    until: float = 0.0
+
+    def rests(self, export: _Identity) -> bool:
+        """Whether it is too early to try this export again."""
+        return export == self.export and time.monotonic() < self.until
+
+    def again(self, export: _Identity) -> "_Refused":
+        """After another failure."""
+        wait = min(2 * self.wait, LONGEST_WAIT) if export == self.export else FIRST_WAIT
+        return _Refused(export, wait, time.monotonic() + wait)
 
 
 class Service:
@@ -25,21 +47,21 @@ class Service:
 
     Args:
         folder: the export; when another is put in its place, `reload` takes it.
-        store: a path or URL for `open_store`.
-        state: a folder that keeps items added since the export.
+        store: a path or URL for `open_store`; keeps the items added since the export, too.
 
     Raises:
         ExportError: if the folder holds no whole export.
         StoreError: if the store cannot be opened, or was made for other options of history or repeat.
     """
 
-    def __init__(self, folder: Path, store: str, state: Path | None = None) -> None:
-        self._folder, self._state = folder, state
+    def __init__(self, folder: Path, store: str) -> None:
+        self._folder = folder
         self._exported = _identity(folder)
-        self.scorer = Scorer(folder, state=state)
+        self._refused = _Refused()
+        self.scorer = Scorer(folder)
         """Of the newest export; whoever answers a request keeps to the one that it began with."""
         self.store: WritableStore = open_store(store, self.scorer.rules)
-        self.scorer.store = self.store
+        self.scorer.use(self.store)
         self.scenarios: ScenariosAnswer = read_scenarios(self.scorer)
 
     def score(self, request: ScoreRequest) -> dict[str, Any]:
@@ -54,6 +76,7 @@ class Service:
             StoreError: if the store does not answer; then send all again.
         """
         now, scorer = time.time(), self.scorer
+        scorer.learn_items()
         kept = []
         for place, sent in enumerate(events):
             happened = now if sent.time is None else sent.time
@@ -88,19 +111,24 @@ class Service:
         Requests that are being answered end with the old one.
 
         Raises:
-            ExportError: if the new one is not whole, or needs another history store; the old one stays in use, and the
-                new one is not tried again.
+            ExportError: if the new one is not whole, or needs another history store. After any error the old one stays
+                in use, and the new one is tried again, ever more rarely: it may be half copied, a disk may come back.
         """
         found = _identity(self._folder)
-        if found is None or found == self._exported:
+        if found is None or found == self._exported or self._refused.rests(found):
             return False
-        self._exported = found
-        scorer = Scorer(self._folder, store=self.store, state=self._state)
-        if scorer.rules != self.scorer.rules:
-            raise ExportError(
-                f"{self._folder} has other options of history or repeat than the model in use: start with a new store"
-            )
-        self.scorer, self.scenarios = scorer, read_scenarios(scorer)
+        try:
+            scorer = Scorer(self._folder, store=self.store)
+            if scorer.rules != self.scorer.rules:
+                raise ExportError(
+                    f"{self._folder} has other options of history or repeat than the model in use: "
+                    "start with a new store"
+                )
+            scenarios = read_scenarios(scorer)
+        except BaseException:
+            self._refused = self._refused.again(found)
+            raise
+        self._exported, self.scorer, self.scenarios = found, scorer, scenarios
         return True
 
     def close(self) -> None:
@@ -108,7 +136,7 @@ class Service:
         self.store.close()
 
 
-def _identity(folder: Path) -> tuple[int, int, int] | None:
+def _identity(folder: Path) -> _Identity | None:
     """Of the export in a folder; None while there is none, as for a moment when one is replaced."""
     try:
         found = os.stat(folder / MANIFEST)

@@ -1,0 +1,5 @@
+"""Lends the cases of serving what the tests of serving have."""
+
+from serving.conftest import address, exported, opened, redis_address
+
+__all__ = ["address", "exported", "opened", "redis_address"]
