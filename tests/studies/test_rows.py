@@ -123,11 +123,11 @@ def test_a_tuned_comparison_trains_every_row_at_what_was_chosen_for_it(
     trained: list[str], make_experiment: MakeExperiment, tmp_path: Path
 ) -> None:
     models = {"base": BASE, "soft": MUSENET}
-    tuning = {"trials": 2, "requests": 0.5, "shared": {"training.learning_rate": [0.05]}}
+    tuning = {"trials": 2, "requests": 0.5, "seeds": 1, "shared": {"training.learning_rate": [0.05]}}
     experiment = make_experiment(compare={"models": models, "seeds": 2, "tuning": tuning})
     comparison = api.compare(experiment, tmp_path)
     assert trained == [
-        *(f"trials/trial-{number}" for _ in models for number in range(2)),
+        *(f"trials/trial-{number}-on-50-percent-seed-1" for _ in models for number in range(2)),
         *(f"{label}/seed-{seed}" for label in models for seed in (1, 2)),
     ]
     for row in comparison.models:

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
@@ -17,8 +14,10 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError, TrainingDivergedError
 from musenet.evaluation import scoring
 from musenet.runs.folder import RunFolder
+from musenet.studies import tuning as halving
+from musenet.studies.plans import PlannedRun
 from musenet.studies.pool import TrainingPool
-from musenet.studies.trials import plan_trials, shared_points
+from musenet.studies.trials import Outcome, plan_trials, shared_points
 from musenet.studies.tuning import tuned_rows
 from musenet.training import train_run as training_runs
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
@@ -33,8 +32,10 @@ ROWS = {"base": SMALL_BASE, "soft": SMALL_MUSENET, "base (plain)": SMALL_BASE | 
 
 
 def tuned_experiment(tuning: dict[str, Any], **changes: Any) -> Experiment:
+    """On one rung, unless told otherwise."""
     experiment = planted_experiment(threads=1)
     content = experiment.model_dump(mode="json", by_alias=True)
+    tuning = {"requests": 0.2, "keep_one_in": None, "seeds": 1} | tuning
     return validate_experiment(content | {"compare": {"models": ROWS, "tuning": tuning}} | changes, "tuned")
 
 
@@ -50,7 +51,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     loop = training_runs.train  # type: ignore[attr-defined]
 
     def train(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
-        paths.append("/".join((run.path.parts[-3], run.path.parts[-1])))
+        paths.append("/".join((run.path.parts[-3], run.path.name.partition("-on-")[0])))
         return loop(experiment, dataset, run, **options)
 
     monkeypatch.setattr(training_runs, "train", train)
@@ -119,7 +120,7 @@ def test_every_row_is_tried_as_configured_first_and_then_at_the_same_points() ->
     without = [{key: value for key, value in point.items() if key != "model.scenarios"} for point in shared]
     assert [trial.values for trial in base[1:]] == without  # the base model has no scenarios
     for trial in (*base, *soft):
-        assert trial.experiment.training.requests == 0.5
+        assert trial.planned("soft", 0.5, 7, Path("a")).experiment.training.requests == 0.5
         assert trial.experiment.training.learning_rate == trial.values["training.learning_rate"]
         assert trial.experiment.model.ids == trial.values["model.ids"]
         assert trial.experiment.seed == experiment.seed
@@ -150,11 +151,44 @@ def test_the_best_trial_by_validation_is_chosen_and_trained_on_everything(
         auc = {trial["number"]: trial["auc"] for trial in content["trials"]}
         chosen = content["chosen"]
         assert (len(auc), chosen["number"]) == (4, max(auc, key=lambda number: auc[number]))
-        assert chosen["values"] == content["trials"][chosen["number"]]["values"]
+        assert chosen["values"] == content["trials"][0]["values"]
+        ranked = sorted(auc.values(), reverse=True)
+        assert (chosen["margin"], chosen["spread"]) == (pytest.approx(ranked[0] - ranked[1]), None)
         assert rows[label].training.requests == 1.0
         assert rows[label].training.learning_rate == chosen["values"]["training.learning_rate"]
         assert rows[label].model.ids == chosen["values"]["model.ids"]
     assert trained == [f"{label}/trial-{number}" for label in LABELS for number in range(4)]
+
+
+def test_the_best_third_goes_on_to_three_times_the_requests_and_seeds_decide_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, dataset: Dataset, tmp_path: Path
+) -> None:
+    """AUCs are made up: alone on few requests the highest rate wins, on all of them the lowest."""
+    rates = [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.009]
+    runs: list[tuple[float, float, int]] = []
+
+    def ended(planned: PlannedRun, *_: Any) -> Outcome:
+        options = planned.experiment.training
+        runs.append((options.requests, options.learning_rate, planned.experiment.seed))
+        slope = 10 if options.requests < 1 else -10
+        return Outcome(auc=0.6 + slope * options.learning_rate + 0.001 * planned.experiment.seed, logloss=0.5)
+
+    monkeypatch.setattr(halving, "run_trial", ended)
+    options = {"trials": 10, "requests": 1 / 9, "keep_one_in": 3, "seeds": 2}
+    experiment = tuned_experiment(options | {"shared": {"training.learning_rate": rates}})
+    row = tune(experiment, dataset, tmp_path, ["base"])["base"]
+    by_share = {
+        share: sorted({rate for of, rate, _ in runs if of == share}) for share in dict.fromkeys(r[0] for r in runs)
+    }
+    assert list(by_share) == [pytest.approx(1 / 9), pytest.approx(1 / 3), 1.0]
+    first, second, last = by_share.values()
+    assert first == [*rates, 0.01]  # as configured, and every point
+    assert (second, last) == ([0.007, 0.008, 0.009, 0.01], [0.009, 0.01])
+    assert sorted(seed for share, _, seed in runs if share == 1.0) == [experiment.seed] * 2 + [experiment.seed + 1] * 2
+    assert row.training.learning_rate == 0.009
+    chosen = record(tmp_path / "base")["chosen"]
+    assert chosen["margin"] == pytest.approx(10 * 0.001)
+    assert chosen["spread"] == pytest.approx(0.001 / 2**0.5)
 
 
 def test_the_loss_decides_where_it_is_monitored(dataset: Dataset, tmp_path: Path) -> None:
@@ -162,7 +196,8 @@ def test_the_loss_decides_where_it_is_monitored(dataset: Dataset, tmp_path: Path
     training = {"epochs": 1, "batch_size": 32, "threads": 1, "device": "cpu", "monitor": "logloss"}
     tune(tuned_experiment(tuning, training=training), dataset, tmp_path, ["base"])
     content = record(tmp_path / "base")
-    assert content["trials"][content["chosen"]["number"]]["logloss"] == min(t["logloss"] for t in content["trials"])
+    assert content["trials"][0]["number"] == content["chosen"]["number"]
+    assert content["trials"][0]["logloss"] == min(trial["logloss"] for trial in content["trials"])
 
 
 def test_trials_never_score_the_test_split_and_leave_no_weights(
@@ -191,7 +226,7 @@ def test_finished_trials_are_reused_and_an_interrupted_tuning_goes_on(
     loop = training_runs.train  # type: ignore[attr-defined]
 
     def interrupted(experiment: Experiment, dataset: Dataset, run: RunFolder, **options: Any) -> Any:
-        if run.path.name == "trial-2":
+        if run.path.name.startswith("trial-2-"):
             raise KeyboardInterrupt
         return loop(experiment, dataset, run, **options)
 
@@ -215,9 +250,8 @@ def test_trials_that_come_out_alike_are_trained_once(trained: list[str], dataset
     tuning = {"trials": 3, "shared": {"model.scenarios": [2, 4]}}
     tune(tuned_experiment(tuning), dataset, tmp_path, ["base"])
     assert trained == ["base/trial-0"]
-    trials = record(tmp_path / "base")["trials"]
-    assert [trial["same_as"] for trial in trials] == [None, 0, 0]
-    assert len({trial["auc"] for trial in trials}) == 1
+    content = record(tmp_path / "base")
+    assert ([trial["number"] for trial in content["trials"]], content["same"]) == ([0], {"1": 0, "2": 0})
 
 
 def test_a_row_like_another_takes_over_its_values_but_not_what_sets_it_apart(
@@ -253,25 +287,11 @@ def test_a_trial_that_diverges_is_recorded_and_never_chosen(
     monkeypatch.setattr(training_runs, "train", diverging)
     tune(tuned_experiment({"trials": 2, "shared": {"training.learning_rate": [0.003]}}), dataset, tmp_path, ["base"])
     content = record(tmp_path / "base")
-    assert content["chosen"]["number"] == 1
-    assert content["trials"][0]["auc"] is None
-    assert "no longer a number" in content["trials"][0]["failed"]
+    assert (content["chosen"]["number"], content["chosen"]["margin"]) == (1, None)
+    assert (content["trials"][1]["number"], content["trials"][1]["auc"]) == (0, None)
+    assert "no longer a number" in content["trials"][1]["failed"]
     with pytest.raises(RunError, match="none of its 1 trials"):
         tune(tuned_experiment({"trials": 1}), dataset, tmp_path / "alone", ["base"])
-
-
-def test_the_study_holds_what_the_record_holds(dataset: Dataset, tmp_path: Path) -> None:
-    tuning = {"trials": 3, "shared": SHARED, "own": {"soft": {"model.auxiliary": {"low": 0.6, "high": 1.0}}}}
-    tune(tuned_experiment(tuning), dataset, tmp_path)
-    content = record(tmp_path / "soft")
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "soft" / "tuning.journal")))
-    study = optuna.load_study(study_name="soft", storage=storage)
-    assert [trial.value for trial in study.trials] == [trial["auc"] for trial in content["trials"]]
-    assert study.best_trial.number == content["chosen"]["number"]
-    assert study.trials[1].params == content["trials"][1]["values"] | {
-        "model.ids": json.dumps(content["trials"][1]["values"]["model.ids"])
-    }
-    assert "model.auxiliary" not in study.trials[0].params  # as configured: outside the range
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ number of trials begins with those of a smaller one.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, WithJsonSchema, model_validator
@@ -18,6 +19,8 @@ Scalar = bool | int | float | str | None
 Value = Annotated[Scalar | list[Scalar], WithJsonSchema({"description": "what the key takes"})]
 Point = dict[str, Any]
 
+ALMOST_ALL = 0.99
+"""A share that counts as all: a ninth may be written as 0.111."""
 ATTEMPTS = 50
 """Draws in a row that may all be old points before a space counts as exhausted."""
 
@@ -43,15 +46,50 @@ Space = dict[str, Choices | Range]
 
 
 class TuningOptions(Options):
-    """Tuning with the same budget for every row of a comparison, judged on validation alone."""
+    """Tuning by successive halving, with the same budget for every row of a comparison, judged on validation alone."""
 
-    trials: int = Field(8, ge=1, description="per row; the first is the configured values, the others are drawn")
-    requests: float = Field(0.2, gt=0, le=1, description="share of the training requests that a trial sees")
+    trials: int = Field(27, ge=1, description="per row; the first is the configured values, the others are drawn")
+    requests: float = Field(0.111, gt=0, le=1, description="share of the training requests that a trial sees at first")
+    keep_one_in: int | None = Field(
+        3, ge=2, description="the best of so many go on, to so many times the requests, up to all; none does if null"
+    )
+    seeds: int = Field(3, ge=1, description="trainings of each trial of the last rung")
     shared: Space = Field({}, description="keys of `model` or `training`: every model is tried at the same points")
     own: dict[str, Space] = Field({}, description="further keys of single rows, by label; as many trials")
     like: dict[str, str] = Field(
         {}, description="rows that take over what another row was tuned to, except where the two are configured apart"
     )
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One round of successive halving."""
+
+    trials: int
+    """Of each row, at most."""
+    requests: float
+    """The share of the training requests that a trial sees."""
+    seeds: int
+
+
+def rungs(options: TuningOptions) -> list[Rung]:
+    """The rounds: of t trials on a share r, the best ⌈t / n⌉ go on to the share n r, until that is all or one is left.
+
+    Source: Jamieson and Talwalkar (2016), Non-stochastic Best Arm Identification and Hyperparameter Optimization.
+
+    >>> [(rung.trials, round(rung.requests, 2), rung.seeds) for rung in rungs(TuningOptions())]
+    [(27, 0.11, 1), (9, 0.33, 1), (3, 1.0, 3)]
+    """
+    trials, share = options.trials, options.requests
+    found = [Rung(trials, share, 1)]
+    while options.keep_one_in is not None and share < 1 and trials > 1:
+        trials = math.ceil(trials / options.keep_one_in)
+        share = share * options.keep_one_in
+        share = share if share < ALMOST_ALL else 1.0
+        found.append(Rung(trials, share, 1))
+    if len(found) > 1 and found[-1].trials == 1:  # nothing to choose from
+        found.pop()
+    return [*found[:-1], replace(found[-1], seeds=options.seeds)]
 
 
 def check_space(space: Mapping[str, Choices | Range], models: Sequence[Options], training: Options, where: str) -> None:
@@ -109,22 +147,6 @@ def value_at_place(space: Choices | Range, place: float) -> Any:
     low, high = float(space.low), float(space.high) + whole
     value = low * math.exp(place * math.log(high / low)) if space.log else low + place * (high - low)
     return int(value) if whole else value
-
-
-def distribution(space: Choices | Range) -> Any:
-    """The values as Optuna's distribution; choices that it cannot hold, such as lists, as JSON text."""
-    from optuna import distributions as kinds
-
-    if not isinstance(space, Range):
-        return kinds.CategoricalDistribution([as_parameter(value) for value in space])
-    if isinstance(space.low, int) and isinstance(space.high, int):
-        return kinds.IntDistribution(space.low, space.high, log=space.log)
-    return kinds.FloatDistribution(space.low, space.high, log=space.log)
-
-
-def as_parameter(value: Any) -> Any:
-    """A value as Optuna shows it."""
-    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _text(point: Point) -> str:

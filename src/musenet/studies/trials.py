@@ -33,9 +33,17 @@ class Trial:
     number: int
     values: Point
     experiment: Experiment
-    """The row's, with these values and the trials' share of the requests."""
+    """The row's, with these values."""
     same_as: int | None
     """An earlier trial of the row that comes out alike and stands for this one."""
+
+    def planned(self, label: str, requests: float, seed: int, folder: Path) -> PlannedRun:
+        """Its training on a share of the requests, at `<folder>/trials/…`."""
+        values = {"training.requests": requests}
+        experiment = with_values(self.experiment, values).model_copy(update={"seed": seed})
+        place = f"trial-{self.number}-on-{requests:.0%}-seed-{seed}".replace("%", "-percent")
+        name = f"{label}, trial {self.number} on {requests:.0%}, seed {seed}"
+        return PlannedRun(name, experiment, folder / "trials" / place, splits=())
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def plan_trials(experiment: Experiment, label: str, shared: Sequence[Point]) -> 
         points.append(known | _own_values(own, known, points, experiment.seed + place + zlib.crc32(label.encode())))
     trials: list[Trial] = []
     for number, values in enumerate(points):
-        tried = with_values(row, values | {"training.requests": options.requests})
+        tried = with_values(row, values)
         same = [trial.number for trial in trials if decisive(trial.experiment) == decisive(tried)]
         trials.append(Trial(number, values, tried, same[0] if same else None))
     return trials

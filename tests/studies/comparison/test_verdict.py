@@ -1,5 +1,8 @@
 """Who is ahead of whom, and what a row stands for."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
@@ -8,6 +11,8 @@ from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Resampled, resample_model
 from musenet.models.interface import Role
 from musenet.models.registry import AnyModelOptions
+from musenet.studies.comparison.results import Comparison
+from musenet.studies.comparison.table import to_markdown
 from musenet.studies.comparison.verdict import judge
 
 
@@ -80,3 +85,13 @@ def test_scenarios_have_paid_only_where_every_row_without_them_is_beaten() -> No
     assert (verdict.outcome, verdict.not_beaten) == ("no gain", ["same"])
     assert judge("weak", models, roles).outcome == "unknown"  # it learns no scenarios
     assert judge("ours", {"ours": models["ours"]}, roles).outcome == "unknown"
+
+
+def test_how_surely_tuning_chose_stands_in_the_table(write_comparison: Callable[..., Path]) -> None:
+    tuned = {"tuned": {"training.learning_rate": 0.01}, "tuning_margin": 0.00123, "tuning_spread": 0.00456}
+    text = to_markdown(Comparison.read(write_comparison(changes={"BaseModel": tuned})))
+    of_base, of_other = (line for line in text.splitlines() if line.startswith(("| BaseModel", "| one scenario")))
+    assert "| 0.0012 ± 0.0046 |" in of_base
+    assert "±" not in of_other
+    assert "± the standard deviation of seeds" in text
+    assert "tuned by" not in to_markdown(Comparison.read(write_comparison()))

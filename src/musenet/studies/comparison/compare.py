@@ -215,18 +215,20 @@ def _training(runs: Sequence[Run]) -> dict[str, Any]:
         "parameters_outside_embedding": results[0].parameters - embedding,
         "samples_per_second": speed,
         "seconds_per_epoch": seen / speed,
-        "tuned": _tuned(first),
+        **_tuned(first),
         "runs": [str(run.path) for run in runs],
     }
 
 
-def _tuned(run: Run) -> dict[str, Any] | None:
-    """What tuning chose for the run's row, as it stands beside its seeds."""
+def _tuned(run: Run) -> dict[str, Any]:
+    """What tuning chose for the run's row, and how surely, as it stands beside its seeds."""
     file = run.path.parent / "tuning.json"
-    if not file.is_file():
-        return None
-    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["chosen"]["values"]
-    return values
+    chosen = json.loads(file.read_text(encoding="utf-8"))["chosen"] if file.is_file() else {}
+    return {
+        "tuned": chosen.get("values"),
+        "tuning_margin": chosen.get("margin"),
+        "tuning_spread": chosen.get("spread"),
+    }
 
 
 def _slices(

@@ -109,6 +109,10 @@ class Row(Result):
     """Of the steps alone, validation and loading left out."""
     tuned: dict[str, Any] | None
     """The values that tuning chose; None if the row was not tuned."""
+    tuning_margin: Number | None = None
+    """By how much the chosen values were better on validation than the next of the last rung; None without another."""
+    tuning_spread: Number | None = None
+    """Standard deviation between the seeds of the chosen values on the last rung; None of a single one."""
     recovery: dict[str, Number] | None
     """Mean `ari` and `nmi` against the true scenarios."""
     agreement: Number | None

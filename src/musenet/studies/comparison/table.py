@@ -27,6 +27,8 @@ def columns(comparison: Comparison) -> list[str]:
     heads += [f"ΔAUC to\n{comparison.reference}", "p (Holm)", "pred/obs", "valid\nAUC"]
     if _recovered(comparison):
         heads += ["ARI"]
+    if _tuned(comparison):
+        heads += ["tuned by\n(± seeds)"]
     return [*heads, "seeds\nagree", "parameters*", "s/epoch"]
 
 
@@ -49,6 +51,9 @@ def cells(row: Row, comparison: Comparison) -> list[str]:
     ]
     if _recovered(comparison):
         texts.append(_MISSING if row.recovery is None else f"{row.recovery['ari']:.2f}")
+    if _tuned(comparison):
+        margin, spread = row.tuning_margin, row.tuning_spread
+        texts.append(_MISSING if margin is None else f"{margin:.4f}" + ("" if spread is None else f" ± {spread:.4f}"))
     texts.append(_MISSING if row.agreement is None else f"{row.agreement:.2f}")
     return [*texts, f"{row.parameters_outside_embedding:,}", f"{row.seconds_per_epoch:,.1f}"]
 
@@ -59,6 +64,7 @@ def footnote(comparison: Comparison) -> str:
         f"{comparison.data}: {comparison.impressions:,} test impressions of {comparison.users:,} users; means of "
         f"{seeds_of(comparison)}, 95 % intervals over users and seeds, paired. {comparison.protocol}. "
         f"{_note_on_losses(comparison)}"
+        f"{_note_on_tuning(comparison)}"
         f"NDCG@{comparison.ndcg_at} over requests. p-values corrected by Holm's method. "
         "*without the embedding table. seeds agree: ARI between two seeds' scenarios."
     )
@@ -153,6 +159,16 @@ def seeds_of(comparison: Comparison) -> str:
 
 def _recovered(comparison: Comparison) -> bool:
     return any(row.recovery is not None for row in comparison.models)
+
+
+def _tuned(comparison: Comparison) -> bool:
+    return any(row.tuning_margin is not None for row in comparison.models)
+
+
+def _note_on_tuning(comparison: Comparison) -> str:
+    if not _tuned(comparison):
+        return ""
+    return "tuned by: validation score of the chosen values minus the next ones', ± the standard deviation of seeds. "
 
 
 def _losses(row: Row, is_reference: bool) -> list[str]:
