@@ -1,6 +1,6 @@
 """What the explorer's page asks for beside scores: its files, what can be chosen, and a user's history."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.scorer.messages import Id, Message
@@ -25,6 +26,7 @@ FIGURES_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+Answered = Callable[[Request, type["HistoryRequest"], Callable[["HistoryRequest"], Any]], Awaitable[Response]]
 SHOWN_USERS, SHOWN_ITEMS, SHOWN_VALUES = 50, 40, 40
 
 
@@ -56,14 +58,13 @@ class HistoryRequest(Message):
     user: Id
 
 
-class HistoryAnswer(BaseModel):
-    """A user's last events, oldest first."""
+def explorer_router(service: Service, answered: Answered) -> APIRouter:
+    """The explorer's routes; they are no part of the API's description.
 
-    events: list[dict[str, Any]]
-
-
-def explorer_router(service: Service) -> APIRouter:
-    """The explorer's routes; they are no part of the API's description."""
+    Args:
+        service: what answers.
+        answered: makes the answer to the message in a request's body.
+    """
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -89,8 +90,8 @@ def explorer_router(service: Service) -> APIRouter:
         return choices_of(service.scorer, service.store.some_users(SHOWN_USERS))
 
     @router.post("/explorer/history")
-    def history(asked: HistoryRequest) -> HistoryAnswer:
-        return HistoryAnswer(events=service.history(asked.user))
+    async def history(request: Request) -> Response:
+        return await answered(request, HistoryRequest, lambda asked: {"events": service.history(asked.user)})
 
     return router
 

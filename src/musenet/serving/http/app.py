@@ -2,51 +2,60 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import anyio.to_thread
-from anyio import CapacityLimiter
-from fastapi import Body, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from musenet import __version__
 from musenet.errors import RequestError, StoreError, UserError
 from musenet.serving.explorer.routes import explorer_router
 from musenet.serving.http import examples
+from musenet.serving.http.answering import Answering
+from musenet.serving.http.bodies import BodyError
 from musenet.serving.http.counters import Counters
-from musenet.serving.http.middleware import Access, ServiceMiddleware, json_body
+from musenet.serving.http.middleware import RETRY_AFTER, Access, ServiceMiddleware, json_body
 from musenet.serving.http.structured_log import LOGGER, say
 from musenet.serving.scorer.messages import (
     Events,
     EventsKept,
     ItemsKept,
+    Message,
     Mistakes,
     NewItems,
     ScoreRequest,
     ScoreResponse,
-    mistake,
 )
 from musenet.serving.service.scenario_description import ScenariosAnswer
 from musenet.serving.service.service import Service
 
 RELOAD_SECONDS = 2.0
-WAITING_WRITES = 64
-"""Calls that may wait for the store at once; it commits together what waits."""
+LEFT = 499
+"""Status in logs and counters of a request whose client left before it was answered, as nginx has it."""
+LONGEST_SAID = 1000
+"""Characters of a field's name or a reason in a refusal."""
+MESSAGES = (ScoreRequest, Events, NewItems)
+SCHEMAS = "#/components/schemas/{model}"
 
-Answer = TypeVar("Answer")
-_FIELDS = {404: "path", 405: "method", 413: "body", 415: "Content-Type"}
+_FIELDS = {404: "path", 405: "method", 408: "body", 413: "body", 415: "Content-Type", 503: "service"}
 REFUSED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Mistakes, "description": "The body cannot be read"},
     401: {"model": Mistakes, "description": "The bearer token is missing or wrong"},
     403: {"model": Mistakes, "description": "Without a token, only this machine is answered"},
+    408: {"model": Mistakes, "description": "The body did not arrive in time"},
     413: {"model": Mistakes, "description": "The body is too large"},
+    415: {"model": Mistakes, "description": "The body does not say that it is JSON"},
     422: {"model": Mistakes, "description": "What was sent cannot be used; every mistake names its field"},
-    503: {"model": Mistakes, "description": "The history store does not answer: send it again"},
+    503: {
+        "model": Mistakes,
+        "description": "Too many requests at once, or the history store does not answer: send it again",
+    },
 }
 
 
@@ -80,41 +89,65 @@ def create_app(service: Service, access: Access = Access(), *, reload_seconds: f
         docs_url=None,
         redoc_url=None,
     )
-    _add_routes(app, service, counters)
+    answering = Answering()
+    _add_routes(app, service, counters, answering)
     _add_state_routes(app, service, counters)
-    app.include_router(explorer_router(service))
+    app.include_router(explorer_router(service, answering))
     _explain_errors(app)
+    _describe_messages(app)
     app.add_middleware(ServiceMiddleware, access=access, counters=counters)
     return app
 
 
-def _add_routes(app: FastAPI, service: Service, counters: Counters) -> None:
-    scoring, writing = CapacityLimiter(os.cpu_count() or 1), CapacityLimiter(WAITING_WRITES)
-
-    async def in_thread(limiter: CapacityLimiter, call: Callable[[], Answer]) -> Answer:
-        return await anyio.to_thread.run_sync(call, limiter=limiter)
-
-    @app.post("/score", responses={200: {"model": ScoreResponse}, **REFUSED}, tags=["serving"])
-    async def score(request: Annotated[ScoreRequest, Body(openapi_examples=examples.SCORE)]) -> Response:
+def _add_routes(app: FastAPI, service: Service, counters: Counters, answering: Answering) -> None:
+    @app.post("/score", **_described(ScoreRequest, examples.SCORE, ScoreResponse))
+    async def score(request: Request) -> Response:
         """Score a user's candidates; the answer is in the order asked."""
-        answer = await in_thread(scoring, lambda: service.score(request))
-        counters.candidates.observe(len(request.candidates))
-        for what in ("user", "items"):
-            counters.unseen.labels(what).inc(answer["unknown"][what])
-        return _json(answer)
 
-    @app.post("/events", responses={200: {"model": EventsKept}, **REFUSED}, tags=["serving"])
-    async def events(sent: Annotated[Events, Body(openapi_examples=examples.EVENTS)]) -> Response:
-        """Keep what users did; an event that is sent again counts once."""
-        new = await in_thread(writing, lambda: service.add_events(sent.events))
-        counters.events.labels("new").inc(sum(new))
-        counters.events.labels("known").inc(len(new) - sum(new))
-        return _json({"events": len(new), "new": sum(new)})
+        def answer(asked: ScoreRequest) -> dict[str, Any]:
+            scored = service.score(asked)
+            counters.candidates.observe(len(asked.candidates))
+            for what in ("user", "items"):
+                counters.unseen.labels(what).inc(scored["unknown"][what])
+            return scored
 
-    @app.post("/items", responses={200: {"model": ItemsKept}, **REFUSED}, tags=["serving"])
-    async def items(sent: Annotated[NewItems, Body(openapi_examples=examples.ITEMS)]) -> Response:
+        return await answering(request, ScoreRequest, answer)
+
+    @app.post("/events", **_described(Events, examples.EVENTS, EventsKept))
+    async def events(request: Request) -> Response:
+        """Keep what users did; an event that is sent again counts once, and one that counts nowhere is ignored."""
+
+        def answer(sent: Events) -> dict[str, int]:
+            kept = service.add_events(sent.events)
+            ignored = len(sent.events) - len(kept)
+            found = {"new": sum(kept), "known": len(kept) - sum(kept), "ignored": ignored}
+            for what, count in found.items():
+                counters.events.labels(what).inc(count)
+            return {"events": len(sent.events), "new": found["new"], "ignored": ignored}
+
+        return await answering(request, Events, answer, writes=True)
+
+    @app.post("/items", **_described(NewItems, examples.ITEMS, ItemsKept))
+    async def items(request: Request) -> Response:
         """Make attributes of new or changed items known."""
-        return _json({"items": await in_thread(writing, lambda: service.add_items(sent.items))})
+        return await answering(request, NewItems, lambda sent: {"items": service.add_items(sent.items)}, writes=True)
+
+
+def _described(kind: type[Message], shown: dict[str, Any], answer: type[BaseModel]) -> dict[str, Any]:
+    """How a route that takes a message is described; FastAPI itself leaves the body to us."""
+    content = {"schema": {"$ref": SCHEMAS.format(model=kind.__name__)}, "examples": shown}
+    return {
+        "responses": {200: {"model": answer}, **REFUSED},
+        "tags": ["serving"],
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": content}}},
+    }
+
+
+def _describe_messages(app: FastAPI) -> None:
+    """Add the messages to the API's description."""
+    described = app.openapi()
+    _, found = models_json_schema([(kind, "validation") for kind in MESSAGES], ref_template=SCHEMAS)
+    described["components"]["schemas"] |= found["$defs"]
 
 
 def _add_state_routes(app: FastAPI, service: Service, counters: Counters) -> None:
@@ -163,9 +196,9 @@ async def _reload_for_ever(service: Service, counters: Counters, seconds: float)
 def _explain_errors(app: FastAPI) -> None:
     """Every refusal in one shape, by the name of the field."""
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return _refused(422, *(_named(found) for found in error.errors()))
+    @app.exception_handler(BodyError)
+    async def invalid(_: Request, error: BodyError) -> Response:
+        return _refused(422, *error.mistakes)
 
     @app.exception_handler(RequestError)
     async def unusable(_: Request, error: RequestError) -> Response:
@@ -176,6 +209,10 @@ def _explain_errors(app: FastAPI) -> None:
         say("store failed", logging.ERROR, reason=str(error))
         return _refused(503, RequestError("store", "the history store does not answer: send it again"))
 
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=LEFT)
+
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
         answer = _refused(error.status_code, RequestError(_FIELDS.get(error.status_code, "body"), str(error.detail)))
@@ -183,12 +220,8 @@ def _explain_errors(app: FastAPI) -> None:
         return answer
 
 
-def _named(found: dict[str, Any]) -> RequestError:
-    """A mistake that FastAPI found: its place begins with `body`."""
-    place = found["loc"][1:]
-    if found["type"] == "json_invalid" or not place:
-        return RequestError("body", "is no JSON object; send one with Content-Type: application/json")
-    return mistake(place, str(found["msg"]).removeprefix("Value error, "))
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}…"
 
 
 def _json(content: Any) -> Response:
@@ -196,6 +229,8 @@ def _json(content: Any) -> Response:
 
 
 def _refused(status: int, *errors: RequestError) -> Response:
-    distinct = {error.field: {"field": error.field, "reason": error.reason} for error in reversed(errors)}
-    body = json_body({"errors": list(distinct.values())[::-1]})
-    return Response(body, status_code=status, media_type="application/json")
+    # A misspelt name of the caller's may be as long as the body.
+    told = [{"field": _shortened(error.field), "reason": _shortened(error.reason)} for error in errors]
+    body = json_body({"errors": told})
+    headers = RETRY_AFTER if status == 503 else None
+    return Response(body, status_code=status, media_type="application/json", headers=headers)

@@ -16,6 +16,8 @@ from musenet.serving.http.structured_log import say
 
 LARGEST_BODY = 8 << 20
 TOO_LARGE = f"is larger than {LARGEST_BODY >> 20} MiB: send it in parts"
+RETRY_AFTER = {"retry-after": "1"}
+"""Beside 503: what is short now is there again in a moment."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN_TO_ALL = ("/", "/health", "/ready")
 OPEN_FOLDER = "/explorer/static/"

@@ -8,16 +8,27 @@ seconds since 1970 in UTC, or ISO 8601 with an offset. A column that is left out
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from musenet.errors import RequestError
 from musenet.options import reason
+from musenet.serving.scorer.rows import MOST_COLUMNS, MOST_MISTAKES, Rows, few_columns
 
 LONGEST_ID, LONGEST_TEXT = 256, 4096
-MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_COLUMNS, MOST_VALUES = 10_000, 10_000, 10_000, 1000, 1000
+MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_VALUES = 10_000, 10_000, 10_000, 1000
 MOST_EVENTS_AT_ONCE = 1000
 ITEM = "item"
 """The one key of a candidate that is no column of the log."""
@@ -45,6 +56,7 @@ Time = Annotated[
     float,
     BeforeValidator(_seconds, json_schema_input_type=float | str),
     Field(
+        strict=True,  # `true` is no time
         ge=FIRST_TIME,
         le=LAST_TIME,
         allow_inf_nan=False,
@@ -57,16 +69,25 @@ Integer = Annotated[int, Field(strict=True)]
 Truth = Annotated[bool, Field(strict=True)]
 Single = Word | Integer | Number | Truth
 Column = Annotated[
-    Single | Annotated[list[Single | None], Field(max_length=MOST_VALUES)] | None,
+    Single | Annotated[list[Single | None], Field(max_length=MOST_VALUES, fail_fast=True)] | None,
     Field(description="a value of a column of the log; null where missing", union_mode="left_to_right"),
 ]
-Columns = Annotated[dict[str, Column], Field(max_length=MOST_COLUMNS)]
+Columns = Annotated[dict[str, Column], Field(max_length=MOST_COLUMNS), BeforeValidator(few_columns)]
 
 
 class Message(BaseModel):
     """A part of a request; keys that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_most_unknown_keys(cls, content: object) -> object:
+        """As many unknown keys as a refusal names."""
+        if not isinstance(content, dict) or len(content) <= len(cls.model_fields):
+            return content
+        unknown = islice((key for key in content if key not in cls.model_fields), MOST_MISTAKES)
+        return {key: content[key] for key in (*(cls.model_fields.keys() & content.keys()), *unknown)}
 
 
 class WithColumns(BaseModel):
@@ -109,8 +130,8 @@ class ScoreRequest(Message):
     user: Id
     context: Columns = {}
     time: Time | None = Field(None, description="when the candidates are shown; now, if left out")
-    candidates: Annotated[list[Candidate], Field(min_length=1, max_length=MOST_CANDIDATES)]
-    history: Annotated[list[Event], Field(max_length=MOST_EVENTS)] | None = Field(
+    candidates: Annotated[list[Candidate], Rows(1, MOST_CANDIDATES)]
+    history: Annotated[list[Event], Rows(0, MOST_EVENTS)] | None = Field(
         None, description="what the user did before, oldest first; from the history store, if left out"
     )
     explain: Annotated[bool, Field(strict=True)] = Field(False, description="also say why")
@@ -161,20 +182,21 @@ class NewEvent(Event):
 class Events(Message):
     """Events in any order; late ones land in their place."""
 
-    events: Annotated[list[NewEvent], Field(min_length=1, max_length=MOST_EVENTS_AT_ONCE)]
+    events: Annotated[list[NewEvent], Rows(1, MOST_EVENTS_AT_ONCE)]
 
 
 class EventsKept(BaseModel):
-    """All events are kept when this is answered."""
+    """All events that count are kept when this is answered."""
 
     events: int = Field(description="how many were sent")
     new: int = Field(description="how many of them were not known before")
+    ignored: int = Field(description="how many of them are of a kind that counts nowhere, and are not kept")
 
 
 class NewItems(Message):
     """Items whose attributes the model shall know."""
 
-    items: Annotated[list[NewItem], Field(min_length=1, max_length=MOST_ITEMS)]
+    items: Annotated[list[NewItem], Rows(1, MOST_ITEMS)]
 
 
 class ItemsKept(BaseModel):
@@ -211,10 +233,19 @@ _DEPTHS = {"candidates": 3, "history": 3, "items": 3, "events": 3, "context": 2}
 
 def request_error(error: ValidationError) -> RequestError:
     """What is wrong with a message: its first mistake, by the name of the field."""
-    return mistake(error.errors(include_url=False)[0]["loc"], reason(error))
+    return request_errors(error)[0]
 
 
-def mistake(place: Sequence[str | int], why: str) -> RequestError:
+def request_errors(error: ValidationError) -> list[RequestError]:
+    """What is wrong with a message: its first mistakes, one for each field, by the name of the field."""
+    found: dict[str, RequestError] = {}
+    for one in error.errors(include_url=False, include_input=False):
+        wrong = _mistake(one["loc"], one["msg"].removeprefix("Value error, "))
+        found.setdefault(wrong.field, wrong)
+    return list(found.values())[:MOST_MISTAKES]
+
+
+def _mistake(place: Sequence[str | int], why: str) -> RequestError:
     """The mistake that pydantic found at a place, by the name of the field."""
     names = [str(part) for part in place[: _DEPTHS.get(str(place[0]), 1) if place else 0]]
     union = len(place) > len(names)

@@ -16,8 +16,8 @@ from musenet.serving.store.history import UserEvent, WritableStore
 from musenet.serving.store.opening import open_store
 from musenet.serving.values import text_of_value
 
-AHEAD = 86_400.0
-"""Seconds that an event may lie in the future: clocks differ, but a wrong year would push a whole history out."""
+AHEAD = 300.0
+"""Seconds that an event may lie in the future: clocks differ, but later events would push a user's real past out."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds until an export that could not be taken is tried again."""
 
@@ -69,7 +69,7 @@ class Service:
         return self.scorer.score(request)
 
     def add_events(self, events: Sequence[NewEvent]) -> list[bool]:
-        """Keep events; whether each was new.
+        """Keep events, but for those of kinds that count nowhere; whether each that is kept was new.
 
         Raises:
             RequestError: naming the field that cannot be used; then none of the events is kept.
@@ -81,11 +81,11 @@ class Service:
         for place, sent in enumerate(events):
             happened = now if sent.time is None else sent.time
             if happened > now + AHEAD:
-                raise RequestError(f"events.{place}.time", "lies more than a day in the future")
+                raise RequestError(f"events.{place}.time", f"lies more than {AHEAD / 60:.0f} minutes in the future")
             event = scorer.past_event(sent, f"events.{place}")
-            kept.append(
-                UserEvent(text_of_value(sent.user) or "", replace(event, time=happened), text_of_value(sent.id))
-            )
+            if scorer.rules.in_history(event.kind) or scorer.rules.in_repeats(event.kind):
+                user, event = text_of_value(sent.user) or "", replace(event, time=happened)
+                kept.append(UserEvent(user, event, text_of_value(sent.id)))
         return self.store.append(kept)
 
     def add_items(self, items: Sequence[NewItem]) -> int:
