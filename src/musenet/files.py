@@ -13,6 +13,9 @@ from typing import Any
 
 from musenet.errors import UserError
 
+LONGEST_NAME = 60
+"""Characters of a name that becomes that of a file: systems take 255 bytes, and a character may have four."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

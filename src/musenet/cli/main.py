@@ -14,6 +14,18 @@ from musenet.cli import data, reports, serving, studies, training
 from musenet.errors import FirstWorkerFailedError, UserError
 
 INTERRUPTED = 130
+LONGEST_SHOWN = 200
+_NO_PLACE = {
+    errno.ENOTDIR: "a file stands where a folder is meant, so name another place",
+    errno.EISDIR: "a folder stands where a file is meant, so name another place",
+    errno.EEXIST: "something else stands there, so name another place",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its links lead round in a circle, so name another place",
+    errno.EROFS: "nothing can be written there, so name another place with --out, or work in another folder",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+}
+"""What is wrong with a path that the user gave, and what to do about it."""
 
 app = typer.Typer(
     name="musenet",
@@ -95,6 +107,10 @@ def _explain(error: Exception) -> int:
     if _is_disk_full(error):
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
         return _fail(f"the disk is full{where}: free some space and run the same command again", 1)
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PLACE:
+        where, why = str(error.filename), os.strerror(error.errno).lower()
+        shown = where if len(where) <= LONGEST_SHOWN else f"{where[:LONGEST_SHOWN]}…"
+        return _fail(f"{shown}: {why}: {_NO_PLACE[error.errno]}", 2)
     with tempfile.NamedTemporaryFile("w", prefix="musenet-error-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
     what = " ".join(f"{type(error).__name__}: {error}".split())[:200]

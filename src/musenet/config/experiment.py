@@ -17,7 +17,9 @@ from musenet.sources.registry import AnySourceOptions
 class Experiment(Recipe):
     """A log, how it is prepared, a model and how it is trained."""
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="names the folders of the dataset and of the runs")
+    name: str = Field(
+        pattern=r"^[\w-][\w.-]*$", max_length=100, description="names the folders of the dataset and of the runs"
+    )
     data: AnySourceOptions
     model: AnyModelOptions = MusenetOptions()
     training: TrainingOptions = TrainingOptions()

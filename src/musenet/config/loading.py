@@ -1,17 +1,19 @@
 """Reading an experiment: a YAML, overrides, other values."""
 
-import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from musenet.config.experiment import Experiment
 from musenet.config.mistakes import sentence
+from musenet.config.yaml_text import LONGEST, read_yaml
 from musenet.errors import ConfigError
 from musenet.options import Options, reason, with_value
+
+MISTAKES_SHOWN = 20
 
 
 def load_experiment(path: Path, overrides: list[str] | None = None) -> Experiment:
@@ -20,21 +22,30 @@ def load_experiment(path: Path, overrides: list[str] | None = None) -> Experimen
     Raises:
         ConfigError: on a missing file, bad YAML, or anything that validation finds; one sentence per mistake.
     """
+    return validate_experiment(apply_overrides(read_content(path), overrides or []), str(path))
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; raises `ConfigError` for what is none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            content = read_yaml(file.read(LONGEST + 1))
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no file {path}: give the path of a configuration (`musenet init` writes one)"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as a text file ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{path} cannot be read as a text file ({getattr(error, 'strerror', None) or error}): "
+            "give the path of a configuration"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}"
         )
-    return validate_experiment(apply_overrides(content, overrides or []), str(path))
+    return content
 
 
 def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -43,7 +54,7 @@ def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, 
     >>> apply_overrides({"model": {"scenarios": 4}}, ["model.scenarios=6"])
     {'model': {'scenarios': 6}}
     """
-    result: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    result = deepcopy(content)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -55,9 +66,9 @@ def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, 
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override}: '{parent}' is a single value, nothing can be set below it")
         try:
-            place[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+            place[last] = read_yaml(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {override[:80]}: the value {error}") from error
     return result
 
 
@@ -85,7 +96,9 @@ def validate_experiment(content: dict[str, Any], origin: str) -> Experiment:
         return Experiment.model_validate(content)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        sentences = list(dict.fromkeys(sentence(detail) for detail in details))
+        sentences = list(dict.fromkeys(sentence(detail) for detail in details[:MISTAKES_SHOWN]))
+        if len(details) > MISTAKES_SHOWN:
+            sentences.append(f"and {len(details) - MISTAKES_SHOWN} mistakes more")
         raise ConfigError(f"{origin}: " + "; ".join(sentences)) from error
 
 

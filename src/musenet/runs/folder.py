@@ -27,7 +27,7 @@ import yaml
 from torch import Tensor
 
 from musenet.config.experiment import Experiment
-from musenet.config.loading import validate_experiment
+from musenet.config.loading import read_content, validate_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split, holds_dataset
 from musenet.distributed.pieces import InPieces
@@ -114,11 +114,8 @@ class RunFolder:
     def experiment(self) -> Experiment:
         """The resolved experiment; raises `RunError` if config.yaml is missing or damaged."""
         try:
-            content = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ConfigError("no keys")
-            return validate_experiment(content, str(self.config_file))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+            return validate_experiment(read_content(self.config_file), str(self.config_file))
+        except ConfigError as error:
             raise RunError(
                 f"{self.config_file} is missing or damaged ({one_line(error)}): train again with --restart"
             ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from musenet.config.experiment import Experiment
 from musenet.dataset.manifest import Split
 from musenet.errors import ConfigError
+from musenet.files import LONGEST_NAME
 from musenet.training.train_run import SPLITS_KEPT
 
 
@@ -66,9 +67,10 @@ def plan_runs(rows: Mapping[str, Experiment], folder: Path, seeds: Iterable[int]
 
 
 def folder_name(label: str) -> str:
-    """A label as a folder's name: letters, digits, points and dashes.
+    """A label as the name of a folder beside the others: letters, digits, points and dashes, none of them too many.
 
     >>> folder_name("din (as published)")
     'din-as-published'
     """
-    return "-".join("".join(c if c.isalnum() or c in ".-_" else " " for c in label).split()) or "model"
+    safe = "-".join("".join(c if c.isalnum() or c in ".-_" else " " for c in label).split())
+    return safe.lstrip(".-")[:LONGEST_NAME] or "model"

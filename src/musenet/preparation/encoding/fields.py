@@ -8,6 +8,7 @@ from musenet.dataset.layout import RELATIONS, reserved_columns
 from musenet.dataset.manifest import FieldSide
 from musenet.dataset.roles import ITEM, USER
 from musenet.errors import DataError
+from musenet.files import LONGEST_NAME
 from musenet.preparation.relations.columns import role_name
 from musenet.recipe.features import CategoricalOptions, Feature, MultiValuedOptions, NumericOptions
 from musenet.recipe.recipe import Recipe
@@ -49,7 +50,7 @@ class _Names:
 
     def pick(self, folder: str, name: str, reserved: set[str]) -> str:
         taken = self.taken.setdefault(folder, reserved)
-        base = re.sub(r"[^\w. -]", "_", name).strip(". ")[:100] or "column"
+        base = re.sub(r"[^\w. -]", "_", name).strip(". ")[:LONGEST_NAME] or "column"
         candidate, number = base, 2
         while any(f"{candidate}{ending}".lower() in taken for ending in ("", ".rank", ".missing")):
             candidate, number = f"{base}_{number}", number + 1

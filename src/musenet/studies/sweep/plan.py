@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from musenet.config.experiment import Experiment
 from musenet.config.loading import with_values
 from musenet.config.search_space import check_space
 from musenet.config.studies import SweepOptions
+from musenet.config.yaml_text import read_yaml
 from musenet.dataset.manifest import Split
 from musenet.errors import ConfigError
 from musenet.options import has_key, value_at
@@ -44,9 +43,9 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         key, _, values = text.partition("=")
         try:
-            parameters[key.strip()] = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--parameter {text}: the values are not valid YAML, separated by commas") from error
+            parameters[key.strip()] = read_yaml(f"[{values}]")
+        except ValueError as error:
+            raise ConfigError(f"--parameter {text[:80]}: the list of values {error}") from error
         if not parameters[key.strip()]:
             raise ConfigError(f"--parameter {text}: write key=value,value, for example model.scenarios=1,2,4")
     return parameters
