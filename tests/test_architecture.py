@@ -28,6 +28,7 @@ LAYERS = (
     ("evaluation",),
     ("runs",),
     ("training",),
+    ("adaptation",),
     ("portraits",),
     ("studies",),
     ("reporting",),

@@ -223,6 +223,8 @@ def test_every_command_ends_with_one_json_object(here: Path, capsys: pytest.Capt
     evaluated = answer("evaluate", trained["run"], "--out", "evaluation.json")
     assert evaluated == json.loads(Path("evaluation.json").read_text())
     assert evaluated["protocol"].count("\n") == 0
+    adapted = answer("evaluate", trained["run"], "--dataset", prepared["dataset"], "--adapt")
+    assert adapted["unadapted"] == evaluated
     handed_out = answer("scenarios", trained["run"], "--out", "scenarios.parquet")
     assert (handed_out["rows"], len(handed_out["scenarios"])) == (REQUESTS, 2)
     compared = answer("compare", config, "--out", "compared", "--models", "base,musenet", "--seeds", "1")

@@ -1,9 +1,13 @@
 """Calls on a trained run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from musenet.adaptation.adapted import evaluate_adapted
 from musenet.api.experiments import AnyPath
+from musenet.config.adaptation import AdaptOptions, adapt_options
+from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
@@ -14,9 +18,35 @@ from musenet.progress import SILENT, Listener
 from musenet.runs.run import Run
 
 
-def evaluate(run: AnyPath, split: Split = "test", *, resamples: int = RESAMPLES) -> Evaluation:
-    """Measure a trained run on a split it was not trained on; raises `RunError` if the folder holds no trained run."""
-    return Run.open(Path(run)).evaluate(split, resamples)
+def evaluate(
+    run: AnyPath,
+    split: Split = "test",
+    *,
+    dataset: AnyPath | None = None,
+    adapt: AdaptOptions | Mapping[str, Any] | bool = False,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
+    """Measure a trained run on a split it was not trained on.
+
+    Args:
+        run: its folder.
+        split: which period.
+        dataset: another prepared dataset than the run's own, which the model must be able to read; nothing is then
+            written to the folder.
+        adapt: follow the period in order of time (docs/changing-mix.md): true for the mix of scenarios, or options. The
+            result's `unadapted` is the same model without; nothing is written to the folder.
+        resamples: of users.
+
+    Raises:
+        RunError: if the folder holds no trained run, or its model has no scenarios whose mix could be followed.
+        DatasetError: if the other dataset is none, or cannot be scored by this run.
+        ConfigError: if `adapt` is no way to adapt.
+    """
+    opened, other = Run.open(Path(run)), None if dataset is None else Dataset(Path(dataset))
+    options = adapt_options(adapt)
+    if options is None:
+        return opened.evaluate(split, resamples, other)
+    return evaluate_adapted(opened, split, options, other, resamples)
 
 
 def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:

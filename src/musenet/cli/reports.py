@@ -11,13 +11,25 @@ from musenet.cli.printing import finish
 from musenet.cli.reporter import Reporter
 
 
-def evaluate(run: Run, split: SplitName = "test", out: Out = None, as_json: Json = False) -> None:
+def evaluate(
+    run: Run,
+    split: SplitName = "test",
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", help="another prepared dataset to measure on (the run's own, if left out)"),
+    ] = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="follow the mix of scenarios through the period, in order of time")
+    ] = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
     """Measure a run: AUC, GAUC, logloss, calibration and its scenarios, with intervals and the protocol."""
     from musenet import api
     from musenet.files import write_json
 
     with Reporter():
-        result = api.evaluate(run, split)
+        result = api.evaluate(run, split, dataset=dataset, adapt=adapt)
         if out is not None:
             write_json(out, result.to_json())
     finish(as_json, result.to_json(), result.show)

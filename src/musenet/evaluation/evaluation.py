@@ -1,9 +1,11 @@
 """`evaluate`: how good a run is on a split it was not trained on, with intervals, and under which protocol."""
 
+import math
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -11,11 +13,11 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Period, Split
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.estimators import METRICS, NDCG_AT
-from musenet.evaluation.intervals import Interval, resample_model, seed_and_user_interval
+from musenet.evaluation.intervals import Difference, Interval, resample_model, seed_and_user_interval
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc
-from musenet.results import Result
+from musenet.results import Number, Result
 
 _TITLES = {
     "auc": "AUC",
@@ -26,6 +28,23 @@ _TITLES = {
     "calibration_ratio": "predicted / observed",
     "calibration_error": "calibration error",
 }
+
+
+class AdaptationFigures(Result):
+    """How a model followed the period that it was measured on."""
+
+    options: dict[str, Any]
+    """How it adapts."""
+    gained: dict[str, Difference]
+    """AUC and logloss minus those of the same model unadapted, paired over users."""
+    log_weight: list[Number] | None
+    """(K) log w at the end of the period; None where it was not the mix that was followed."""
+    temperature: Number | None
+    """t at the end."""
+    trust: Number | None
+    """Weight of the adapted prediction against the unadapted one at the end."""
+    answered: int | None
+    """Requests that were learned from."""
 
 
 class Evaluation(Result):
@@ -54,6 +73,10 @@ class Evaluation(Result):
     scenarios: ScenarioFigures | None
     weights: str | None = None
     """SHA-256 of the weights that were measured."""
+    adaptation: AdaptationFigures | None = Field(None, exclude_if=lambda value: value is None)
+    """How the model adapted on the way; None if it did not. All other keys are then of the adapted model."""
+    unadapted: "Evaluation | None" = Field(None, exclude_if=lambda value: value is None)
+    """The same model without, beside `adaptation`."""
 
     @property
     def metrics(self) -> dict[str, Interval]:
@@ -64,9 +87,14 @@ class Evaluation(Result):
         """Print metrics and scenarios, the protocol beside them."""
         title = f"{self.split}: {self.impressions:,} impressions, {self.positives:,} clicked, of {self.users:,} users"
         table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
+        if self.unadapted is not None:
+            table.add_column("unadapted")
         for name, interval in self.metrics.items():
-            table.add_row(_TITLES[name], f"{interval.value:.4f}", f"{interval.low:.4f} … {interval.high:.4f}")
+            before = [] if self.unadapted is None else [f"{self.unadapted.metrics[name].value:.4f}"]
+            table.add_row(_TITLES[name], f"{interval.value:.4f}", f"{interval.low:.4f} … {interval.high:.4f}", *before)
         console.print(table)
+        if self.adaptation is not None:
+            show_adaptation(self.adaptation, console)
         console.print(f"Protocol: {self.protocol}.", markup=False)
         left_out = self.left_out_groups
         console.print(
@@ -141,6 +169,18 @@ def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
     if figures.recovery is not None:
         console.print(
             f"Against the true scenarios: ARI {figures.recovery['ari']:.2f}, NMI {figures.recovery['nmi']:.2f}"
+        )
+
+
+def show_adaptation(figures: AdaptationFigures, console: Console) -> None:
+    """Print what adapting gained, and where it ended."""
+    gained = figures.gained["auc"]
+    console.print(f"Adapting gained {gained.value:+.4f} AUC ({gained.low:+.4f} … {gained.high:+.4f}).")
+    if figures.log_weight is not None:
+        weights = " ".join(f"{math.exp(log_weight):.2f}" for log_weight in figures.log_weight)
+        console.print(
+            f"Scenarios count {weights} times as trained, temperature {figures.temperature:.2f}; the adapted "
+            f"prediction has weight {figures.trust:.2f}, after {figures.answered:,} answered requests."
         )
 
 

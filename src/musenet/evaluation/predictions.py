@@ -48,6 +48,8 @@ class Predictions:
     """(R, K) p_r of each scenario."""
     true_scenario: Integers | None
     """(R) the generator's scenario, -1 unknown; None for a log that does not tell."""
+    scenario_logit: Floats | None = None
+    """(N, K) each scenario's logit, where that was asked for; not written to files."""
 
     @property
     def place(self) -> Integers:

@@ -1,5 +1,6 @@
 """What a trained model answers on a dataset's impressions."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,14 @@ BATCH_SIZE = 16_384
 """Candidates scored at once: more is no faster, and K networks' activations must fit in memory."""
 
 
-def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int = BATCH_SIZE) -> Predictions:
+def predict(
+    model: ClickModel,
+    dataset: Dataset,
+    split: Split,
+    batch_size: int = BATCH_SIZE,
+    *,
+    scenario_logits: bool = False,
+) -> Predictions:
     """Score every impression of a split as serving would: unseen rows untouched, positions fixed.
 
     Several workers share out the work, and all get the whole.
@@ -32,32 +40,39 @@ def predict(model: ClickModel, dataset: Dataset, split: Split, batch_size: int =
         dataset: the dataset it was trained on, or one with the same fields, codes and scales.
         split: which period.
         batch_size: candidates at once.
+        scenario_logits: keep each scenario's logit too, K times as many numbers.
     """
     period = dataset.manifest.splits[split]
     requests = np.arange(period.begin, period.end)
-    logits: list[Floats] = []
-    assignments: list[Floats] = []
-    repeat_probabilities: list[Floats] = []
+    parts: dict[str, list[Floats]] = {}
     with scoring(model) as like:
         for batch in _batches(model, dataset, requests, batch_size):
             on_device = batch.to(like.device, like.dtype)
-            prediction: Prediction = model(on_device)
-            logits.append(_numpy(prediction.logit))
-            if prediction.log_assignment is not None:
-                assignments.append(_numpy(_per_request(prediction.log_assignment, on_device)))
-            if prediction.repeat_probability is not None:
-                repeat_probabilities.append(_numpy(prediction.repeat_probability))
-    logit, assignment, repeat_probability = (
-        np.concatenate(parts) if parts else None
-        for parts in map(workers.gathered, (logits, assignments, repeat_probabilities))
-    )
-    return _gather(
-        dataset,
-        requests,
-        logit=np.zeros(0) if logit is None else logit,
-        assignment=assignment,
-        repeat_probability=repeat_probability,
-    )
+            for name, values in _answers(model(on_device), on_device, scenario_logits).items():
+                parts.setdefault(name, []).append(values)
+    names = ("logit", "assignment", "repeat_probability", "scenario_logit")
+    gathered = {name: workers.gathered(parts.get(name, [])) for name in names}
+    return _gather(dataset, requests, {name: np.concatenate(all_) for name, all_ in gathered.items() if all_})
+
+
+def _answers(prediction: Prediction, batch: Batch, scenario_logits: bool) -> dict[str, Floats]:
+    """What `Predictions` keeps of the model's answers to a batch, as far as the model gives it."""
+    log_assignment = prediction.log_assignment
+    given = {
+        "logit": prediction.logit,
+        "assignment": None if log_assignment is None else _per_request(log_assignment, batch),
+        "repeat_probability": prediction.repeat_probability,
+        "scenario_logit": prediction.scenario_logit if scenario_logits else None,
+    }
+    return {name: _numpy(values) for name, values in given.items() if values is not None}
+
+
+def logits_of(model: ClickModel, builder: BatchBuilder, requests: Integers) -> Floats:
+    """(N) logits of these requests' candidates, a few requests at once; no other worker takes part."""
+    with scoring(model) as like:
+        parts = np.array_split(requests, max(1, math.ceil(builder.dataset.sizes_of(requests).sum() / BATCH_SIZE)))
+        batches = (builder.build(part).to(like.device, like.dtype) for part in parts if len(part))
+        return np.concatenate([np.zeros(0), *(_numpy(model(batch).logit) for batch in batches)])
 
 
 def validation_scores(
@@ -134,9 +149,7 @@ def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size
     model.table.stand_by(max(map(len, shares)) - len(parts))
 
 
-def _gather(
-    dataset: Dataset, requests: Integers, logit: Floats, assignment: Floats | None, repeat_probability: Floats | None
-) -> Predictions:
+def _gather(dataset: Dataset, requests: Integers, answers: dict[str, Floats]) -> Predictions:
     """The model's answers beside what the dataset knows of the same rows; requests are consecutive."""
     rows = dataset.candidates_between(requests[0], requests[-1] + 1) if len(requests) else slice(0, 0)
     request, shown = np.repeat(requests, dataset.sizes_of(requests)), dataset.candidates
@@ -147,12 +160,13 @@ def _gather(
         item=shown.item[rows].astype(np.int64),
         time=dataset.requests.time[request].astype(np.int64),
         label=shown.label[rows].astype(np.int8),
-        logit=logit,
+        logit=answers.get("logit", np.zeros(0)),
         weight=None if weight is None else weight[rows].astype(np.float64),
         repeat_indicator=np.zeros(len(request), dtype=np.bool_) if repeats is None else repeats[rows].astype(np.bool_),
         requests=requests,
-        assignment=assignment,
-        repeat_probability=repeat_probability,
+        assignment=answers.get("assignment"),
+        repeat_probability=answers.get("repeat_probability"),
+        scenario_logit=answers.get("scenario_logit"),
         true_scenario=None if known is None else known[requests].astype(np.int64),
     )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
+from musenet.dataset.compatibility import check_readable
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
@@ -92,13 +93,32 @@ class Run:
                     self._predictions[split].to_parquet(*files, self.model_checksum)
         return self._predictions[split]
 
-    def predictions_on(self, dataset: Dataset, split: Split) -> Predictions:
+    def predictions_on(self, dataset: Dataset, split: Split, *, scenario_logits: bool = False) -> Predictions:
         """The kept model's answers on a split of any dataset that it can read; nothing is kept.
+
+        Args:
+            dataset: see `readable`.
+            split: of it.
+            scenario_logits: with each scenario's logit.
 
         Raises:
             RunError: if the run holds no trained model.
         """
-        return predict(self.model, dataset, split)
+        return predict(self.model, dataset, split, scenario_logits=scenario_logits)
+
+    def readable(self, dataset: Dataset | None, split: Split) -> Dataset:
+        """The dataset to measure on: another one that the kept model can be asked about, or the run's own if None.
+
+        Raises:
+            RunError: if the split has nothing to measure on.
+            DatasetError: if the model cannot be asked about the dataset.
+        """
+        if dataset is not None:
+            check_readable(self.dataset, dataset)
+        found = dataset or self.dataset
+        if found.manifest.splits[split].impressions == 0:
+            raise RunError(f"the {split} split of {found.folder} is empty: there is nothing to evaluate on")
+        return found
 
     def draws(self, split: Split) -> UserDraws:
         """The resamples of a split's users that all of the run's intervals are from."""
@@ -130,14 +150,24 @@ class Run:
         found = Evaluation.read(file) if file.is_file() else None
         return found if found is not None and found.weights == weights else None
 
-    def evaluate(self, split: Split, resamples: int = RESAMPLES) -> Evaluation:
-        """Measure the kept model on a split and keep the result in the folder.
+    def evaluate(self, split: Split, resamples: int = RESAMPLES, dataset: Dataset | None = None) -> Evaluation:
+        """Measure the kept model on a split; on the run's own dataset the result is kept in the folder.
+
+        Args:
+            split: of the dataset.
+            resamples: of users.
+            dataset: another one than the run's own, see `readable`.
 
         Raises:
             RunError: if the folder holds no trained run, or the split has nothing to measure on.
+            DatasetError: if the model cannot be asked about the dataset.
         """
-        if self.dataset.manifest.splits[split].impressions == 0:
-            raise RunError(f"the {split} split of {self.dataset.folder} is empty: there is nothing to evaluate on")
+        measured_on = self.readable(dataset, split)
+        if dataset is not None:
+            predictions = self.predictions_on(dataset, split)
+            return measure(
+                predictions, split, protocol_line(measured_on, split), UserDraws(predictions.user, resamples)
+            )
         predictions = self.predictions(split)
         draws = self.draws(split) if resamples == RESAMPLES else UserDraws(predictions.user, resamples)
         found = measure(predictions, split, protocol_line(self.dataset, split), draws)

@@ -15,7 +15,7 @@ Everything is on numpy arrays in float64. Shapes: R requests, N candidates, K sc
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -282,7 +282,7 @@ def mixed_logit(log_probability: Floats, scenario_logit: Floats) -> Floats:
     return np.asarray(click - none)
 
 
-def label_log_likelihood(logit: Floats, label: Floats) -> Floats:
+def label_log_likelihood(logit: Floats, label: NDArray[Any]) -> Floats:
     """log P(y|x) of labels (N) under logits (N) or (N, K), in their shape."""
     sign = np.where(label > 0.5, 1.0, -1.0)
     return log_sigmoid(logit * (sign if logit.ndim == 1 else sign[:, None]))

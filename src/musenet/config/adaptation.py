@@ -1,0 +1,49 @@
+"""How a trained model follows a period that differs from the one it was trained on."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from musenet.errors import ConfigError
+from musenet.models.musenet.adaptation import MixOptions
+from musenet.options import Options, Seconds, reason
+
+
+class FinetuneOptions(Options):
+    """Training going on with every block of answered requests, once each."""
+
+    learning_rate: float = Field(0.001, gt=0, description="of all parts alike")
+    every: int = Field(500, ge=1, description="answered requests of a step")
+
+
+class AdaptOptions(MixOptions):
+    """The mix of scenarios followed (P(c) of Eq 1), or one of its rivals at the same information."""
+
+    answers_after: Seconds = Field(60.0, description="a request's labels become known so much later")
+    finetune: FinetuneOptions | None = Field(None, description="go on training instead, any model")
+    intercept: bool = Field(False, description="follow a single number instead that is added to every logit, any model")
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> "AdaptOptions":
+        if self.finetune is not None and self.intercept:
+            raise ValueError("finetune and intercept are two ways to adapt: choose one")
+        return self
+
+
+def adapt_options(value: Any) -> AdaptOptions | None:
+    """The options that a value of `adapt` stands for; raises `ConfigError` if it stands for none."""
+    try:
+        return TypeAdapter(Adapt).validate_python(value)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"] if part != "function-before[_of_yes_or_no()]")
+        raise ConfigError(f"adapt{where and '.'}{where}: {reason(error)}") from error
+
+
+def _of_yes_or_no(value: Any) -> Any:
+    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+Adapt = Annotated[
+    AdaptOptions | None, BeforeValidator(_of_yes_or_no, json_schema_input_type=bool | AdaptOptions | None)
+]
+"""`true` stands for the options as they are, `false` for none."""
