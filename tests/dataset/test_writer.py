@@ -99,8 +99,10 @@ def test_equal_contents_have_equal_fingerprints_and_replace_each_other(tmp_path:
     first = write(tmp_path / "own").manifest.fingerprint
     assert write(tmp_path / "own").manifest.fingerprint == first
     changed = arrays() | Arrays(candidates={"label": np.zeros(4, dtype=np.int8)})
-    assert write(tmp_path / "own", changed).manifest.fingerprint != first
-    assert write(tmp_path / "own", fingerprint="mine").manifest.fingerprint == "mine"
+    with pytest.raises(DatasetError, match=r"on which no run that is known depends: .* give replace=True"):
+        write(tmp_path / "own", changed)
+    assert write(tmp_path / "own", changed, replace=True).manifest.fingerprint != first
+    assert write(tmp_path / "own", fingerprint="mine", replace=True).manifest.fingerprint == "mine"
     assert list(tmp_path.iterdir()) == [tmp_path / "own"]
 
 

@@ -185,7 +185,7 @@ def test_two_runs_agree_to_the_byte(prepared: Dataset, tmp_path: Path) -> None:
     assert contents(again.folder) == contents(prepared.folder)
 
 
-def test_the_same_dataset_is_kept_and_another_replaced(tmp_path: Path) -> None:
+def test_the_same_dataset_is_kept_and_another_replaced_if_asked(tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     source = MemorySource(random_log(2))
     first = prepare(source, recipe(), out)
@@ -195,7 +195,10 @@ def test_the_same_dataset_is_kept_and_another_replaced(tmp_path: Path) -> None:
     assert not first.reused
     assert again.checks == first.checks
     assert (out / MANIFEST).stat().st_mtime_ns == changed
-    other = prepare(source, recipe(repeat=None), out)
+    with pytest.raises(DatasetError, match="another configuration, log or version of musenet, on which no run that is"):
+        prepare(source, recipe(repeat=None), out)
+    assert (out / MANIFEST).stat().st_mtime_ns == changed
+    other = prepare(source, recipe(repeat=None), out, replace=True)
     assert not other.reused
     assert not other.dataset.manifest.has_repeats
     # A damaged file is what `prepare` mends.

@@ -40,6 +40,7 @@ def prepare(
     *,
     engine: EngineName = "duckdb",
     memory_limit: str | None = None,
+    replace: bool = False,
     overrides: Sequence[str] = (),
     listener: Listener = SILENT,
 ) -> PreparedReport:
@@ -50,6 +51,7 @@ def prepare(
         out: the dataset's folder; `datasets/<name>` if None.
         engine: what computes the relations, `duckdb` or `spark`; the dataset is the same.
         memory_limit: what the engine may use, such as `4GB`; half of what is free, if None.
+        replace: another dataset in the folder gives way; the listener is told which runs lose theirs.
         overrides: see above.
         listener: told of every step.
     """
@@ -60,6 +62,7 @@ def prepare(
         Path("datasets") / resolved.name if out is None else Path(out),
         engine=engine,
         memory=None if memory_limit is None else bytes_of(memory_limit),
+        replace=replace,
         progress=listener.say,
         steps=listener.steps("prepare"),
     )

@@ -31,6 +31,9 @@ def prepare(
     out: Out = None,
     engine: EngineChoice = "duckdb",
     memory_limit: MemoryLimit = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="another dataset in the folder gives way; runs on it lose theirs")
+    ] = False,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
@@ -40,7 +43,13 @@ def prepare(
 
     with Reporter() as reporter:
         prepared = api.prepare(
-            config, out, engine=engine, memory_limit=memory_limit, overrides=changes, listener=reporter
+            config,
+            out,
+            engine=engine,
+            memory_limit=memory_limit,
+            replace=replace,
+            overrides=changes,
+            listener=reporter,
         )
     manifest = prepared.dataset.manifest
     counts = {name: getattr(manifest, name) for name in ("users", "items", "events", "requests", "candidates")}

@@ -20,6 +20,7 @@ class Experiment(Recipe):
     name: str = Field(
         pattern=r"^[\w-][\w.-]*$", max_length=100, description="names the folders of the dataset and of the runs"
     )
+    seed: int = Field(1, ge=0, description="decides initial weights and the order of batches, not the dataset")
     data: AnySourceOptions
     model: AnyModelOptions = MusenetOptions()
     training: TrainingOptions = TrainingOptions()
@@ -37,5 +38,6 @@ class Experiment(Recipe):
 
     @property
     def recipe(self) -> Recipe:
-        """The part that decides the dataset."""
-        return Recipe.model_validate({name: getattr(self, name) for name in Recipe.model_fields})
+        """The part that decides the dataset; its seed is that of the data."""
+        parts = {name: getattr(self, name) for name in Recipe.model_fields}
+        return Recipe.model_validate(parts | {"seed": self.data.seed})

@@ -1,9 +1,14 @@
-"""What a dataset folder says of itself: its fields, counts and checksums; `layout.py` tells of its other files."""
+"""What a dataset folder says of itself: its fields, counts and checksums, and which runs were trained on it.
+
+`layout.py` tells of its other files.
+"""
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +21,10 @@ from musenet.files import checksum, write_text
 from musenet.workspace import MANIFEST
 
 FORMAT = 1
+RUNS = "runs.txt"
+"""Paths of the runs that were begun on the dataset, which the manifest does not count among its files."""
+RUNS_NAMED = 5
+"""How many of them a message names."""
 CHECKED_AT_ONCE = 4
 """Files whose checksums are computed at the same time."""
 
@@ -163,3 +172,64 @@ def read_manifest(folder: Path) -> Manifest:
         if not (folder / name).is_file():
             raise DatasetError(f"{folder / name} is missing: prepare the dataset again")
     return manifest
+
+
+def note_run(dataset: Path, run: Path) -> None:
+    """Remember that a run depends on a dataset; one that cannot be written to remembers nothing."""
+    place = str(run.resolve())
+    with suppress(OSError):
+        if place not in _noted(dataset):
+            with (dataset / RUNS).open("a", encoding="utf-8") as file:
+                file.write(f"{place}\n")
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Let the folder that takes a dataset's place know the runs that are noted there: each says of which one it is."""
+    if (old / RUNS).is_file():
+        shutil.copyfile(old / RUNS, new / RUNS)
+
+
+def orphans_of_replacing(folder: Path, fingerprint: str, *, asked: bool, how: str) -> list[Path]:
+    """The runs that lose their dataset when the one in the folder gives way to that of this fingerprint.
+
+    Args:
+        folder: of the dataset, if there is one.
+        fingerprint: of the one that is to stand there; replacing the same one orphans nothing.
+        asked: whether the dataset may be replaced at all.
+        how: to ask for it, for the message.
+
+    Raises:
+        DatasetError: if another dataset is there, and it was not asked to replace it.
+    """
+    if not holds_dataset(folder):
+        return []
+    before = ""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        before = str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["fingerprint"])
+    if before == fingerprint:
+        return []
+    runs = [Path(place) for place in _noted(folder) if _is_of(Path(place), before)]
+    if not asked:
+        raise DatasetError(
+            f"{folder} holds the dataset of another configuration, log or version of musenet, on which "
+            f"{listed(runs) or 'no run that is known'} depends: name another folder, or {how}"
+        )
+    return runs
+
+
+def listed(runs: list[Path]) -> str:
+    """The first of them in words; nothing for none."""
+    more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
+    return ", ".join(map(str, runs[:RUNS_NAMED])) + more
+
+
+def _noted(dataset: Path) -> list[str]:
+    file = dataset / RUNS
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def _is_of(run: Path, fingerprint: str) -> bool:
+    """Whether there still is such a run, and of this dataset: it says so itself."""
+    with suppress(OSError, UnicodeDecodeError):
+        return bool(fingerprint) and fingerprint in (run / "run.json").read_text(encoding="utf-8")
+    return False

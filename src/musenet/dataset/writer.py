@@ -27,7 +27,17 @@ from musenet.dataset.layout import (
     reserved_columns,
     vocabulary_file,
 )
-from musenet.dataset.manifest import FIRST_VALUE, Field, Manifest, Period, Split, checksums_of, write_manifest
+from musenet.dataset.manifest import (
+    FIRST_VALUE,
+    Field,
+    Manifest,
+    Period,
+    Split,
+    carry_over,
+    checksums_of,
+    orphans_of_replacing,
+    write_manifest,
+)
 from musenet.errors import DatasetError
 from musenet.workspace import install, result_folder, workspace
 
@@ -66,9 +76,11 @@ def write_dataset(
     splits: Mapping[Split, tuple[int, int]],
     vocabularies: Mapping[str, Sequence[str] | int],
     keys: Mapping[Relation, pa.Table] | None = None,
+    *,
+    replace: bool = False,
     **facts: Any,
 ) -> Dataset:
-    """Write a dataset of columns in memory, whole or not at all, and open it; another dataset there is replaced.
+    """Write a dataset of columns in memory, whole or not at all, and open it.
 
     Args:
         folder: of the dataset.
@@ -78,12 +90,14 @@ def write_dataset(
         vocabularies: the texts of each one's values, those of the codes from 3 on; or how many codes there are, padding
             left out, where they have no texts: such a dataset can be trained on, but neither described nor exported.
         keys: the log's own ids, row by row, by the names of `roles.py`; exports and tables of scenarios need them.
+        replace: another dataset in the folder gives way, and runs on it lose theirs.
         facts: what else `Manifest` holds: `user_column`, `item_column` and `history_length` always, `protocol`,
             `timezone`, `numeric`, `predefined_scenarios`, `true_scenarios`, `event_columns`, `key_columns` if known.
             A fingerprint is made of the contents if none is given.
 
     Raises:
-        DatasetError: if the arrays do not fit together, or the folder holds something else.
+        DatasetError: if the arrays do not fit together, or the folder holds something else, or another dataset that may
+            not be replaced.
     """
     sizes = {name: of if isinstance(of, int) else len(of) + FIRST_VALUE - 1 for name, of in vocabularies.items()}
     _check(arrays, fields, sizes)
@@ -98,7 +112,10 @@ def write_dataset(
         for keyed, table in (keys or {}).items():
             keys_file(new, keyed).parent.mkdir(exist_ok=True)
             pq.write_table(table, keys_file(new, keyed))
-        write_manifest(new, _manifest(arrays, fields, splits, sizes, checksums_of(new), facts))
+        manifest = _manifest(arrays, fields, splits, sizes, checksums_of(new), facts)
+        orphans_of_replacing(folder, manifest.fingerprint, asked=replace, how="give replace=True")
+        write_manifest(new, manifest)
+        carry_over(folder, new)
         install(work, folder)
     return Dataset(folder)
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from musenet import __version__
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import FORMAT, Field, Manifest, checksums_of, write_manifest
+from musenet.dataset.manifest import (
+    FORMAT,
+    Field,
+    Manifest,
+    carry_over,
+    checksums_of,
+    listed,
+    orphans_of_replacing,
+    write_manifest,
+)
 from musenet.dataset.roles import ITEM, USER
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
@@ -66,13 +75,14 @@ def prepare(
     *,
     engine: EngineName = "duckdb",
     memory: int | None = None,
+    replace: bool = False,
     progress: Callable[[str], None] = _silent,
     steps: Callable[[int, int], None] = _uncounted,
 ) -> PreparedReport:
     """Turn a log into a dataset in the folder `out`.
 
-    The folder appears whole or not at all; a dataset of another recipe or log is replaced, the same one is kept. What a
-    preparation of the same recipe and log had finished when it was interrupted is not done again.
+    The folder appears whole or not at all; a dataset of another recipe or log is replaced only if asked, the same one
+    is kept. What a preparation of the same recipe and log had finished when it was interrupted is not done again.
 
     Args:
         source: yields the log's tables.
@@ -80,12 +90,13 @@ def prepare(
         out: its folder.
         engine: what computes the relations; the dataset is the same.
         memory: bytes that the engine may use; half of what is free, if None.
+        replace: another dataset in the folder gives way; which runs lose theirs is told.
         progress: told of each step.
         steps: told of how much of the work is done, of how much in all.
 
     Raises:
         DataError: if the log cannot be used as the recipe says.
-        DatasetError: if `out` is in use or holds something else.
+        DatasetError: if `out` is in use, holds something else, or another dataset that may not be replaced.
         UserError: if the disk is full, or too small for what is to come.
     """
     identity = fingerprint(source, recipe)
@@ -94,14 +105,19 @@ def prepare(
         if dataset is not None:
             progress(f"{out} holds this dataset already")
             return PreparedReport(dataset, read_checks(out), reused=True)
+        how = "replace it by `musenet prepare CONFIG --replace`"
+        orphans = orphans_of_replacing(out, identity, asked=replace, how=how)
         size = source.size()
         progress(check_space(work, size, recipe))
         stages = Stages(size, progress, steps)
         with closing(open_engine(engine, work, memory)) as opened:
             checks = _write_dataset(opened, source, recipe, work, identity, stages)
         stages("putting the dataset into its place")
+        carry_over(out, result_folder(work))
         install(work, out)
         stages.finish()
+        if orphans:
+            progress(f"{out} was replaced, so these runs have lost their dataset: {listed(orphans)}")
     return PreparedReport(Dataset(out), checks, reused=False)
 
 

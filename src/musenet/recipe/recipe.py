@@ -15,7 +15,7 @@ from musenet.recipe.split import SplitOptions
 class Recipe(Options):
     """How tables become a dataset."""
 
-    seed: int = Field(1, ge=0, description="decides everything random: sampling, initial weights, order of batches")
+    seed: int = Field(1, ge=0, description="decides what preparation draws")
     features: Features
     history: HistoryOptions = HistoryOptions()
     repeat: RepeatOptions | None = None

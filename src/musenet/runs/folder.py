@@ -29,7 +29,7 @@ from torch import Tensor
 from musenet.config.experiment import Experiment
 from musenet.config.loading import read_content, validate_experiment
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Split, holds_dataset
+from musenet.dataset.manifest import Split, holds_dataset, note_run
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards
 from musenet.errors import ConfigError, RunError, one_line
@@ -72,6 +72,7 @@ class RunFolder:
             "dataset_fingerprint": dataset.manifest.fingerprint,
         }
         write_json(path / "run.json", description)
+        note_run(folder, path)
         return run
 
     @classmethod

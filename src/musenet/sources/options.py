@@ -12,6 +12,7 @@ class SourceOptions(Options):
     """The `data` part of a configuration."""
 
     source: str
+    seed: int = Field(1, ge=0, description="decides what preparation draws: sampled negatives, a share of the log")
 
     def starting_from(self, base: Path) -> Self:
         """The same options, relative paths starting from `base`; a source without paths has none to change."""

@@ -71,7 +71,7 @@ def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
 
     It does not change with where the files lie.
     """
-    parts = [json.dumps(_without_places(options.model_dump(mode="json")))]
+    parts = [json.dumps(_without_places(options.model_dump(mode="json", exclude={"seed"})))]
     for path in paths:
         status, said = path.stat(), "".join(f"{name}={value}/" for name, value in folder_values(path).items())
         parts.append(f"{said}{path.name} {status.st_size} {status.st_mtime_ns}")
