@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from musenet.api.experiments import AnyPath
 from musenet.runs.run import Run
@@ -9,6 +10,9 @@ from musenet.serving.scorer.predict import predict_file
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import HistoryStore
 from musenet.sources.registry import open_source
+
+if TYPE_CHECKING:
+    from musenet.serving.export.filling import Filling
 
 
 def predict(
@@ -37,12 +41,12 @@ def fill(
     *,
     until: str | None = None,
     progress: Callable[[int, int], None] = lambda done, count: None,
-) -> int:
-    """Fill a history store with the events of the log that a run was trained on; how many were new.
+) -> "Filling":
+    """Fill a history store with the events of the log that a run was trained on; what it brought.
 
     Args:
         run: a trained run; its log must be where it was.
-        store: a file's path, or an URL of Valkey or Redis; events that it holds already are not counted twice.
+        store: a file's path, or an URL of Valkey or Redis; it goes on where an earlier filling ended.
         until: ISO 8601 with an offset; events from this time on are left out.
         progress: told how many events of how many are in.
     """

@@ -1,5 +1,6 @@
 """Commands that serve a run."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from musenet.cli.options import Json, Run, Store
 from musenet.cli.printing import finish
 from musenet.cli.reporter import Reporter
+from musenet.dataset.roles import MICROSECONDS
 
 
 def export(
@@ -64,5 +66,9 @@ def fill(
     from musenet import api
 
     with Reporter() as reporter:
-        new = api.fill(run, store, until=until, progress=reporter.steps("filling"))
-    finish(as_json, {"store": store, "new_events": new}, f"{store}: {new:,} new events")
+        found = api.fill(run, store, until=until, progress=reporter.steps("filling"))
+    since = None if found.since is None else datetime.fromtimestamp(found.since / MICROSECONDS, UTC).isoformat()
+    told = f"{store}: {found.new:,} new events" + ("" if since is None else f" from {since} on")
+    if found.late:
+        told += f"; {found.late:,} earlier events came into the log since and are left out: fill a new store for them"
+    finish(as_json, {"store": store, "new_events": found.new, "since": since, "late_events": found.late}, told)

@@ -45,7 +45,7 @@ def test_a_filled_store_agrees_with_preparation(tmp_path: Path, opened: Opened, 
     for row in last_day[:2]:
         time = requests[row]["_time"]
         store = opened(str(tmp_path / f"{row}.sqlite"), past)
-        assert fill_store(store, source, chosen, until=time) > 0
+        assert fill_store(store, source, chosen, until=time).new > 0
         found = store.read(str(requests[row]["_user"]), time / MICROSECONDS)
         before = dataset.requests.history_end[row] - dataset.events.offset[dataset.requests.user[row]]
         length = min(int(before), chosen.history.length)
@@ -68,8 +68,8 @@ def test_filling_twice_adds_nothing(address: str, opened: Opened) -> None:
     chosen, source = recipe(), MemorySource(random_log(1))
     told: list[tuple[int, int]] = []
     with opened(address, HistoryRules(chosen.history, chosen.repeat)) as store:
-        first = fill_store(store, source, chosen, progress=lambda done, count: told.append((done, count)))
+        first = fill_store(store, source, chosen, progress=lambda done, count: told.append((done, count))).new
         assert told == [(first, first)]
-        assert fill_store(store, source, chosen) == 0
+        assert fill_store(store, source, chosen).new == 0
         users = np.unique([f"u{n}" for n in range(12)])
         assert any(store.read(user, None).events for user in users)

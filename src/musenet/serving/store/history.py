@@ -63,8 +63,12 @@ class Filled:
 
     log: str
     """What tells the log's state from others."""
+    since: int | None
+    """Microseconds: what lies before was in already; None if nothing was."""
     until: int
     """Microseconds: all that lies before is in."""
+    events: int
+    """How many of the log's events lie before that."""
     begun: float
     """When filling began, in seconds since 1970."""
     finished: bool
@@ -122,8 +126,13 @@ class WritableStore(HistoryStore, ItemStore, AbstractContextManager["WritableSto
         ...
 
     @property
+    def begun(self) -> float:
+        """When the store was made, in seconds since 1970."""
+        ...
+
+    @property
     def filled(self) -> Filled | None:
-        """What a log brought; None if none ever did."""
+        """What a log brought last; None if none ever did."""
         ...
 
     @filled.setter

@@ -18,7 +18,7 @@ from musenet.serving.store.user_past import Arrival, arrival, asked, by_user, ge
 from musenet.serving.values import Value
 
 WAIT_SECONDS = 5.0
-DESCRIPTION, FILLED = PREFIX + "store", PREFIX + "filled"
+DESCRIPTION, BEGUN, FILLED = PREFIX + "store", PREFIX + "begun", PREFIX + "filled"
 ITEMS, VERSIONS, VERSION = PREFIX + "items", PREFIX + "items:versions", PREFIX + "items:version"
 _SCHEMES = {"valkey://": "redis://", "valkeys://": "rediss://"}
 
@@ -52,6 +52,7 @@ class RedisStore:
             self._database: Any = redis.Redis.from_url(url, socket_timeout=WAIT_SECONDS, health_check_interval=30)
             if rules is not None:
                 self._database.set(DESCRIPTION, json.dumps(description(rules)), nx=True)
+                self._database.set(BEGUN, time.time(), nx=True)
             found = json.loads(self._database.get(DESCRIPTION) or "null")
         self._rules = check_rules(self._address, found, rules)
 
@@ -105,6 +106,12 @@ class RedisStore:
     def backup(self, out: Path) -> None:
         """Refused: the database itself writes copies."""
         raise StoreError(f"{self._address} is backed up by the database itself: use its BGSAVE or its append-only file")
+
+    @property
+    def begun(self) -> float:
+        """When the store was made, in seconds since 1970."""
+        with self._explained():
+            return float(self._database.get(BEGUN))
 
     @property
     def filled(self) -> Filled | None:

@@ -24,7 +24,7 @@ WAIT_SECONDS = 30.0
 """For another process that writes to the same file."""
 APPLICATION = 0x6D75736E
 """What SQLite's header says of whose file it is: `musn`."""
-DESCRIPTION, FILLED = "description", "filled"
+DESCRIPTION, BEGUN, FILLED = "description", "begun", "filled"
 
 
 @dataclass
@@ -131,6 +131,12 @@ class SqliteStore:
                 raise StoreError(f"the history store {self._path} is damaged ({wrong}): take an older copy of it")
 
     @property
+    def begun(self) -> float:
+        """When the store was made, in seconds since 1970."""
+        with self._explained(), self._reader() as reader:
+            return float(_note(reader, BEGUN))
+
+    @property
     def filled(self) -> Filled | None:
         """What a log brought; None if none ever did."""
         with self._explained(), self._reader() as reader:
@@ -216,6 +222,7 @@ class SqliteStore:
         for statement in (f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {FORMAT}", *TABLES):
             self._writer.execute(statement)
         _set_note(self._writer, DESCRIPTION, description(rules))
+        _set_note(self._writer, BEGUN, time.time())
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -261,12 +268,12 @@ class SqliteStore:
             raise StoreError(f"the history store {self._path} cannot be used ({error})") from error
 
 
-def _note(connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+def _note(connection: sqlite3.Connection, name: str) -> Any:
     found = connection.execute("SELECT content FROM store WHERE name = ?", (name,)).fetchone()
     return None if found is None else json.loads(found[0])
 
 
-def _set_note(connection: sqlite3.Connection, name: str, content: dict[str, object]) -> None:
+def _set_note(connection: sqlite3.Connection, name: str, content: object) -> None:
     connection.execute("INSERT OR REPLACE INTO store VALUES (?, ?)", (name, json.dumps(content)))
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
+from pydantic_core import to_json
+
 from musenet.dataset.roles import MICROSECONDS
 from musenet.serving.store.history import PastEvent, RepeatKey, RepeatStatistics, UserEvent, UserHistory, microseconds
 from musenet.serving.store.rules import HistoryRules
@@ -122,6 +124,11 @@ def arrival(rules: HistoryRules, new: UserEvent) -> Arrival:
 def generation_of(seconds: float) -> int:
     """Which generation of marks is made at this time; it and the one before are remembered."""
     return int(seconds // (REMEMBERED_DAYS * 86_400))
+
+
+def remembered_from(seconds: float) -> float:
+    """What came since is recognised if it comes again at this time."""
+    return (generation_of(seconds) - 1) * REMEMBERED_DAYS * 86_400.0
 
 
 def by_user(arrivals: Sequence[Arrival]) -> dict[str, list[int]]:
@@ -245,8 +252,8 @@ def _event(time: int, content: str) -> PastEvent:
     return PastEvent(item, kind, time / MICROSECONDS, attributes)
 
 
-def _json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+def _json(content: object) -> str:
+    return to_json(content).decode()
 
 
 def _texts(attributes: Mapping[str, Value]) -> dict[str, str]:
@@ -257,5 +264,5 @@ def _texts(attributes: Mapping[str, Value]) -> dict[str, str]:
 
 def _mark(content: str | list[Any]) -> int:
     """A number that no two of a user's events share: the first 64 bits of a checksum."""
-    digest = blake2b(json.dumps(content).encode(), digest_size=_MARK_BYTES).digest()
+    digest = blake2b(to_json(content), digest_size=_MARK_BYTES).digest()
     return int.from_bytes(digest, "little", signed=True)
