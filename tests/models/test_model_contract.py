@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "soft-numbers": SMALL_MUSENET | {"numbers": "embedded"},
     "din-numbers": SMALL_BASE | {"name": "din", "attention_hidden": 8, "numbers": "embedded"},
     "wide-deep": SMALL_BASE | {"name": "wide_deep"},
+    "deepfm": SMALL_BASE | {"name": "deepfm"},
     "ncf": SMALL_BASE | {"name": "ncf", "factors": 8},
     "din": SMALL_BASE | {"name": "din", "attention_hidden": 8},
     "din-prelu": SMALL_BASE | {"name": "din", "attention_hidden": 8, "activation": "prelu"},
@@ -64,6 +65,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without-ids": SMALL_MUSENET | {"ids": []},
     "ple": {"name": "ple", "embedding": 4, "hidden": [12, 8], "tower": [6], "own_experts": 2},
     "revman": {"name": "revman", "embedding": 4, "hidden": [12, 8], "tower": [6]},
+    "adaptdhm": {"name": "adaptdhm", "embedding": 4, "hidden": [12, 8], "clusters": 3},
     "star": {"name": "star", "embedding": 4, "hidden": [12, 8], "auxiliary": [6]},
 }
 LOOKS_AT_NEIGHBOURS = {"permuted"}

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING
 
 from musenet.dataset.batch import Schema
+from musenet.models.baselines.adaptdhm import AdaptDhm
 from musenet.models.baselines.base_model import BaseModel
 from musenet.models.baselines.dcn_v2 import DcnV2
+from musenet.models.baselines.deepfm import DeepFm
 from musenet.models.baselines.din import Din
 from musenet.models.baselines.ncf import Ncf
 from musenet.models.baselines.ple import Ple
@@ -20,6 +22,7 @@ MODELS: dict[str, type[ClickModel]] = {
     "musenet": Musenet,
     "base_model": BaseModel,
     "wide_deep": WideDeep,
+    "deepfm": DeepFm,
     "ncf": Ncf,
     "din": Din,
     "repeatnet": RepeatNet,
@@ -27,6 +30,7 @@ MODELS: dict[str, type[ClickModel]] = {
     "ple": Ple,
     "revman": RevMan,
     "star": Star,
+    "adaptdhm": AdaptDhm,
 }
 
 if TYPE_CHECKING:

@@ -22,7 +22,20 @@ from planted import REQUESTS
 pytestmark = pytest.mark.slow
 
 EXPORTED = (
-    *("base", "wide-deep", "ncf", "din", "din-prelu", "repeatnet", "dcn", "ple", "revman", "star"),
+    *(
+        "base",
+        "wide-deep",
+        "deepfm",
+        "ncf",
+        "din",
+        "din-prelu",
+        "repeatnet",
+        "dcn",
+        "ple",
+        "revman",
+        "star",
+        "adaptdhm",
+    ),
     *("soft", "hard", "gate", "uniform", "predefined", "paper-soft", "auto", "probability", "plain", "soft-attention"),
 )
 

@@ -60,11 +60,19 @@ class WideDeep(ClickModel):
         """Predict every candidate of the batch."""
         table = self.table.look_up(batch.rows)
         values, weights = table[:, : self.size], table[:, self.size :]
+        return Prediction(logit=self.deep(values, batch) + self.wide(weights, batch))
+
+    def deep(self, values: Tensor, batch: Batch) -> Tensor:
+        """(N,) the MLP's logit from the looked-up embeddings (U, D)."""
         request_part = self.mlp.request_part(self.inputs.request(values, batch))
-        deep = self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0]
-        wide = self.wide_request(self.wide_inputs.request(weights, batch)).index_select(0, batch.request)
-        wide = wide + self.wide_candidate(self.wide_inputs.candidate(weights, batch))
-        return Prediction(logit=deep + wide)
+        logit: Tensor = self.mlp(request_part, self.inputs.candidate(values, batch), batch.request)[0]
+        return logit
+
+    def wide(self, weights: Tensor, batch: Batch) -> Tensor:
+        """(N,) the sum of the looked-up wide weights (U, 1) and of the weighted numbers."""
+        of_request = self.wide_request(self.wide_inputs.request(weights, batch))
+        of_candidate: Tensor = self.wide_candidate(self.wide_inputs.candidate(weights, batch))
+        return of_candidate.add(of_request.index_select(0, batch.request))
 
 
 class WideSum(nn.Module):
