@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from musenet.serving.http.bodies import AnyMessage, Bodies, read_message
-from musenet.serving.http.middleware import RETRY_AFTER, json_body
+from musenet.serving.http.middleware import BUSY, RETRY_AFTER, json_body
 
 WRITES = 64
 """Calls that may be with the store at once; it commits together what waits."""
@@ -62,7 +62,7 @@ class Answering:
 
 async def _in_turn(limiter: CapacityLimiter, call: Callable[[], Result]) -> Result:
     if limiter.statistics().tasks_waiting >= WAITING * limiter.total_tokens:
-        raise HTTPException(503, "too many requests at once: send it again", RETRY_AFTER)
+        raise HTTPException(BUSY[0], BUSY[2], RETRY_AFTER)
     return await anyio.to_thread.run_sync(call, limiter=limiter)
 
 

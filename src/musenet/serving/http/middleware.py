@@ -18,8 +18,12 @@ LARGEST_BODY = 8 << 20
 TOO_LARGE = f"is larger than {LARGEST_BODY >> 20} MiB: send it in parts"
 RETRY_AFTER = {"retry-after": "1"}
 """Beside 503: what is short now is there again in a moment."""
+BUSY = (503, "service", "too many requests at once: send it again")
+"""Status, field and reason."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN_TO_ALL = ("/", "/health", "/ready")
+OURS = ("same-origin", "none")
+"""What browsers say of requests of the explorer's own pages, and of addresses that were typed."""
 OPEN_FOLDER = "/explorer/static/"
 HEADERS = {
     "content-security-policy": (
@@ -41,17 +45,26 @@ class Access:
     def refusal(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str, str] | None:
         """Status, field and reason if a request is refused."""
         given = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+        is_open = path in OPEN_TO_ALL or path.startswith(OPEN_FOLDER)
+        if not is_open and given.get("sec-fetch-site", "none") not in OURS:
+            return 403, "Sec-Fetch-Site", "pages of other sites are not answered"
         if self.token is None:
-            # A page of another site may reach this machine's port under a name of its own, never under ours.
-            if _name_of(given.get("host", "")) not in LOOPBACK:
-                return 403, "Host", "without a token, only this machine is answered: ask for localhost or 127.0.0.1"
-            return None
-        if path in OPEN_TO_ALL or path.startswith(OPEN_FOLDER):
-            return None
+            return _refusal_here(given)
         kind, _, token = given.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(token.encode("latin-1"), self.token.encode()):
+        if is_open or (kind.lower() == "bearer" and hmac.compare_digest(token.encode("latin-1"), self.token.encode())):
             return None
         return 401, "Authorization", "the bearer token is missing or wrong"
+
+
+def _refusal_here(given: dict[str, str]) -> tuple[int, str, str] | None:
+    """Refuses what comes from elsewhere, where this machine alone may ask."""
+    host = given.get("host", "")
+    # A page of another site may reach this machine's port under a name of its own, never under ours.
+    if _name_of(host) not in LOOPBACK:
+        return 403, "Host", "without a token, only this machine is answered: ask for localhost or 127.0.0.1"
+    if "origin" in given and given["origin"].partition("://")[2] != host:
+        return 403, "Origin", "pages of other sites are not answered"
+    return None
 
 
 class ServiceMiddleware:
@@ -85,7 +98,7 @@ class ServiceMiddleware:
             if refused is None:
                 await self._app(scope, _limited(receive), sent)
             else:
-                await _refuse(sent, *refused)
+                await refuse(sent, *refused)
         finally:
             self._note(scope, status, time.perf_counter() - started)
 
@@ -124,11 +137,16 @@ def _extra(present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in HEADERS.items() if name not in names]
 
 
-async def _refuse(send: Send, status: int, field: str, reason: str) -> None:
+async def refuse(send: Send, status: int, field: str, reason: str, *, close: bool = False) -> None:
+    """Answer a request by its refusal, and close its connection if wanted."""
     body = json.dumps({"errors": [{"field": field, "reason": reason}]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 503:
+        headers += [(name.encode(), value.encode()) for name, value in RETRY_AFTER.items()]
+    if close:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -2,7 +2,9 @@
 
 import ipaddress
 import os
+import signal
 import stat
+import sys
 from pathlib import Path
 
 from musenet.errors import UserError
@@ -12,6 +14,8 @@ TOKEN_VARIABLE = "MUSENET_TOKEN"
 SHORTEST_TOKEN = 16
 GRACE_SECONDS = 30
 """For requests under way when the service is told to stop."""
+SWITCH_SECONDS = 0.001
+"""After which a thread that computes lets the event loop run."""
 
 
 def access_for(host: str, token_file: Path | None) -> Access:
@@ -49,6 +53,7 @@ def serve(folder: Path, host: str, port: int, store: str, token_file: Path | Non
         import uvicorn
 
         from musenet.serving.http.app import create_app
+        from musenet.serving.http.connections import Connection
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}: pip install 'musenet[serve]'") from error
     from musenet.serving.http.structured_log import start_logging
@@ -60,12 +65,16 @@ def serve(folder: Path, host: str, port: int, store: str, token_file: Path | Non
         app,
         host=host,
         port=port,
+        http=Connection,
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         server.run()
     except SystemExit as error:

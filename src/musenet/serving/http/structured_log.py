@@ -2,13 +2,17 @@
 
 import json
 import logging
+import re
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 LOGGER = logging.getLogger("musenet.serving")
 FIELDS = "musenet_fields"
+OURS = ("musenet", "uvicorn")
 
 
 class JsonLines(logging.Formatter):
@@ -19,7 +23,7 @@ class JsonLines(logging.Formatter):
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": _event_of(record),
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
@@ -29,16 +33,30 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+def _event_of(record: logging.LogRecord) -> str:
+    """What happened; of other libraries' lines the first, without what stands in parentheses and may be a user's."""
+    said = record.getMessage()
+    return said if record.name.startswith(OURS) else re.sub(r"\(.+\)", "(…)", said.partition("\n")[0])
+
+
 def say(event: str, level: int = logging.INFO, **fields: Any) -> None:
     """Log an event with its fields."""
     LOGGER.log(level, event, extra={FIELDS: fields})
 
 
 def start_logging() -> None:
-    """Send our lines and the server's to standard error, as JSON."""
+    """Send every line to standard error as JSON: ours, the server's, and other libraries' warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("musenet", "uvicorn", "uvicorn.error"):
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
+    for name in OURS:
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = ([handler] if "." not in name else []), "." in name
+        logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.INFO)
+    sys.excepthook = _say_raised
+    threading.excepthook = lambda raised: _say_raised(raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+
+def _say_raised(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    LOGGER.error("unexpected error", exc_info=(kind, error or kind(), trace))
