@@ -11,11 +11,16 @@ from musenet.errors import UserError
 from musenet.files import write_text
 from musenet.sources.files.opening import open_files
 from musenet.sources.files.paths import find_files
-from musenet.sources.guess.features import FeatureGuess, guess_features, yaml_name
-from musenet.sources.guess.profiles import TableProfile, profile_table, time_span
-from musenet.sources.guess.roles import EXPOSURE, LogRoles, Roles, guess_roles
+from musenet.sources.guess.features import FeatureGuess, guess_features
+from musenet.sources.guess.joining import LogRoles, guess_roles
+from musenet.sources.guess.names import SHOWN, yaml_name
+from musenet.sources.guess.periods import Periods, guess_periods
+from musenet.sources.guess.profiles import TableProfile, local_date, profile_table
+from musenet.sources.guess.roles import Roles
+from musenet.sources.guess.training import write_compare, write_model, write_training
 
 _HISTORY_COLUMNS = 4
+_NEGATIVES = 20
 
 
 def write_config(files: list[Path], out: Path) -> None:
@@ -42,52 +47,51 @@ def guess_config(files: list[Path], base: Path | None = None) -> str:
     """
     if not files:
         raise UserError("musenet init needs at least one Parquet or CSV file: name the files of your log")
-    connection = ibis.duckdb.connect()
+    engine = Engine(ibis.duckdb.connect())
     try:
-        tables = _group(connection, files)
-        log = guess_roles(connection, tables)
-        features = guess_features(connection, log)
-        return "\n".join(_write(connection, log, features, base or Path())) + "\n"
+        log = guess_roles(engine, _group(engine, files))
+        periods = guess_periods(engine, log.impressions)
+        features = guess_features(engine, log, periods)
+        return "\n".join(_write(log, periods, features, base or Path())) + "\n"
     finally:
-        connection.disconnect()
+        engine.close()
 
 
-def _group(connection: ibis.BaseBackend, files: list[Path]) -> list[TableProfile]:
-    """Profiles of the tables; files with the same columns are parts of one."""
-    engine = Engine(connection)
-    groups: dict[tuple[str, ...], list[Path]] = {}
-    for path in files:
-        found = find_files("FILES", str(path.absolute()), Path())
-        columns = tuple(open_files(engine, "FILES", found).table.columns)
-        groups.setdefault(columns, []).extend(found)
-    return [profile_table(connection, open_files(engine, "FILES", paths)) for paths in groups.values()]
+def _group(engine: Engine, files: list[Path]) -> list[TableProfile]:
+    """Profiles of the tables; files of one format with the same columns are parts of one."""
+    groups: dict[tuple[bool, frozenset[str]], list[Path]] = {}
+    for path in sorted(dict.fromkeys(path.absolute() for path in files)):
+        found = find_files("FILES", str(path), Path())
+        opened = open_files(engine, "FILES", found, stored=False)
+        groups.setdefault((opened.is_parquet, frozenset(opened.table.columns)), []).extend(found)
+    return [profile_table(engine, open_files(engine, "FILES", paths)) for paths in groups.values()]
 
 
-def _write(connection: ibis.BaseBackend, log: LogRoles, features: FeatureGuess, base: Path) -> list[str]:
-    lines = [
+def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) -> list[str]:
+    return [
         "# Guessed by `musenet init` from the files named below: look through it, then run",
-        "#   musenet prepare <this file>",
+        "#   musenet prepare <this file>, musenet train <this file>, or musenet compare <this file>",
         "# docs/your-own-log.md explains every key. A line that begins with `# ?` is a doubt.",
         f"name: {_name(log.impressions)}",
         "seed: 1 # decides initial weights and the order of batches",
         "data:",
         "  source: own_files",
-        *_write_impressions(connection, log.impressions, base),
+        *_write_impressions(log.impressions, periods, base),
         *_write_part("events", log.events, base),
         *_write_part("users", log.users, base),
         *_write_part("items", log.items, base),
         "  timezone: UTC # of times without an offset, of hours, weekdays and the split's days; e.g. Europe/Berlin",
         *(f"  # ? not used: {reason}" for reason in log.left_out),
-        *_write_features(log, features),
+        *_write_features(features),
         *_write_history(log, features),
-        *_write_split(connection, log.impressions),
-        *_write_negatives(log.impressions),
+        periods.split,
+        *_write_negatives(log.impressions, periods),
         "predefined_scenario: [] # context columns whose combination is a scenario you know of",
         *_write_truth(log.impressions),
-        "model: {name: musenet, assignment: soft, scenarios: 4}",
-        "training: {epochs: 2, batch_size: 1024, learning_rate: 0.001}",
+        *write_model(periods),
+        *write_training(periods, _negatives(log.impressions, periods)),
+        *write_compare(has_repeats=_repeat_key(log, features) is not None),
     ]
-    return lines
 
 
 def _name(roles: Roles) -> str:
@@ -102,23 +106,23 @@ def _paths(roles: Roles, base: Path) -> str:
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 
 
-def _write_impressions(connection: ibis.BaseBackend, roles: Roles, base: Path) -> list[str]:
-    time, label = roles.column("time"), roles.columns.get("label")
-    remarks = {role: f"{roles.column(role).values:,} values" for role in ("user", "item")}
-    span = time_span(connection, roles.table.table, time)
-    unit = f"integers that count {time.unit}: " if time.unit else ""
-    remarks["time"] = f"{unit}{span[0]:%Y-%m-%d} to {span[1]:%Y-%m-%d}" if span else ""
+def _write_impressions(roles: Roles, periods: Periods, base: Path) -> list[str]:
+    label, sample = roles.columns.get("label"), roles.table.sample
+    remarks = {role: f"{roles.column(role).values:,} values{sample}" for role in ("user", "item")}
+    integers = "integers: " if roles.column("time").in_integers else ""
+    remarks["time"] = f"{integers}{local_date(periods.first)} to {local_date(periods.last)}"
     if label and not roles.positive_kinds:
-        remarks["label"] = f"1 in {roles.column('label').positive_share:.1%} of the rows"
+        remarks["label"] = f"{roles.column('label').mean:.1%} of the rows are 1{sample}"
     lines = ["  impressions:", f"    path: {_paths(roles, base)} # {roles.table.rows:,} rows"]
     for role in ("user", "item", "time", "label", "request"):
         lines += _write_role(roles, role, remarks.get(role, ""))
     if roles.positive_kinds:
-        lines.append(f"    positive_kinds: [{', '.join(yaml_name(kind) for kind in roles.positive_kinds)}]")
+        lines.append(f"    positive_kinds: [{', '.join(map(yaml_name, roles.positive_kinds))}]")
     if not label:
         lines.append(
             "    # ? no column of 0 and 1 was found, so every row is taken as a positive; otherwise: label: <column>"
         )
+        lines += [f"    # ? or: {line}" for line in roles.alternatives]
     if "request" not in roles.columns:
         lines.append("    # no request id was found: what one user was shown at one time is a request")
     return lines
@@ -143,53 +147,63 @@ def _write_part(name: str, roles: Roles | None, base: Path) -> list[str]:
     return lines
 
 
-def _write_features(log: LogRoles, guess: FeatureGuess) -> list[str]:
-    clocks = [name for name in ("hour", "weekday") if name not in log.impressions.table.columns]
-    context = [*guess.sides["context"], *((name, "from the time, on the local clock") for name in clocks)]
+def _write_features(guess: FeatureGuess) -> list[str]:
     lines = [
         "features: # categorical, unless said otherwise: numeric (log, standardise, quantiles), multi_valued, position"
     ]
-    for side, entries in (guess.sides | {"context": context}).items():
+    for side, entries in guess.sides.items():
         lines.append(f"  {side}:{'' if entries else ' []'}")
         lines += [f"    - {entry}{f' # {remark}' if remark else ''}" for entry, remark in entries]
     return lines + [f"  # ? left out: {reason}" for reason in guess.left_out]
 
 
+def _described(log: LogRoles, guess: FeatureGuess) -> list[str]:
+    """Columns besides the item that say what an event was about."""
+    own = set(log.events.table.columns) if log.events else set()
+    return [name for name in guess.describing if _has_items(log) or name in own]
+
+
+def _has_items(log: LogRoles) -> bool:
+    return log.events is None or "item" in log.events.columns
+
+
+def _repeat_key(log: LogRoles, guess: FeatureGuess) -> str | None:
+    """The item, or else the first column that events share with items."""
+    if _has_items(log):
+        return log.impressions.columns["item"]
+    shared = [name for name in _described(log, guess) if name in {column.name for column in log.item_columns}]
+    return shared[0] if shared else None
+
+
 def _write_history(log: LogRoles, guess: FeatureGuess) -> list[str]:
-    impressions, events = log.impressions, log.events
-    has_items = events is None or "item" in events.columns
-    item = yaml_name(impressions.columns["item"])
-    own = set(events.table.columns) if events else set()
-    described = [yaml_name(name) for name in guess.describing if has_items or name in own][:_HISTORY_COLUMNS]
-    columns = [*([item] if has_items else []), *described]
-    answers = [kind for kind in (events.kinds if events else []) if not re.search(EXPOSURE, kind.lower())]
-    kinds = f", kinds: [{', '.join(yaml_name(kind) for kind in answers)}]" if answers else ""
-    lines = [f"history: {{columns: [{', '.join(columns)}], length: 50{kinds}, delay: 0}}"]
-    if has_items:
-        return [*lines, f"repeat: {{key: [{item}]{kinds}}} # or a category: what counts as `had this before`"]
-    return [
-        *lines,
-        "# ? repeat: the events do not say of which item they are: name a column that events and items share",
-    ]
+    item, key = [log.impressions.columns["item"]] if _has_items(log) else [], _repeat_key(log, guess)
+    columns = ", ".join(yaml_name(name) for name in [*item, *_described(log, guess)[:_HISTORY_COLUMNS]])
+    kinds = log.events.kinds if log.events else []
+    done = [kind for kind in kinds if not re.search(SHOWN, kind.lower())]
+    written = f", kinds: [{', '.join(yaml_name(kind) for kind in done)}]" if done else ""
+    lines = [f"history: {{columns: [{columns}], length: 50{written}, delay: 0}}"]
+    if len(done) < len(kinds):
+        lines.append(f"# ? without {', '.join(kind for kind in kinds if kind not in done)}: shown is not done")
+    if key:
+        lines.append(f"repeat: {{key: [{yaml_name(key)}]{written}}} # what counts as `had this before`")
+    if not _has_items(log):
+        shared = f"{key} is what they share with the items" if key else "they share no column with the items"
+        lines.append(f"# ? repeat: the events do not say of which item they are; {shared}")
+    return lines
 
 
-def _write_split(connection: ibis.BaseBackend, roles: Roles) -> list[str]:
-    span = time_span(connection, roles.table.file.table, roles.column("time"))
-    days = (span[1].date() - span[0].date()).days + 1 if span else 0
-    if days < 4:
-        return [f"split: {{parts: 10, test: 1, valid: 1}} # the log spans {days} days: equal parts in order of time"]
-    test, valid = min(14, max(1, round(days / 8))), min(7, max(1, round(days / 16)))
-
-    def count(number: int) -> str:
-        return f"{number} day{'s' if number > 1 else ''}"
-
-    return [f"split: {{test: {count(test)}, valid: {count(valid)}}} # the last days of {days}"]
-
-
-def _write_negatives(roles: Roles) -> list[str]:
+def _negatives(roles: Roles, periods: Periods) -> int:
+    """How many are sampled for each request: no more than there are items that it did not take."""
     if "label" in roles.columns:
+        return 0
+    return max(1, min(_NEGATIVES, periods.train_items - periods.most_taken))
+
+
+def _write_negatives(roles: Roles, periods: Periods) -> list[str]:
+    number = _negatives(roles, periods)
+    if not number:
         return ["negatives: none"]
-    return ["negatives: {per_request: 20, from: popular} # sampled, since the log holds positives alone"]
+    return [f"negatives: {{per_request: {number}, from: popular}} # sampled, since the log holds positives alone"]
 
 
 def _write_truth(roles: Roles) -> list[str]:

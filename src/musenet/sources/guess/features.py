@@ -1,28 +1,29 @@
 """Which columns are features, of which side and type; and which are left out, and why."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-import ibis
-import numpy as np
-from sklearn.metrics import roc_auc_score
-
-from musenet.sources.guess.profiles import ColumnProfile, TableProfile
-from musenet.sources.guess.roles import LogRoles, Roles, is_constant, snake
+from musenet.engines.engine import Engine
+from musenet.sources.guess.evidence import (
+    ROWS_FOR_AUC,
+    auc_alone,
+    counts_inside_requests,
+    returns,
+    told_by_item,
+)
+from musenet.sources.guess.joining import LogRoles
+from musenet.sources.guess.names import AFTERWARDS, CLOCK, POSITION, ROW_NUMBER, is_code, says, yaml_name
+from musenet.sources.guess.periods import DAY, HOUR, TIME, Periods
+from musenet.sources.guess.profiles import ColumnProfile
+from musenet.sources.guess.roles import Roles, varying
 
 Side = Literal["user", "item", "context", "candidate"]
 
-AFTERWARDS = (
-    r"dwell|duration|watch|play_?time|time_?spent|read_?time|revenue|paid|amount|conver|purchas|(^|_)buy|bought|order"
-    r"|rating|feedback|(^|_)like|share[ds]?(_|$)|comment|follow|click|clk|booked|outcome|result|after|response"
-)
-"""Names of what is only known after the answer; so are columns that tell the label all alone."""
-POSITION = r"rank|position|slot|(^|_)place(_|$)|(^|_)pos(_|$)"
-CODE = r"(^|_)(id|code|zip|no|number|type|class|group|level|band|category|cat|brand|city|region|country)(_|$)"
-TELLS_ALL = 0.95
-_SAMPLE = 100_000
-_FEW_VALUES, _MANY_VALUES, _HISTORY_VALUES = 20, 1000, 5000
+TELLS_ALL, TELLS_MUCH = 0.95, 0.8
+SEVERAL_DAYS = 3
+"""Days of training that have to hold an hour, a weekday, before a model can learn what it means."""
+_ALMOST_ALL, _TOLD = 0.99, 0.2
+_FEW_VALUES, _HISTORY_VALUES = 20, 5000
 
 
 @dataclass
@@ -36,185 +37,208 @@ class FeatureGuess:
     describing: list[str] = field(default_factory=list)
     """Categorical columns of items, or of events, that can describe a history."""
 
+    def add(self, side: Side, column: ColumnProfile, entry: str, *remarks: str) -> None:
+        """A feature with what is to be said of it."""
+        remark = "; ".join(part for part in remarks if part)
+        self.sides[side].append((entry, remark and f"? {remark}"))
+        if side == "item" and entry == yaml_name(column.name) and 2 <= column.values <= _HISTORY_VALUES:
+            self.describing.append(column.name)
 
-def guess_features(connection: ibis.BaseBackend, log: LogRoles) -> FeatureGuess:
+    def leave_out(self, column: ColumnProfile, roles: Roles, reason: str) -> None:
+        """No feature."""
+        self.left_out.append(f"{column.name} ({roles.table.label}): {reason}")
+
+
+def guess_features(engine: Engine, log: LogRoles, periods: Periods) -> FeatureGuess:
     """Look at every column that plays no role."""
     guess = FeatureGuess()
     entities: list[tuple[Side, Roles | None]] = [("user", log.users), ("item", log.items)]
     for side, roles in entities:
-        for column in _others(roles):
-            _add(guess, side, column, roles)
-    impressions = log.impressions
-    key = [impressions.columns[role] for role in ("request", "user", "time") if role in impressions.columns]
-    key = key[:1] if "request" in impressions.columns else key
-    groups = connection.to_pyarrow(impressions.table.table.select(*key).distinct().count()).as_py()
-    alone = groups > 0.95 * impressions.table.table.count().to_pyarrow().as_py()
-    for column in _others(impressions):
-        if not column.name.startswith("true_"):
-            reason = _reason_to_leave(connection, impressions, column)
-            place, doubt = _side(connection, impressions, column.name, key, alone=alone)
-            _add(guess, place, column, impressions, reason, doubt)
-    known = {column.name for roles in (log.users, log.items) for column in _others(roles)}
-    for column in _others(log.events):
+        for column in roles.others if roles else []:
+            assert roles is not None
+            reason = _useless(column) or _only_names(column, column.rows)
+            if reason:
+                guess.leave_out(column, roles, reason)
+            else:
+                guess.add(side, column, *_entry(column))
+    _add_shown(guess, engine, log, periods)
+    _add_clock(guess, engine, log.impressions, periods)
+    known = {column.name for roles in (log.users, log.items) if roles for column in roles.others}
+    for column in log.events.others if log.events else []:
         if column.name not in known and column.kind in ("text", "flag") and 2 <= column.values <= _HISTORY_VALUES:
             guess.describing.append(column.name)
     return guess
 
 
-def _others(roles: Roles | None) -> list[ColumnProfile]:
-    if roles is None:
-        return []
-    return [column for name, column in roles.table.columns.items() if name not in roles.columns.values()]
+def _add_shown(guess: FeatureGuess, engine: Engine, log: LogRoles, periods: Periods) -> None:
+    """The columns of the impressions."""
+    roles = log.impressions
+    sides = _Sides(engine, roles, [column.name for column in roles.others])
+    numbers = [column.name for column in roles.others if column.kind in ("whole", "number") and column.values > 2]
+    growing = periods.grows(engine, numbers)
+    elsewhere = {column.name for roles in (log.users, log.items) if roles for column in roles.others}
+    for column in roles.others:
+        if column.name.startswith("true_") or column.name in elsewhere:
+            continue
+        side, doubt = sides.of(column.name)
+        auc = 0.5
+        reason = _useless(column) or _named_to_leave(roles, column, side)
+        if not reason and "label" in roles.columns and column.kind not in ("other", "list", "time"):
+            auc = auc_alone(engine, roles, column)
+            if auc > TELLS_ALL:
+                reason = f"tells the label all alone (AUC {auc:.3f}): known only after the answer?"
+        if not reason and column.name in growing:
+            reason = "grows with time, so that the test period holds values never seen in training"
+        reason = reason or _rare(engine, periods, column, side)
+        if not reason and "label" not in roles.columns:
+            reason = _unknown_of_negatives(engine, roles, column, side, alone=sides.alone)
+        if reason:
+            guess.leave_out(column, roles, reason)
+        elif side == "candidate" and _is_position(engine, roles, column):
+            guess.add(side, column, f"{{{yaml_name(column.name)}: position}}", _cost_of_position(column, auc))
+        else:
+            where = f" in the first {ROWS_FOR_AUC:,} rows" if roles.table.rows > ROWS_FOR_AUC else ""
+            told = f"alone it has AUC {auc:.2f}{where}: is it known before the answer?" if auc > TELLS_MUCH else ""
+            guess.add(side, column, *_entry(column), doubt, told)
 
 
-def _add(
-    guess: FeatureGuess, side: Side, column: ColumnProfile, roles: Roles | None, reason: str = "", doubt: str = ""
-) -> None:
-    reason = reason or _useless(column)
-    table = roles.table.file.paths[0].name if roles else ""
-    if reason:
-        guess.left_out.append(f"{column.name} ({table}): {reason}")
-        return
-    entry, remark = _entry(column, side)
-    remarks = "; ".join(part for part in (remark, doubt) if part)
-    guess.sides[side].append((entry, remarks and f"? {remarks}"))
-    if side == "item" and entry == yaml_name(column.name) and 2 <= column.values <= _HISTORY_VALUES:
-        guess.describing.append(column.name)
+def _add_clock(guess: FeatureGuess, engine: Engine, roles: Roles, periods: Periods) -> None:
+    """`hour` and `weekday`, where they differ and training holds each of them on several days."""
+    hours = periods.rows[TIME] // HOUR
+    # 1 January 1970 was a Thursday.
+    clocks = {"hour": hours % 24, "weekday": (periods.rows[TIME] // DAY + 3) % 7}
+    for name, value in clocks.items():
+        if name in roles.table.columns:
+            continue
+        if engine.count(periods.rows.select(value=value).distinct().limit(2)) < 2:
+            guess.left_out.append(f"{name} of the time: is the same everywhere")
+        elif periods.covered(engine, value, days=SEVERAL_DAYS, of_all=True) < _ALMOST_ALL:
+            guess.left_out.append(f"{name} of the time: {_RARE}")
+        else:
+            guess.sides["context"].append((name, "from the time, on the local clock"))
+
+
+_RARE = f"training does not hold each of them on {SEVERAL_DAYS} days, too few to learn what it means"
+
+
+class _Sides:
+    """Whose attribute a column of the impressions is, from what it is constant within."""
+
+    def __init__(self, engine: Engine, roles: Roles, names: list[str]) -> None:
+        table, key = roles.table, roles.request_key
+        requests = engine.count(table.table.select(key).distinct())
+        self.alone = requests > 0.95 * engine.count(table.table)
+        # What each user or item has once, is constant for no reason.
+        self._of = {
+            role: varying(engine, table, [roles.columns[role]], names) if returns(engine, roles, role) else None
+            for role in ("user", "item")
+        }
+        self._request = varying(engine, table, key, names)
+        self._apart_from_missing = varying(engine, table, key, names, missing_differs=False)
+
+    def of(self, name: str) -> tuple[Side, str]:
+        """A column's side, and a doubt."""
+        user, item = self._of["user"], self._of["item"]
+        if user is not None and not user[name]:
+            return "user", ""
+        # What a request and its items share, such as the city searched for, belongs to the request.
+        if not self.alone and not self._request[name]:
+            return "context", ""
+        if item is not None and not item[name]:
+            return "item", ""
+        if not self._request[name]:
+            return "context", "requests of one item cannot tell: under candidate, if it belongs to the item shown"
+        if not self._apart_from_missing[name]:
+            return "candidate", "differs inside requests only where it is missing: fill it in, and it is context"
+        return "candidate", ""
 
 
 def _useless(column: ColumnProfile) -> str:
     """Why a column says nothing that a model could use; empty if it may."""
-    is_code = column.kind == "whole" and column.is_unique and re.search(CODE, snake(column.name))
+    is_index = column.numbers_rows or (column.is_unique and says(ROW_NUMBER, column.name))
     is_free_text = column.kind == "text" and column.values > max(100, 0.5 * column.filled)
     reasons = {
         "has no values": not column.filled,
         "has one value only": column.values == 1 and column.filled == column.rows,
         "is a time; the days between it and the impression would be a feature": column.kind == "time",
         "is of a type that cannot be a feature": column.kind == "other",
+        "numbers the rows": is_index,
         "has nearly as many values as rows: an id, or free text": is_free_text,
-        "is an id of its own in every row": is_code,
+        "is an id of its own in every row": column.kind == "whole" and column.is_unique and is_code(column.name),
     }
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
-def _reason_to_leave(connection: ibis.BaseBackend, roles: Roles, column: ColumnProfile) -> str:
-    """Why a column of the impressions would leak or cannot recur."""
-    if re.search(AFTERWARDS, snake(column.name)):
-        return "named like something known only after the answer; add it if it is known before"
-    if column.kind in ("other", "list", "time") or not column.filled:
-        return ""
-    if "label" in roles.columns:
-        auc = auc_alone(connection, roles, column)
-        if auc > TELLS_ALL:
-            return f"tells the label all alone (AUC {auc:.3f}): known only after the answer?"
-    if column.kind in ("whole", "number") and column.values > 2 and _grows(connection, roles, column):
-        return "grows with time, so that the test period holds values never seen in training"
+def _only_names(column: ColumnProfile, entities: int) -> str:
+    is_category = column.kind == "text" or (column.kind == "whole" and is_code(column.name))
+    if is_category and column.values > max(2, 0.9 * entities):
+        return "has a value for each, so that it says what the id says"
     return ""
 
 
-def _grows(connection: ibis.BaseBackend, roles: Roles, column: ColumnProfile) -> bool:
-    time = roles.column("time")
-    if time.kind != "time" or (time.unit is None and time.as_text):
+def _named_to_leave(roles: Roles, column: ColumnProfile, side: Side) -> str:
+    """Why a column of the impressions would leak, or is an id."""
+    if side in ("user", "item"):
+        return _only_names(column, roles.column(side).values)
+    if says(AFTERWARDS, column.name):
+        return "named like something known only after the answer; add it if it is known before"
+    return "is an id of its own in every row" if column.kind == "whole" and column.is_unique else ""
+
+
+def _rare(engine: Engine, periods: Periods, column: ColumnProfile, side: Side) -> str:
+    """Why training holds too little of a category of requests or candidates."""
+    if side in ("user", "item") or _is_number(column) or column.kind == "list":
+        return ""
+    value = periods.rows[column.name]
+    if says(CLOCK, column.name) and periods.covered(engine, value, days=SEVERAL_DAYS, of_all=True) < _ALMOST_ALL:
+        return _RARE
+    seen = periods.covered(engine, value)
+    return f"training holds the values of {seen:.0%} of the later rows alone: they do not recur" if seen < 0.5 else ""
+
+
+def _unknown_of_negatives(engine: Engine, roles: Roles, column: ColumnProfile, side: Side, *, alone: bool) -> str:
+    """Why a column of positives alone cannot be told of sampled negatives, or would tell them apart."""
+    if side == "candidate":
+        return "belongs to the item taken, so that it is unknown of the sampled ones"
+    if side == "context" and alone and told_by_item(engine, roles, column) > _TOLD:
+        return "depends on the item taken, so that it would tell it from the sampled ones"
+    return ""
+
+
+def _is_position(engine: Engine, roles: Roles, column: ColumnProfile) -> bool:
+    if column.kind not in ("whole", "flag") or column.low < 0 or column.high > 1000:
         return False
-    table = roles.table.table
-    clock = table[time.name]
-    clock = clock.cast("timestamp").epoch_seconds() if time.unit is None else clock
-    value = connection.to_pyarrow(
-        table.agg(r=table[column.name].try_cast("float64").corr(clock.try_cast("float64"), how="pop"))
-    )["r"][0].as_py()
-    return value is not None and abs(value) > 0.98
+    return says(POSITION, column.name) or counts_inside_requests(engine, roles, column)
 
 
-def auc_alone(connection: ibis.BaseBackend, roles: Roles, column: ColumnProfile) -> float:
-    """How well a column alone tells the label: numbers by size, categories by their click rate on other rows."""
-    table = roles.table.table.limit(_SAMPLE)
-    label = table[roles.columns["label"]].cast("string").lower()
-    positive = label.isin(roles.positive_kinds or ["1", "1.0", "true"])
-    value = table[column.name]
-    number = value.try_cast("float64") if column.kind in ("whole", "number", "flag") else ibis.null("float64")
-    rows = connection.to_pyarrow(
-        table.select(label=positive.fill_null(False), number=number, text=value.cast("string"))
+def _cost_of_position(column: ColumnProfile, auc: float) -> str:
+    return (
+        f"learned in training, but the same for all when scoring (alone it has AUC {auc:.2f} here): on a log where it "
+        "was known then, that cost .1 of AUC (.695, not .795); if you know it when scoring, write "
+        f"{{{yaml_name(column.name)}: {{numeric: log}}}}"
     )
-    answers = rows["label"].to_numpy().astype(float)
-    missing = np.array(rows["text"].is_null())
-    scores = [missing.astype(float)]
-    if column.kind in ("whole", "number", "flag"):
-        numbers = rows["number"].to_numpy().astype(float)
-        scores += [np.nan_to_num(numbers, nan=-1e300), np.nan_to_num(-numbers, nan=-1e300)]
-    if column.values <= _MANY_VALUES:
-        scores.append(_click_rates(np.array(rows["text"].fill_null("").to_pylist()), answers))
-    if len(np.unique(answers)) < 2:
-        return 0.5
-    return max(max(auc, 1 - auc) for auc in (float(roc_auc_score(answers, score)) for score in scores))
 
 
-def _click_rates(values: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Each row's value's click rate among the rows of the other half."""
-    _, codes = np.unique(values, return_inverse=True)
-    half = np.arange(len(codes)) % 2
-    rates = np.empty(len(codes))
-    for side in (0, 1):
-        other = half != side
-        sums = np.bincount(codes[other], answers[other], minlength=codes.max() + 1)
-        counts = np.bincount(codes[other], minlength=codes.max() + 1)
-        rates[half == side] = ((sums + answers.mean()) / (counts + 1))[codes[half == side]]
-    return rates
+def _is_number(column: ColumnProfile) -> bool:
+    """Whether its size matters; codes and what has few values are categories."""
+    coded = column.looks_coded or is_code(column.name) or column.values <= _FEW_VALUES
+    return column.kind == "number" or (column.kind == "whole" and not coded)
 
 
-def _side(connection: ibis.BaseBackend, roles: Roles, name: str, key: list[str], *, alone: bool) -> tuple[Side, str]:
-    """Whose attribute a column of the impressions is, from what it is constant within."""
-    table: TableProfile = roles.table
-    if is_constant(connection, table, [roles.columns["user"]], name):
-        return "user", ""
-    # What a request and its items share, such as the city searched for, belongs to the request.
-    if not alone and is_constant(connection, table, key, name):
-        return "context", ""
-    if is_constant(connection, table, [roles.columns["item"]], name):
-        return "item", ""
-    if alone:
-        return "context", "requests of one item cannot tell: under candidate, if it belongs to the item shown"
-    if is_constant(connection, table, key, name, missing_differs=False):
-        return "candidate", "differs inside requests only where it is missing: fill it in, and it is context"
-    return "candidate", ""
-
-
-def _entry(column: ColumnProfile, side: Side) -> tuple[str, str]:
+def _entry(column: ColumnProfile) -> tuple[str, str]:
     """A column as an entry of the configuration, and a remark."""
     name = yaml_name(column.name)
-    remark = f"{column.odd} of {column.filled} values are no numbers: such rows are refused" if column.odd else ""
-    snaked = snake(column.name)
-    if (
-        side == "candidate"
-        and column.kind == "whole"
-        and column.low >= 0
-        and column.high <= 1000
-        and re.search(POSITION, snaked)
-    ):
-        return f"{{{name}: position}}", remark
     if column.kind == "list":
         return f"{{{name}: multi_valued}}", ""
-    if column.kind == "text" and column.separated > 0.3 * column.filled and column.values > _FEW_VALUES:
-        return name, 'text with separators: for several values write {…: {multi_valued: "|"}}'
-    if column.kind in ("flag", "text") or (column.kind == "whole" and column.values <= _FEW_VALUES):
-        return name, "" if not column.odd else f"{column.values} values, some of them text"
-    if column.kind == "whole" and re.search(CODE, snaked):
-        return name, remark and f"{column.values} values, some of them text"
+    if column.separator and column.values > _FEW_VALUES:
+        return (
+            name,
+            f'text with separators: for several values write {{{name}: {{multi_valued: "{column.separator}"}}}}',
+        )
+    if not _is_number(column):
+        is_guess = column.kind == "whole" and column.values > _FEW_VALUES and not is_code(column.name)
+        remark = "taken for codes: if it counts or weighs something, {numeric: log}" if is_guess else ""
+        return name, f"{column.values} values, some of them text" if column.odd else remark
+    remark = f"{column.odd} of {column.filled} values are no numbers: such rows are refused" if column.odd else ""
     skewed = column.low >= 0 and (column.mean > 1.3 * column.median or column.high > 100)
     return f"{{{name}: {{numeric: {'log' if skewed else 'standardise'}}}}}", remark
-
-
-def yaml_name(name: str) -> str:
-    """A name as a YAML scalar that can stand inside braces."""
-    if re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in (
-        "true",
-        "false",
-        "null",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "y",
-        "n",
-    ):
-        return name
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

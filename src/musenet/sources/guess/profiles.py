@@ -1,5 +1,6 @@
 """What each column of a table holds, seen from its values."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -7,12 +8,19 @@ from typing import Any, Literal
 import ibis
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import MICROSECONDS
+from musenet.engines.engine import Engine
+from musenet.errors import DataError
 from musenet.sources.files.opening import LogFile
+from musenet.sources.files.values import as_number, as_time
+from musenet.sources.guess.names import ID, ITEM, ROW_NUMBER, TIME, USER, says, snake
 
 ROWS_LOOKED_AT = 300_000
 MOSTLY = 0.9
-_EPOCHS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
-_FIRST_SECOND, _LAST_SECOND = 800_000_000, 2_500_000_000  # 1995 to 2049
+_SEPARATORS = ("|", ";", ",")
+_LIKE_A_DATE = r"^\d{1,4}[-/.]\d"
+_LEAST_OF_A_TIME = 1_000_000
+_EARLIEST, _LATEST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * MICROSECONDS for year in (1990, 2050))
 
 Kind = Literal["flag", "whole", "number", "text", "time", "list", "other"]
 
@@ -33,12 +41,12 @@ class ColumnProfile:
     mean: float = 0.0
     median: float = 0.0
     odd: int = 0
-    """Values of a column of numbers that are none."""
-    unit: str | None = None
-    """Of a time in integers: what they count."""
-    as_text: bool = False
-    separated: int = 0
-    """Texts that hold a separator."""
+    """Values of a column of numbers or times that are none."""
+    in_integers: bool = False
+    """Of a time."""
+    zeros_in_front: bool = False
+    separator: str = ""
+    """What many of its texts hold between their parts."""
 
     @property
     def is_unique(self) -> bool:
@@ -47,13 +55,20 @@ class ColumnProfile:
 
     @property
     def is_id_like(self) -> bool:
-        """Whole numbers or text with several values: what an id looks like."""
-        return self.kind in ("whole", "text") and self.values >= 3
+        """Whole numbers or text with several values, but no numbers of rows: what an id looks like."""
+        return self.kind in ("whole", "text") and self.values >= 3 and not re.search(ROW_NUMBER, snake(self.name))
 
     @property
-    def positive_share(self) -> float:
-        """Of a flag."""
-        return self.mean
+    def numbers_rows(self) -> bool:
+        """Each of so many whole numbers in a row once, as an index does."""
+        return self.kind == "whole" and self.values == self.rows == self.high - self.low + 1
+
+    @property
+    def looks_coded(self) -> bool:
+        """Zeros in front, or all of the same four and more digits, but no years."""
+        digits = len(str(int(self.low)))
+        alike = digits >= 4 and digits == len(str(int(self.high))) and not 1900 <= self.low <= self.high <= 2100
+        return self.kind == "whole" and (self.zeros_in_front or (alike and 2 * self.values < self.filled))
 
 
 @dataclass
@@ -67,28 +82,32 @@ class TableProfile:
     """All rows."""
     columns: dict[str, ColumnProfile]
 
+    @property
+    def sample(self) -> str:
+        """What figures of the rows looked at are figures of, to be written behind them."""
+        return f" in the first {ROWS_LOOKED_AT:,} rows" if self.rows > ROWS_LOOKED_AT else ""
 
-def profile_table(connection: ibis.BaseBackend, file: LogFile) -> TableProfile:
+    @property
+    def label(self) -> str:
+        """How remarks call it."""
+        return self.file.paths[0].name
+
+
+def profile_table(engine: Engine, file: LogFile) -> TableProfile:
     """Look at a table's columns; of a large one at its first rows."""
-    rows = int(connection.to_pyarrow(file.table.count()).as_py())
-    table = connection.create_table(ibis.util.gen_name("looked_at"), _storable(file.table.limit(ROWS_LOOKED_AT)))
-    columns = {name: _profile(connection, table, name) for name in table.columns}
-    return TableProfile(file, table, rows, columns)
+    table = engine.store("looked_at", _storable(file.table.limit(ROWS_LOOKED_AT)))
+    columns = {name: _profile(engine, table, name) for name in table.columns}
+    return TableProfile(file, table, engine.count(file.table), columns)
 
 
-def time_span(connection: ibis.BaseBackend, table: ir.Table, column: ColumnProfile) -> tuple[datetime, datetime] | None:
-    """First and last time of a column, to the second."""
-    values = table[column.name]
-    if column.unit:
-        seconds = (values.try_cast("int64") if column.as_text else values.cast("int64")) // _EPOCHS[column.unit]
-    else:
-        seconds = (
-            values.try_cast("timestamp").epoch_seconds() if column.as_text else values.cast("timestamp").epoch_seconds()
-        )
-    ends = connection.to_pyarrow(table.agg(first=seconds.min(), last=seconds.max())).to_pylist()[0]
-    if ends["first"] is None:
-        return None
-    return datetime.fromtimestamp(ends["first"], UTC), datetime.fromtimestamp(ends["last"], UTC)
+def microseconds_of(engine: Engine, table: ir.Table, name: str) -> ir.Value:
+    """A column as times, microseconds since 1970, as preparation reads them."""
+    return as_time(engine, table[name], table, None, "UTC").value
+
+
+def local_date(microseconds: int) -> str:
+    """The day of a time."""
+    return f"{datetime.fromtimestamp(microseconds // MICROSECONDS, UTC):%Y-%m-%d}"
 
 
 def _storable(table: ir.Table) -> ir.Table:
@@ -98,75 +117,84 @@ def _storable(table: ir.Table) -> ir.Table:
     )
 
 
-def _profile(connection: ibis.BaseBackend, table: ir.Table, name: str) -> ColumnProfile:
+def _profile(engine: Engine, table: ir.Table, name: str) -> ColumnProfile:
     column = table[name]
     kind = column.type()
     if kind.is_array():
-        return ColumnProfile(name, "list", *_counts(connection, table, column.count(), column.count()))
+        return ColumnProfile(name, "list", *_counts(engine, table, column.count(), column.count()))
     if kind.is_timestamp() or kind.is_date():
-        return ColumnProfile(name, "time", *_counts(connection, table, column.count(), column.nunique()))
+        return ColumnProfile(name, "time", *_counts(engine, table, column.count(), column.nunique()))
     if kind.is_string():
-        return _profile_text(connection, table, name)
+        return _profile_text(engine, table, name)
     if kind.is_numeric() or kind.is_boolean():
-        found = _numbers(connection, table, column, column.cast("float64"))
-        return _of_numbers(name, found, as_text=False)
-    return ColumnProfile(name, "other", *_counts(connection, table, column.count(), column.nunique()))
+        return _of_numbers(engine, table, name, _numbers(engine, table, column, column))
+    return ColumnProfile(name, "other", *_counts(engine, table, column.count(), column.nunique()))
 
 
-def _profile_text(connection: ibis.BaseBackend, table: ir.Table, name: str) -> ColumnProfile:
+def _profile_text(engine: Engine, table: ir.Table, name: str) -> ColumnProfile:
     text = table[name].strip().nullif("")
     lower = text.lower()
     as_flag = ibis.cases((lower == "true", "1"), (lower == "false", "0"), else_=text)
-    found = _numbers(connection, table, text, as_flag.try_cast("float64"))
+    like = {sign: text.re_search(rf"\S[{sign}]\S") for sign in _SEPARATORS}
+    found = _numbers(engine, table, text, as_flag, dates=text.re_search(_LIKE_A_DATE), **like)
     filled = found["filled"]
     if filled and found["numbers"] >= MOSTLY * filled:
-        return _of_numbers(name, found, as_text=True)
-    more = table.agg(times=text.try_cast("timestamp").count(), separated=text.re_search(r"\S[|;,]\S").sum())
-    counts = connection.to_pyarrow(more).to_pylist()[0]
-    is_time = filled and counts["times"] >= MOSTLY * filled
-    return ColumnProfile(
-        name,
-        "time" if is_time else "text",
-        found["rows"],
-        filled,
-        found["values"],
-        odd=filled - counts["times"] if is_time else 0,
-        as_text=True,
-        separated=int(counts["separated"] or 0),
-    )
+        return _of_numbers(engine, table, name, found)
+    counts = found["rows"], filled, found["values"]
+    if filled and (found["dates"] or 0) >= MOSTLY * filled:
+        times = _times(engine, table, name)["times"]
+        if times >= MOSTLY * filled:
+            return ColumnProfile(name, "time", *counts, odd=filled - times)
+    sign = max(_SEPARATORS, key=lambda sign: found[sign] or 0)
+    return ColumnProfile(name, "text", *counts, separator=sign if (found[sign] or 0) > 0.3 * filled else "")
 
 
-def _counts(connection: ibis.BaseBackend, table: ir.Table, filled: ir.Value, values: ir.Value) -> tuple[int, int, int]:
-    found = connection.to_pyarrow(table.agg(rows=table.count(), filled=filled, values=values)).to_pylist()[0]
+def _counts(engine: Engine, table: ir.Table, filled: ir.Value, values: ir.Value) -> tuple[int, int, int]:
+    found = engine.row(table.agg(rows=table.count(), filled=filled, values=values))
     return found["rows"], found["filled"], found["values"]
 
 
-def _numbers(connection: ibis.BaseBackend, table: ir.Table, column: ir.Value, number: ir.Value) -> dict[str, Any]:
-    number = (number.isnan() | number.isinf()).ifelse(ibis.null("float64"), number)
-    summary = table.agg(
-        rows=table.count(),
-        filled=column.count(),
-        values=column.nunique(),
+def _times(engine: Engine, table: ir.Table, name: str) -> dict[str, Any]:
+    """How many values can be read as times, and the middle one of them."""
+    try:
+        value = microseconds_of(engine, table, name)
+    except DataError:
+        return {"times": 0, "middle": None}
+    return engine.row(table.agg(times=value.count(), middle=value.median()))
+
+
+def _numbers(engine: Engine, table: ir.Table, column: ir.Value, readable: ir.Value, **more: ir.Value) -> dict[str, Any]:
+    # Each expression once, however often it is asked about.
+    read = {"column": column, "number": as_number(readable).value.cast("float64"), "text": column.cast("string")}
+    rows = table.select(**read, **more)
+    number = rows.number
+    summary = rows.agg(
+        rows=rows.count(),
+        filled=rows.column.count(),
+        values=rows.column.nunique(),
         numbers=number.count(),
-        fractions=(number != number.floor()).sum(),
+        fractions=(number % 1 != 0).sum(),
         low=number.min(),
         high=number.max(),
         mean=number.mean(),
         median=number.median(),
+        zeros_in_front=rows.text.re_search(r"^0\d").any(),
+        **{name: rows[name].sum() for name in more},
     )
-    return dict(connection.to_pyarrow(summary).to_pylist()[0])
+    return engine.row(summary)
 
 
-def _of_numbers(name: str, found: dict[str, Any], *, as_text: bool) -> ColumnProfile:
+def _of_numbers(engine: Engine, table: ir.Table, name: str, found: dict[str, Any]) -> ColumnProfile:
     low, high = found["low"] or 0.0, found["high"] or 0.0
     whole = not found["fractions"]
-    unit = _epoch_unit(found["median"] or 0.0) if whole and found["values"] > 2 else None
-    odd = found["filled"] - found["numbers"] if as_text else 0
+    odd = found["filled"] - found["numbers"]
     is_flag = whole and found["filled"] > 0 and low >= 0 and high <= 1 and found["values"] - odd <= 2
-    kind: Kind = "flag" if is_flag else "time" if unit else "whole" if whole else "number"
+    # A large id looks like seconds since 1970: then its name decides.
+    may_be_time = whole and found["values"] > 2 and (says(TIME, name) or not says(f"{ID}|{USER}|{ITEM}", name))
+    is_time = may_be_time and (found["median"] or 0) >= _LEAST_OF_A_TIME and _is_time(engine, table, name)
     return ColumnProfile(
         name,
-        kind,
+        "flag" if is_flag else "time" if is_time else "whole" if whole else "number",
         found["rows"],
         found["filled"],
         found["values"],
@@ -175,13 +203,11 @@ def _of_numbers(name: str, found: dict[str, Any], *, as_text: bool) -> ColumnPro
         mean=found["mean"] or 0.0,
         median=found["median"] or 0.0,
         odd=odd,
-        unit=unit,
-        as_text=as_text,
+        in_integers=is_time,
+        zeros_in_front=bool(found["zeros_in_front"]),
     )
 
 
-def _epoch_unit(middle: float) -> str | None:
-    for unit, factor in _EPOCHS.items():
-        if _FIRST_SECOND * factor <= middle <= _LAST_SECOND * factor:
-            return unit
-    return None
+def _is_time(engine: Engine, table: ir.Table, name: str) -> bool:
+    middle = _times(engine, table, name)["middle"]
+    return middle is not None and _EARLIEST <= middle < _LATEST

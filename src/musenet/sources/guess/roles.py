@@ -1,4 +1,4 @@
-"""Which table is what, and which of its columns plays which role: by spelling, and by what the values do."""
+"""Which table holds the impressions, and which of its columns plays which role: by names, and by what values do."""
 
 import math
 import re
@@ -6,21 +6,27 @@ from dataclasses import dataclass, field
 
 import ibis
 
+from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.sources.guess.names import (
+    DONE,
+    EXPOSURE,
+    ID,
+    ITEM,
+    KIND,
+    LABEL,
+    NEGATED,
+    RATING,
+    REQUEST,
+    TIME,
+    USER,
+    says,
+    snake,
+    yaml_name,
+)
 from musenet.sources.guess.profiles import ColumnProfile, TableProfile
 
-USER = r"user|visitor|customer|client|member|household|person|account|viewer|shopper|guest|buyer|reader|listener|uid"
-ITEM = (
-    r"item|product|article|sku|hotel|(^|_)ads?(_|$)|adgroup|movie|film|book|track|song|listing|offer|goods|video|news"
-    r"|content|recipe|restaurant|poi|game|(^|_)app(_|$)|course|(^|_)job|(^|_)doc|photo|property|asset"
-)
-TIME = r"time|date|stamp|(^|_)(at|on|ts|ms|when|day)(_|$)"
-LABEL = r"click|clk|label|taken|bought|purchas|conver|order|target|book|respon|positive|(^|_)(y|buy|hit)$"
-REQUEST = r"request|search|page|impression_?id|slate|list_?id|query|auction|session|basket|serp|(^|_)(req|rid)(_|$)"
-KIND = r"kind|action|verb|event|type|behavio"
-EXPOSURE = r"^(view|impression|impr|show|shown|expos\w*|display\w*|pv|served?)$"
-_ID = r"(^|_)(id|no|key|code|number)$|id$"
-_OVERLAP = 0.3
+_KINDS = 20
 
 
 @dataclass
@@ -32,206 +38,227 @@ class Roles:
     doubts: dict[str, str] = field(default_factory=dict)
     positive_kinds: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    alternatives: list[str] = field(default_factory=list)
+    """Where there is no label: what else could be one."""
 
     def column(self, role: str) -> ColumnProfile:
         """The column that plays this role."""
         return self.table.columns[self.columns[role]]
 
+    @property
+    def request_key(self) -> list[str]:
+        """The columns that say which impressions belong together."""
+        return [self.columns[role] for role in (("request",) if "request" in self.columns else ("user", "time"))]
 
-@dataclass
-class LogRoles:
-    """The tables of a log by what they are, and those that found no place, with the reason."""
-
-    impressions: Roles
-    events: Roles | None = None
-    users: Roles | None = None
-    items: Roles | None = None
-    left_out: list[str] = field(default_factory=list)
+    @property
+    def others(self) -> list[ColumnProfile]:
+        """The columns that play no role."""
+        return [column for name, column in self.table.columns.items() if name not in self.columns.values()]
 
 
-def guess_roles(connection: ibis.BaseBackend, tables: list[TableProfile]) -> LogRoles:
-    """Find the impressions, then what the other tables are to them.
+def guess_impressions(engine: Engine, tables: list[TableProfile]) -> Roles:
+    """The table that says who was shown (or took) what and when, with the columns that say so.
 
     Raises:
         DataError: if no table has a user, an item and a time.
     """
-    logs = [roles for roles in (_roles_of_log(connection, table) for table in tables) if roles is not None]
-    complete = [roles for roles in logs if "item" in roles.columns]
-    if not complete:
+    unique = {name for table in tables for name, column in table.columns.items() if column.is_unique}
+    logs = [roles for table in tables if (roles := _roles_of_log(engine, table, unique))]
+    if not logs:
         raise DataError(
             "none of these files has a user, an item and a time, so none can be the impressions: "
             "give the file that says who was shown (or took) what, and when"
         )
-    impressions = max(complete, key=lambda roles: ("label" in roles.columns, roles.table.rows))
-    found = LogRoles(impressions)
-    _require_kinds(connection, impressions)
-    for table in tables:
-        if table is not impressions.table:
-            _place(connection, found, table)
+    found = max(logs, key=lambda roles: ("label" in roles.columns, roles.table.rows))
+    _find_request(engine, found)
+    if "label" not in found.columns:
+        _find_positive_kinds(engine, found)
     return found
 
 
-def _place(connection: ibis.BaseBackend, found: LogRoles, table: TableProfile) -> None:
-    """Make a table the users, the items or the events, whichever its values fit."""
-    impressions = found.impressions
-    user = _matching(connection, table, impressions, "user")
-    item = _matching(connection, table, impressions, "item")
-    time = _best_time(table)
-    if user and time and not table.columns[user].is_unique and found.events is None:
-        events = Roles(table, {"user": user, "time": time})
-        if item:
-            events.columns["item"] = item
-        _name_kind(connection, events)
-        found.events = events
-    elif user and table.columns[user].is_unique and found.users is None:
-        found.users = Roles(table, {"user": user})
-    elif item and table.columns[item].is_unique and found.items is None:
-        found.items = Roles(table, {"item": item})
-    else:
-        found.left_out.append(f"{table.file.name}: fits neither events nor users nor items of the impressions")
-
-
-def _roles_of_log(connection: ibis.BaseBackend, table: TableProfile) -> Roles | None:
-    """User, time and maybe item and label of a table that records what happened; None if it does not."""
-    time = _best_time(table)
-    user, item = _best(table, USER, ITEM), _best(table, ITEM, USER)
+def _roles_of_log(engine: Engine, table: TableProfile, unique: set[str]) -> Roles | None:
+    """User, item, time and maybe label of a table that records what happened; None if it does not."""
+    time = best_time(table)
     if time is None:
         return None
     roles = Roles(table, {"time": time})
-    spare = [name for name, column in table.columns.items() if column.is_id_like and not column.is_unique]
-    spare = [name for name in spare if name not in (user, item, time) and not re.search(REQUEST, name.lower())]
-    for role, named in (("user", user), ("item", item)):
+    for role, pattern, other in (("user", USER, ITEM), ("item", ITEM, USER)):
+        named = _best(table, pattern, other)
         if named is not None:
             roles.columns[role] = named
-        elif spare:
-            roles.columns[role] = spare.pop(0)
-            roles.doubts[role] = "no column is named like one: is it this?"
-    if "user" not in roles.columns or roles.column("user").is_unique:
+    _find_unnamed(engine, roles, unique)
+    if {"user", "item"} - set(roles.columns) or roles.column("user").is_unique:
         return None
-    _name_label(connection, roles)
+    _find_label(engine, roles)
     return roles
 
 
 def _best(table: TableProfile, pattern: str, other: str) -> str | None:
-    """The id-like column whose name fits best; more distinct values and an id's ending count for it."""
+    """The id-like column whose name fits best: the word alone or with an id's ending, then more distinct values."""
 
     def score(column: ColumnProfile) -> float:
         name = snake(column.name)
-        bonus = 2.0 * bool(re.search(_ID, name)) - 2.0 * bool(re.search(other, name))
+        alone = re.fullmatch(rf"(is_)?({pattern})s?_?(id|no|number|code|key|idx|index)?", name)
+        bonus = 2.0 * bool(re.search(ID, name)) + 4.0 * bool(alone) - 2.0 * says(other, name)
         return bonus + math.log10(1 + column.values)
 
-    fitting = [
-        column for column in table.columns.values() if column.is_id_like and re.search(pattern, snake(column.name))
-    ]
+    fitting = [column for column in table.columns.values() if column.is_id_like and says(pattern, column.name)]
     return max(fitting, key=score).name if fitting else None
 
 
-def _best_time(table: TableProfile) -> str | None:
+def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
+    """A user and an item that no name gives away: rows of one time are of one user, but of several items.
+
+    Of several such columns, one that is another table's key is taken before one with more values.
+    """
+    missing = [role for role in ("user", "item") if role not in roles.columns]
+    table, time = roles.table, roles.columns["time"]
+    spare = [
+        column
+        for name, column in table.columns.items()
+        if column.is_id_like and not column.is_unique and name not in roles.columns.values() and not says(REQUEST, name)
+    ]
+    if not missing or len(spare) < len(missing):
+        return
+    rows = table.table
+    pairs = {
+        column.name: ibis.struct({"time": rows[time].cast("string"), "value": rows[column.name].cast("string")})
+        for column in spare
+    }
+    counts = [rows[time].nunique().name("_times"), *(pair.nunique().name(name) for name, pair in pairs.items())]
+    found = engine.row(rows.agg(counts))
+    together = found["_times"] < 0.8 * table.columns[time].filled
+    # What has a value of its own at every time is the request's id.
+    spare = [column for column in spare if not together or column.values < 0.9 * found["_times"]]
+    spare.sort(key=lambda column: (column.name in unique, column.values), reverse=True)
+    for role in missing:
+        constant = [column for column in spare if found[column.name] <= 1.05 * found["_times"]]
+        fitting = constant if role == "user" else [column for column in spare if column not in constant]
+        chosen = next(iter((fitting if together else []) or spare), None)
+        if chosen is None:
+            return
+        spare.remove(chosen)
+        roles.columns[role] = chosen.name
+        why = (
+            f"rows of one time hold {'one value' if role == 'user' else 'several values'} of this one"
+            if together
+            else "nothing in the values tells users from items here: exchange them if it is the other way round"
+        )
+        roles.doubts[role] = f"no column is named like one; {why}"
+
+
+def best_time(table: TableProfile) -> str | None:
+    """The column that says when; one named so goes first, then the fullest."""
     times = [column for column in table.columns.values() if column.kind == "time"]
-    named = [column for column in times if re.search(TIME, snake(column.name))]
+    named = [column for column in times if says(TIME, column.name)]
     # Integers need a name as well: a large id may look like seconds since 1970.
-    usable = named or [column for column in times if column.unit is None] or times
+    usable = named or [column for column in times if not column.in_integers] or times
     return max(usable, key=lambda column: (column.filled, column.values)).name if usable else None
 
 
-def _name_label(connection: ibis.BaseBackend, roles: Roles) -> None:
-    flags = [
-        column
-        for column in roles.table.columns.values()
-        if column.kind == "flag" and not column.name.startswith("true_")
-    ]
-    named = [column for column in flags if re.search(LABEL, snake(column.name))]
+def _find_label(engine: Engine, roles: Roles) -> None:
+    flags = [column for column in roles.others if column.kind == "flag" and not column.name.startswith("true_")]
+    named = [column for column in flags if says(LABEL, column.name)]
     if named:
-        roles.columns["label"] = max(named, key=lambda column: column.filled).name
-        if len(named) > 1:
-            roles.doubts["label"] = (
-                f"or {', '.join(column.name for column in named if column.name != roles.columns['label'])}?"
-            )
-        return
-    if "item" not in roles.columns:
+        best = max(named, key=lambda column: (not says(NEGATED, column.name), column.filled))
+        roles.columns["label"] = best.name
+        others = [column.name for column in named if column is not best]
+        if others:
+            roles.doubts["label"] = f"or {', '.join(others)}?"
+        elif says(NEGATED, best.name):
+            roles.doubts["label"] = "its name says that 1 means no"
         return
     key = [roles.columns["user"], roles.columns["time"]]
-    varying = [column.name for column in flags if not is_constant(connection, roles.table, key, column.name)]
-    if varying:
-        roles.columns["label"] = varying[0]
+    differing = varying(engine, roles.table, key, [column.name for column in flags])
+    chosen = next((column.name for column in flags if differing[column.name]), None)
+    if chosen:
+        roles.columns["label"] = chosen
         roles.doubts["label"] = "no column is named like a label; this one is 0 or 1 and differs inside a request"
 
 
-def _require_kinds(connection: ibis.BaseBackend, roles: Roles) -> None:
-    """Request id of the impressions; a column of kinds as label, where exposures are among them."""
-    table, user, time = roles.table, roles.columns["user"], roles.columns["time"]
-    taken = set(roles.columns.values())
-    for column in table.columns.values():
-        if column.name in taken or not column.is_id_like or not 1.3 * column.values < column.filled:
+def _find_request(engine: Engine, roles: Roles) -> None:
+    """The id of what was shown together: named so, or one value for each user and time."""
+    table = roles.table
+    candidates = [column for column in roles.others if column.is_id_like and 1.3 * column.values < column.filled]
+    key = [roles.columns["user"], roles.columns["time"]]
+    requests = engine.count(table.table.select(key).distinct())
+    for column in sorted(candidates, key=lambda column: not says(REQUEST, column.name)):
+        named = says(REQUEST, column.name)
+        if not named and not 0.95 * requests <= column.values <= requests:
             continue
-        together = all(
-            is_constant(connection, table, [column.name], other, missing_differs=False) for other in (user, time)
-        )
-        if together and re.search(REQUEST, snake(column.name)):
-            roles.columns["request"] = column.name
-            break
-    if "label" in roles.columns:
+        if any(varying(engine, table, [column.name], key, missing_differs=False).values()):
+            continue
+        roles.columns["request"] = column.name
+        if not named:
+            roles.doubts["request"] = "no column is named like one; this one has a value for each user and time"
         return
-    _name_kind(connection, roles)
+
+
+def _find_positive_kinds(engine: Engine, roles: Roles) -> None:
+    """A column of kinds as label, where exposures are among them; or one named like a label with two values."""
+    find_kind(engine, roles)
     exposures = [kind for kind in roles.kinds if re.search(EXPOSURE, kind.lower())]
-    if exposures and len(exposures) < len(roles.kinds):
-        roles.columns["label"] = roles.columns["kind"]
-        roles.positive_kinds = [kind for kind in roles.kinds if kind not in exposures]
+    kind = roles.columns.pop("kind", None)
+    if kind and exposures and len(exposures) < len(roles.kinds):
+        roles.columns["label"] = kind
+        roles.positive_kinds = [name for name in roles.kinds if name not in exposures]
         roles.doubts["label"] = f"taken: {', '.join(exposures)} mean shown, the rest a positive answer"
-    roles.columns.pop("kind", None)
+        return
+    for column in roles.others:
+        if says(LABEL, column.name) and column.kind in ("text", "whole") and column.values == 2:
+            values = _values(engine, roles.table, column.name)
+            no = next((value for value in values if re.match(r"(-1|0|n|f|un|dis|skip)", value.lower())), values[0])
+            roles.columns["label"] = column.name
+            roles.positive_kinds = [value for value in values if value != no]
+            roles.doubts["label"] = f"taken: {no} means no"
+            return
+    for column in roles.others:
+        if says(RATING, column.name) and column.kind in ("whole", "number") and 3 <= column.values <= _KINDS:
+            best = [value for value in _values(engine, roles.table, column.name) if float(value) > 0.7 * column.high]
+            kinds = ", ".join(f'"{value}"' for value in best)
+            roles.alternatives.append(
+                f"label: {yaml_name(column.name)}, positive_kinds: [{kinds}], with `negatives: none` further down, "
+                "so that low ratings are the negatives"
+            )
 
 
-def _name_kind(connection: ibis.BaseBackend, roles: Roles) -> None:
-    fitting = [
-        column
-        for column in roles.table.columns.values()
-        if column.kind == "text" and 1 <= column.values <= 20 and column.name not in roles.columns.values()
-        if re.search(KIND, snake(column.name))
-    ]
-    if fitting:
-        name = fitting[0].name
-        kinds = roles.table.table.select(kind=roles.table.table[name]).distinct()
-        roles.columns["kind"] = name
-        roles.kinds = sorted(kind for kind in connection.to_pyarrow(kinds)["kind"].to_pylist() if kind)
+def find_kind(engine: Engine, roles: Roles) -> None:
+    """The column that says what was done: named so, or with values that mostly are deeds."""
+    for column in sorted(roles.others, key=lambda column: not says(KIND, column.name)):
+        if column.kind == "text" and 1 <= column.values <= _KINDS:
+            kinds = _values(engine, roles.table, column.name)
+            deeds = [kind for kind in kinds if re.search(DONE, kind.lower())]
+            if says(KIND, column.name) or 2 * len(deeds) >= len(kinds):
+                roles.columns["kind"], roles.kinds = column.name, kinds
+                return
 
 
-def _matching(connection: ibis.BaseBackend, table: TableProfile, impressions: Roles, role: str) -> str | None:
-    """The column whose values are those of this role in the impressions; one of the same name goes first."""
-    target = impressions.table.table[impressions.columns[role]].cast("string").name("id")
-    known = target.as_table().distinct()
-    shares: dict[str, float] = {}
-    for column in table.columns.values():
-        if not column.is_id_like:
-            continue
-        values = table.table[column.name].cast("string").name("id").as_table().distinct()
-        shared = connection.to_pyarrow(values.semi_join(known, "id").count()).as_py()
-        share = shared / max(1, min(column.values, impressions.column(role).values))
-        if share >= _OVERLAP:
-            named = bool(re.search(USER if role == "user" else ITEM, snake(column.name)))
-            shares[column.name] = share + (column.name == impressions.columns[role]) + 0.5 * named
-    return max(shares, key=lambda name: shares[name]) if shares else None
+def _values(engine: Engine, table: TableProfile, name: str) -> list[str]:
+    kinds = table.table.select(kind=table.table[name].cast("string")).distinct()
+    return sorted(kind for kind in engine.read(kinds)["kind"].to_pylist() if kind)
 
 
-def is_constant(
-    connection: ibis.BaseBackend, table: TableProfile, key: list[str], name: str, *, missing_differs: bool = True
-) -> bool:
-    """Whether a column has one value for all rows of a key; rows that lack the key are passed over.
+def varying(
+    engine: Engine, table: TableProfile, key: list[str], names: list[str], *, missing_differs: bool = True
+) -> dict[str, int]:
+    """For each column, in how many groups of rows of one key it has several values; rows without a key are passed over.
 
     Args:
-        connection: the engine.
+        engine: where the table is stored.
         table: the rows looked at.
         key: columns that say which rows belong together.
-        name: the column in question.
+        names: the columns in question.
         missing_differs: whether a missing value beside a value counts as a difference.
     """
+    if not names:
+        return {}
     rows = table.table.filter([table.table[column].notnull() for column in key])
-    value = rows[name]
-    partly_missing = (value.count() > 0) & (value.count() < rows.count())
-    differs = (value.nunique() > 1) | (partly_missing if missing_differs else ibis.literal(False))
-    groups = rows.group_by(key).agg(differs=differs)
-    return not connection.to_pyarrow(groups.filter(groups.differs).count()).as_py()
-
-
-def snake(name: str) -> str:
-    """`userId` as `user_id`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    differs = {}
+    for name in names:
+        value = rows[name]
+        differs[f"_{name}"] = value.nunique() > 1
+        if missing_differs:
+            differs[f"_{name}"] |= (value.count() > 0) & (value.count() < rows.count())
+    groups = rows.group_by(key).agg(**differs)
+    counts = engine.row(groups.agg(**{name: groups[name].sum() for name in differs}))
+    return {name: int(counts[f"_{name}"] or 0) for name in names}

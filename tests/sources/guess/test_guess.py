@@ -19,7 +19,7 @@ from odd_logs import write_positives, write_three_files
 
 TOP_LEVEL = [
     *("name", "seed", "data", "features", "history", "repeat", "split", "negatives"),
-    *("predefined_scenario", "true_scenario", "model", "training"),
+    *("predefined_scenario", "true_scenario", "model", "training", "compare"),
 ]
 
 
@@ -122,7 +122,7 @@ def suspicious(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        ("row_id", "grows with time|an id"),
+        ("row_id", "numbers the rows"),
         ("dwell_seconds", "only after the answer"),
         ("discount_taken", "tells the label all alone"),
         ("voucher", "tells the label all alone"),
