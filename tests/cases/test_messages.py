@@ -4,6 +4,8 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from musenet.cli.main import run
@@ -94,6 +96,31 @@ def test_many_mistakes_are_counted_rather_than_listed(tmp_path: Path) -> None:
 
 def test_a_labels_folder_lies_beside_the_others() -> None:
     assert [folder_name(label) for label in ("..", "../x", ". .", "é" * 300)] == ["model", "x", "model", "é" * 60]
+
+
+@pytest.mark.parametrize("name", ["events", "items"])
+def test_a_file_that_is_damaged_in_its_middle_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    rows = np.arange(3000)
+    roles = {"user": rows % 7, "item": rows, "time": 1_700_000_000 + 3600 * rows, "label": rows % 2}
+    pd.DataFrame(roles).to_csv(tmp_path / "log.csv", index=False)
+    described = {"brand": [f"b{row % 40}" for row in rows], "weight": rows / 7}
+    tables = {
+        "events": pd.DataFrame({"user": rows % 7, "item": rows, "time": 1_700_000_000 + rows} | described),
+        "items": pd.DataFrame({"item": rows} | described),
+    }
+    for each, table in tables.items():
+        table.to_parquet(tmp_path / f"{each}.parquet", index=False)
+    content = bytearray((tmp_path / f"{name}.parquet").read_bytes())
+    content[20 : len(content) // 2] = bytes(value ^ 0x5A for value in content[20 : len(content) // 2])
+    (tmp_path / f"{name}.parquet").write_bytes(bytes(content))
+    more = "  events: {path: events.parquet, user: user, item: item, time: time}\n"
+    more += "  items: {path: items.parquet, item: item}"
+    config = CONFIG.replace("features: {}", f"{more}\nfeatures: {{item: [brand]}}\nhistory: {{columns: [item, brand]}}")
+    (tmp_path / "log.yaml").write_text(config)
+    assert run(["prepare", str(tmp_path / "log.yaml"), "--out", str(tmp_path / "data")]) == 2
+    assert "is it damaged or cut short?" in capsys.readouterr().err
 
 
 COMMANDS = {

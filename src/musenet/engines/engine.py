@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musenet.ahead import ahead
-from musenet.errors import UserError
+from musenet.errors import DataError, UserError, one_line
 from musenet.files import full_disk, full_disk_explained, replacing
 from musenet.workspace import SPILLED
 
 ROWS_PER_CHUNK = 1 << 17
 MEMORY_SHARE = 0.5
+_UNREADABLE = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
+"""What DuckDB says of pages that hold anything else than they should, each time another."""
 _NO_SPACE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
 
@@ -248,6 +250,7 @@ def failures_explained(folder: Path) -> Iterator[None]:
 
     Raises:
         UserError: saying which folder's disk is full, or that memory did not suffice.
+        DataError: if a file that is read as it is asked for turns out to be damaged.
         KeyboardInterrupt: where the database caught it first.
     """
     try:
@@ -262,5 +265,9 @@ def failures_explained(folder: Path) -> Iterator[None]:
             raise UserError(
                 "the memory that preparation may use does not suffice for this log: "
                 "free some, or allow more with --memory-limit"
+            ) from error
+        if type(error) in _UNREADABLE:
+            raise DataError(
+                f"one of the log's files cannot be read to its end ({one_line(error)}): is it damaged or cut short?"
             ) from error
         raise
