@@ -81,7 +81,9 @@ def knowable(impressions: int, seed: int) -> Floats:
     blocks = []
     for block in simulate_blocks(plan, options):
         requests = block.requests
-        blocks.append(plan.rule.probability(requests.situation, requests.tested)[requests.logged])
+        blocks.append(
+            plan.rule.probability(requests.situation, plan.drift.of_shares(requests.seconds))[requests.logged]
+        )
     return np.concatenate(blocks).astype(np.float64)
 
 

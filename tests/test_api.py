@@ -130,6 +130,8 @@ def test_what_simulate_cannot_do_is_said() -> None:
         musenet.simulate_hotels("hotels", impressions=5)
     with pytest.raises(ConfigError, match="rooms"):
         musenet.simulate_hotels("hotels", rooms=5)
+    with pytest.raises(ConfigError, match="simulate hotels: a drift needs a shift above 0"):
+        musenet.simulate_hotels("hotels", drift="slow")
     with pytest.raises(ConfigError, match=r"simulate ads: scale: .* \(found 2\)"):
         musenet.simulate_ads("ads", scale=2)
     with pytest.raises(ConfigError, match="given twice"):

@@ -69,7 +69,7 @@ def request_inputs(log: Log) -> tuple[np.ndarray, np.ndarray]:
     return (inputs - inputs.mean(axis=0)) / inputs.std(axis=0), requests["true_scenario"].to_numpy()
 
 
-def blocks_of(**options: float) -> tuple[Plan, list[Block]]:
+def blocks_of(**options: float | str) -> tuple[Plan, list[Block]]:
     chosen = HotelOptions.model_validate({"impressions": SMALL, **options})
     plan = make_plan(chosen)
     return plan, list(simulate_blocks(plan, chosen))
@@ -232,10 +232,10 @@ def test_without_strength_scenarios_differ_in_nothing() -> None:
 @pytest.mark.parametrize("scenarios", [3, 4])
 def test_the_rules_probability_is_how_often_a_scenario_is_drawn(scenarios: int) -> None:
     plan, blocks = blocks_of(scenarios=scenarios)
-    situation, tested = blocks[0].requests.situation, blocks[0].requests.tested
+    situation, shift = blocks[0].requests.situation, plan.drift.of_shares(blocks[0].requests.seconds)
     generator = np.random.default_rng(5)
-    drawn = [np.eye(scenarios)[plan.rule.assign(situation, tested, generator)] for _ in range(200)]
-    probability = plan.rule.probability(situation, tested)
+    drawn = [np.eye(scenarios)[plan.rule.assign(situation, shift, generator)] for _ in range(200)]
+    probability = plan.rule.probability(situation, shift)
     assert np.allclose(probability.sum(axis=1), 1.0, atol=1e-5)
     # 200 draws of each of some thousand requests: six standard errors of the share, 0.5 / sqrt(200), are .21.
     assert np.abs(np.mean(drawn, axis=0) - probability).max() < 0.21
@@ -254,6 +254,63 @@ def test_a_shift_changes_the_last_week_alone(log: Log, tmp_path: Path) -> None:
 
     assert np.abs(shares(plain.filter(tested)) - 0.25).max() < 0.05
     assert np.abs(shares(shifted.filter(tested)) - 0.25).max() > 0.08
+
+
+LAST_DAY = 84  # since the burn-in began
+
+
+def drifting(drift: str, shift: float = 1.0, days: int = 14) -> dict[str, np.ndarray]:
+    """What a log that drifts says of every request: on which day of the drift it was, and how it ended."""
+    _, blocks = blocks_of(impressions=60_000, shift=shift, drift=drift, drift_days=days)
+    return {
+        "day": np.concatenate([block.requests.seconds for block in blocks]) // 86_400 - LAST_DAY + days,
+        "scenario": np.concatenate([block.scenario for block in blocks]),
+        "probability": np.concatenate([block.probability for block in blocks]),
+        "price": np.concatenate([np.log(block.price) for block in blocks]),
+        "clicked": np.concatenate([block.clicked for block in blocks]),
+    }
+
+
+def share_of(requests: dict[str, np.ndarray], scenario: int, *days: int) -> float:
+    return float((requests["scenario"][np.isin(requests["day"], days)] == scenario).mean())
+
+
+@pytest.mark.parametrize("drift", ["slow", "returning", "unseen", "taste"])
+def test_every_drift_changes_the_last_days_alone(drift: str) -> None:
+    changed, plain = drifting(drift), drifting("sudden", shift=1e-9)
+    before = changed["day"] < 0
+    assert 0.7 < before.mean() < 0.9
+    for name in ("scenario", "probability", "price", "clicked"):
+        assert np.array_equal(changed[name][before], plain[name][before])
+    assert not np.array_equal(changed["clicked"][~before], plain["clicked"][~before])
+
+
+def test_shares_move_slowly_or_come_back() -> None:
+    slow, returning = drifting("slow"), drifting("returning")
+    assert share_of(slow, 0, 0, 1) < share_of(slow, 0, 6, 7) < share_of(slow, 0, 12, 13)
+    assert share_of(slow, 0, 12, 13) > 0.5
+    assert share_of(returning, 0, 6, 7) > 0.5
+    assert max(share_of(returning, 0, 0), share_of(returning, 0, 13)) < 0.4
+
+
+def test_a_scenario_joins_in_that_was_never_there() -> None:
+    requests = drifting("unseen", shift=0.4)
+    assert share_of(requests, 4, *range(14)) == pytest.approx(0.4, abs=0.04)
+    assert requests["scenario"][requests["day"] < 0].max() == 3
+
+
+def test_a_taste_turns_inside_scenarios_and_shares_stay() -> None:
+    requests = drifting("taste")
+    assert share_of(requests, 2, *range(14)) == pytest.approx(0.25, abs=0.04)
+
+    def liking(rows: np.ndarray) -> float:
+        """How much dearer clicked hotels are on a weekend escape, when people like it dear before the drift."""
+        own = rows & (requests["scenario"] == 2)
+        price, clicked = requests["price"][own], requests["clicked"][own]
+        return float(price[clicked].mean() - price.mean())
+
+    assert liking(requests["day"] < 0) > 0.1
+    assert liking(requests["day"] >= 0) < -0.1
 
 
 @pytest.mark.parametrize("scenarios", [1, 2, 3, 6, 8])
@@ -276,6 +333,9 @@ def test_any_number_of_scenarios_is_used(scenarios: int) -> None:
         {"noise": float("nan")},
         {"strength": float("inf")},
         {"shift": 1.1},
+        {"shift": 0.5, "drift": "sideways"},
+        {"shift": 0.5, "drift_days": 0},
+        {"drift": "slow"},
         {"seed": -1},
         {"sead": 1},
     ],

@@ -21,7 +21,7 @@ def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
 
 
 def simulate_hotels(
-    out: AnyPath, *, progress: Callable[[int, int], None] | None = None, **options: float
+    out: AnyPath, *, progress: Callable[[int, int], None] | None = None, **options: float | str
 ) -> dict[str, int]:
     """Write a simulated hotel log with planted scenarios; the number of rows of each file.
 
@@ -51,5 +51,9 @@ def options_of(command: str, kind: type[AnyOptions], options: Mapping[str, Any])
     try:
         return kind.model_validate(options)
     except ValidationError as error:
-        mistakes = [f"{detail['loc'][0]}: {detail['msg']} (found {detail['input']!r})" for detail in error.errors()]
+        mistakes = [
+            ": ".join([*map(str, detail["loc"]), detail["msg"].removeprefix("Value error, ")])
+            + (f" (found {detail['input']!r})" if detail["loc"] else "")
+            for detail in error.errors()
+        ]
         raise ConfigError(f"{command}: " + "; ".join(mistakes)) from error

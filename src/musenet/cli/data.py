@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -70,14 +70,19 @@ def prepare(
     finish(as_json, content, show)
 
 
-def simulate_hotels(
+def simulate_hotels(  # noqa: PLR0913, PLR0917 - one per option
     out: Annotated[Path, typer.Option("--out", help="the folder to write")],
     impressions: Annotated[int, typer.Option("--impressions")] = 2_000_000,
     seed: Annotated[int, typer.Option("--seed")] = 1,
     scenario_count: Annotated[int, typer.Option("--scenarios", help="planted scenarios")] = 4,
     noise: Annotated[float, typer.Option("--noise", help="chance in which scenario applies")] = 1.0,
     strength: Annotated[float, typer.Option("--strength", help="how much scenarios differ; 0: in nothing")] = 1.0,
-    shift: Annotated[float, typer.Option("--shift", help="how much their shares change in the last week")] = 0.0,
+    shift: Annotated[float, typer.Option("--shift", help="how much changes in the last days, 0 to 1")] = 0.0,
+    drift: Annotated[
+        Literal["sudden", "slow", "returning", "unseen", "taste"],
+        typer.Option("--drift", help="what changes: sudden, slow or returning shares, unseen, or taste"),
+    ] = "sudden",
+    drift_days: Annotated[int, typer.Option("--drift-days", help="how many last days")] = 7,
     as_json: Json = False,
 ) -> None:
     """An online travel log with planted scenarios, as ordinary Parquet files."""
@@ -93,6 +98,8 @@ def simulate_hotels(
             noise=noise,
             strength=strength,
             shift=shift,
+            drift=drift,
+            drift_days=drift_days,
         )
     numbers = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     finish(as_json, {"out": out, "rows": rows}, f"{out}: {numbers}")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, logit, softmax
 
-from musenet.simulators.arrays import Booleans, Floats, Integers
+from musenet.simulators.arrays import Booleans, Doubles, Floats, Integers
 
 FEATURES = ("price", "stars", "distance_to_centre", "affinity", "quality")
 SCENARIO_NAMES = ("family holiday", "business at short notice", "weekend escape", "routine stay")
@@ -34,6 +34,9 @@ FOUR_EXPLORE_WEIGHTS = (
     (1.0, 0.8, 0.8, 0.8, 0.4),
     (-1.1, -0.8, -1.0, 0.8, 0.4),
 )
+UNSEEN_REPEAT_PROBABILITY = 0.3
+UNSEEN_EXPLORE_WEIGHTS = (1.0, -0.8, 0.2, 0.8, 0.4)
+"""Of a scenario that joins in after training: dear hotels of few stars, as nobody wanted before."""
 REPEAT_WEIGHT_SHARE = 0.9  # someone who knows the hotel looks less at its facts
 
 
@@ -80,38 +83,37 @@ class ScenarioRule:
 
     scenarios: int
     noise: float
-    shift: float
     offsets: Floats  # one per corner, so that corners are equally frequent
 
     @classmethod
     def create(cls, scenarios: int, noise: float) -> ScenarioRule:
-        """Return the rule before its offsets are fitted and without a shift."""
+        """Return the rule before its offsets are fitted."""
         corners = 1 << (scenarios - 1).bit_length()
-        return cls(scenarios, noise, 0.0, np.zeros(corners, np.float32))
+        return cls(scenarios, noise, np.zeros(corners, np.float32))
 
-    def scores(self, situation: Situation, shifted: Booleans) -> Floats:
-        """Return every corner's score without noise (R × corners); `shifted` marks requests of the test period."""
+    def scores(self, situation: Situation, shift: Doubles) -> Floats:
+        """Return every corner's score without noise (R × corners); `shift` (R) is 0 before any drift, at most 1."""
         corners = np.arange(len(self.offsets))
         bits = (len(corners) - 1).bit_length()
         signs = 1.0 - 2.0 * ((corners[:, None] >> np.arange(bits)) & 1)
         scores = RULE_GAIN * interactions(situation)[:, :bits] @ signs.T + self.offsets
         drift = np.linspace(1.0, -1.0, self.scenarios)[corners % self.scenarios]
-        drifted: Floats = (scores + (SHIFT_GAIN * self.shift * shifted)[:, None] * drift).astype(np.float32)
+        drifted: Floats = (scores + (SHIFT_GAIN * shift)[:, None] * drift).astype(np.float32)
         return drifted
 
-    def assign(self, situation: Situation, shifted: Booleans, generator: np.random.Generator) -> Integers:
+    def assign(self, situation: Situation, shift: Doubles, generator: np.random.Generator) -> Integers:
         """Draw each request's scenario (R)."""
-        scores = self.scores(situation, shifted)
+        scores = self.scores(situation, shift)
         noise = self.noise * generator.gumbel(size=scores.shape)
         scenario: Integers = np.argmax(scores + noise, axis=1) % self.scenarios
         return scenario
 
-    def probability(self, situation: Situation, shifted: Booleans) -> Floats:
+    def probability(self, situation: Situation, shift: Doubles) -> Floats:
         """Return how probable each scenario is for who knows the rule and the situation, not the chance (R × K).
 
         Undefined without noise.
         """
-        corners = softmax(self.scores(situation, shifted) / self.noise, axis=1)
+        corners = softmax(self.scores(situation, shift) / self.noise, axis=1)
         probability = np.zeros((len(corners), self.scenarios), np.float32)
         for corner, column in enumerate(corners.T):
             probability[:, corner % self.scenarios] += column
@@ -119,7 +121,7 @@ class ScenarioRule:
 
     def balanced(self, situation: Situation, generator: np.random.Generator, rounds: int = 20) -> ScenarioRule:
         """Return the rule with offsets that make the corners equally frequent on these requests, before any shift."""
-        unshifted = np.zeros(len(situation.days_ahead), np.bool_)
+        unshifted = np.zeros(len(situation.days_ahead))
         corners = len(self.offsets)
         noise = self.noise * generator.gumbel(size=(len(unshifted), corners))
         scores = replace(self, offsets=np.zeros(corners, np.float32)).scores(situation, unshifted) + noise
@@ -134,9 +136,9 @@ class ScenarioRule:
 class ClickModel:
     """The repeat intention p_k and the two weight vectors of every scenario, and the common intercept."""
 
-    repeat_log_odds: Floats  # (K) of p_k
-    repeat_weights: Floats  # (K, features)
-    explore_weights: Floats  # (K, features)
+    repeat_log_odds: Floats  # (K + 1) of p_k; the last is of the scenario that may join in after training
+    repeat_weights: Floats  # (K + 1, features)
+    explore_weights: Floats  # (K + 1, features)
     intercept: float
 
     @classmethod
@@ -149,13 +151,15 @@ class ClickModel:
         log_odds = logit(probability)
         log_odds = log_odds.mean() + strength * (log_odds - log_odds.mean())
         explore = explore.mean(axis=0) + strength * (explore - explore.mean(axis=0))
+        log_odds = np.append(log_odds, logit(UNSEEN_REPEAT_PROBABILITY))
+        explore = np.concatenate([explore, [UNSEEN_EXPLORE_WEIGHTS]])
         repeat = explore * np.array([REPEAT_WEIGHT_SHARE] * 3 + [1.0, 1.0])
         return cls(log_odds.astype(np.float32), repeat.astype(np.float32), explore.astype(np.float32), intercept)
 
     @property
     def repeat_probability(self) -> Floats:
         """The scenarios' repeat intentions p_k (K)."""
-        probability: Floats = expit(self.repeat_log_odds)
+        probability: Floats = expit(self.repeat_log_odds[:-1])
         return probability
 
     def log_odds(self, scenario: Integers, features: Floats, earlier_clicks: Integers) -> Floats:

@@ -7,16 +7,17 @@ user's n-th request: what a user clicked in round n makes hotels repeats later o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from musenet.simulators.arrays import Booleans, Doubles, Floats, Integers
 from musenet.simulators.calibration import shift_to_mean
 from musenet.simulators.hotels.choice import FEATURES, ClickModel, ScenarioRule
-from musenet.simulators.hotels.world import Requests, Users, World, draw_requests, draw_users, draw_world
+from musenet.simulators.hotels.drift import Drift, Drifting
+from musenet.simulators.hotels.world import LOG_DAYS, Requests, Users, World, draw_requests, draw_users, draw_world
 
 CANDIDATES = 10
 REQUESTS_PER_USER = 20
@@ -33,8 +34,8 @@ WORLD_STREAM, ACTIVITY_STREAM, PILOT_STREAM, PILOT_CHOICE_STREAM, BLOCK_STREAM =
 class HotelOptions(BaseModel, extra="forbid", frozen=True):
     """What can be chosen about a simulated hotel log.
 
-    `noise` scales the chance in which scenario applies, `strength` how much scenarios differ (0: in nothing), and
-    `shift` how much the scenarios' shares change in the last seven days.
+    `noise` scales the chance in which scenario applies, `strength` how much scenarios differ (0: in nothing), `shift`
+    how much changes in the last `drift_days`, and `drift` says what.
     """
 
     impressions: int = Field(default=2_000_000, ge=20_000, le=100_000_000)
@@ -43,6 +44,14 @@ class HotelOptions(BaseModel, extra="forbid", frozen=True):
     noise: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     strength: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     shift: float = Field(default=0.0, ge=0.0, le=1.0)
+    drift: Drift = "sudden"
+    drift_days: int = Field(default=7, ge=1, le=LOG_DAYS)
+
+    @model_validator(mode="after")
+    def _drifts_somewhere(self) -> HotelOptions:
+        if not self.shift and (self.drift, self.drift_days) != ("sudden", 7):
+            raise ValueError("a drift needs a shift above 0, which says how much changes")
+        return self
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,13 @@ class Plan:
     world: World
     rule: ScenarioRule
     clicks: ClickModel
+    drift: Drifting = field(default_factory=Drifting)
 
 
 def make_plan(options: HotelOptions) -> Plan:
     """Draw the world and fit, on a pilot block, the scenarios' shares and the intercept that gives the click rate.
 
-    The pilot knows no shift: logs that differ in `shift` alone are the same up to the last week.
+    The pilot knows no drift: logs that differ in that alone are the same until it begins.
     """
     world = draw_world(options.impressions, np.random.default_rng([options.seed, WORLD_STREAM]))
     generator = np.random.default_rng([options.seed, PILOT_STREAM])
@@ -89,7 +99,7 @@ def make_plan(options: HotelOptions) -> Plan:
         block = simulate_choices(Plan(world, rule, clicks), users, requests, choices)
         log_odds = clicks.log_odds(block.scenario, block.features, block.earlier_clicks)[requests.logged]
         clicks = replace(clicks, intercept=clicks.intercept + shift_to_mean(log_odds, CLICK_RATE))
-    return Plan(world, replace(rule, shift=options.shift), clicks)
+    return Plan(world, rule, clicks, Drifting(options.drift, options.shift, options.drift_days))
 
 
 def draw_activity(users: int, requests: int, generator: np.random.Generator) -> Integers:
@@ -116,7 +126,8 @@ def simulate_choices(plan: Plan, users: Users, requests: Requests, generator: np
     """Show hotels and draw clicks, round by round, so that clicks become repeats in later rounds."""
     world = plan.world
     shape = (len(requests.user), CANDIDATES)
-    scenario = plan.rule.assign(requests.situation, requests.tested, generator)
+    scenario = plan.rule.assign(requests.situation, plan.drift.of_shares(requests.seconds), generator)
+    scenario = plan.drift.with_unseen(scenario, plan.rule.scenarios, requests.seconds, generator)
     price_factor = _price_factors(requests, generator)
     luck = generator.random(shape, np.float32)
     hotel, earlier = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -132,7 +143,8 @@ def simulate_choices(plan: Plan, users: Users, requests: Requests, generator: np
         shown, earlier[rows] = _choose_candidates(world, city, clicks[active, city], generator)
         hotel[rows] = city[:, None] * world.hotels_per_city + shown
         price[rows] = np.round(world.list_price[hotel[rows]] * price_factor[rows], 2)
-        features[rows] = _features(world, users, active, hotel[rows], price[rows])
+        seen = _features(world, users, active, hotel[rows], price[rows])
+        features[rows] = plan.drift.of_tastes(seen, requests.seconds[rows])
         probability[rows] = plan.clicks.probability(scenario[rows], features[rows], earlier[rows])
         request, candidate = np.nonzero(luck[rows] < probability[rows])
         clicks[active[request], city[request], shown[request, candidate]] += 1

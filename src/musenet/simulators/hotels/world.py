@@ -15,7 +15,6 @@ from musenet.simulators.hotels.choice import Situation
 DAY = 86_400
 BURN_IN_DAYS = 28
 LOG_DAYS = 56
-TEST_DAYS = 7
 # Requests of one user are at least this far apart, so that a click always comes before the next request.
 REQUEST_GAP_SECONDS = 600
 
@@ -90,12 +89,6 @@ class Requests:
         """Whether the request's impressions are written: it comes after the burn-in."""
         logged: Booleans = self.seconds >= BURN_IN_DAYS * DAY
         return logged
-
-    @property
-    def tested(self) -> Booleans:
-        """Whether the request lies in the last week."""
-        tested: Booleans = self.seconds >= (BURN_IN_DAYS + LOG_DAYS - TEST_DAYS) * DAY
-        return tested
 
 
 def draw_world(impressions: int, generator: np.random.Generator) -> World:
