@@ -123,6 +123,18 @@ def test_a_file_that_is_damaged_in_its_middle_is_said(
     assert "is it damaged or cut short?" in capsys.readouterr().err
 
 
+def test_init_says_which_column_nearly_fitted_a_missing_role(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.DataFrame({"user_id": range(40), "item_id": ["only"] * 40, "shown_at": ["last Monday", "today"] * 20})
+    rows.assign(user_id=rows.user_id % 7).to_csv(tmp_path / "log.csv", index=False)
+    assert run(["init", str(tmp_path / "log.csv"), "--out", str(tmp_path / "log.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "no item, 'item_id' is named like one but holds 1 value" in said
+    assert "no time, 'shown_at' is named like one but holds values of kind text" in said
+    assert "no user" not in said
+
+
 COMMANDS = {
     "init": ["init", "{folder}/log.csv", "--out", "{place}/log.yaml"],
     "prepare": ["prepare", "{folder}/log.yaml", "--out", "{place}/data"],

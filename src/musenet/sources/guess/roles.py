@@ -66,7 +66,8 @@ def guess_impressions(engine: Engine, tables: list[TableProfile]) -> Roles:
     logs = [roles for table in tables if (roles := _roles_of_log(engine, table, unique))]
     if not logs:
         raise DataError(
-            "none of these files has a user, an item and a time, so none can be the impressions: "
+            "none of these files has a user, an item and a time, so none can be the impressions "
+            f"({'; '.join(_lacking(table) for table in tables)}): "
             "give the file that says who was shown (or took) what, and when"
         )
     found = max(logs, key=lambda roles: ("label" in roles.columns, roles.table.rows))
@@ -74,6 +75,23 @@ def guess_impressions(engine: Engine, tables: list[TableProfile]) -> Roles:
     if "label" not in found.columns:
         _find_positive_kinds(engine, found)
     return found
+
+
+def _lacking(table: TableProfile) -> str:
+    """What keeps a table from being a log's, and the columns that nearly fitted."""
+    lacking = []
+    for role, pattern in (("user", USER), ("item", ITEM), ("time", TIME)):
+        named = [column for column in table.columns.values() if says(pattern, column.name)]
+        if best_time(table) is not None if role == "time" else any(column.is_id_like for column in named):
+            continue
+        near = max(named, key=lambda column: column.filled, default=None)
+        holds = near and (
+            f"{near.values} value{'s'[: near.values != 1]}"
+            if role != "time" and near.values < 3
+            else f"values of kind {near.kind}"
+        )
+        lacking.append(f"no {role}" + (f", '{near.name}' is named like one but holds {holds}" if near else ""))
+    return f"{table.file.name}: {' and '.join(lacking) or 'every row has a user of its own'}"
 
 
 def _roles_of_log(engine: Engine, table: TableProfile, unique: set[str]) -> Roles | None:
