@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.dataset import Dataset
@@ -46,11 +47,16 @@ def export_log(folder: Path, model: dict[str, Any] = SOFT, log: Log | None = Non
 
 
 def new_run(folder: Path, dataset: Dataset, model: dict[str, Any], **changes: Any) -> Run:
-    """A run folder of a model with random weights and statistics, all parameters far enough from zero to count."""
+    """A run folder of a model with random weights on one of the random logs."""
     content = recipe(**changes).model_dump(mode="json", by_alias=True)
     experiment = validate_experiment(
         content | {"name": "random", "data": {"source": "complete_journey"}, "model": model}, "random"
     )
+    return untrained_run(folder, dataset, experiment)
+
+
+def untrained_run(folder: Path, dataset: Dataset, experiment: Experiment) -> Run:
+    """A run folder of a model with random weights and statistics, all parameters far enough from zero to count."""
     torch.manual_seed(1)
     built = build_model(experiment.model, schema_of(dataset))
     with torch.no_grad():

@@ -172,14 +172,25 @@ def test_ids_that_a_table_tool_made_floats_are_integers_again(tmp_path: Path) ->
     assert counts(tables) == {("impressions", "item is missing"): 2}
 
 
-def test_ids_of_two_types_become_text_everywhere(tmp_path: Path) -> None:
+def test_ids_that_are_whole_numbers_in_every_file_are_one_type(tmp_path: Path) -> None:
     write_log(tmp_path)
     (tmp_path / "items.csv").write_text("item,colour\n0,red\n1,\n2,blue\n")
     recipe = recipe_of(features={"item": ["colour"]})
     tables = read(tmp_path, "log.parquet", recipe, items={"path": "items.csv", "item": "item"})
     assert tables.items is not None
+    assert set(values(tables.impressions, "_item")) == {0, 1, 2}
+    assert values(tables.items, "_item", "colour") == [(0, "red"), (1, None), (2, "blue")]
+    assert counts(tables) == {}
+
+
+def test_ids_of_two_types_become_text_everywhere(tmp_path: Path) -> None:
+    write_log(tmp_path)
+    (tmp_path / "items.csv").write_text("item,colour\n0,red\n1,\n2b,blue\n")
+    recipe = recipe_of(features={"item": ["colour"]})
+    tables = read(tmp_path, "log.parquet", recipe, items={"path": "items.csv", "item": "item"})
+    assert tables.items is not None
     assert set(values(tables.impressions, "_item")) == {"0", "1", "2"}
-    assert values(tables.items, "_item", "colour") == [("0", "red"), ("1", None), ("2", "blue")]
+    assert values(tables.items, "_item", "colour") == [("0", "red"), ("1", None), ("2b", "blue")]
     assert counts(tables) == {("impressions", "item is int64 here and text elsewhere: made text"): 10}
 
 
@@ -195,7 +206,7 @@ def test_quotes_line_ends_and_empty_cells_of_a_csv(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_bytes(content.encode())
     recipe = recipe_of(features={"candidate": ["name"]})
     tables = read(tmp_path, "log.csv", recipe)
-    assert set(values(tables.impressions, "_item", "_label", "name")) == {("1", 1, 'a, "b"'), ("2", 0, None)}
+    assert set(values(tables.impressions, "_item", "_label", "name")) == {(1, 1, 'a, "b"'), (2, 0, None)}
 
 
 def test_several_files_and_patterns(tmp_path: Path) -> None:

@@ -157,8 +157,6 @@ MISTAKES: dict[str, tuple[Callable[[Path], Tables], str]] = {
         _log(time=[time(5)] * 10),
         r"'time' \(data.impressions.time\) is of type time",
     ),
-    "dates in integers": (_log(time=[20240131] * 10), "integers that look like dates"),
-    "nanoseconds": (_log(time=[SECOND * 10**9] * 10), "divide nanoseconds by 1000"),
     "text in a number": (
         _log(price=["cheap"] * 10, recipe=NUMERIC_PRICE),
         "10 of 10 rows would be refused .*price is not a number, for example .*cheap",

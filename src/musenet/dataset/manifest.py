@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from musenet.dataset.texts import ValueType
 from musenet.errors import DatasetError
 from musenet.files import checksum, write_text
 from musenet.workspace import MANIFEST
@@ -109,6 +110,10 @@ class Manifest(Part):
     """Where what is known of an event comes from, by the log's own names; None in datasets of earlier versions."""
     key_columns: dict[str, Literal["impressions", "events", "users", "items"]] | None = None
     """Where a candidate's repeat key comes from, by the log's own names; None in datasets of earlier versions."""
+    value_types: dict[str, ValueType] = {}
+    """What each column of categories, of ids and of repeat keys holds, by the log's own names; text, if left out."""
+    missing_texts: list[str] = []
+    """Texts that the log writes where there is no value, besides those that never are one."""
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""
 

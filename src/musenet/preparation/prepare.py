@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from musenet import __version__
 from musenet.dataset.dataset import Dataset
@@ -22,6 +23,7 @@ from musenet.dataset.manifest import (
     write_manifest,
 )
 from musenet.dataset.roles import ITEM, USER
+from musenet.dataset.texts import ValueType
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
 from musenet.errors import DatasetError
@@ -30,9 +32,9 @@ from musenet.preparation.checks.inspection import Inspector, own_events
 from musenet.preparation.checks.row_counts import count_rows, log_warnings, write_rejected
 from musenet.preparation.encoding.encode import check_types, split_texts
 from musenet.preparation.encoding.fields import PlannedField, plan_fields
-from musenet.preparation.encoding.fitting import Training
+from musenet.preparation.encoding.fitting import Training, value_types
 from musenet.preparation.encoding.writer import DatasetWriter
-from musenet.preparation.relations.columns import Relation, role_name
+from musenet.preparation.relations.columns import role_name
 from musenet.preparation.relations.relations import Relations, build_relations
 from musenet.preparation.relations.split import PERIOD_NAMES
 from musenet.preparation.stages import Stages, check_space
@@ -133,12 +135,14 @@ def _write_dataset(
     relations = split_texts(engine, relations, planned)
     told("fitting vocabularies on the training period")
     training = Training(engine, relations, planned)
+    vocabularies = training.vocabularies()
     folder = result_folder(work)
-    writer = DatasetWriter(engine, relations, planned, training.vocabularies(), folder, work / "notes")
+    writer = DatasetWriter(engine, relations, planned, vocabularies, folder, work / "notes")
     writer.encode(recipe, [role_name(tables, name) for name in recipe.predefined_scenario], told)
     told("checking the dataset")
     checks = _check(engine, relations, tables, recipe, training, writer, folder)
-    _write_manifest(folder, writer, relations, tables, recipe, identity)
+    types = _under_own_names(value_types(relations, planned, vocabularies, recipe), tables)
+    _write_manifest(folder, writer, relations, tables, recipe, identity, types)
     return checks
 
 
@@ -196,13 +200,22 @@ def _check(
     return checks
 
 
-def _under_own_names(columns: Mapping[str, Relation], tables: Tables) -> dict[str, Relation]:
+Told = TypeVar("Told")
+
+
+def _under_own_names(columns: Mapping[str, Told], tables: Tables) -> dict[str, Told]:
     own = {USER: tables.user_column, ITEM: tables.item_column}
     return {own.get(name, name): origin for name, origin in columns.items()}
 
 
 def _write_manifest(
-    folder: Path, writer: DatasetWriter, relations: Relations, tables: Tables, recipe: Recipe, identity: str
+    folder: Path,
+    writer: DatasetWriter,
+    relations: Relations,
+    tables: Tables,
+    recipe: Recipe,
+    identity: str,
+    types: dict[str, ValueType],
 ) -> None:
     manifest = Manifest(
         version=__version__,
@@ -227,6 +240,8 @@ def _write_manifest(
         item_column=tables.item_column,
         event_columns=_under_own_names(relations.columns.event, tables),
         key_columns=_under_own_names(relations.columns.key, tables),
+        value_types=types,
+        missing_texts=tables.missing_texts,
         checksums=checksums_of(folder),
     )
     write_manifest(folder, manifest)

@@ -9,6 +9,7 @@ from musenet.recipe.features import Features
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.negatives import NegativeOptions
 from musenet.recipe.repeat import RepeatOptions
+from musenet.recipe.requests import RequestOptions
 from musenet.recipe.split import SplitOptions
 
 
@@ -19,6 +20,7 @@ class Recipe(Options):
     features: Features
     history: HistoryOptions = HistoryOptions()
     repeat: RepeatOptions | None = None
+    requests: RequestOptions = RequestOptions()
     split: SplitOptions
     negatives: Literal["none"] | NegativeOptions = "none"
     predefined_scenario: list[str] = Field([], description="columns whose combination is a known scenario")

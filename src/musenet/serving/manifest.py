@@ -29,10 +29,12 @@ from pydantic import ValidationError
 
 from musenet.dataset.manifest import Field, FieldSide, Part, embedding_offsets
 from musenet.dataset.numeric import NumericTransform
+from musenet.dataset.texts import ValueType
 from musenet.errors import ExportError
 from musenet.files import checksum
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
+from musenet.serving.values import ValueForms
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -75,6 +77,10 @@ class ExportManifest(Part):
     """Columns whose combination names a predefined scenario."""
     predefined_scenarios: list[str] | None
     """Names of the predefined scenarios, by code."""
+    value_types: dict[str, ValueType] = {}
+    """What the columns hold; the text form of a value depends on it."""
+    missing_texts: list[str] = []
+    """Further texts that mean that there is no value."""
     versions: dict[str, Any]
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""
@@ -83,6 +89,11 @@ class ExportManifest(Part):
     def embedding_offset(self) -> Mapping[str, int]:
         """Row of the embedding table before each vocabulary's first code."""
         return embedding_offsets(self.vocabularies)
+
+    @property
+    def forms(self) -> ValueForms:
+        """What the values of a request are."""
+        return ValueForms(self.value_types, frozenset(self.missing_texts))
 
     def fields_of(self, *sides: FieldSide) -> list[Field]:
         """The fields of these sides, in order."""

@@ -1,22 +1,15 @@
 """Single values of a request in the form in which vocabularies and repeat keys hold them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from musenet.dataset.texts import text_of
+from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS, SPACES, ValueType, number_text, text_of
 
 Scalar = str | int | float | bool
 Value = Scalar | list[Scalar | None] | None
-
-
-def texts_of(values: Sequence[Value]) -> list[str | None]:
-    """`text_of_value` of each."""
-    # A request has thousands of values: the two kinds that nearly all of them are of, without a call.
-    return [
-        value if type(value) is str else str(value) if type(value) is int else text_of_value(value) for value in values
-    ]
 
 
 def text_of_value(value: Value) -> str | None:
@@ -36,3 +29,52 @@ def text_of_value(value: Value) -> str | None:
         return None
     text: str = text_of(pa.array([value], pa.float64()))[0].as_py()
     return text
+
+
+@dataclass(frozen=True)
+class ValueForms:
+    """What the values of a log's columns are, however a request writes them: see `musenet.dataset.texts`.
+
+    Args:
+        types: of the columns, by the log's own names; what is not named is text.
+        missing: further texts that mean that there is no value.
+    """
+
+    types: Mapping[str, ValueType]
+    missing: Collection[str] = ()
+
+    def texts(self, column: str, values: Sequence[Value]) -> list[str | None]:
+        """Of each value of a column, the one text form; None where missing."""
+        kind, nothing = self.types.get(column, "text"), {*NO_TEXTS, *self.missing}
+        if kind == "text":  # a request has thousands of values: most are text, and need no call
+            return [
+                (None if (text := value.strip(SPACES)) in nothing else text)
+                if type(value) is str
+                else text_of_value(value)
+                for value in values
+            ]
+        if kind == "whole" and set(map(type, values)) == {int}:
+            return list(map(str, values))
+        return [self._text(kind, value, nothing) for value in values]
+
+    def text(self, column: str, value: Value) -> str | None:
+        """`texts` of one value."""
+        return self.texts(column, [value])[0]
+
+    def values(self, column: str, values: Sequence[Value]) -> list[Value]:
+        """The values themselves where they are in their form, else the text that is."""
+        told = zip(values, self.texts(column, values), strict=True)
+        return [value if text_of_value(value) == text else text for value, text in told]
+
+    def _text(self, kind: ValueType, value: Value, nothing: Collection[str]) -> str | None:
+        if isinstance(value, str):
+            written = value.strip(SPACES)
+            return None if written in nothing else number_text(written, kind)
+        if isinstance(value, list):
+            return ",".join(self._text(kind, one, nothing) or "" for one in value)
+        if isinstance(value, float) and kind == "whole" and value.is_integer():
+            return str(int(value))
+        if isinstance(value, int) and kind == "number" and abs(value) >= LARGEST_EXACT_FLOAT:
+            return text_of_value(float(str(value)))
+        text = text_of_value(value)
+        return None if text is None else number_text(text, kind)

@@ -204,10 +204,9 @@ def _share(household: int, seed: int) -> float:
 def _baskets(engine: Engine, lines: ir.Table) -> _Baskets:
     """Every basket with what is known of it before anything is put in."""
     table = lines.select("basket_id", "household_id", "store_id", "week", "time").distinct()
-    span = engine.row(table.agg(first=table.time.min(), last=table.time.max()))
-    if span["first"] is None:
+    if not engine.count(table):
         raise DataError("data.households: no household is left: choose a larger share")
-    local = LocalTime(TIMEZONE, span["first"], span["last"]).to_local(table.time)
+    local = LocalTime.of(engine, TIMEZONE, table.time, table).to_local(table.time)
     table = table.mutate(hour=hour_of(local), weekday=weekday_of(local))
     table = table.order_by("household_id", "time", "basket_id")
     columns = [column.to_numpy() for column in engine.read(table).columns]

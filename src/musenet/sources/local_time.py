@@ -3,6 +3,7 @@
 Every engine then agrees to the microsecond, whatever its session's zone and whichever zone tables it ships.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -10,6 +11,7 @@ import ibis
 import ibis.expr.types as ir
 
 from musenet.dataset.roles import MICROSECONDS
+from musenet.engines.engine import Engine
 from musenet.errors import ConfigError
 
 HOUR = 3600 * MICROSECONDS
@@ -29,24 +31,43 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 class LocalTime:
-    """The clock of one zone between two times (microseconds since 1970, UTC, both included).
+    """The clock of one zone on some days, and those beside them; on others it may be an hour off.
 
-    >>> clock = LocalTime("Europe/Berlin", 0, 1_000_000)
+    Args:
+        zone: such as `Europe/Berlin`.
+        days: since 1970; an event in the year 9999 costs one day rather than all until then.
+
+    >>> clock = LocalTime("Europe/Berlin", [0])
     >>> clock.offset_at(0) == HOUR
     True
     """
 
-    def __init__(self, zone: str, first: int, last: int) -> None:
+    def __init__(self, zone: str, days: Iterable[int]) -> None:
         self.changes: list[int] = []
         """UTC times at which the clock is put forward or back, ascending."""
         self._zone = zone_of(zone)
-        first, last = (min(max(time, _seconds(datetime.min)), _seconds(datetime.max)) for time in (first, last))
-        self._offsets = [self._look_up(first)]
-        for begin in range(first, last + 1, DAY):
-            end = min(begin + DAY, last + 1)
+        first, last = (_seconds(end) // DAY for end in (datetime.min, datetime.max))
+        nearby = sorted({min(max(day + beside, first), last) for day in days for beside in (-1, 0, 1)} or {0})
+        self._offsets = [self._look_up(nearby[0] * DAY)]
+        for begin in (day * DAY for day in nearby):
+            if self._look_up(begin) != self._offsets[-1]:  # in the gap before, in which nothing lies
+                self._change_at(begin)
+            end = begin + DAY
             if self._look_up(end) != self._offsets[-1]:
-                self.changes.append(self._find_change(begin, end))
-                self._offsets.append(self._look_up(end))
+                self._change_at(self._find_change(begin, end))
+
+    @classmethod
+    def of(cls, engine: Engine, zone: str, time: ir.IntegerValue, table: ir.Table) -> "LocalTime":
+        """The clock on the days of a table's times, in microseconds."""
+        if zone_of(zone).utcoffset(None) is not None:  # the same on all days
+            return cls(zone, [])
+        days = table.select(day=time // DAY).distinct()
+        found = engine.read(days.filter(days.day.notnull()))["day"].to_pylist()
+        return cls(zone, map(int, found))
+
+    def _change_at(self, moment: int) -> None:
+        self.changes.append(moment)
+        self._offsets.append(self._look_up(moment))
 
     def _look_up(self, time: int) -> int:
         offset = (_EPOCH + timedelta(microseconds=time)).astimezone(self._zone).utcoffset()

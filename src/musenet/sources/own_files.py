@@ -1,5 +1,6 @@
 """A log in Parquet or CSV files, described in the configuration alone."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sifted, keep_first
 from musenet.sources.files.columns import Need, Plan, Relation, named_columns, plan_columns
+from musenet.sources.files.one_type import Shared, unify_types
 from musenet.sources.files.opening import open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
 from musenet.sources.files.paths import expected_rows, find_files, fingerprint_of
 from musenet.sources.files.reader import LogReader, columns_of_roles, require_roles
-from musenet.sources.files.relations import add_shown, unify_types, with_clock
+from musenet.sources.files.relations import add_shown, with_clock
+from musenet.sources.files.values import with_plain_text
 from musenet.sources.tables import LogSize, Tables
 
 __all__ = ["OwnFiles", "OwnFilesOptions"]
@@ -69,6 +72,10 @@ class OwnFiles:
             )
             for relation, part in self._parts().items()
         }
+        files = {
+            relation: replace(file, table=with_plain_text(file.table, options.missing))
+            for relation, file in files.items()
+        }
         for relation, part in self._parts().items():
             require_roles(files[relation], relation, part)
         plan = plan_columns(self._recipe, files, options.impressions.user, options.impressions.item)
@@ -113,7 +120,7 @@ class OwnFiles:
         rules = [rule for part in sifted.values() for rule in part.rules]
         kept = {relation: part.kept for relation, part in sifted.items()}
         refused = [part.refused for part in sifted.values()]
-        rules += unify_types(engine, kept)
+        rules += unify_types(engine, kept, self._shared(plan))
         impressions = kept["impressions"]
         sides: list[tuple[Relation, str, dict[str, Need]]]
         sides = [("users", USER, plan.shown_of_user), ("items", ITEM, plan.shown_of_item)]
@@ -137,8 +144,20 @@ class OwnFiles:
             protocol=self._protocol(),
             timezone=self._options.timezone,
             negative_sampling_rate=self._options.negative_sampling_rate,
+            missing_texts=self._options.missing,
             cleaning=rules,
             rejected=ibis.union(*refused) if len(refused) > 1 else refused[0],
+        )
+
+    def _shared(self, plan: Plan) -> Shared:
+        """Columns share a vocabulary by the recipe; the ids stand under their role names."""
+        ids = {self._options.impressions.user: USER, self._options.impressions.item: ITEM}
+        features = list(self._recipe.features.resolved())
+        needs = [need for needs in plan.read.values() for need in needs.values()]
+        return Shared(
+            {ids.get(one.name, one.name): ids.get(one.vocabulary, one.vocabulary) for one in features},
+            kept={need.name for need in needs if need.form != "value"},
+            lists={one.name for one in features if one.type == "multi_valued"},
         )
 
     def _protocol(self) -> str:

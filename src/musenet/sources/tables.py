@@ -56,6 +56,8 @@ class Tables:
     timezone: str = "UTC"
     negative_sampling_rate: float = 1.0
     """Share of the negatives that the log keeps; serving corrects the logit by its logarithm."""
+    missing_texts: list[str] = field(default_factory=list)
+    """Texts that stand where there is no value, besides those that never are one."""
     cleaning: list[CleaningRule] = field(default_factory=list)
     rejected: ir.Table | None = None
     """Refused rows, of the schema `REFUSED`: `table`, `reason`, `row` (the row as JSON text)."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musenet.dataset.manifest import FIRST_VALUE, Field
-from musenet.dataset.texts import text_of
+from musenet.dataset.texts import text_of, value_type
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.recipe.history import HistoryOptions
 from musenet.serving.manifest import ExportManifest
@@ -66,14 +66,15 @@ def test_a_values_text_is_that_of_its_column(values: list[Any]) -> None:
         assert text_of_value(value) == text_of(pa.array([value]))[0].as_py()
 
 
-def manifest(field: Field, size: int, separator: str = ",") -> ExportManifest:
+def manifest(field: Field, vocabulary: Vocabulary, separator: str = ",") -> ExportManifest:
     content: dict[str, Any] = dict.fromkeys(ExportManifest.model_fields)
     content |= {
-        **{"fields": [field], "vocabularies": {"v": size}, "separators": {"c": separator}, "checksums": {}},
+        **{"fields": [field], "vocabularies": {"v": vocabulary.size}, "separators": {"c": separator}, "checksums": {}},
         **{"numeric": {}, "versions": {}, "event_columns": {}, "key_columns": {}, "predefined_columns": []},
         **{"format": 1, "users": 0, "items": 0, "negative_sampling_rate": 1.0, "model": {}},
         **dict.fromkeys(("name", "model_version", "protocol", "timezone", "user_column", "item_column"), "x"),
         "history": HistoryOptions(),
+        **{"value_types": {"c": value_type(vocabulary.values.type)}, "missing_texts": ["n/a"]},
     }
     return ExportManifest.model_validate(content)
 
@@ -81,11 +82,11 @@ def manifest(field: Field, size: int, separator: str = ",") -> ExportManifest:
 def encoder(folder: Path, field: Field, vocabulary: Vocabulary, separator: str = ",") -> Encoder:
     (folder / "vocabularies").mkdir()
     TextIndex.write(folder / "vocabularies", "v", text_of(vocabulary.values), first=FIRST_VALUE)
-    return Encoder(manifest(field, vocabulary.size, separator), folder)
+    return Encoder(manifest(field, vocabulary, separator), folder)
 
 
 COLUMNS: dict[str, tuple[pa.Array, list[Any]]] = {
-    "text": (pa.array(["b", "a", ""]), ["a", None, "c", "b", "", "ab", "a\0"]),
+    "text": (pa.array(["b", "a"]), ["a", None, "c", "b", "ab", "a\0"]),
     "whole numbers": (pa.array([3, 1, -2]), [1, 3, None, 4, -2]),
     "fractions": (pa.array([0.1, 3.0, 1e300]), [3.0, 0.1, 1e300, None, 0.2]),
     "truth values": (pa.array([True]), [True, False, None]),
@@ -115,3 +116,23 @@ def test_several_values_are_cut_and_padded_as_in_preparation(tmp_path: Path) -> 
     for asked in (texts, lists):
         found = made.encode("context", [{"c": value} for value in asked], lambda *_: "")
         np.testing.assert_array_equal(found.codes, expected)
+
+
+SPELT: dict[str, tuple[pa.Array, list[Any], list[Any]]] = {
+    "text": (pa.array(["1.0", "007"]), [" 1.0", 7, "", "nan", "n/a "], ["1.0", "7", None, None, None]),
+    "whole": (pa.array([3, 2**53 + 1]), [3.0, " 3", "3.00", "03", str(2**53 + 1)], [3, 3, 3, None, 2**53 + 1]),
+    "number": (pa.array([3.0, 0.5, 1e18]), ["3", True, ".5", "5e-1", 10**18], [3.0, 1.0, 0.5, 0.5, 1e18]),
+    "truth": (pa.array([True, False]), ["True", 1, "0", 0.0, "TRUE "], [True, True, False, False, True]),
+}
+
+
+@pytest.mark.parametrize("kind", SPELT)
+def test_a_value_is_found_however_it_is_spelt(kind: str, tmp_path: Path) -> None:
+    values, asked, meant = SPELT[kind]
+    vocabulary = Vocabulary("v", values, np.ones(len(values), dtype=np.int64))
+    field = Field(name="c", side="context", kind="categorical", vocabulary="v", column="c")
+    found = encoder(tmp_path, field, vocabulary).encode("context", [{"c": value} for value in asked], lambda *_: "")
+    expected = vocabulary.encode(pa.array(meant, values.type))
+    if kind == "whole":
+        expected[3] = 1  # leading zeros are no number's
+    assert found.codes[:, 0].tolist() == expected.tolist()

@@ -1,16 +1,18 @@
 """What training knows: its vocabularies, and which categories cannot recur after it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import ibis.expr.types as ir
 
-from musenet.dataset.roles import TIME
+from musenet.dataset.roles import ITEM, TIME, USER
+from musenet.dataset.texts import ValueType, value_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.vocabulary import Occurrences, Vocabulary, fit_vocabulary, never_trained
 from musenet.preparation.relations.relations import SHOWN_WEIGHT, Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, USER_ROW
+from musenet.recipe.recipe import Recipe
 
 UNREPEATABLE_SHARE, UNREPEATABLE_ROWS = 0.95, 20
 
@@ -96,6 +98,21 @@ class Training:
             "candidate": (candidates, None),
             "history": (events.filter(events[TIME] < relations.cuts.valid_from), None),
         }
+
+
+def value_types(
+    relations: Relations, planned: Sequence[PlannedField], vocabularies: Mapping[str, Vocabulary], recipe: Recipe
+) -> dict[str, ValueType]:
+    """What the columns hold whose values requests bring: ids, categories, repeat keys, predefined scenarios."""
+    named: tuple[tuple[Iterable[str], ir.Table], ...] = (
+        ((USER, *recipe.predefined_scenario), relations.users),
+        ((ITEM,), relations.items),
+        (recipe.predefined_scenario, relations.requests),
+        (relations.columns.key, relations.events),
+    )
+    held = {name: table[name].type().to_pyarrow() for names, table in named for name in names if name in table.columns}
+    held |= {entry.column: vocabularies[entry.vocabulary].values.type for entry in planned if not entry.numeric}
+    return {name: value_type(kind) for name, kind in held.items()}
 
 
 def _occurrences(tables: Mapping[str, tuple[ir.Table, str | None]], entry: PlannedField) -> Occurrences:

@@ -71,7 +71,7 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     """
     columns = resolve_columns(tables, recipe)
     say("grouping impressions into requests")
-    clean = clean_impressions(engine, tables, _needed(tables, columns))
+    clean = clean_impressions(engine, tables, _needed(tables, columns), recipe.requests)
     groups = group_requests(engine, clean.kept, columns.context, tables.timezone)
     cuts = split_cuts(engine, recipe.split, groups, tables.timezone)
     say("numbering users, items and requests")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import ibis
@@ -12,6 +12,7 @@ from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER
 from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.recipe.requests import RequestOptions
 from musenet.sources.tables import CleaningRule, Tables
 
 REQUEST_ROW, USER_ROW, ITEM_ROW = "_request_row", "_user_row", "_item_row"
@@ -35,11 +36,13 @@ def request_key(impressions: ir.Table) -> list[str]:
     return [REQUEST] if REQUEST in impressions.columns else [USER, TIME]
 
 
-def clean_impressions(engine: Engine, tables: Tables, columns: Sequence[str]) -> CleanImpressions:
+def clean_impressions(
+    engine: Engine, tables: Tables, columns: Sequence[str], options: RequestOptions
+) -> CleanImpressions:
     """The columns in use, in plain types; of an item shown twice in a request, a positive is kept before the earliest.
 
     Raises:
-        DataError: if the log is empty, a role is missing in a row, or a label is not 0 or 1.
+        DataError: if the log is empty, a role is missing in a row, a label is not 0 or 1, or request ids recur.
     """
     roles = [name for name in (USER, ITEM, TIME, LABEL, REQUEST, WEIGHT) if name in tables.impressions.columns]
     source = tables.impressions
@@ -47,6 +50,8 @@ def clean_impressions(engine: Engine, tables: Tables, columns: Sequence[str]) ->
     selected |= {name: as_column_type(source[name], name) for name in columns}
     impressions = engine.store("impressions", source.select(**selected))
     rows = _check_roles(engine, impressions, roles)
+    if REQUEST in roles:  # before rows of one id are taken for duplicates
+        _refuse_recurring(engine, impressions, options.longest, tables.timezone)
     key = [*request_key(impressions), ITEM]
     repeated = impressions.group_by(key).aggregate(rows=impressions.count()).filter(ibis._.rows > 1)
     total = engine.row(repeated.aggregate(groups=repeated.count(), rows=repeated.rows.sum()))
@@ -88,6 +93,23 @@ def _check_roles(engine: Engine, impressions: ir.Table, roles: Sequence[str]) ->
     return int(str(found["rows"]))
 
 
+def _refuse_recurring(engine: Engine, impressions: ir.Table, longest: float, timezone: str) -> None:
+    """Impressions of one id that lie far apart are of several requests, some maybe of the test period."""
+    spans = impressions.group_by(REQUEST).aggregate(first=impressions[TIME].min(), last=impressions[TIME].max())
+    long = spans.filter(spans["last"] - spans["first"] > round(longest * MICROSECONDS))
+    count = engine.count(long)
+    if count:
+        example = engine.row(long.order_by((long["first"] - long["last"]), REQUEST).limit(1))
+        first, last = (local_text(int(str(example[end])), timezone) for end in ("first", "last"))
+        raise DataError(
+            f"{count} of {engine.count(spans)} requests last longer than {timedelta(seconds=longest)} hours, for "
+            f"example '{example[REQUEST]}' from {first} to {last}: ids that begin anew each day, or for each user, "
+            "name several requests; write request and day, or request and user, into one column, leave "
+            "data.impressions.request out (same user and time is one request then), or set requests.longest if they "
+            "really last so long"
+        )
+
+
 def group_requests(engine: Engine, impressions: ir.Table, context: Sequence[str], timezone: str) -> ir.Table:
     """One row per request: key, `_user`, `_time` (its earliest), `_impressions` and the context columns.
 
@@ -125,7 +147,10 @@ def _refuse_varying(engine: Engine, groups: ir.Table, name: str, count: int, tim
         which = f"of user '{example[USER]}' at {local_text(int(str(example[TIME])), timezone)}"
     requests = f"{count} request{'s' if count != 1 else ''} (for example {which})"
     if name == USER:
-        raise DataError(f"{requests} hold impressions of several users: a request belongs to one user")
+        raise DataError(
+            f"{requests} hold impressions of several users: a request belongs to one user; if ids begin anew for each "
+            "user, write request and user into one column"
+        )
     raise DataError(f"column '{name}' differs inside {requests}: list it under features.candidate instead of context")
 
 

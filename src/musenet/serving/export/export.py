@@ -187,6 +187,8 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         },
         predefined_columns=experiment.predefined_scenario,
         predefined_scenarios=data.predefined_scenarios,
+        value_types=data.value_types,
+        missing_texts=data.missing_texts,
         versions=versions() | {"exported_by": __version__},
         checksums={name: checksum(folder / name) for name in files},
     )

@@ -116,7 +116,7 @@ def _past_events(engine: Engine, tables: Tables, recipe: Recipe) -> ir.Table:
     shown = tables.impressions
     if tables.events is None:
         own = [name for name, origin in columns.event.items() if origin == "events" and name not in ROLES]
-        shown = clean_impressions(engine, tables, own).kept
+        shown = clean_impressions(engine, tables, own, recipe.requests).kept
     found = raw_events(tables, shown, columns.event)
     users = number_entities(engine, USER, USER_ROW, found, None, {})
     looked_up = {name: origin for name, origin in columns.event.items() if origin == "items"}

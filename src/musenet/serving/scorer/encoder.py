@@ -16,7 +16,7 @@ from musenet.dataset.numeric import FloatArray
 from musenet.errors import RequestError
 from musenet.serving.manifest import ExportManifest
 from musenet.serving.text_index import TextIndex
-from musenet.serving.values import Value, texts_of
+from musenet.serving.values import Value, ValueForms
 
 Attributes = Mapping[str, Value]
 Where = Callable[[int, str], str]
@@ -24,7 +24,6 @@ Where = Callable[[int, str], str]
 Codes = NDArray[np.int64]
 FARTHEST = 1e9
 """From its mean, in deviations: where a model multiplies numbers, farther ones leave floating point."""
-SPACES = " \t\n\r\v\f"
 
 
 @dataclass
@@ -55,6 +54,7 @@ class Encoder:
 
     def __init__(self, manifest: ExportManifest, folder: Path) -> None:
         self._manifest = manifest
+        self._forms: ValueForms = manifest.forms
         sides: tuple[FieldSide, ...] = get_args(FieldSide)
         self._fields = {side: manifest.fields_of(side) for side in sides}
         self._columns = {side: _by_column(self._fields[side]) for side in sides}
@@ -109,7 +109,7 @@ class Encoder:
             for place, value in enumerate(values):
                 if type(value) is list:
                     raise RequestError(at(place), "takes one value, not a list")
-            first = codes = _codes(index, texts_of(values))
+            first = codes = _codes(index, self._forms.texts(name, values))
         _count(tally.missing, name, int((first == MISSING).sum()))
         _count(tally.unseen, name, int((codes == UNSEEN).sum()))
         return self._embedded(one, codes)
@@ -119,9 +119,9 @@ class Encoder:
         if value is None:
             return []
         if isinstance(value, str):
-            parts = (part.strip(SPACES) for part in value.split(self._manifest.separators[name]))
-            return [part for part in parts if part]
-        return texts_of(value if isinstance(value, list) else [value])
+            value = list(value.split(self._manifest.separators[name]))
+        parts = self._forms.texts(name, value if isinstance(value, list) else [value])
+        return [part for part in parts if part is not None]
 
     def _numeric(
         self, name: str, fields: Sequence[Field], values: Sequence[Value], at: Callable[[int], str], tally: Tally

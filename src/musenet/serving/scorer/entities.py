@@ -17,7 +17,7 @@ from musenet.serving.scorer.encoder import Encoded, Encoder
 from musenet.serving.scorer.repeats import may_be_among
 from musenet.serving.store.history import ItemStore, RepeatKey
 from musenet.serving.text_index import TextIndex, map_column
-from musenet.serving.values import Value, text_of_value
+from musenet.serving.values import Value
 
 Rows = NDArray[np.int64]
 LOGGER = logging.getLogger("musenet.serving")
@@ -34,7 +34,7 @@ class Entities:
         self._ids = TextIndex(folder, "ids")
         self._codes, self._dense = map_column(folder, "codes"), map_column(folder, "dense")
 
-    def find(self, ids: Sequence[str | int]) -> Rows:
+    def find(self, ids: Sequence[str | None]) -> Rows:
         """(rows) where each id stands; 0 if it is unseen."""
         return np.maximum(self._ids.find(ids), 0)
 
@@ -72,7 +72,7 @@ class Items(Entities):
 
     def __init__(self, manifest: ExportManifest, folder: Path, encoder: Encoder) -> None:
         super().__init__(folder / "items")
-        self._encoder, self._id_column = encoder, manifest.item_column
+        self._encoder, self._id_column, self._forms = encoder, manifest.item_column, manifest.forms
         self._attributes, self._keys = (
             map_batch(folder / "items" / f"{name}.arrow") for name in ("attributes", "keys")
         )
@@ -84,12 +84,12 @@ class Items(Entities):
         """The attributes that an item may have."""
         self._added, self._version, self._lock = _Added(), 0, threading.Lock()
 
-    def find(self, ids: Sequence[str | int]) -> Rows:
+    def find(self, ids: Sequence[str | None]) -> Rows:
         """(rows) where each id stands, from the end of the export's items on for those added; 0 if it is unseen."""
         rows, added = super().find(ids), self._added.places
         if added:
-            for place, one in enumerate(map(str, ids)):
-                if one in added:
+            for place, one in enumerate(ids):
+                if one is not None and one in added:
                     rows[place] = len(self._codes) + added[one]
         return rows
 
@@ -125,7 +125,7 @@ class Items(Entities):
         known = rows < len(self._codes)
         texts: list[str | None] = self._keys[column].take(pa.array(np.where(known, rows, 0))).to_pylist()
         for place in np.flatnonzero(~known):
-            texts[place] = text_of_value(self._added.rows[rows[place] - len(self._codes)].get(column))
+            texts[place] = self._forms.text(column, self._added.rows[rows[place] - len(self._codes)].get(column))
         return texts
 
     def may_have(self, rows: Rows, keys: Iterable[RepeatKey]) -> NDArray[np.bool_]:

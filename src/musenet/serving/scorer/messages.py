@@ -50,7 +50,7 @@ def _seconds(value: object) -> object:
 
 
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_ID)]
-Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**64)]
 Id = Annotated[Text | Whole, Field(union_mode="left_to_right", description="an id of the log, as text or whole number")]
 Time = Annotated[
     float,

@@ -23,7 +23,6 @@ from musenet.serving.scorer.runtime import Arrays, Runtime
 from musenet.serving.store.history import NOTHING, HistoryStore, ItemStore, PastEvent, RepeatKey, UserHistory
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.text_index import map_column
-from musenet.serving.values import text_of_value, texts_of
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ class Scorer:
         """Which events count, for history stores."""
         self._runtime = Runtime(self.folder, threads)
         self._encoder = Encoder(self.manifest, self.folder)
+        self.forms = self.manifest.forms
+        """What the values of requests are."""
         self._users = Entities(self.folder / "users")
         self._items = Items(self.manifest, self.folder, self._encoder)
         self.use(store)
@@ -123,6 +124,14 @@ class Scorer:
             answer |= explained(self._runtime.explain(encoded.inputs), encoded.repeats, self._correction)
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
+    def user_of(self, user: str | int) -> str:
+        """A user's id in the one form in which exports and stores know it."""
+        return self.forms.text(self.manifest.user_column, user) or ""
+
+    def _items_of(self, items: Sequence[Any]) -> list[str | None]:
+        """Ids of items in the one form in which exports know them."""
+        return self.forms.texts(self.manifest.item_column, items)
+
     def logit(self, encoded: EncodedRequest) -> NDArray[np.float64]:
         """(N,) of a click, corrected for the negatives that the log left out.
 
@@ -145,9 +154,9 @@ class Scorer:
         self._check_columns(message)
         self.learn_items()
         when = time.time() if message.time is None else message.time
-        user_row = self._users.find([message.user])
+        user_row = self._users.find([self.user_of(message.user)])
         candidates = cast("list[Attributes]", message.candidates)
-        item_rows = self._items.find([candidate["item"] for candidate in message.candidates])
+        item_rows = self._items.find(self._items_of([candidate["item"] for candidate in message.candidates]))
         context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
         candidate = self._encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
         history = self._history(message, when)
@@ -189,7 +198,7 @@ class Scorer:
                 wrong = request_error(error)
                 raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
             _check(message.columns, self._items.columns, f"items.{place}", "items")
-            known[str(message.item)] = message.columns
+            known[self._items_of([message.item])[0] or ""] = message.columns
         self._items.add(known)
         return len(known)
 
@@ -205,11 +214,11 @@ class Scorer:
     def _history(self, message: ScoreRequest, when: float) -> UserHistory:
         if message.history is not None:
             return self.rules.summarise(self._past_events(message.history), when)
-        return NOTHING if self.store is None else self.store.read(str(message.user), when)
+        return NOTHING if self.store is None else self.store.read(self.user_of(message.user), when)
 
     def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
         """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
-        items = texts_of([event.item for event in events])
+        items = self._items_of([event.item for event in events])
         rows = self._items.find([item or "" for item in items])
         columns: dict[str, Sequence[Any]] = {}
         for name, origin in self.manifest.event_columns.items():
@@ -220,6 +229,7 @@ class Scorer:
                 columns[name] = [e.columns.get(name, value) for e, value in zip(events, found, strict=True)]
             else:
                 columns[name] = [event.columns.get(name) for event in events]
+            columns[name] = self.forms.values(name, columns[name])
         return [
             PastEvent(item, event.kind, event.time, {name: values[place] for name, values in columns.items()})
             for place, (item, event) in enumerate(zip(items, events, strict=True))
@@ -248,18 +258,18 @@ class Scorer:
         keys: list[Sequence[str | None]] = []
         for name, origin in self.manifest.key_columns.items():
             if name == self.manifest.item_column:
-                keys.append(texts_of([one[ITEM] for one in asked]))
+                keys.append(self._items_of([one[ITEM] for one in asked]))
             elif origin == "items":
                 keys.append(self._items.key(name, rows[places]))
             else:
                 shared = message.context.get(name)
-                keys.append(texts_of([one.get(name, shared) for one in asked]))
+                keys.append(self.forms.texts(name, [one.get(name, shared) for one in asked]))
         return keys
 
     def _predefined(self, message: ScoreRequest) -> NDArray[np.int64]:
         """(1,) code of the scenario that the context's columns name; -1 for one that the log does not know."""
         names, known = self.manifest.predefined_columns, self.manifest.predefined_scenarios or []
-        texts = ((name, text_of_value(message.context.get(name))) for name in names)
+        texts = ((name, self.forms.text(name, message.context.get(name))) for name in names)
         label = ", ".join(f"{name}={'missing' if text is None else text}" for name, text in texts)
         return np.array([known.index(label) if label in known else -1], dtype=np.int64)
 

@@ -84,7 +84,7 @@ class Service:
                 raise RequestError(f"events.{place}.time", f"lies more than {AHEAD / 60:.0f} minutes in the future")
             event = scorer.past_event(sent, f"events.{place}")
             if scorer.rules.in_history(event.kind) or scorer.rules.in_repeats(event.kind):
-                user, event = text_of_value(sent.user) or "", replace(event, time=happened)
+                user, event = scorer.user_of(sent.user), replace(event, time=happened)
                 kept.append(UserEvent(user, event, text_of_value(sent.id)))
         return self.store.append(kept)
 
@@ -98,7 +98,7 @@ class Service:
         return [
             {"item": event.item, "kind": event.kind, "time": event.time}
             | {name: value for name, value in event.attributes.items() if name != id_column and value is not None}
-            for event in self.store.read(text_of_value(user) or "", None).events
+            for event in self.store.read(self.scorer.user_of(user), None).events
         ]
 
     def check(self) -> None:

@@ -30,6 +30,9 @@ class Sieve:
     expected: set[str] = field(default_factory=set)
     """Reasons that belong to the log rather than to a mistake: any number of rows may be refused for them."""
 
+    mended: dict[str, int] = field(default_factory=dict)
+    """Rows by what was done to them, none of which is refused for it."""
+
     def role(self, role: str, column: ir.Value, name: str) -> None:
         """Keep a column that no row may lack."""
         self.columns[role] = column
@@ -113,6 +116,7 @@ def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> 
     _check_share(engine, sieve, rows, counts, refused)
     rules = [CleaningRule(name, part.reason, part.rows, False) for part in sieve.file.mended]
     rules += [CleaningRule(name, text, count, True) for text, count in counts.items()]
+    rules += [CleaningRule(name, text, count, False) for text, count in sieve.mended.items()]
     if distinct:
         kept = engine.store(name, kept.distinct())
         surplus = rows - engine.count(kept)

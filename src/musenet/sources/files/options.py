@@ -10,10 +10,17 @@ from musenet.sources.options import SourceOptions
 
 
 class TimeColumn(Options):
-    """A time column whose unit is told rather than seen from its size."""
+    """A time column whose form is told rather than seen from its values."""
 
     column: str
-    unit: Literal["seconds", "milliseconds", "microseconds"]
+    unit: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] | None = Field(
+        None, description="since 1970, of numbers"
+    )
+    format: str | None = Field(
+        None,
+        pattern=r"^([^%]|%[mdHMS])*%[Yy]([^%]|%[mdHMS])*$",
+        description="of dates: %Y or %y, %m, %d, %H, %M, %S and what stands between them, such as `%d/%m/%Y`",
+    )
 
 
 Paths = str | list[str]
@@ -68,6 +75,7 @@ class OwnFilesOptions(SourceOptions):
     timezone: str = Field(
         "UTC", description="of times without an offset, of `hour` and `weekday`, and of the split's days"
     )
+    missing: list[str] = Field([], description="texts that stand where there is no value, such as `NA` or `\\N`")
     negative_sampling_rate: float = Field(1.0, gt=0, le=1, description="share of the negatives that the log keeps")
 
     def starting_from(self, base: Path) -> Self:

@@ -8,9 +8,9 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from musenet.dataset.texts import LARGEST_EXACT_FLOAT
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.files.values import LARGEST_EXACT_FLOAT
 
 
 @dataclass(frozen=True)

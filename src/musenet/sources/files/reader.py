@@ -10,7 +10,8 @@ from musenet.sources.files.cleaning import Sieve, Sifted, sift
 from musenet.sources.files.columns import Plan, Relation, require
 from musenet.sources.files.opening import LogFile, reading
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, TimeColumn, UsersFile
-from musenet.sources.files.values import as_id, as_label, as_number, as_text, as_time
+from musenet.sources.files.times import as_time
+from musenet.sources.files.values import as_id, as_label, as_number, as_text
 
 ODD_LABELS_AT_MOST = 0.01
 """Labels beyond 0 and 1 are refused as slips if rarer than this; more often they mean something."""
@@ -107,9 +108,11 @@ class LogReader:
 
     def _time(self, sieve: Sieve, written: str | TimeColumn, key: str) -> None:
         table = sieve.file.table
-        name, unit = (written, None) if isinstance(written, str) else (written.column, written.unit)
+        told = TimeColumn(column=written) if isinstance(written, str) else written
+        name = told.column
         with sieve.explained(name, key):
-            time = as_time(self._engine, table[name], table, unit, self._options.timezone)
+            time = as_time(self._engine, table[name], table, told, self._options.timezone)
+        sieve.mended |= time.mended
         sieve.parsed(TIME, time, name, "a time (timestamps, integers, or text such as 2024-01-31 12:00:00)")
 
     def _label(self, sieve: Sieve, part: ImpressionsFile) -> None:

@@ -1,39 +1,13 @@
-"""Relations of a log brought together: one type per name, attributes that only the impressions hold, the clock."""
+"""Relations of a log brought together: attributes that only the impressions hold, the clock."""
 
 import ibis
 import ibis.expr.types as ir
 
-from musenet.dataset.roles import ITEM, ROLES, TIME, USER
+from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine
 from musenet.sources.files.cleaning import keep_first
-from musenet.sources.files.columns import Relation
 from musenet.sources.local_time import LocalTime, hour_of, weekday_of
 from musenet.sources.tables import CleaningRule
-
-
-def unify_types(engine: Engine, kept: dict[Relation, ir.Table]) -> list[CleaningRule]:
-    """Give columns of one name one type in all relations: text, where any of them is text."""
-    rules = []
-    names = dict.fromkeys(name for table in kept.values() for name in table.columns)
-    for name in names:
-        if name in ROLES and name not in (USER, ITEM):
-            continue
-        types = {relation: table[name].type() for relation, table in kept.items() if name in table.columns}
-        if len({kind.copy(nullable=True) for kind in types.values()}) < 2 or not any(
-            kind.is_string() for kind in types.values()
-        ):
-            continue
-        for relation, kind in types.items():
-            if not kind.is_string():
-                table = kept[relation]
-                kept[relation] = table.mutate(**{name: table[name].cast("string")})
-                rows = engine.count(table)
-                rules.append(
-                    CleaningRule(
-                        relation, f"{name.strip('_')} is {kind} here and text elsewhere: made text", rows, False
-                    )
-                )
-    return rules
 
 
 def add_shown(
@@ -68,8 +42,6 @@ def add_shown(
 
 def with_clock(engine: Engine, impressions: ir.Table, names: list[str], zone: str) -> ir.Table:
     """Columns `hour` and `weekday` on the local clock of each impression."""
-    ends = impressions.agg(first=impressions[TIME].min(), last=impressions[TIME].max())
-    span = engine.row(ends)
-    local = LocalTime(zone, span["first"], span["last"]).to_local(impressions[TIME])
+    local = LocalTime.of(engine, zone, impressions[TIME], impressions).to_local(impressions[TIME])
     clock = {"hour": hour_of(local), "weekday": weekday_of(local)}
     return impressions.mutate(**{name: clock[name] for name in names})
