@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from musenet.api import (
         ablate,
+        backup,
         compare,
         compare_runs,
         demo,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         fill,
+        forget,
         init,
         load,
         predict,
@@ -35,6 +37,7 @@ __all__ = [
     "Scorer",
     "__version__",
     "ablate",
+    "backup",
     "compare",
     "compare_runs",
     "demo",
@@ -42,6 +45,7 @@ __all__ = [
     "evaluate",
     "export",
     "fill",
+    "forget",
     "init",
     "load",
     "predict",

@@ -13,13 +13,14 @@ told how the work goes. What the caller can fix is raised as a `UserError`.
 from musenet.api.experiments import load, prepare, train
 from musenet.api.logs import init, simulate_ads, simulate_hotels
 from musenet.api.results import describe_scenarios, evaluate, export, report, scenarios
-from musenet.api.serving import fill, predict
+from musenet.api.serving import backup, fill, forget, predict
 from musenet.api.studies import ablate, compare, compare_runs, demo, sweep
 from musenet.serving.scorer.scorer import Scorer
 
 __all__ = [
     "Scorer",
     "ablate",
+    "backup",
     "compare",
     "compare_runs",
     "demo",
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "export",
     "fill",
+    "forget",
     "init",
     "load",
     "predict",

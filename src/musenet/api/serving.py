@@ -61,3 +61,29 @@ def fill(
     with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
         source = open_source(experiment.data, experiment.recipe)
         return fill_store(opened, source, experiment.recipe, end, progress)
+
+
+def forget(store: str, user: str) -> bool:
+    """Remove all that a history store knows of a user; whether there was anything.
+
+    Args:
+        store: a file's path, or an URL of Valkey or Redis.
+        user: the user's id, as the log has it.
+    """
+    from musenet.serving.store.opening import open_store
+
+    with open_store(store, None) as opened:
+        return opened.forget(user)
+
+
+def backup(store: str, out: AnyPath) -> None:
+    """Copy a history store while it is in use; the copy is a store itself.
+
+    Args:
+        store: a file's path; Valkey and Redis write copies of their own.
+        out: the file to write.
+    """
+    from musenet.serving.store.opening import open_store
+
+    with open_store(store, None) as opened:
+        opened.backup(Path(out))

@@ -48,6 +48,8 @@ COMMANDS = (
     serving.predict,
     serving.serve,
     serving.fill,
+    serving.forget,
+    serving.backup,
     studies.demo,
 )
 for command in COMMANDS:

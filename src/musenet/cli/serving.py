@@ -5,11 +5,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from musenet.cli.options import Json, Run, Store
 from musenet.cli.printing import finish
 from musenet.cli.reporter import Reporter
 from musenet.dataset.roles import MICROSECONDS
+from musenet.errors import UserError
+from musenet.options import Seconds, reason
+
+
+def _duration(text: str) -> float:
+    try:
+        return float(TypeAdapter(Seconds).validate_python(text))
+    except ValidationError as error:
+        raise UserError(f"--retention {text}: {reason(error)}") from error
 
 
 def export(
@@ -47,11 +57,44 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="holds the bearer token ($MUSENET_TOKEN, if left out)")
     ] = None,
+    retention: Annotated[
+        float | None,
+        typer.Option(
+            "--retention",
+            metavar="DURATION",
+            parser=_duration,
+            help="forget what a user did not do again for so long, such as '400 days' (never, if left out)",
+        ),
+    ] = None,
 ) -> None:
     """Score, keep histories and show why, over HTTP, until told to stop."""
     from musenet.serving.http.server import serve as run_server
 
-    run_server(export, host, port, store, token_file)
+    run_server(export, host, port, store, token_file, retention)
+
+
+def forget(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="a history store")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="the user's id, as the log has it")],
+    as_json: Json = False,
+) -> None:
+    """Remove all that a history store knows of a user."""
+    from musenet import api
+
+    found = api.forget(store, user)
+    finish(as_json, {"store": store, "forgotten": found}, "forgotten" if found else f"{store} knows no such user")
+
+
+def backup(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="a history store's file")],
+    out: Annotated[Path, typer.Option("--out", help="the file to write, a store itself")],
+    as_json: Json = False,
+) -> None:
+    """Copy a history store while it is in use."""
+    from musenet import api
+
+    api.backup(store, out)
+    finish(as_json, {"store": store, "out": out}, f"wrote {out}")
 
 
 def fill(

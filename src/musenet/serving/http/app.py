@@ -26,6 +26,7 @@ from musenet.serving.http.structured_log import LOGGER, say
 from musenet.serving.scorer.messages import (
     Events,
     EventsKept,
+    Forgotten,
     ItemsKept,
     Message,
     Mistakes,
@@ -131,6 +132,15 @@ def _add_routes(app: FastAPI, service: Service, counters: Counters, answering: A
     async def items(request: Request) -> Response:
         """Make attributes of new or changed items known."""
         return await answering(request, NewItems, lambda sent: {"items": service.add_items(sent.items)}, writes=True)
+
+    @app.delete(
+        "/users/{user:path}",
+        responses={200: {"model": Forgotten}, **{status: REFUSED[status] for status in (401, 403, 422, 503)}},
+        tags=["serving"],
+    )
+    def forget(user: str) -> Response:
+        """Remove all that the history store knows of a user."""
+        return _json({"forgotten": service.forget(user)})
 
 
 def _described(kind: type[Message], shown: dict[str, Any], answer: type[BaseModel]) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def access_for(host: str, token_file: Path | None) -> Access:
     return Access(token)
 
 
-def serve(folder: Path, host: str, port: int, store: str, token_file: Path | None = None) -> None:
+def serve(
+    folder: Path, host: str, port: int, store: str, token_file: Path | None = None, retention: float | None = None
+) -> None:
     """Answer until told to stop; requests under way are finished first.
 
     Raises:
@@ -59,7 +61,7 @@ def serve(folder: Path, host: str, port: int, store: str, token_file: Path | Non
     from musenet.serving.http.structured_log import start_logging
     from musenet.serving.service.service import Service
 
-    app = create_app(Service(folder, store), access)
+    app = create_app(Service(folder, store, retention), access)
     start_logging()
     config = uvicorn.Config(
         app,

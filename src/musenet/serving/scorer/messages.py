@@ -205,6 +205,12 @@ class ItemsKept(BaseModel):
     items: int
 
 
+class Forgotten(BaseModel):
+    """Nothing that the store knew of the user is there any more."""
+
+    forgotten: bool = Field(description="whether there was anything")
+
+
 class Mistake(BaseModel):
     """What is wrong with a request."""
 

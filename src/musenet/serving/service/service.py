@@ -9,7 +9,7 @@ from typing import Any
 
 from musenet.errors import ExportError, RequestError
 from musenet.serving.manifest import MANIFEST
-from musenet.serving.scorer.messages import NewEvent, NewItem, ScoreRequest
+from musenet.serving.scorer.messages import LONGEST_ID, NewEvent, NewItem, ScoreRequest
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.service.scenario_description import ScenariosAnswer, read_scenarios
 from musenet.serving.store.history import UserEvent, WritableStore
@@ -48,19 +48,20 @@ class Service:
     Args:
         folder: the export; when another is put in its place, `reload` takes it.
         store: a path or URL for `open_store`; keeps the items added since the export, too.
+        retention: seconds after which a repeat key that was not met again is forgotten; None for never.
 
     Raises:
         ExportError: if the folder holds no whole export.
         StoreError: if the store cannot be opened, or was made for other options of history or repeat.
     """
 
-    def __init__(self, folder: Path, store: str) -> None:
+    def __init__(self, folder: Path, store: str, retention: float | None = None) -> None:
         self._folder = folder
         self._exported = _identity(folder)
         self._refused = _Refused()
         self.scorer = Scorer(folder)
         """Of the newest export; whoever answers a request keeps to the one that it began with."""
-        self.store: WritableStore = open_store(store, self.scorer.rules)
+        self.store: WritableStore = open_store(store, self.scorer.rules, retention)
         self.scorer.use(self.store)
         self.scenarios: ScenariosAnswer = read_scenarios(self.scorer)
 
@@ -100,6 +101,16 @@ class Service:
             | {name: value for name, value in event.attributes.items() if name != id_column and value is not None}
             for event in self.store.read(self.scorer.user_of(user), None).events
         ]
+
+    def forget(self, user: str) -> bool:
+        """Remove all that the store knows of a user; whether there was anything.
+
+        Raises:
+            RequestError: if this is no id.
+        """
+        if not 0 < len(user) <= LONGEST_ID:
+            raise RequestError("user", f"takes an id: text of 1 to {LONGEST_ID} characters")
+        return self.store.forget(user)
 
     def check(self) -> None:
         """Raise `StoreError` unless requests can be answered."""

@@ -223,12 +223,9 @@ def asked(rules: HistoryRules, before: float | None, retention: float | None) ->
     """What a request at this time (seconds) knows; at the present time, if None."""
     moment = microseconds(clock.time() if before is None else before)
     events, repeats = rules.span(repeats=False), rules.span(repeats=True)
-    return Asked(
-        moment - events.delay,
-        None if repeats.window is None else moment - repeats.window,
-        moment - repeats.delay,
-        None if retention is None else moment - microseconds(retention),
-    )
+    kept = None if retention is None else moment - microseconds(retention)
+    begin = kept if repeats.window is None else moment - repeats.window
+    return Asked(moment - events.delay, begin, moment - repeats.delay, kept)
 
 
 def user_history(events: Iterable[tuple[int, str]], *counts: Sequence[tuple[str, int, int]]) -> UserHistory:
