@@ -4,6 +4,7 @@ from pathlib import Path
 
 from musenet.errors import StoreError
 from musenet.serving.store.history import WritableStore
+from musenet.serving.store.public_address import PASSWORD_VARIABLE, USER_VARIABLE, public
 from musenet.serving.store.rules import HistoryRules
 
 NETWORK = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
@@ -23,9 +24,16 @@ def open_store(address: str, rules: HistoryRules | None, retention: float | None
     if address.startswith(NETWORK):
         from musenet.serving.store.redis_store import RedisStore
 
+        if public(address) != address:
+            raise StoreError(
+                f"--store {public(address)}: others can read what is in it; leave user and password out "
+                f"and give them in ${USER_VARIABLE} and ${PASSWORD_VARIABLE}"
+            )
         return RedisStore(address, rules, retention)
     if "://" in address:
-        raise StoreError(f"--store {address}: give a file's path, or an URL that begins with {', '.join(NETWORK)}")
+        raise StoreError(
+            f"--store {public(address)}: give a file's path, or an URL that begins with {', '.join(NETWORK)}"
+        )
     from musenet.serving.store.sqlite_store import SqliteStore
 
     return SqliteStore(Path(address), rules, retention)

@@ -1,6 +1,7 @@
 """The shared history store: Valkey or Redis."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from musenet.errors import StoreError
 from musenet.serving.store.history import Filled, UserEvent, UserHistory
+from musenet.serving.store.public_address import PASSWORD_VARIABLE, USER_VARIABLE, public
 from musenet.serving.store.redis_rows import PREFIX, RedisRows, read_history, user_key
 from musenet.serving.store.rules import HistoryRules, check_rules, description
 from musenet.serving.store.user_past import Arrival, arrival, asked, by_user, generation_of, take_in
@@ -19,6 +21,7 @@ from musenet.serving.values import Value
 
 WAIT_SECONDS = 5.0
 DESCRIPTION, BEGUN, FILLED = PREFIX + "store", PREFIX + "begun", PREFIX + "filled"
+CHECKED, NEVER = PREFIX + "checked", "noeviction"
 ITEMS, VERSIONS, VERSION = PREFIX + "items", PREFIX + "items:versions", PREFIX + "items:version"
 _SCHEMES = {"valkey://": "redis://", "valkeys://": "rediss://"}
 
@@ -42,14 +45,20 @@ class RedisStore:
         try:
             import redis
         except ImportError as error:
-            raise StoreError(f"--store {_public(address)} needs the package redis: pip install redis") from error
+            raise StoreError(f"--store {public(address)} needs the package redis: pip install redis") from error
         self._redis = redis
-        self._address, self._retention = _public(address), retention
+        self._address, self._retention = public(address), retention
         url = next(
             (new + address.removeprefix(old) for old, new in _SCHEMES.items() if address.startswith(old)), address
         )
         with self._explained():
-            self._database: Any = redis.Redis.from_url(url, socket_timeout=WAIT_SECONDS, health_check_interval=30)
+            self._database: Any = redis.Redis.from_url(
+                url,
+                socket_timeout=WAIT_SECONDS,
+                health_check_interval=30,
+                username=os.environ.get(USER_VARIABLE),
+                password=os.environ.get(PASSWORD_VARIABLE),
+            )
             if rules is not None:
                 self._database.set(DESCRIPTION, json.dumps(description(rules)), nx=True)
                 self._database.set(BEGUN, time.time(), nx=True)
@@ -132,9 +141,18 @@ class RedisStore:
         return sorted(name.decode().removeprefix(user_key("")) for name in names)
 
     def check(self) -> None:
-        """Raise `StoreError` unless the database answers."""
+        """Raise `StoreError` unless the database answers, keeps what is written, and is still the same store."""
         with self._explained():
-            self._database.ping()
+            self._database.set(CHECKED, time.time())
+            found = json.loads(self._database.get(DESCRIPTION) or "null")
+            memory = self._database.info("memory")
+        check_rules(self._address, found, self._rules)
+        policy = memory.get("maxmemory_policy", NEVER)
+        if memory.get("maxmemory") and policy != NEVER:
+            raise StoreError(
+                f"the history store {self._address} throws away what it holds when its memory is full "
+                f"(maxmemory-policy {policy}): set {NEVER}"
+            )
 
     def close(self) -> None:
         """Close the connections."""
@@ -172,9 +190,3 @@ class RedisStore:
             yield
         except (self._redis.RedisError, ValueError) as error:
             raise StoreError(f"the history store {self._address} does not answer ({error})") from error
-
-
-def _public(address: str) -> str:
-    """The address without the password that it may hold."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -24,7 +24,7 @@ WAIT_SECONDS = 30.0
 """For another process that writes to the same file."""
 APPLICATION = 0x6D75736E
 """What SQLite's header says of whose file it is: `musn`."""
-DESCRIPTION, BEGUN, FILLED = "description", "begun", "filled"
+DESCRIPTION, BEGUN, FILLED, CHECKED = "description", "begun", "filled", "checked"
 
 
 @dataclass
@@ -60,6 +60,8 @@ class SqliteStore:
             raise StoreError(f"{path} does not exist: give the file that `musenet serve` or `musenet fill` made")
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(0o600)  # as its log and shared memory will be
+            self._file = _identity(path)
             self._writer = self._connect()
             try:
                 with self._transaction():
@@ -153,9 +155,11 @@ class SqliteStore:
             return [user for (user,) in reader.execute("SELECT user FROM users ORDER BY user LIMIT ?", (count,))]
 
     def check(self) -> None:
-        """Raise `StoreError` unless the file can be read."""
+        """Raise `StoreError` unless the file can be read and written, and is still the same store."""
+        self._write(lambda: _set_note(self._writer, CHECKED, time.time()))
         with self._explained(), self._reader() as reader:
-            _note(reader, DESCRIPTION)
+            found = _note(reader, DESCRIPTION)
+        check_rules(str(self._path), found, self._rules)
 
     def close(self) -> None:
         """Close the file; nothing is waiting to be written."""
@@ -187,6 +191,7 @@ class SqliteStore:
     def _commit(self, together: Sequence[_Waiting]) -> None:
         try:
             with self._explained(), self._transaction():
+                self._check_place()
                 for waiting in together:
                     waiting.change()
         except Exception as error:
@@ -195,6 +200,11 @@ class SqliteStore:
         finally:
             for waiting in together:
                 waiting.done = True
+
+    def _check_place(self) -> None:
+        """What is written to a file that was removed or replaced is lost."""
+        if not self._path.exists() or _identity(self._path) != self._file:
+            raise StoreError(f"the history store {self._path} was removed or replaced: start again")
 
     def _add(self, arrivals: Sequence[Arrival]) -> list[bool]:
         generation = self._generation
@@ -266,6 +276,11 @@ class SqliteStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the history store {self._path} cannot be used ({error})") from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _note(connection: sqlite3.Connection, name: str) -> Any:
