@@ -12,7 +12,9 @@ from musenet.dataset.roles import MICROSECONDS
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.files.opening import LogFile
-from musenet.sources.files.values import as_number, as_time
+from musenet.sources.files.options import TimeColumn
+from musenet.sources.files.times import as_time
+from musenet.sources.files.values import as_number
 from musenet.sources.guess.names import ID, ITEM, ROW_NUMBER, TIME, USER, says, snake
 
 ROWS_LOOKED_AT = 300_000
@@ -102,7 +104,7 @@ def profile_table(engine: Engine, file: LogFile) -> TableProfile:
 
 def microseconds_of(engine: Engine, table: ir.Table, name: str) -> ir.Value:
     """A column as times, microseconds since 1970, as preparation reads them."""
-    return as_time(engine, table[name], table, None, "UTC").value
+    return as_time(engine, table[name], table, TimeColumn(column=name), "UTC").value
 
 
 def local_date(microseconds: int) -> str:
