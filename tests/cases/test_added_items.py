@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from musenet.errors import RequestError, StoreError
+from musenet.serving.manifest import MANIFEST
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.service.service import Service
 from musenet.serving.store.history import WritableStore
@@ -65,7 +66,7 @@ def test_what_is_added_while_another_export_is_loaded_is_known_to_it(
         return scorer
 
     monkeypatch.setattr("musenet.serving.service.service.Scorer", slow)
-    (folder / "manifest.json").touch()
+    (folder / MANIFEST).touch()
     assert service.reload()
     assert service.scorer is not old
     assert unknown(service.scorer, exported, ["late"]) == 0

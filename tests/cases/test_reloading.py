@@ -15,6 +15,7 @@ from musenet.errors import ExportError
 from musenet.files import write_text
 from musenet.serving.http.app import create_app
 from musenet.serving.http.structured_log import JsonLines
+from musenet.serving.manifest import MANIFEST
 from musenet.serving.scorer.messages import ScoreRequest
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.service.service import LONGEST_WAIT, Service
@@ -73,7 +74,7 @@ def test_an_export_that_is_still_being_copied_is_taken_once_it_is_whole(
     now = 1000.0
     monkeypatch.setattr("musenet.serving.service.service.time.monotonic", lambda: now)
     missing = (folder / "embeddings.npy").rename(folder / "embeddings.npy.part")
-    (folder / "manifest.json").touch()
+    (folder / MANIFEST).touch()
     with pytest.raises(ExportError, match="missing"):
         service.reload()
     assert not service.reload()
@@ -93,7 +94,7 @@ def test_what_fails_again_and_again_is_tried_ever_more_rarely(
         raise OSError(24, "too many open files")
 
     monkeypatch.setattr("musenet.serving.service.service.Scorer", fails)
-    os.utime(folder / "manifest.json", ns=(1, 1))
+    os.utime(folder / MANIFEST, ns=(1, 1))
     last = 0.0
     while len(waits) < 11:
         now += 0.5
@@ -104,13 +105,13 @@ def test_what_fails_again_and_again_is_tried_ever_more_rarely(
             last = now
     assert waits[1:] == [1, 2, 4, 8, 16, 32, 64, 128, 256, LONGEST_WAIT]
     # Another export is tried at once.
-    os.utime(folder / "manifest.json", ns=(2, 2))
+    os.utime(folder / MANIFEST, ns=(2, 2))
     with pytest.raises(OSError, match="too many"):
         service.reload()
 
 
 def test_a_damaged_export_counts_as_refused_and_the_next_one_is_taken(service: Service, folder: Path) -> None:
-    manifest = folder / "manifest.json"
+    manifest = folder / MANIFEST
     whole = manifest.read_text()
     with TestClient(create_app(service, reload_seconds=0.001), base_url=HOST) as client:
         write_text(manifest, "{")

@@ -95,13 +95,13 @@ def test_a_batch_equals_reading_request_by_request(weighted: bool, tmp_path: Pat
     assert batch.request_index.tolist() == requests.tolist()
 
 
-def test_repeat_features_are_indicator_log_count_and_log_days(planted_dataset: Dataset):
+def test_repeat_features_are_indicator_log_count_and_log_seconds(planted_dataset: Dataset):
     batch = BatchBuilder(planted_dataset).build(np.arange(sum(REQUESTS.values())))
     count, recency = (getattr(planted_dataset.candidates, f"repeat_{name}") for name in ("count", "recency"))
     never = count == 0
     np.testing.assert_array_equal(batch.repeat_features[never].numpy(), 0)
-    expected = np.stack([np.ones(len(count)), np.log(1 + count), np.log(1 + recency / 86400)], axis=1)[~never]
-    np.testing.assert_allclose(batch.repeat_features[~never].numpy(), expected, rtol=1e-6)
+    expected = np.stack([np.ones(len(count)), np.log(1 + count), np.log((1 + recency) / 86401) / 2], axis=1)[~never]
+    np.testing.assert_allclose(batch.repeat_features[~never].numpy(), expected, rtol=1e-6, atol=1e-6)
     assert 10 < (~never).sum() < len(never) - 10
 
 

@@ -57,7 +57,7 @@ class Batch:
     repeat_indicator: Tensor
     """(N,) bool, I[t in B_u] of Eq 9."""
     repeat_features: Tensor
-    """(N, 3): indicator, log(1 + count), log(1 + days since the last) or 0 if never or not known."""
+    """(N, 3): indicator, log(1 + count), how long ago the last was: see `repeat_features`."""
     repeat_fraction: Tensor
     """(R,) r_i of Eq 10; NaN without events."""
     label: Tensor

@@ -2,13 +2,16 @@
 
 import numpy as np
 
-SECONDS_PER_DAY = 86400.0
-
-
 REPEAT_FEATURES = 3
+A_DAY = np.log1p(86400.0)
 
 
 def repeat_features(indicator: np.ndarray, count: np.ndarray, recency: np.ndarray) -> np.ndarray:
-    """What a model sees of repeats: (N, 3) indicator, log(1 + count), log(1 + days since the last), 0 if never."""
-    days = np.where(np.isfinite(recency), recency, 0.0) / SECONDS_PER_DAY
-    return np.stack([indicator, np.log1p(count), np.log1p(days)], axis=1).astype(np.float32)
+    """What a model sees of repeats: (N, 3) indicator, log(1 + count), and how long ago the last was.
+
+    The third is log((1 + seconds) / (1 + a day)) / 2: seconds decide in a session, days in a week; halved, the values
+    spread about as far as other inputs do. A day is 0, and so is what never was, which the indicator tells apart.
+    """
+    known = np.isfinite(recency)
+    ago = (np.log1p(np.where(known, recency, 0.0)) - A_DAY) / 2
+    return np.stack([indicator, np.log1p(count), np.where(known, ago, 0.0)], axis=1).astype(np.float32)

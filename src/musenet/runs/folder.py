@@ -39,7 +39,7 @@ from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
 
-FORMAT = 1
+FORMAT = 2
 
 
 class RunFolder:

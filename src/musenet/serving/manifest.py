@@ -36,7 +36,7 @@ from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.values import ValueForms
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 SCENARIOS = "scenarios.json"
 EXPORT_AGAIN = "export the run again"

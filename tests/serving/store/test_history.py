@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,8 +83,8 @@ def test_a_candidate_repeats_by_the_columns_that_it_has(events: list[PastEvent],
         assert found.count[place] == len(same)
         assert found.features[place, 0] == bool(same)
         times = [time for time in same if time is not None]
-        days = (before - max(times)) / 86400 if times else 0.0
-        assert found.features[place, 2] == pytest.approx(days, rel=1e-3, abs=1e-9)
+        ago = np.log((1 + before - max(times)) / 86401) / 2 if times else 0.0
+        assert found.features[place, 2] == pytest.approx(ago, rel=1e-6)
 
 
 KEYS = st.lists(st.tuples(st.none() | st.text(max_size=2), st.none() | st.text(max_size=2)))
