@@ -268,7 +268,7 @@ def test_repeats_of_a_store_are_used_as_they_are(exported: Exported, scorer: Sco
 
     class Store:
         def read(self, user: str, before: float | None) -> UserHistory:
-            return UserHistory((), {("i2",): RepeatStatistics(7, (before or 0) - 86400)})
+            return UserHistory((), {("i2",): RepeatStatistics(7, (before or 0) - 3599)})
 
     features = Scorer(exported.folder, store=Store()).encode(request).inputs["repeat_features"]
-    np.testing.assert_allclose(features, [[0, 0, 0], [1, np.log(8), np.log(2)]], atol=1e-6)
+    np.testing.assert_allclose(features, [[0, 0, 0], [1, np.log(8), np.log(3600 / 86401) / 2]], atol=1e-6)
