@@ -32,7 +32,7 @@ def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = f"--port 0 --unixsocket {folder}/socket --dir {folder} --save '' --appendonly yes --appendfsync always"
     with subprocess.Popen([program, *options.replace("''", "").split(" ")], stdout=subprocess.DEVNULL) as server:
         try:
-            _wait_for(folder / "socket", server)
+            wait_for(folder / "socket", server)
             yield f"unix://{folder}/socket"
         finally:
             server.terminate()
@@ -43,7 +43,7 @@ def _listens(path: Path) -> bool:
         return tried.connect_ex(str(path)) == 0
 
 
-def _wait_for(address: Path, server: subprocess.Popen[bytes]) -> None:
+def wait_for(address: Path, server: subprocess.Popen[bytes]) -> None:
     """Until the server listens, a minute at most."""
     until = time.monotonic() + 60
     while not _listens(address):

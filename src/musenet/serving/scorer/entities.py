@@ -151,16 +151,17 @@ class Items(Entities):
         """Learn what was kept in the store since, by whichever server; raises `StoreError` if it does not answer."""
         if self.store is None:
             return
-        version, changed = self.store.items_since(self._version)
-        if version < self._version:  # another store is in its place
+        known = self._version
+        version, changed = self.store.items_since(known)
+        if version == known:
+            return
+        if another := version < known:  # another store is in its place
             version, changed = self.store.items_since(0)
-            self._version = 0
-        if version != self._version:
-            usable = self._usable(changed)
-            encoded = self._encoded(usable)
-            with self._lock:
-                if version > self._version:  # another thread may know more by now
-                    self._added, self._version = _with(self._added, usable, encoded), version
+        usable = self._usable(changed)
+        encoded = self._encoded(usable)
+        with self._lock:
+            if another or version > self._version:  # another thread may know more by now
+                self._added, self._version = _with(self._added, usable, encoded), version
 
     def _usable(self, items: Mapping[str, Mapping[str, Value]]) -> dict[str, Mapping[str, Value]]:
         """What this export knows of their columns; without items whose values it does not take."""

@@ -110,7 +110,7 @@ class Service:
         """
         if not 0 < len(user) <= LONGEST_ID:
             raise RequestError("user", f"takes an id: text of 1 to {LONGEST_ID} characters")
-        return self.store.forget(user)
+        return self.store.forget(self.scorer.user_of(user))
 
     def check(self) -> None:
         """Raise `StoreError` unless requests can be answered."""
