@@ -65,9 +65,14 @@ def evaluate_adapted(
     return found.model_copy(update=weights | {"adaptation": figures, "unadapted": before.model_copy(update=weights)})
 
 
+def has_mix(run: Run) -> bool:
+    """Whether the run's model has scenarios whose mix can be followed."""
+    return (run.model.scenario_count() or 1) > 1
+
+
 def check_scenarios(run: Run) -> None:
     """Raise `RunError` unless the run's model has scenarios whose mix can be followed."""
-    if (run.model.scenario_count() or 1) > 1:
+    if has_mix(run):
         return
     options = run.experiment.model
     why = "has one scenario" if options.name == "musenet" else "predicts with one network for all scenarios"

@@ -6,8 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from musenet.adaptation.adapted import has_mix
 from musenet.api.experiments import AnyExperiment, AnyPath, load, prepared_dataset, run_folder
 from musenet.api.results import report
+from musenet.config.adaptation import AdaptedRow
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.errors import RunError
@@ -69,6 +71,7 @@ def compare_runs(
     *,
     dataset: AnyPath | None = None,
     reference: str | None = None,
+    adapt: Mapping[str, AdaptedRow | Mapping[str, Any]] | bool = False,
     resamples: int = RESAMPLES,
     listener: Listener = SILENT,
 ) -> Comparison:
@@ -80,6 +83,8 @@ def compare_runs(
         dataset: another prepared dataset than the runs' own, to score them on without training again. It must have the
             same fields, vocabularies and scales; every row then also has its AUC where it was trained, and its loss.
         reference: the row that the others are compared with, by its label or folder; the first run's if None.
+        adapt: further rows by label, as `compare.adapted` of a configuration: the row whose runs go through the period
+            in order of time, and how. True gives every row with scenarios another, `<label>, adapted`.
         resamples: of users and seeds.
         listener: told of every run that is scored on the other dataset.
 
@@ -91,12 +96,15 @@ def compare_runs(
     if not opened:
         raise RunError("compare: give at least one run folder")
     groups = group_by_model(opened)
-    chosen = None if reference is None else _row_named(reference, list(groups))
+    adapted = _adapted_rows(groups, adapt)
+    chosen = None if reference is None else _row_named(reference, [*groups, *adapted])
     other = None
     if dataset is not None:
         check_alike(opened)
         other = OtherDataset(opened[0].dataset, Dataset(Path(dataset)), COMPARED, resamples, listener.say)
-    return compare_and_write(groups, None if out is None else Path(out), chosen, resamples=resamples, other=other)
+    return compare_and_write(
+        groups, None if out is None else Path(out), chosen, resamples=resamples, other=other, adapted=adapted
+    )
 
 
 def ablate(
@@ -181,6 +189,23 @@ def demo(
     run = Run.open(Path(next(row.runs[0] for row in comparison.models if row.name == label)))
     page = report(run, folder / "report.html", comparison=folder / "comparison.json", listener=listener)
     return Demo(comparison=comparison, scenarios=_describe_scenarios(run), report=page)
+
+
+def _adapted_rows(
+    groups: Mapping[str, Sequence[Run]], adapt: Mapping[str, AdaptedRow | Mapping[str, Any]] | bool
+) -> dict[str, AdaptedRow]:
+    """The rows that `adapt` asks for."""
+    if isinstance(adapt, bool):
+        able = [label for label, runs in groups.items() if has_mix(runs[0])] if adapt else []
+        if adapt and not able:
+            raise RunError("compare --adapt: none of the runs has scenarios whose mix could be followed")
+        return {f"{label}, adapted": AdaptedRow(row=label) for label in able}
+    rows = {label: AdaptedRow.model_validate(one) for label, one in adapt.items()}
+    named = {label: row.model_copy(update={"row": _row_named(row.row, list(groups))}) for label, row in rows.items()}
+    for label in named:
+        if label in groups:
+            raise RunError(f"compare: a row is called '{label}' already: call the adapted one otherwise")
+    return named
 
 
 def _row_named(asked: str, rows: Sequence[str]) -> str:

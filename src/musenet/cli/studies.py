@@ -25,6 +25,10 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
     reference: Annotated[
         str | None, typer.Option("--reference", help="RUN...: the row to compare the others with (the first)")
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="RUN...: a row more for each model with scenarios, which follows their mix"),
+    ] = False,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
@@ -34,8 +38,12 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
 
     with Reporter() as reporter:
         if all(path.is_dir() for path in paths):
-            comparison = api.compare_runs(paths, out, dataset=dataset, reference=reference, listener=reporter)
+            comparison = api.compare_runs(
+                paths, out, dataset=dataset, reference=reference, adapt=adapt, listener=reporter
+            )
         elif len(paths) == 1:
+            if adapt:
+                raise UserError("compare: --adapt is for run folders: name adapted rows in compare.adapted instead")
             if reference is not None:
                 raise UserError("compare: --reference is for run folders: give --set compare.reference=LABEL instead")
             comparison = api.compare(

@@ -30,6 +30,19 @@ class AdaptOptions(MixOptions):
         return self
 
 
+def _of_yes_or_no(value: Any) -> Any:
+    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+class AdaptedRow(Options):
+    """A row of a comparison whose runs are another row's, going through the test period in order of time."""
+
+    row: str = Field(description="the label of the row whose runs adapt")
+    adapt: Annotated[AdaptOptions, BeforeValidator(_of_yes_or_no, json_schema_input_type=bool | AdaptOptions)] = Field(
+        AdaptOptions(), description="`true` for the mix of scenarios, or how"
+    )
+
+
 def adapt_options(value: Any) -> AdaptOptions | None:
     """The options that a value of `adapt` stands for; raises `ConfigError` if it stands for none."""
     try:
@@ -37,10 +50,6 @@ def adapt_options(value: Any) -> AdaptOptions | None:
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"] if part != "function-before[_of_yes_or_no()]")
         raise ConfigError(f"adapt{where and '.'}{where}: {reason(error)}") from error
-
-
-def _of_yes_or_no(value: Any) -> Any:
-    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
 
 
 Adapt = Annotated[

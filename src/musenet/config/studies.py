@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from musenet.config.adaptation import AdaptedRow
 from musenet.config.search_space import Choices, TuningOptions
 from musenet.models.registry import AnyModelOptions
 from musenet.options import Options
@@ -25,13 +26,17 @@ class CompareOptions(Options):
     seeds: int = Field(3, ge=1)
     top: TopOptions | None = Field(None, description="more seeds for the best rows; none if unset")
     tuning: TuningOptions | None = Field(None, description="tuning with an equal budget; none if unset")
+    adapted: dict[str, AdaptedRow] = Field(
+        {}, description="rows of runs that follow the test period: a label each, and whose runs they are"
+    )
 
     @model_validator(mode="after")
     def _rows_exist(self) -> "CompareOptions":
         tuning = self.tuning or TuningOptions()
         named: dict[str, list[str | None]] = {
-            "reference": [self.reference],
+            "reference": [None if self.reference in self.adapted else self.reference],
             "base": [self.base],
+            "adapted": [adapted.row for adapted in self.adapted.values()],
             "tuning.own": [*tuning.own],
             "tuning.like": [*tuning.like, *tuning.like.values()],
         }
@@ -39,6 +44,9 @@ class CompareOptions(Options):
             for row in labels:
                 if row is not None and row not in self.models:
                     raise ValueError(f"{key}: '{row}' is none of the models: {', '.join(self.models)}")
+        for label in self.adapted:
+            if label in self.models:
+                raise ValueError(f"adapted: '{label}' is one of the models already: call it otherwise")
         for row, other in tuning.like.items():
             if other in tuning.like or row in tuning.own:
                 raise ValueError(f"tuning.like: '{row}' must be like a row that is tuned, and have no space of its own")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from musenet.config.adaptation import AdaptedRow
 from musenet.config.experiment import Experiment
 from musenet.evaluation.draws import RESAMPLES
 from musenet.files import write_text
@@ -30,8 +31,9 @@ def compare_models(
     """
     options = experiment.compare
     groups = train_rows(experiment, labels, seeds, folder, pool, TableSoFar(folder, options, labels))
-    reference, base = (row if row in groups else None for row in (options.reference, options.base))
-    return compare_and_write(groups, folder, reference, base)
+    adapted = {label: one for label, one in options.adapted.items() if one.row in groups}
+    reference, base = (row if row in {*groups, *adapted} else None for row in (options.reference, options.base))
+    return compare_and_write(groups, folder, reference, base, adapted=adapted)
 
 
 def compare_and_write(
@@ -42,9 +44,10 @@ def compare_and_write(
     *,
     resamples: int = RESAMPLES,
     other: OtherDataset | None = None,
+    adapted: Mapping[str, AdaptedRow] = {},
 ) -> Comparison:
     """`compare_runs`, its parts of the split included; written as `comparison.json` and `comparison.md` to a folder."""
-    comparison = compare_runs(groups, reference, base, resamples, slices=True, other=other)
+    comparison = compare_runs(groups, reference, base, resamples, slices=True, other=other, adapted=adapted)
     if folder is not None:
         comparison.write(folder / "comparison.json")
         write_text(folder / "comparison.md", to_markdown(comparison))

@@ -6,11 +6,14 @@ Weights are chosen on validation. How often a test period was looked at, no prog
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
+from musenet.adaptation.adapted import adapted as follow
+from musenet.config.adaptation import AdaptedRow, AdaptOptions
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.errors import RunError
@@ -56,6 +59,7 @@ def compare_runs(
     *,
     slices: bool = False,
     other: OtherDataset | None = None,
+    adapted: Mapping[str, AdaptedRow] = {},
 ) -> Comparison:
     """Put trained runs side by side on the test split.
 
@@ -66,23 +70,30 @@ def compare_runs(
         resamples: of users and seeds; those of `other` if that is given.
         slices: also measure the reference and its rivals within parts of the split.
         other: the dataset to compare on; the runs' own if None.
+        adapted: further rows, of runs of these rows that follow the split in order of time. They are no rivals of a
+            reference that does not.
 
     Raises:
-        RunError: if the runs were not trained on the same dataset, or a row's test split is empty.
+        RunError: if a model cannot adapt as asked, the runs were not trained on the same dataset, or a row's test split
+            is empty.
     """
     every = [run for runs in groups.values() for run in runs]
     check_alike(every)
     dataset = every[0].dataset if other is None else other.other
     if dataset.manifest.splits[SPLIT].impressions == 0:
         raise RunError(f"the test split of {dataset.folder} is empty: there is nothing to compare on")
-    predicted: Predicted = (lambda run: run.predictions(SPLIT)) if other is None else other.predictions
-    draws = UserDraws(predicted(every[0]).user, resamples) if other is None else other.draws
+    as_they_are: Predicted = (lambda run: run.predictions(SPLIT)) if other is None else other.predictions
+    draws = UserDraws(as_they_are(every[0]).user, resamples) if other is None else other.draws
+    predicted = dict.fromkeys(groups, as_they_are) | {
+        label: partial(_following, dataset, one.adapt) for label, one in adapted.items()
+    }
+    groups = {**groups, **{label: groups[one.row] for label, one in adapted.items()}}
     reference, base = reference or next(iter(groups)), base or next(iter(groups))
     roles = {label: runs[0].experiment.model.role for label, runs in groups.items()}
-    answers = {label: _answers(runs, predicted, draws) for label, runs in groups.items()}
+    answers = {label: _answers(runs, predicted[label], draws) for label, runs in groups.items()}
     resampled = {label: one.resampled for label, one in answers.items()}
-    verdict = judge(reference, resampled, roles)
-    rows = _rows(groups, answers, roles, reference, base)
+    verdict = judge(reference, _judged(resampled, reference, adapted), roles)
+    rows = _rows(groups, answers, roles, reference, base, adapted)
     return Comparison(
         data=every[0].experiment.name if other is None else dataset.folder.name,
         seeds=sorted({run.experiment.seed for run in every}),
@@ -96,6 +107,18 @@ def compare_runs(
         slices=_slices(groups, verdict, dataset, predicted) if slices else None,
         where_trained=None if other is None else other.where_trained(),
     )
+
+
+def _judged(
+    resampled: Mapping[str, Resampled], reference: str, adapted: Mapping[str, AdaptedRow]
+) -> Mapping[str, Resampled]:
+    """The rows that may be rivals: those that adapt are none of a reference that does not."""
+    return {label: one for label, one in resampled.items() if reference in adapted or label not in adapted}
+
+
+def _following(dataset: Dataset, options: AdaptOptions, run: Run) -> Predictions:
+    followed, _ = follow(run, dataset, SPLIT, options)
+    return followed.predictions
 
 
 def group_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -185,6 +208,7 @@ def _rows(
     roles: Mapping[str, Role],
     reference: str,
     base: str,
+    adapted: Mapping[str, AdaptedRow],
 ) -> list[Row]:
     differences = _differences(answers, reference)
     return [
@@ -197,6 +221,7 @@ def _rows(
             recovery=_mean(answers[label].recovered),
             agreement=answers[label].agreement,
             mean_max_probability=answers[label].mean_max_probability,
+            adapt=adapted[label].adapt.model_dump(mode="json") if label in adapted else None,
             **_training(runs),
         )
         for label, runs in groups.items()
@@ -232,12 +257,12 @@ def _tuned(run: Run) -> dict[str, Any]:
 
 
 def _slices(
-    groups: Mapping[str, Sequence[Run]], verdict: Verdict, dataset: Dataset, predicted: Predicted
+    groups: Mapping[str, Sequence[Run]], verdict: Verdict, dataset: Dataset, predicted: Mapping[str, Predicted]
 ) -> list[Slice]:
     """The reference within parts of the split, and its rivals, or a few other rows if it has none."""
     rivals = [rival.model for rival in (verdict.best_baseline, verdict.best_control) if rival is not None]
     others = rivals or [label for label in groups if label != verdict.reference][:SLICED_ROWS]
-    rows = {label: [predicted(run) for run in groups[label]] for label in (verdict.reference, *others)}
+    rows = {label: [predicted[label](run) for run in groups[label]] for label in (verdict.reference, *others)}
     return slices_of(dataset, rows, verdict.reference)
 
 

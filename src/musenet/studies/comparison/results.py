@@ -119,6 +119,8 @@ class Row(Result):
     """Mean ARI between the assignments of two seeds; None where no scenarios are learned."""
     mean_max_probability: Number | None
     runs: list[str]
+    adapt: dict[str, Any] | None = None
+    """How the runs followed the test period; None if they answered it as they were."""
     auc_where_trained: Measured | None = None
     """On the test split of the runs' own dataset; None unless scored on another."""
     loss: TransferLoss | None = None
