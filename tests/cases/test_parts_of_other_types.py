@@ -130,6 +130,15 @@ def test_times_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "part-*.parquet")
 
 
+def test_nanoseconds_and_microseconds_with_a_zone_are_times_alike(tmp_path: Path) -> None:
+    aware = [pd.to_datetime(frame(first).time, unit="s", utc=True) for first in (0, 10)]
+    nanoseconds = frame(0).assign(time=aware[0].astype("datetime64[ns, UTC]"))
+    microseconds = frame(10).assign(time=aware[1].dt.tz_convert("Asia/Kolkata").dt.as_unit("us"))
+    write_parts(tmp_path, nanoseconds, microseconds)
+    found = values(read(tmp_path, "part-*.parquet").impressions, "_item", "_time")
+    assert found == [(item, (SECOND + item % 10) * 1_000_000) for item in range(20)]
+
+
 def test_csv_parts_are_brought_together_by_name_whatever_their_order_and_separator(tmp_path: Path) -> None:
     first, second, third = frame(0, price=1.25), frame(10), frame(20, price=2)
     first.to_csv(tmp_path / "part-0.csv", index=False)

@@ -50,8 +50,8 @@ def bring_together(
     mended: list[Mended] = []
     columns: dict[str, list[ir.Value]] = {}
     for name in dict.fromkeys(name for part in parts for name in part.table.columns):
-        kinds = {part.name: part.table[name].type() for part in parts if name in part.table.columns}
-        if len(kinds) == len(parts) and len(set(map(_nullable, kinds.values()))) == 1:
+        kinds = {part.name: _known(part.table[name].type()) for part in parts if name in part.table.columns}
+        if len(kinds) == len(parts) and len(set(kinds.values())) == 1:
             columns[name] = [part.table[name] for part in parts]
         elif named is None or name in named:
             columns[name], more = _unify(engine, key, name, parts, kinds)
@@ -78,7 +78,7 @@ def _unify(
             columns.append(_as(part.table[name], together))
         if kind is None:
             mended.append(Mended(f"{name} is missing in {part.name}: made NULL", engine.count(part.table)))
-        elif _nullable(kind) != together and not _is_empty(kind):
+        elif kind != together and not _is_empty(kind):
             mended.append(Mended(f"{name} is {kind} in {part.name}: made {together}", engine.count(part.table)))
     return columns, mended
 
@@ -92,7 +92,7 @@ def _as(column: ir.Value, kind: dt.DataType) -> ir.Value:
 
 def _common(kinds: Iterable[dt.DataType]) -> dt.DataType | None:
     """The type that holds the values of all of these exactly, if there is one; text for a column without values."""
-    found = list(dict.fromkeys(_nullable(kind) for kind in kinds if not _is_empty(kind)))
+    found = list(dict.fromkeys(_known(kind) for kind in kinds if not _is_empty(kind)))
     together: dt.DataType | None = None
     if len(found) < 2:
         together = found[0] if found else dt.string
@@ -113,8 +113,9 @@ def _common(kinds: Iterable[dt.DataType]) -> dt.DataType | None:
     return together
 
 
-def _nullable(kind: dt.DataType) -> dt.DataType:
-    return kind.copy(nullable=True)
+def _known(kind: dt.DataType) -> dt.DataType:
+    """The type, whether or not it says that values may be missing; nanoseconds with a zone are unknown to Ibis."""
+    return dt.Timestamp("UTC", 9) if kind.is_unknown() and "TIMESTAMPTZ" in str(kind) else kind.copy(nullable=True)
 
 
 def _is_empty(kind: dt.DataType) -> bool:
