@@ -21,6 +21,8 @@ WHOLE = r"^-?(0|[1-9][0-9]*)([.]0*)?$"
 NUMBER = r"^-?((0|[1-9][0-9]*)([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 TRUTHS = ("true", "false")
 """In lower case."""
+LONGEST_ID = 256
+"""Characters; requests with longer ids are refused, so rows of a log are, too."""
 LARGEST_EXACT_FLOAT = 2**53
 _EXACT_DIGITS = 16
 """Whole numbers of fewer digits are exact as floats."""

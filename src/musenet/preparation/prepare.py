@@ -27,7 +27,14 @@ from musenet.dataset.texts import ValueType
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
 from musenet.errors import DatasetError
-from musenet.preparation.checks.checks import Checks, FeatureCheck, leak_warnings, period_warnings, read_checks
+from musenet.preparation.checks.checks import (
+    Checks,
+    FeatureCheck,
+    feature_warnings,
+    leak_warnings,
+    period_warnings,
+    read_checks,
+)
 from musenet.preparation.checks.inspection import Inspector, own_events
 from musenet.preparation.checks.row_counts import count_rows, log_warnings, write_rejected
 from musenet.preparation.encoding.encode import check_types, split_texts
@@ -182,6 +189,7 @@ def _check(
         own = own_events(engine, relations.stored_events, relations.candidates, relations.items, recipe.history.delay)
     warnings = [
         *leak_warnings(features, repeat_auc, own),
+        *feature_warnings(features, (tables.user_column, tables.item_column)),
         *log_warnings(engine, relations),
         *period_warnings(periods),
     ]

@@ -1,6 +1,6 @@
 """What preparation saw: rows, periods, features, and warnings for what looks leaked or lost."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +14,7 @@ from musenet.preparation.relations.requests import local_text
 
 FILE = "checks.json"
 LEAKED_AUC = 0.9
+MOSTLY = 0.5
 OWN_EVENT_SECONDS = 60
 OWN_EVENT_SHARE = 0.05
 OWN_EVENT_RATIO = 5.0
@@ -122,6 +123,21 @@ def leak_warnings(features: Iterable[FeatureCheck], repeat_auc: float | None, ow
             f"the same user and item in the last {OWN_EVENT_SECONDS} seconds of their history: the events may hold "
             "the labels themselves; set history.delay"
         )
+
+
+def feature_warnings(features: Iterable[FeatureCheck], ids: Collection[str]) -> Iterator[str]:
+    """Sentences about features that say nothing, and about ids that training hardly knows."""
+    for check in features:
+        if check.missing == 1.0:
+            yield (
+                f"{check.side} feature '{check.feature}' is missing in every row: is it filled in, and do the ids of "
+                "its table match those of the impressions?"
+            )
+        if check.feature in ids and check.side in ("user", "item") and (check.unseen or 0.0) > MOSTLY:
+            yield (
+                f"{check.unseen:.0%} of the validation and test impressions are of {check.side}s that training hardly "
+                f"knows, so that their ids say nothing: leave `{check.side}` out of `model.ids`"
+            )
 
 
 def period_warnings(periods: Iterable[PeriodCheck]) -> Iterator[str]:

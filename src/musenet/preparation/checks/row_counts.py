@@ -1,14 +1,16 @@
 """Where the rows went: counts per reason, and the refused rows themselves."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import ibis
+import ibis.expr.types as ir
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet.dataset.roles import TIME
+from musenet.dataset.roles import MICROSECONDS, TIME
 from musenet.engines.engine import Engine
 from musenet.preparation.checks.checks import RowCount
 from musenet.preparation.encoding.writer import DatasetWriter
@@ -17,6 +19,9 @@ from musenet.preparation.relations.requests import local_text
 from musenet.sources.tables import REFUSED, CleaningRule, Tables
 
 REJECTED = "rejected.parquet"
+DAY = 86_400 * MICROSECONDS
+FIRST_YEAR = 631_152_000 * MICROSECONDS
+"""Of 1990, in UTC."""
 
 
 def count_rows(relations: Relations, tables: Tables, writer: DatasetWriter) -> list[RowCount]:
@@ -45,6 +50,8 @@ def log_warnings(engine: Engine, relations: Relations) -> Iterator[str]:
         if rule.table == "impressions" and relations.duplicates is not None and rule.reason.startswith("shown twice"):
             yield f"{rule.rows} impressions repeat an item within their request: the positive, else the first, was kept"
     events, requests = relations.stored_events, relations.requests
+    for what, table in (("requests", requests), ("events", events)):
+        yield from _odd_times(engine, what, table)
     last = engine.row(events.aggregate(last=events[TIME].max()))["last"]
     first = engine.row(requests.aggregate(first=requests[TIME].min()))["first"]
     if last is not None and int(str(last)) < int(str(first)):
@@ -54,6 +61,19 @@ def log_warnings(engine: Engine, relations: Relations) -> Iterator[str]:
         )
     elif last is not None and int(str(last)) < relations.cuts.test_from:
         yield "the events end before the test period begins, so its histories are out of date"
+
+
+def _odd_times(engine: Engine, what: str, table: ir.Table) -> Iterator[str]:
+    """No log is older than the services that write logs, and none knows the future."""
+    tomorrow = int(time.time()) * MICROSECONDS + DAY
+    odd = (table[TIME] < FIRST_YEAR) | (table[TIME] > tomorrow)
+    found = engine.row(table.aggregate(rows=odd.sum(), first=table[TIME].min(), last=table[TIME].max()))
+    if found["rows"]:
+        first, last = (local_text(int(str(found[end])), "UTC") for end in ("first", "last"))
+        yield (
+            f"{found['rows']} {what} lie before 1990 or after tomorrow; they run from {first} to {last}: are their "
+            "times dates, or in another unit? say it with {column: …, unit: …} or {column: …, format: …}"
+        )
 
 
 def write_rejected(engine: Engine, tables: Tables, relations: Relations, folder: Path) -> None:

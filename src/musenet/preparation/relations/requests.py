@@ -18,6 +18,8 @@ from musenet.sources.tables import CleaningRule, Tables
 REQUEST_ROW, USER_ROW, ITEM_ROW = "_request_row", "_user_row", "_item_row"
 IMPRESSIONS, PERIOD, DUPLICATE = "_impressions", "_period", "_duplicate"
 VARIES = "_varies_"
+_FIRST_SHOWN, _LAST_SHOWN = -62_135_510_400, 253_402_214_399
+"""Seconds since 1970 that Python's calendar has in every time zone."""
 
 
 @dataclass(frozen=True)
@@ -161,4 +163,5 @@ def number_rows(table: ir.Table, name: str, order: Sequence[str], first: int = 0
 
 def local_text(time: int, timezone: str) -> str:
     """A time in microseconds as local date, hour and minute."""
-    return f"{datetime.fromtimestamp(time // MICROSECONDS, UTC).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"
+    seconds = min(max(time // MICROSECONDS, _FIRST_SHOWN), _LAST_SHOWN)
+    return f"{datetime.fromtimestamp(seconds, UTC).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"

@@ -23,11 +23,12 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from musenet.dataset.texts import LONGEST_ID
 from musenet.errors import RequestError
 from musenet.options import reason
 from musenet.serving.scorer.rows import MOST_COLUMNS, MOST_MISTAKES, Rows, few_columns
 
-LONGEST_ID, LONGEST_TEXT = 256, 4096
+LONGEST_TEXT = 4096
 MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_VALUES = 10_000, 10_000, 10_000, 1000
 MOST_EVENTS_AT_ONCE = 1000
 ITEM = "item"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from musenet.dataset.texts import LONGEST_ID
 from musenet.errors import ExportError, RequestError
 from musenet.serving.manifest import MANIFEST
-from musenet.serving.scorer.messages import LONGEST_ID, NewEvent, NewItem, ScoreRequest
+from musenet.serving.scorer.messages import NewEvent, NewItem, ScoreRequest
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.service.scenario_description import ScenariosAnswer, read_scenarios
 from musenet.serving.store.history import UserEvent, WritableStore

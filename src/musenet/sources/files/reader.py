@@ -3,6 +3,7 @@
 import ibis
 
 from musenet.dataset.roles import ITEM, KIND, LABEL, REQUEST, TIME, USER, WEIGHT
+from musenet.dataset.texts import LONGEST_ID
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
@@ -104,7 +105,10 @@ class LogReader:
     def _identify(self, sieve: Sieve, role: str, name: str, key: str) -> None:
         table = sieve.file.table
         with sieve.explained(name, key):
-            sieve.role(role, as_id(self._engine, table[name], table), name)
+            ids = as_id(self._engine, table[name], table)
+        if ids.type().is_string():
+            sieve.reasons.append((f"{name} is longer than {LONGEST_ID} characters", ids.length() > LONGEST_ID))
+        sieve.role(role, ids, name)
 
     def _time(self, sieve: Sieve, written: str | TimeColumn, key: str) -> None:
         table = sieve.file.table

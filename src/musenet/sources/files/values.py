@@ -11,6 +11,9 @@ from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 
+_YES, _NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+LARGEST_NUMBER = 3e38
+"""That models, which reckon in 32 bits, can hold."""
 _MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
 NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -56,7 +59,7 @@ def read_as(text: ir.Value, pattern: str, kind: str) -> ir.Value:
 
 
 def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
-    """A number; text is tried, and infinite numbers are wrong.
+    """A number; text is tried, and numbers larger than a model can hold are wrong.
 
     Raises:
         DataError: for types that no number can be read from.
@@ -71,7 +74,7 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
         missing = number.isnull() | number.isnan()
     else:
         raise DataError(f"holds {kind}, not numbers")
-    odd = number.isnull() | number.isinf() | number.isnan()
+    odd = number.isnull() | number.isnan() | (number.abs() > LARGEST_NUMBER)
     if whole:
         odd = odd | (number != number.floor())
     wrong = ~missing & odd
@@ -111,7 +114,7 @@ def as_label(column: ir.Value, positive_kinds: list[str] | None) -> Parsed:
         return Parsed(text.isin(positive_kinds).cast("int8"), ibis.literal(False), text.isnull())
     if isinstance(column.type(), dt.String):
         text = column.strip().lower()
-        column = ibis.cases((text == "true", "1"), (text == "false", "0"), else_=text)
+        column = ibis.cases((text.isin(_YES), "1"), (text.isin(_NO), "0"), else_=text)
     number = as_number(column)
     wrong = number.wrong | (~number.missing & ~number.value.isin([0, 1]).fill_null(False))
     return Parsed(wrong.ifelse(ibis.null("int8"), number.value.try_cast("int8")), wrong, number.missing)
