@@ -9,8 +9,10 @@ import pytest
 
 from musenet.config.loading import validate_experiment
 from musenet.dataset.batch import schema_of
+from musenet.dataset.column_files import write_column
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Field, Split
+from musenet.dataset.layout import relation_folder
+from musenet.dataset.manifest import Field, FieldSide, Split, checksums_of, write_manifest
 from musenet.dataset.writer import Arrays, write_dataset
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluation import measure
@@ -104,6 +106,14 @@ def _write_dataset(folder: Path, arrays: Arrays) -> Dataset:
         user_column="user_id",
         item_column="item_id",
     )
+
+
+def with_column(dataset: Dataset, side: FieldSide, name: str, values: np.ndarray) -> Dataset:
+    """The same dataset with another column, as if it had been prepared so."""
+    write_column(relation_folder(dataset.folder, side), name, values)
+    checksums = checksums_of(dataset.folder)
+    write_manifest(dataset.folder, dataset.manifest.model_copy(update={"checksums": checksums}))
+    return Dataset(dataset.folder)
 
 
 def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) -> np.ndarray | None:

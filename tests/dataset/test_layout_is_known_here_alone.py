@@ -12,10 +12,10 @@ from places import ROOT
 
 OWN = (ROOT / "src" / "musenet" / "dataset", ROOT / "tests" / "dataset")
 ELSEWHERE = {
-    "manifest.json": ["src/musenet/workspace.py", "src/musenet/serving", "tests/serving"],
-    "vocabularies": ["src/musenet/serving", "tests/serving"],
-    "users": ["src/musenet/serving", "tests/serving"],
-    "items": ["src/musenet/serving", "tests/serving"],
+    "manifest.json": ["src/musenet/workspace.py", "src/musenet/serving", "tests/serving", "tests/cases"],
+    "vocabularies": ["src/musenet/serving", "tests/serving", "tests/cases"],
+    "users": ["src/musenet/serving", "tests/serving", "tests/cases"],
+    "items": ["src/musenet/serving", "tests/serving", "tests/cases"],
 }
 """An export is a folder of its own; what a finished folder is known by is the workspace's."""
 FOLDERS = "|".join([*RELATIONS.values(), "keys", "vocabularies"])

@@ -5,13 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from musenet.dataset.column_files import write_column
-from musenet.dataset.dataset import Dataset
-from musenet.dataset.layout import relation_folder
 from musenet.evaluation.draws import UserDraws
 from musenet.portraits.differences import Trait, standardised, telling_traits, trait_differences
 from musenet.portraits.portraits import describe_scenarios
 from musenet.runs.run import Run
+from shown_runs import with_column
 
 
 def test_standardised_equals_its_definition() -> None:
@@ -67,9 +65,8 @@ def test_telling_traits_are_few_and_the_largest_first(make_run: Callable[..., Ru
 def test_the_second_of_two_values_is_left_out(make_run: Callable[..., Run]) -> None:
     run = make_run()
     column = np.asarray(run.dataset.column(run.dataset.field("context", "device"))).copy()
-    folder = relation_folder(run.dataset.folder, "context")
-    write_column(folder, "device", np.where(column == 3, 3, 4).astype(np.int32))
+    dataset = with_column(run.dataset, "context", "device", np.where(column == 3, 3, 4).astype(np.int32))
     predictions = run.predictions("test")
     traits = [Trait("device", "requests", "phone"), Trait("device", "requests", "desktop")]
-    found = trait_differences(Dataset(run.dataset.folder), predictions, traits, UserDraws(predictions.user, 20))
+    found = trait_differences(dataset, predictions, traits, UserDraws(predictions.user, 20))
     assert [row.trait for row in found] == traits[:1]

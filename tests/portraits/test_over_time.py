@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from musenet.dataset.column_files import write_column
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.layout import relation_folder
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.predictions import Predictions
 from musenet.portraits.over_time import FEWEST_REQUESTS, SharesOverTime, shares_by_date, shares_by_hour
 from musenet.reporting.figures.requests import figure_over_time
 from musenet.runs.run import Run
+from shown_runs import with_column
 
 MakeRun = Callable[..., Run]
 
@@ -83,9 +82,9 @@ def test_shares_by_hour_of_the_logs_own_timezone(make_run: MakeRun) -> None:
 def test_a_log_of_dates_alone_has_no_hours(make_run: MakeRun) -> None:
     run = make_run()
     column = np.asarray(run.dataset.requests.time) // 86_400_000_000 * 86_400_000_000
-    write_column(relation_folder(run.dataset.folder, "context"), "time", column)
+    dates = with_column(run.dataset, "context", "time", column)
     periods, draws = periods_of(run)
-    assert shares_by_hour(Dataset(run.dataset.folder), periods, draws) is None
+    assert shares_by_hour(dates, periods, draws) is None
 
 
 def test_a_period_alone_has_no_beginning_to_mark(make_run: MakeRun) -> None:

@@ -25,6 +25,7 @@ def evaluate(
     dataset: AnyPath | None = None,
     adapt: AdaptOptions | Mapping[str, Any] | bool = False,
     resamples: int = RESAMPLES,
+    verify: bool = False,
 ) -> Evaluation:
     """Measure a trained run on a split it was not trained on.
 
@@ -36,14 +37,20 @@ def evaluate(
         adapt: follow the period in order of time (docs/changing-mix.md): true for the mix of scenarios, or options. The
             result's `unadapted` is the same model without; nothing is written to the folder.
         resamples: of users.
+        verify: compare every file of the dataset with its checksum, not only those whose time has changed.
 
     Raises:
-        RunError: if the folder holds no trained run, or its model has no scenarios whose mix could be followed.
-        DatasetError: if the other dataset is none, or cannot be scored by this run.
+        RunError: if the folder holds no trained run, other weights than it was trained to, or its model has no
+            scenarios whose mix could be followed.
+        DatasetError: if a dataset was changed after preparation, or the other one is none, or cannot be scored by this
+            run.
         ConfigError: if `adapt` is no way to adapt.
     """
     opened, other = Run.open(Path(run)), None if dataset is None else Dataset(Path(dataset))
     options = adapt_options(adapt)
+    if verify:
+        for one in (opened.dataset, *([other] if other else [])):
+            one.verify()
     if options is None:
         return opened.evaluate(split, resamples, other)
     return evaluate_adapted(opened, split, options, other, resamples)

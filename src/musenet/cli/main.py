@@ -1,10 +1,12 @@
 """The command `musenet`: parses, calls `musenet.api`, prints. Heavy imports wait until a command needs them."""
 
+import atexit
 import errno
 import os
 import sys
 import tempfile
 import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -75,8 +77,23 @@ def musenet(
 
 
 def main() -> None:
-    """Entry point: runs a command and ends with its exit status."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point: runs a command and ends with its exit status; libraries' warnings are not for its user."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    status = [1]
+    atexit.register(_end, status)  # first, so that it is called after all that libraries register
+    status[0] = run(sys.argv[1:])
+    sys.exit(status[0])
+
+
+def _end(status: list[int]) -> None:
+    """End without taking the interpreter apart, at which DuckDB's bindings tell of a hundred objects "leaked"."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # a full disk, or a closed stream
+        status[0] = status[0] or 1
+    os._exit(status[0])
 
 
 def run(arguments: list[str]) -> int:

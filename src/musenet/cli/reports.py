@@ -21,6 +21,9 @@ def evaluate(
     adapt: Annotated[
         bool, typer.Option("--adapt", help="follow the mix of scenarios through the period, in order of time")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="compare every file of the dataset with its checksum first")
+    ] = False,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +32,7 @@ def evaluate(
     from musenet.files import write_json
 
     with Reporter():
-        result = api.evaluate(run, split, dataset=dataset, adapt=adapt)
+        result = api.evaluate(run, split, dataset=dataset, adapt=adapt, verify=verify)
         if out is not None:
             write_json(out, result.to_json())
     finish(as_json, result.to_json(), result.show)

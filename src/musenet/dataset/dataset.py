@@ -1,6 +1,6 @@
 """The prepared dataset on disk, opened: its columns as requests and candidates see them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -21,7 +21,14 @@ from musenet.dataset.layout import (
     keys_file,
     vocabulary_file,
 )
-from musenet.dataset.manifest import Field, FieldSide, embedding_offsets, read_manifest
+from musenet.dataset.manifest import (
+    Field,
+    FieldSide,
+    changed_since_checked,
+    embedding_offsets,
+    mark_as_checked,
+    read_manifest,
+)
 from musenet.errors import DatasetError
 from musenet.files import checksum
 
@@ -107,6 +114,7 @@ class Dataset(Views):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.manifest = read_manifest(folder)
+        self.verify(changed_since_checked(folder, self.manifest.checksums))
 
     def _has(self, relation: Relation, name: str) -> bool:
         return column_file(Path(relation), name).as_posix() in self.manifest.checksums
@@ -158,12 +166,18 @@ class Dataset(Views):
         """Rows of the one embedding table, padding included."""
         return 1 + sum(self.manifest.vocabularies.values())
 
-    def verify(self) -> None:
-        """Compare every file with its checksum; raises `DatasetError` at the first that differs."""
-        for name, expected in self.manifest.checksums.items():
+    def verify(self, files: Iterable[str] | None = None) -> None:
+        """Compare files with their checksums: all, or these, as opening does with those that changed in time.
+
+        Raises:
+            DatasetError: at the first that differs.
+        """
+        for name in self.manifest.checksums if files is None else files:
             file = self.folder / name
-            if not file.is_file() or checksum(file) != expected:
+            if not file.is_file() or checksum(file) != self.manifest.checksums[name]:
                 raise DatasetError(f"{file} is missing or was changed after preparation: prepare the dataset again")
+        if files:
+            mark_as_checked(self.folder, self.manifest.checksums)
 
 
 def _ranges(begin: Array, end: Array) -> tuple[Rows, Rows]:

@@ -3,10 +3,12 @@
 `layout.py` tells of its other files.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ from musenet.files import checksum, write_text
 from musenet.workspace import MANIFEST
 
 FORMAT = 1
+CHECKSUM = "checksum"
+"""The manifest's key of the SHA-256 of all its others."""
 RUNS = "runs.txt"
 """Paths of the runs that were begun on the dataset, which the manifest does not count among its files."""
 RUNS_NAMED = 5
@@ -144,16 +148,40 @@ def holds_dataset(folder: Path) -> bool:
 
 
 def checksums_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in the folder but the manifest, by path."""
+    """SHA-256 of every file in the folder but the manifest and the list of runs, by path."""
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = sorted(path for path in paths if path != MANIFEST)
+    files = sorted(path for path in paths if path not in (MANIFEST, RUNS))
     with ThreadPoolExecutor(min(CHECKED_AT_ONCE, os.cpu_count() or 1)) as threads:
         return dict(zip(files, threads.map(checksum, (folder / name for name in files)), strict=True))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """What makes the folder a dataset, written last."""
-    write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    content = manifest.model_dump(mode="json")
+    content |= {CHECKSUM: _checksum_of(content)}
+    write_text(folder / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    mark_as_checked(folder, manifest.checksums)
+
+
+def mark_as_checked(folder: Path, files: Iterable[str]) -> None:
+    """Give these files and the manifest one time of change, seconds ago: whatever is written later bears another one.
+
+    Of a folder that is copied with its times, or moved, that stays true. Where times cannot be set, nothing is marked.
+    """
+    moment = int(time.time()) - 2
+    with suppress(OSError):
+        for name in (*files, MANIFEST):
+            os.utime(folder / name, (moment, moment))
+
+
+def changed_since_checked(folder: Path, files: Iterable[str]) -> list[str]:
+    """Those of the files that do not bear the manifest's time of change."""
+    marked = (folder / MANIFEST).stat().st_mtime_ns
+    return [name for name in files if (folder / name).stat().st_mtime_ns != marked]
+
+
+def _checksum_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -170,6 +198,9 @@ def read_manifest(folder: Path) -> Manifest:
         found = content.get("format") if isinstance(content, dict) else None
         if found != FORMAT:
             raise DatasetError(f"{path} is of format {found}, this version reads {FORMAT}: prepare the dataset again")
+        own = content.pop(CHECKSUM, None)  # datasets of earlier versions have none
+        if own is not None and own != _checksum_of(content):
+            raise DatasetError(f"{path} was changed after preparation: prepare the dataset again")
         manifest = Manifest.model_validate(content)
     except (ValidationError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DatasetError(f"{path} is damaged ({str(error).splitlines()[0]}): prepare the dataset again") from error

@@ -261,7 +261,6 @@ def same_dataset(out: Path, fingerprint: str) -> Dataset | None:
         dataset = Dataset(out)
         if dataset.manifest.fingerprint != fingerprint:
             return None
-        dataset.verify()
     except DatasetError:
         return None
     return dataset

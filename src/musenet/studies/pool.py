@@ -1,9 +1,12 @@
 """Training several planned runs on one dataset, some at once in processes of their own."""
 
+import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -93,6 +96,9 @@ def _begin_worker(stop: Event) -> None:
     global _stop_asked  # noqa: PLW0603 - a worker process has no other place for what outlives a call
     _stop_asked = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    atexit.register(os._exit, 0)  # DuckDB's bindings would tell of what the interpreter "leaks" in its end
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -40,14 +40,14 @@ def cells(row: Row, comparison: Comparison) -> list[str]:
     if comparison.where_trained is not None:
         texts += _losses(row, is_reference)
     texts += [
-        f"{row.gauc.mean:.4f}",
-        f"{row.ndcg.mean:.4f}",
-        f"{row.logloss.mean:.4f}",
+        _number(row.gauc.mean),
+        _number(row.ndcg.mean),
+        _number(row.logloss.mean),
         _MISSING if row.name == comparison.base else _bounds(relative, percent=True),
         _MISSING if is_reference else _bounds(to_reference),
         _MISSING if is_reference else _p_value(to_reference.p_holm),
-        f"{row.calibration_ratio.mean:.3f}",
-        f"{row.valid_auc:.4f}",
+        _number(row.calibration_ratio.mean, 3),
+        _number(row.valid_auc),
     ]
     if _recovered(comparison):
         texts.append(_MISSING if row.recovery is None else f"{row.recovery['ari']:.2f}")
@@ -142,7 +142,7 @@ def _slice_lines(comparison: Comparison) -> list[list[str]]:
     for part in comparison.slices or []:
         rows = {row.name: row for row in part.models}
         cells = [f"{part.slice}: {part.value}", f"{part.impressions:,}", f"{part.positives:,}"]
-        cells.append(f"{rows[comparison.reference].auc:.4f}")
+        cells.append(_number(rows[comparison.reference].auc))
         for rival in _rivals(comparison):
             behind = rows[rival].difference
             cells.append(_MISSING if behind is None else _bounds(Interval(-behind.value, -behind.high, -behind.low)))
@@ -192,13 +192,22 @@ def _note_on_losses(comparison: Comparison) -> str:
     )
 
 
+def _number(value: float, digits: int = 4) -> str:
+    return _MISSING if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def _figure(found: Interval) -> str:
-    return f"{found.value:.4f} ({found.low:.4f} … {found.high:.4f})"
+    return _MISSING if math.isnan(found.value) else f"{found.value:.4f}{_between(found, '.4f')}"
 
 
 def _bounds(found: Interval | DifferenceTo | TransferLoss, *, percent: bool = False) -> str:
     form = "+.1%" if percent else "+.4f"
-    return f"{found.value:{form}} ({found.low:{form}} … {found.high:{form}})"
+    return _MISSING if math.isnan(found.value) else f"{found.value:{form}}{_between(found, form)}"
+
+
+def _between(found: Interval | DifferenceTo | TransferLoss, form: str) -> str:
+    """The bounds in brackets, unless they cannot be had."""
+    return "" if math.isnan(found.low) else f" ({found.low:{form}} … {found.high:{form}})"
 
 
 def _p_value(p: float) -> str:

@@ -1,5 +1,6 @@
 """What a comparison says in the end: did scenarios pay? One judge for the terminal, the files and the report."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -66,8 +67,7 @@ class Verdict(Result):
         """The verdict for people, in one sentence that claims no more than the intervals do."""
         rivals = [("best baseline", self.best_baseline), ("best control", self.best_control)]
         parts = [
-            f"{rival.outcome} the {what}, {rival.model} (RelaImpr {rival.rela_impr.value:+.1%}, "
-            f"{rival.rela_impr.low:+.1%} … {rival.rela_impr.high:+.1%})"
+            f"{rival.outcome} the {what}, {rival.model} ({_told(rival.rela_impr)})"
             for what, rival in rivals
             if rival is not None
         ]
@@ -83,6 +83,14 @@ class Verdict(Result):
     def headline(self) -> str:
         """The sentence behind its title, where there is something to be titled; empty without rivals."""
         return self.sentence if self.outcome == "unknown" else f"{self.title}: {self.sentence}"
+
+
+def _told(gain: Interval) -> str:
+    """A base that is no better than chance in some resample leaves no bounds, one that is not at all no gain."""
+    if math.isnan(gain.value):
+        return "RelaImpr not defined"
+    bounds = "no bounds" if math.isnan(gain.low) else f"{gain.low:+.1%} … {gain.high:+.1%}"
+    return f"RelaImpr {gain.value:+.1%}, {bounds}"
 
 
 def judge(reference: str, models: Mapping[str, Resampled], roles: Mapping[str, Role]) -> Verdict:
