@@ -3,8 +3,12 @@
     python benchmarks/serving/load.py export --seconds 300
 
 Starts `musenet serve` on a new store, asks it from 32 connections without pause (one call in ten brings an event, the
-others score 100 candidates), and tells requests a second, p50 and p99 of each kind, failed requests, and the memory of
-the service at the beginning and at the end.
+others score 100 candidates), and tells requests a second, p50 and p99 of each kind, failed requests, those told to come
+again, and the memory of the service at the beginning and at the end. What one overloads it with,
+
+    python benchmarks/serving/load.py export --connections 300 --candidates 1000
+
+is answered by 503 where it would have waited for long.
 """
 
 import asyncio
@@ -42,6 +46,8 @@ class Load:
         }
         self.times: dict[str, list[float]] = defaultdict(list)
         self.failed: list[str] = []
+        self.refused = 0
+        """Calls that were told to come again."""
 
     def call(self) -> tuple[str, dict[str, Any]]:
         """A path and a body."""
@@ -54,12 +60,16 @@ class Load:
 
     async def connection(self, address: str, until: float) -> None:
         """One connection that asks again as soon as it is answered."""
-        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=address, timeout=60, verify=False) as client:
             while time.perf_counter() < until:
                 path, body = self.call()
                 begin = time.perf_counter()
                 try:
                     answer = await client.post(path, json=body)
+                    if answer.status_code == 503 and "retry-after" in answer.headers:
+                        self.refused += 1
+                        await asyncio.sleep(float(answer.headers["retry-after"]) * random.uniform(0.5, 1.5))
+                        continue
                     failure = "" if answer.status_code == 200 else f"{path} {answer.status_code}: {answer.text[:200]}"
                 except httpx.HTTPError as error:
                     failure = f"{path}: {type(error).__name__} {error}"
@@ -73,7 +83,7 @@ async def measure(load: Load, address: str, connections: int, seconds: float, se
     """Ask, and tell."""
     until = time.perf_counter() + WARM_UP_SECONDS
     await asyncio.gather(*(load.connection(address, until) for _ in range(connections)))
-    before, load.times = memory_of(service), defaultdict(list)
+    before, load.times, load.refused = memory_of(service), defaultdict(list), 0
     begin = time.perf_counter()
     await asyncio.gather(*(load.connection(address, begin + seconds) for _ in range(connections)))
     took, after = time.perf_counter() - begin, memory_of(service)
@@ -82,6 +92,7 @@ async def measure(load: Load, address: str, connections: int, seconds: float, se
         rate = len(times) / took
         typer.echo(f"{path}: {rate:,.0f} a second, p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {worst:.0f} ms")
     typer.echo(f"memory: {before:,.0f} MiB after {WARM_UP_SECONDS:.0f} s, {after:,.0f} MiB at the end")
+    typer.echo(f"told to come again: {load.refused:,}")
     typer.echo(f"failed: {len(load.failed)}{''.join(f'{chr(10)}  {one}' for one in load.failed[:5])}")
 
 

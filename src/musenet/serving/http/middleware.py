@@ -106,7 +106,7 @@ class ServiceMiddleware:
         route = getattr(scope.get("route"), "path", "other")
         self._counters.requests.labels(route, str(status)).inc()
         self._counters.seconds.labels(route).observe(seconds)
-        level = logging.ERROR if status >= 500 else logging.INFO
+        level = logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR
         say("request", level, method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 2))
 
 
