@@ -23,7 +23,7 @@ from musenet.errors import DatasetError
 from musenet.files import checksum, write_text
 from musenet.workspace import MANIFEST
 
-FORMAT = 1
+FORMAT = 2
 CHECKSUM = "checksum"
 """The manifest's key of the SHA-256 of all its others."""
 RUNS = "runs.txt"
