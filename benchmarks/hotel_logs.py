@@ -12,7 +12,7 @@ FILES = {"impressions": "impressions", "events": "clicks", "users": "users", "it
 """The file that is each part of `data`."""
 
 
-def hotels_with(work: Path, name: str, changes: list[str], **options: float) -> tuple[Experiment, Path]:
+def hotels_with(work: Path, name: str, changes: list[str], **options: float | str) -> tuple[Experiment, Path]:
     """The experiment on a log simulated with these options, untuned, and the folder of its dataset.
 
     The log, `<work>/logs/<name>`, is simulated unless `<work>/datasets/<name>` has been prepared from it before.

@@ -75,7 +75,7 @@ def check_scenarios(run: Run) -> None:
     if has_mix(run):
         return
     options = run.experiment.model
-    why = "has one scenario" if options.name == "musenet" else "predicts with one network for all scenarios"
+    why = "has one scenario" if options.name == "musenet" else "mixes no scenarios"
     if options.name in ("ple", "revman", "star"):
         why = "is told the scenario by a column and answers for that one alone"
     raise RunError(

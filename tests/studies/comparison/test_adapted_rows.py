@@ -71,7 +71,7 @@ def test_a_row_as_it_is_is_judged_by_others_as_they_are(
     assert again.models[2].auc.mean == pytest.approx(comparison.models[2].auc.mean)
     with pytest.raises(RunError, match="none of the runs has scenarios"):
         api.compare_runs(runs[1:], adapt=True)
-    with pytest.raises(RunError, match="base_model predicts with one network"):
+    with pytest.raises(RunError, match="base_model mixes no scenarios"):
         api.compare_runs(runs, adapt={"no": {"row": "base", "adapt": True}})
     with pytest.raises(RunError, match="called 'soft' already"):
         api.compare_runs(runs, adapt={"soft": {"row": "soft"}})
