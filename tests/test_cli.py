@@ -121,6 +121,14 @@ MISTAKES_IN_VALUES = {
     "split is no duration": (["--set", "split={test: a week, valid: 1 day}"], "not a duration"),
     "predefined scenario is no column": (["--set", "predefined_scenario=[season]"], "season"),
     "true scenario is a feature": (["--set", "true_scenario=device"], "never a feature"),
+    "places in lists of sampled negatives": (
+        ["--set", "features.relative=true", "--set", "negatives={per_request: 3}"],
+        "features.relative: with sampled negatives",
+    ),
+    "places in lists of which negatives were left out": (
+        ["--set", "features.relative=true", "--set", "data.negative_sampling_rate=0.5"],
+        "features.relative: the log keeps 0.5 of the negatives",
+    ),
     "no true scenario": (["--set", "model.assignment=true"], "true_scenario"),
     "no predefined scenario": (["--set", "model.assignment=predefined"], "predefined_scenario"),
     "history column is missing": (["--set", "history.columns=[itm]"], "itm"),

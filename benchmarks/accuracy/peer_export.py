@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from musenet.dataset.batch import Batch, Schema, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
 from musenet.dataset.manifest import Field, Split, codes_of
-from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.errors import ConfigError
 from musenet.files import write_json
 

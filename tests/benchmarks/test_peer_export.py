@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.inputs.repeat_features import repeat_features
 from musenet.dataset.manifest import FIRST_VALUE
-from musenet.dataset.repeat_features import repeat_features
 from musenet.errors import ConfigError
 from musenet.preparation.prepare import prepare
 from places import ROOT

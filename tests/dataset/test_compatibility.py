@@ -50,6 +50,7 @@ def test_a_dataset_of_other_impressions_is_readable(trained_on: Dataset, tmp_pat
         ({"predefined_scenarios": ["leisure", "work"]}, "predefined scenarios"),
         ({"predefined_scenarios": None}, "predefined scenarios"),
         ({"true_scenarios": None}, "number of true scenarios"),
+        ({"relative": True}, "places in the list"),
         ({"negative_sampling_rate": 0.1}, "share of negatives kept"),
         ({"history_length": 7, "has_repeats": False}, "length of histories; repeats"),
     ],

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import Field
+from musenet.dataset.inputs.relative import Relative
+from musenet.dataset.manifest import Field, Manifest
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Schema:
     history_fields: tuple[Field, ...]
     request_dense: tuple[Field, ...]
     candidate_dense: tuple[Field, ...]
+    """Those of items and candidates, then `Relative.fields` if the dataset has them."""
     embedding_rows: int
     has_repeats: bool
     predefined_scenarios: int | None
@@ -100,15 +102,20 @@ def schema_of(dataset: Dataset) -> Schema:
     def pick(dense: bool, *sides: Any) -> tuple[Field, ...]:
         return tuple(field for field in dataset.fields(*sides) if (field.kind == "dense") == dense)
 
-    manifest = dataset.manifest
+    manifest, relative = dataset.manifest, relative_of(dataset.manifest)
     return Schema(
         request_fields=pick(False, "user", "context"),
         candidate_fields=pick(False, "item", "candidate"),
         history_fields=pick(False, "history"),
         request_dense=pick(True, "user", "context"),
-        candidate_dense=pick(True, "item", "candidate"),
+        candidate_dense=pick(True, "item", "candidate") + (relative.fields if relative else ()),
         embedding_rows=dataset.embedding_rows,
         has_repeats=manifest.has_repeats,
         predefined_scenarios=None if manifest.predefined_scenarios is None else len(manifest.predefined_scenarios),
         true_scenarios=manifest.true_scenarios,
     )
+
+
+def relative_of(manifest: Manifest) -> Relative | None:
+    """What tells candidates' places in their lists, if the dataset's models see them."""
+    return Relative(manifest.fields, manifest.numeric, manifest.has_repeats) if manifest.relative else None

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from musenet.dataset.batch import Batch, schema_of
+from musenet.dataset.batch import Batch, relative_of, schema_of
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.inputs.repeat_features import repeat_features
 from musenet.dataset.manifest import FIRST_VALUE, UNSEEN, Field, FieldSide, table_rows
-from musenet.dataset.repeat_features import repeat_features
 
 Sources = dict[FieldSide, np.ndarray]
 """The rows that fields of each side have."""
@@ -66,6 +67,7 @@ class BatchBuilder:
     def __init__(self, dataset: Dataset, *, unseen_rate: float = 0.0, fixed_positions: bool = True) -> None:
         self.dataset = dataset
         self.schema = schema_of(dataset)
+        self._relative = relative_of(dataset.manifest)
         self.unseen_rate = unseen_rate
         self.fixed_positions = fixed_positions
 
@@ -97,14 +99,17 @@ class BatchBuilder:
         rows, positions = distinct_rows(blocks)
         indices = [torch.from_numpy(block) for block in positions]
         indicator, statistics, fraction = self._repeats(requests, candidates)
+        dense = self._dense(("item", "candidate"), sources, len(candidates))
+        if self._relative is not None:
+            dense = self._relative.append(dense, statistics, offset)
         return Batch(
             rows=torch.from_numpy(rows),
             request_codes=indices[0],
             candidate_codes=indices[1],
             history_codes=indices[2],
             history_offset=torch.from_numpy(history_offset),
-            request_dense=self._dense(self.schema.request_dense, sources, len(requests)),
-            candidate_dense=self._dense(self.schema.candidate_dense, sources, len(candidates)),
+            request_dense=torch.from_numpy(self._dense(("user", "context"), sources, len(requests))),
+            candidate_dense=torch.from_numpy(dense),
             request=torch.from_numpy(np.repeat(np.arange(len(requests)), np.diff(offset))),
             repeat_indicator=torch.from_numpy(indicator),
             repeat_features=torch.from_numpy(statistics),
@@ -131,11 +136,12 @@ class BatchBuilder:
             return np.zeros((0, 0), dtype=np.int64)
         return np.concatenate(columns, axis=1)
 
-    def _dense(self, fields: tuple[Field, ...], sources: Sources, count: int) -> Tensor:
+    def _dense(self, sides: tuple[FieldSide, ...], sources: Sources, count: int) -> NDArray[np.float32]:
+        fields = [field for field in self.dataset.fields(*sides) if field.kind == "dense"]
         out = np.empty((count, len(fields)), dtype=np.float32)
         for place, field in enumerate(fields):
             out[:, place] = self.dataset.values(field, sources[field.side])
-        return torch.from_numpy(out)
+        return out
 
     def _repeats(self, requests: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not self.schema.has_repeats:

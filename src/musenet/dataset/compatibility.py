@@ -17,6 +17,7 @@ NAMED = 3
 ALONE = {
     "history_length": "length of histories",
     "has_repeats": "repeats",
+    "relative": "places in the list",
     "predefined_scenarios": "predefined scenarios",
     "true_scenarios": "number of true scenarios",
     "negative_sampling_rate": "share of negatives kept",

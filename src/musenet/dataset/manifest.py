@@ -105,6 +105,8 @@ class Manifest(Part):
     """How each numeric feature was transformed (fitted on the training period)."""
     history_length: int
     has_repeats: bool
+    relative: bool = False
+    """Whether models see candidates' places in their lists, see `inputs/relative.py`."""
     predefined_scenarios: list[str] | None = None
     """Names of the predefined scenarios, by code."""
     true_scenarios: int | None = None

@@ -1,9 +1,9 @@
 """Permutation importance: how much AUC a model loses when what one column says is dealt out anew.
 
 A column of the user or of the context is permuted between requests, one of the item or of the candidate between
-candidates; a request's whole history goes to another request, and the repeat features of a candidate to another
-candidate. The model is not touched. What is lost is what the model takes from this column alone: two columns that say
-the same stand in for one another, and both look unimportant.
+candidates; a request's whole history goes to another request, and the repeat features of a candidate, or all that tells
+its place in the list, to another candidate. The model is not touched. What is lost is what the model takes from this
+column alone: two columns that say the same stand in for one another, and both look unimportant.
 
 Shapes: R requests, N candidates, K scenarios.
 """

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
+from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
 from musenet.dataset.manifest import Field
-from musenet.dataset.repeat_features import REPEAT_FEATURES
 from musenet.distributed import workers
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards, normal_rows, shards_of

@@ -26,7 +26,7 @@ from musenet.dataset.roles import ITEM, USER
 from musenet.dataset.texts import ValueType
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
-from musenet.errors import DatasetError
+from musenet.errors import DataError, DatasetError
 from musenet.preparation.checks.checks import (
     Checks,
     FeatureCheck,
@@ -136,6 +136,11 @@ def _write_dataset(
     """The dataset's folder inside the workspace, with everything in it."""
     told("reading the log")
     tables = source.tables(engine)
+    if recipe.features.relative and tables.negative_sampling_rate != 1:
+        raise DataError(
+            f"features.relative: the log keeps {tables.negative_sampling_rate:.3g} of the negatives, so its lists are "
+            "not as shown, and a candidate's place in them tells its label: leave it out"
+        )
     relations = build_relations(engine, tables, recipe, told)
     planned = plan_fields(recipe, tables)
     check_types(relations, planned)
@@ -242,6 +247,7 @@ def _write_manifest(
         numeric={name: transform.model_dump() for name, transform in sorted(writer.written.transforms.items())},
         history_length=recipe.history.length,
         has_repeats=recipe.repeat is not None,
+        relative=recipe.features.relative,
         predefined_scenarios=writer.written.predefined_scenarios,
         true_scenarios=writer.written.true_scenarios,
         user_column=tables.user_column,

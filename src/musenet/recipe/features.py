@@ -78,6 +78,10 @@ class Features(Options):
     item: list[FeatureEntry] = []
     context: list[FeatureEntry] = []
     candidate: list[FeatureEntry] = []
+    relative: bool = Field(
+        False,
+        description="see each candidate's place in its list, by every number and repeat; not with sampled negatives",
+    )
 
     def resolved(self) -> Iterator[Feature]:
         """Every feature in full, in the order written: user, item, context, candidate."""

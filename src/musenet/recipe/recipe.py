@@ -33,3 +33,12 @@ class Recipe(Options):
             if feature.name in (self.true_scenario, self.true_probability):
                 raise ValueError(f"features.{feature.side}: '{feature.name}' is the generator's truth, never a feature")
         return self
+
+    @model_validator(mode="after")
+    def _lists_are_as_shown(self) -> "Recipe":
+        if self.features.relative and self.negatives != "none":
+            raise ValueError(
+                "features.relative: with sampled negatives a candidate's place in its list tells its label, as nobody "
+                "was shown that list: leave out relative or negatives"
+            )
+        return self

@@ -65,6 +65,8 @@ class ExportManifest(Part):
     vocabularies: dict[str, int]
     """Number of codes of each vocabulary, in the order in which they stand in the embedding table."""
     numeric: dict[str, NumericTransform]
+    relative: bool = False
+    """Whether the model sees candidates' places in their lists."""
     separators: dict[str, str]
     """Of the multi-valued columns, between the values of a text."""
     history: HistoryOptions

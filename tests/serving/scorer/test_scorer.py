@@ -75,6 +75,31 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
     assert_answers_as_offline(export_log(tmp_path, SOFT | {"assignment": "hard"}, **changes))
 
 
+def test_places_in_the_list_are_those_of_the_dataset(tmp_path: Path) -> None:
+    """Prices that are missing, stars that tie and lists of one candidate are among them."""
+    changes: dict[str, Any] = {
+        "features": {
+            "item": [{"stars": {"numeric": "quantiles", "buckets": 2}}],
+            "context": ["device", "party"],
+            "candidate": [{"price": {"numeric": "log"}}, {"place": "position"}],
+            "relative": True,
+        },
+    }
+    exported = export_log(tmp_path, SOFT, **changes)
+    assert_answers_as_offline(exported)
+    scorer, builder = Scorer(exported.folder), BatchBuilder(exported.dataset)
+    sizes = set()
+    for row in rows_of_test(exported.dataset):
+        batch, encoded = builder.build(np.array([row])), scorer.encode(request_of(exported, row))
+        np.testing.assert_array_equal(encoded.inputs["candidate_dense"], numpy_of(batch.candidate_dense))
+        sizes.add(batch.candidates)
+    assert {1, 5} <= sizes
+    touched = builder.schema.candidate_dense[-3]
+    assert touched.name == "touched last of the list"
+    every = builder.build(np.array(rows_of_test(exported.dataset)))
+    assert 0 < every.candidate_dense[:, -3].mean() < 1
+
+
 @pytest.mark.slow
 def test_repeats_among_many_candidates_are_those_of_the_items_own_keys(tmp_path: Path) -> None:
     """With more candidates than the user has keys, most are told by their checksum; added items and gaps are not."""

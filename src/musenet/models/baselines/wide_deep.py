@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.dataset.repeat_features import REPEAT_FEATURES
+from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction
 from musenet.models.layers import TwoSidedMLP

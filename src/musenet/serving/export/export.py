@@ -173,6 +173,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         fields=data.fields,
         vocabularies=data.vocabularies,
         numeric=data.numeric,
+        relative=data.relative,
         separators={
             feature.name: feature.options.multi_valued
             for feature in experiment.features.resolved()

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.repeat_features import REPEAT_FEATURES, repeat_features
+from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES, repeat_features
 from musenet.dataset.roles import MICROSECONDS
 from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.store.history import RepeatKey, RepeatStatistics, UserHistory, microseconds

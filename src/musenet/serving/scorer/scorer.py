@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from musenet.dataset.inputs.relative import Relative
 from musenet.errors import RequestError
 from musenet.serving.manifest import read_export
 from musenet.serving.scorer.encoder import Attributes, Encoder, Tally
@@ -70,6 +71,10 @@ class Scorer:
         self._users = Entities(self.folder / "users")
         self._items = Items(self.manifest, self.folder, self._encoder)
         self.use(store)
+        manifest = self.manifest
+        self._relative = (
+            Relative(manifest.fields, manifest.numeric, manifest.repeat is not None) if manifest.relative else None
+        )
         self._embeddings = map_column(self.folder, "embeddings")
         self._correction = math.log(self.manifest.negative_sampling_rate)
         of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
@@ -170,13 +175,16 @@ class Scorer:
             encode_events(self._encoder, history.events, self.rules.history.length),
         ]
         rows, codes = rows_in_use(blocks)
+        numbers = np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1)
+        if self._relative is not None:
+            numbers = self._relative.append(numbers, repeats.features, np.array([0, len(item_rows)]))
         inputs = {
             "values": self._embeddings.take(rows, axis=0, mode="clip"),  # which reads ahead, as indexing does not
             "request_codes": codes[0],
             "candidate_codes": codes[1],
             "history_codes": codes[2],
             "request_dense": np.concatenate([self._users.dense(user_row), context.dense], axis=1),
-            "candidate_dense": np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1),
+            "candidate_dense": numbers,
             "repeat_features": repeats.features,
             "predefined_scenario": self._predefined(message),
         }
