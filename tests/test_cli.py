@@ -188,6 +188,7 @@ def test_a_mistake_in_a_path_is_one_sentence(here: Path, trained: Path, capsys: 
     assert "must hold keys" in refused(["prepare", "list.yaml"], capsys)
     assert "impressions" in refused(["simulate", "hotels", "--out", "hotels", "--impressions", "5"], capsys)
     assert "scale" in refused(["simulate", "ads", "--out", "ads", "--scale", "2"], capsys)
+    assert "a drift needs a shift above 0" in refused(["simulate", "hotels", "--out", "h", "--drift", "slow"], capsys)
 
 
 def test_a_mistake_in_the_command_line_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,6 +282,7 @@ def test_runs_are_scored_on_another_dataset_that_they_can_read(
         ["compare", str(trained), "--reference", "musenet"], capsys
     )
     assert "--set compare.reference=LABEL" in refused(["compare", str(config), "--reference", "musenet"], capsys)
+    assert "compare.adapted" in refused(["compare", str(config), "--adapt"], capsys)
     device = np.array(["tablet", "desktop"])[np.arange(REQUESTS) % 2][columns()["page"]]
     assert cli.run(["prepare", str(write_log(here, device=device)), "--out", "tablets"]) == 0
     capsys.readouterr()
