@@ -260,3 +260,31 @@ def test_a_match_needs_every_column_that_both_have(planted_dataset: Dataset):
             same_brand = int(codes[of, t, 1]) == int(batch.candidate_codes[n, 1])
             assert bool(found[n, t]) == (same_item and same_brand)
     assert found.any()
+
+
+@pytest.mark.parametrize("kind", ["prelu", "dice"])
+def test_what_weighs_alone_leaves_its_embeddings_out_and_tells_the_sum_of_weights(
+    kind: Activation, planted_dataset: Dataset
+):
+    """Against the layer that tells all, with a column added whose embedding is 1 in every event."""
+    batch = batch_of(planted_dataset)
+    values = embeddings(batch)
+    schema = schema_of(planted_dataset)
+    layer = HistoryAttention(schema, 4, [0, 1], hidden=6, kind=kind, told=[1])
+    full = HistoryAttention(schema, 4, [0, 1], hidden=6, kind=kind)
+    layer.load_state_dict(full.state_dict())
+    layer.eval(), full.eval()
+    found = layer(values, batch)
+    assert layer.out == found.shape[1] == 5
+    torch.testing.assert_close(found[:, :4], full(values, batch)[:, 4:])
+    for n, of in enumerate(batch.request.tolist()):
+        events = slice(int(batch.history_offset[of]), int(batch.history_offset[of + 1]))
+        k = values[batch.history_codes[events]].flatten(1)
+        q = values[batch.candidate_codes[n, ITEM_AND_BRAND]].flatten()
+        unit = full.from_query(q) + full.from_event(k) + full.from_product(q * k)
+        torch.testing.assert_close(found[n, 4], full.weight(full.activation(unit)).sum())
+    with torch.inference_mode():
+        for request in range(batch.requests):
+            one = BatchBuilder(planted_dataset).build(np.array([request]))
+            own = torch.stack([values[(batch.rows == row).nonzero()[0, 0]] for row in one.rows])
+            torch.testing.assert_close(layer(own, one), found[batch.request == request], atol=1e-5, rtol=1e-5)

@@ -63,6 +63,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dcn-parallel-low-rank": SMALL_BASE | {"name": "dcn_v2", "structure": "parallel", "low_rank": 4},
     "auto": SMALL_MUSENET | {"scenarios": "auto", "pruning": {"start": 5}},
     "without-ids": SMALL_MUSENET | {"ids": []},
+    "base-match": SMALL_BASE | {"history_encoder": "attention", "ids": {"user": False, "item": "match"}},
+    "din-match": SMALL_BASE | {"name": "din", "attention_hidden": 8, "ids": {"user": True, "item": "match"}},
     "ple": {"name": "ple", "embedding": 4, "hidden": [12, 8], "tower": [6], "own_experts": 2},
     "revman": {"name": "revman", "embedding": 4, "hidden": [12, 8], "tower": [6]},
     "adaptdhm": {"name": "adaptdhm", "embedding": 4, "hidden": [12, 8], "clusters": 3},
@@ -310,3 +312,20 @@ def test_repeat_features_are_seen_only_if_asked(planted_dataset: Dataset):
     sees, blind = (new_model(variant, planted_dataset) for variant in ("base", "base-without-repeats"))
     assert not torch.allclose(logits(sees, changed), logits(sees, batch))
     assert torch.equal(logits(blind, changed), logits(blind, batch))
+
+
+@pytest.mark.parametrize("variant", ["base-match", "din-match"])
+def test_an_id_that_is_only_matched_moves_nothing_but_the_weights_of_events(variant: str, planted_dataset: Dataset):
+    """Without a history that holds events, no item's id matters; with one, it does."""
+    model, batch = new_model(variant, planted_dataset), batch_of(planted_dataset, np.arange(40))
+    model.eval()
+    train_on(model, training_batch(planted_dataset), steps=5)
+    schema = schema_of(planted_dataset)
+    assert schema.candidate_fields[0].name == "item_id"
+    codes = batch.candidate_codes.clone()
+    codes[:, 0] = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0)), 0]
+    change = (logits(model, replace(batch, candidate_codes=codes)) - logits(model, batch)).abs()
+    empty = (batch.history_offset.diff() == 0)[batch.request]
+    assert empty.any()
+    assert change[empty].max() == 0
+    assert (change[~empty] > 0).float().mean() > 0.5

@@ -80,18 +80,28 @@ class HistoryAttention(nn.Module):
         columns: places of the history columns to use.
         hidden: units of the activation unit.
         kind: its activation.
+        told: places of those history columns whose embeddings come out; the others are for weighing alone, and beside
+            the pooled history the sum of the weights comes out. All come out, and nothing beside, if left out.
     """
 
     def __init__(
-        self, schema: Schema, size: int, columns: list[int], hidden: int = 32, kind: Activation = "prelu"
+        self,
+        schema: Schema,
+        size: int,
+        columns: list[int],
+        hidden: int = 32,
+        kind: Activation = "prelu",
+        told: list[int] | None = None,
     ) -> None:
         super().__init__()
         self.columns = columns
         self.queries = [_place_of(schema, schema.history_fields[column].vocabulary) for column in columns]
-        self.size, self.out = size, size * len(columns)
-        self.from_query = nn.Linear(self.out, hidden)
-        self.from_event = nn.Linear(self.out, hidden, bias=False)
-        self.from_product = nn.Linear(self.out, hidden, bias=False)
+        self.told = None if told is None else [columns.index(column) for column in told]
+        width = size * len(columns)
+        self.size, self.out = size, width if self.told is None else size * len(self.told) + 1
+        self.from_query = nn.Linear(width, hidden)
+        self.from_event = nn.Linear(width, hidden, bias=False)
+        self.from_product = nn.Linear(width, hidden, bias=False)
         self.activation = activation(kind, hidden)
         self.weight = nn.Linear(hidden, 1)
         with torch.no_grad():  # begins near a tenth of the sum: unnormalised weights of many events must not blow up
@@ -99,7 +109,7 @@ class HistoryAttention(nn.Module):
             self.weight.bias.fill_(0.1)
 
     def forward(self, values: Tensor, batch: Batch) -> Tensor:
-        """(N, H·D) each candidate's history; zero without events.
+        """(N, out) each candidate's history; zero without events.
 
         Args:
             values: (U, D) looked-up embeddings.
@@ -107,7 +117,9 @@ class HistoryAttention(nn.Module):
         """
         query = self.query(values, batch)  # (N, H·D)
         if batch.requests == 1 and not torch.is_grad_enabled():
-            return self.pool_one(query, rows_of(values, batch.history_codes[:, self.columns]))
+            codes = batch.history_codes[:, self.columns]
+            events = rows_of(values, codes)
+            return self.pool_one(query, events, self.read(events, codes))
         distinct = distinct_events(batch.history_codes[:, self.columns], batch.history_offset)
         events = rows_of(values, distinct.codes)  # (T, H·D)
         pairs = pairs_of(batch.request, distinct)
@@ -119,23 +131,31 @@ class HistoryAttention(nn.Module):
             (unit.slope, unit.standardised(sums, pairs.times)) if isinstance(unit, Dice) else (unit.weight, None)
         )
         pooled: Tensor = GatedPool.apply(  # type: ignore[no-untyped-call]
-            pairs, standardised, sums, events, slope, last.weight[0], last.bias[0]
+            pairs, standardised, sums, self.read(events, distinct.codes), slope, last.weight[0], last.bias[0]
         )
         return pooled
 
-    def pool_one(self, query: Tensor, events: Tensor) -> Tensor:
-        """(N, H·D) the same for a single request, in one product: W_4 (q∘k) = (W_4 diag k) q is linear in q.
+    def read(self, events: Tensor, codes: Tensor) -> Tensor:
+        """(T, out) what is pooled of events (T, H·D) with these codes (T, H); zero for padding."""
+        if self.told is None:
+            return events
+        parts = [events[:, at * self.size : (at + 1) * self.size] for at in self.told]
+        return torch.cat([*parts, (codes > 0).any(1, keepdim=True).to(events.dtype)], dim=1)
+
+    def pool_one(self, query: Tensor, events: Tensor, read: Tensor) -> Tensor:
+        """(N, out) the same for a single request, in one product: W_4 (q∘k) = (W_4 diag k) q is linear in q.
 
         Args:
             query: (N, H·D).
             events: (T, H·D).
+            read: (T, out) what is pooled of them.
         """
         first = self.from_query.weight + self.from_product.weight * events[:, None]  # (T, hidden, H·D)
         bias = self.from_query.bias + self.from_event(events)  # (T, hidden)
         sums = F.linear(query, first.flatten(0, 1), bias.flatten())  # (N, T·hidden)
         pairs = query.shape[0] * events.shape[0]
         weight = self.weight(self.activation(sums.view(pairs, first.shape[1])))
-        pooled: Tensor = weight.view(query.shape[0], events.shape[0]) @ events
+        pooled: Tensor = weight.view(query.shape[0], events.shape[0]) @ read
         return pooled
 
     def query(self, values: Tensor, batch: Batch) -> Tensor:

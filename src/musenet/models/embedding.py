@@ -173,7 +173,8 @@ class Inputs(nn.Module):
     Args:
         schema: of the batches.
         size: D.
-        ids: whose ids are seen, of user and item.
+        ids: whose ids are seen, of `user` and `item`; by `match`, attention weighs events by the item's id as well, but
+            no embedding of it goes further.
         repeat_features: whether repeat indicator, count and recency are seen.
         history: how events are pooled. Attention comes on top of the mean: what depends on the request alone needs a
             history too.
@@ -202,8 +203,10 @@ class Inputs(nn.Module):
         columns = [place for place, f in enumerate(schema.history_fields) if seen["item"] or not f.is_id]
         self.history_columns = columns
         self.pooled = columns if request_sees_history else []
-        attends = history == "attention" and columns
-        self.attention = HistoryAttention(schema, size, columns, *attention) if attends else None
+        told = columns if "match" in ids else None
+        weighed = columns if told is None else list(range(len(schema.history_fields)))
+        attends = history == "attention" and weighed
+        self.attention = HistoryAttention(schema, size, weighed, *attention, told) if attends else None
         counts = (len(schema.request_dense), len(schema.candidate_dense), REPEAT_FEATURES * self.repeat_features)
         embeds = numbers == "embedded"
         self.request_numbers, self.candidate_numbers, self.repeat_numbers = (

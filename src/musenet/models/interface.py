@@ -4,9 +4,9 @@ Shapes: R requests, N candidates, K scenarios.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
@@ -18,18 +18,44 @@ from musenet.options import Options
 Role = Literal["musenet", "baseline", "control", "as published", "diagnostic"]
 
 
+class IdOptions(Options):
+    """Whose ids the model sees, side by side."""
+
+    user: bool = Field(True, description="see the user's id")
+    item: Literal[True, False, "match"] = Field(
+        True, description="`match`: attention weighs events by it, but no embedding of it goes further"
+    )
+
+
+def _form_of_ids(value: object) -> str:
+    return "(by side)" if isinstance(value, dict | IdOptions) else "(list)"
+
+
+BOTH: list[Literal["user", "item"]] = ["user", "item"]
+Ids = Annotated[
+    Annotated[list[Literal["user", "item"]], Tag("(list)")] | Annotated[IdOptions, Tag("(by side)")],
+    Discriminator(_form_of_ids),
+]
+
+
 class ModelOptions(Options):
     """Options that all models share; each model's own stand in its file. What a model is follows from them."""
 
     name: str
     embedding: int = Field(16, ge=1, description="size D of every embedding")
-    ids: list[Literal["user", "item"]] = Field(
-        ["user", "item"], description="which sides' ids the model sees; ids can memorise a small log"
-    )
+    ids: Ids = Field(BOTH, description="which sides' ids the model sees; ids can memorise a small log")
     repeat_features: bool = Field(True, description="see the repeat indicator, count and recency of each candidate")
     numbers: Numbers = Field(
         "plain", description="how numeric values enter: as they are, or `embedded`: a learned vector times the value"
     )
+
+    @property
+    def seen_ids(self) -> list[str]:
+        """`ids` as `Inputs` take them."""
+        if isinstance(self.ids, IdOptions):
+            seen = {"user": self.ids.user, "item": self.ids.item is True, "match": self.ids.item == "match"}
+            return [name for name, is_seen in seen.items() if is_seen]
+        return list(self.ids)
 
     @property
     def role(self) -> Role:
@@ -78,7 +104,7 @@ def pooling_inputs(options: PoolingOptions, schema: Schema) -> Inputs:
     return Inputs(
         schema,
         options.embedding,
-        ids=list(options.ids),
+        ids=options.seen_ids,
         repeat_features=options.repeat_features,
         numbers=options.numbers,
         history=options.history_encoder,

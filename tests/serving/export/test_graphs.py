@@ -36,7 +36,19 @@ EXPORTED = (
         "star",
         "adaptdhm",
     ),
-    *("soft", "hard", "gate", "uniform", "predefined", "paper-soft", "auto", "probability", "plain", "soft-attention"),
+    *(
+        "soft",
+        "hard",
+        "gate",
+        "uniform",
+        "predefined",
+        "paper-soft",
+        "auto",
+        "probability",
+        "plain",
+        "soft-attention",
+        "base-match",
+    ),
 )
 
 

@@ -31,7 +31,7 @@ class DeepFm(WideDeep):
         self.factors = Inputs(
             schema,
             options.embedding,
-            ids=list(options.ids),
+            ids=options.seen_ids,
             repeat_features=options.repeat_features,
             numbers="embedded",
         )

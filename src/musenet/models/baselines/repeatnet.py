@@ -64,7 +64,7 @@ class RepeatNet(ClickModel):
         self.inputs = Inputs(
             schema,
             options.embedding,
-            ids=list(options.ids),
+            ids=options.seen_ids,
             repeat_features=options.repeat_features,
             numbers=options.numbers,
             request_sees_history=False,

@@ -41,7 +41,7 @@ class WideDeep(ClickModel):
         self.table = EmbeddingTable(schema.embedding_rows, options.table_columns)
         with torch.no_grad():
             self.table.weight[:, -1] = 0
-        ids, repeats = list(options.ids), options.repeat_features
+        ids, repeats = options.seen_ids, options.repeat_features
         self.inputs = Inputs(
             schema,
             options.embedding,
