@@ -31,18 +31,20 @@ def loss_of(values: Tensor, step: int) -> Tensor:
     return (values * torch.linspace(-1, 2, values.numel()).view_as(values) * (1 + step % 3) + values.square()).sum()
 
 
-def run_lazy(rows_of_steps: list[Tensor]) -> Tensor:
+def run_lazy(rows_of_steps: list[Tensor], weight_decay: float = 0.0) -> Tensor:
     table = new_table()
-    optimizer = LazyAdam(table, RATE)
+    optimizer = LazyAdam(table, RATE, weight_decay=weight_decay)
     for step, rows in enumerate(rows_of_steps):
         loss_of(table.look_up(rows), step).backward()
         optimizer.step()
     return table.weight.detach()
 
 
-def run_torch(optimizer_type: type[torch.optim.Optimizer], rows_of_steps: list[Tensor], sparse: bool) -> Tensor:
+def run_torch(
+    optimizer_type: type[torch.optim.Optimizer], rows_of_steps: list[Tensor], sparse: bool, **options: float
+) -> Tensor:
     weight = nn.Parameter(new_table().weight.detach().clone())
-    optimizer = optimizer_type([weight], lr=RATE)  # type: ignore[call-arg]
+    optimizer = optimizer_type([weight], lr=RATE, **options)  # type: ignore[call-arg]
     for step, rows in enumerate(rows_of_steps):
         optimizer.zero_grad()
         values = nn.functional.embedding(rows, weight, sparse=sparse)
@@ -62,6 +64,24 @@ def test_lazy_adam_equals_dense_adam_when_every_row_occurs_in_every_step():
     rows = lookups(60, all_rows=True)
     expected = run_torch(torch.optim.Adam, rows, sparse=False)
     torch.testing.assert_close(run_lazy(rows), expected, atol=1e-6, rtol=0)
+
+
+def test_decay_equals_adamw_when_every_row_occurs_in_every_step():
+    rows = lookups(60, all_rows=True)
+    expected = run_torch(torch.optim.AdamW, rows, sparse=False, weight_decay=0.5)
+    torch.testing.assert_close(run_lazy(rows, weight_decay=0.5), expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(run_lazy(rows), expected, atol=1e-3)
+
+
+def test_networks_decay_as_well():
+    torch.manual_seed(0)
+    model, batch = BaseModel(BaseModelOptions(embedding=2, hidden=[4]), HAND_MADE_SCHEMA), hand_made_batch()
+    idle = nn.Parameter(torch.ones(3))  # with a gradient of zero, a step does nothing but decay
+    model.register_parameter("idle", idle)
+    optimizers = Optimizers(model, 0.1, 0.01, weight_decay=0.2)
+    (model.losses(model(batch), batch, 1.0)["click"].value + 0 * idle.sum()).backward()
+    optimizers.step()
+    torch.testing.assert_close(idle.detach(), torch.full((3,), 1 - 0.1 * 0.2))
 
 
 def test_lazy_adam_differs_from_dense_adam_when_rows_are_left_out():

@@ -23,6 +23,9 @@ class TrainingOptions(Options):
     embedding_learning_rate: float | None = Field(
         None, gt=0, description="of the embedding table; as the rest if unset"
     )
+    weight_decay: float = Field(
+        0.0, ge=0, description="decoupled, as in AdamW; of the embedding table, a step shrinks the rows that it uses"
+    )
     unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
     validations_per_epoch: int = Field(4, ge=1)
     patience: int = Field(4, ge=1, description="stop after so many validations without a better one")

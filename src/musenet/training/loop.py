@@ -73,7 +73,8 @@ class Trainer:
         with sharded_tables(self.options.embeddings == "sharded"):
             self.model = build_model(experiment.model, schema_of(dataset)).to(self.device, self.options.dtype)
         rate = self.options.learning_rate
-        self.optimizers = Optimizers(self.model, rate, self.options.embedding_learning_rate or rate)
+        of_table = self.options.embedding_learning_rate or rate
+        self.optimizers = Optimizers(self.model, rate, of_table, self.options.weight_decay)
         self.batches = Batches(
             dataset,
             "train",

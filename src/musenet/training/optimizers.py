@@ -1,4 +1,4 @@
-"""Adam, dense for the networks and lazy for the embedding table."""
+"""Adam with decoupled weight decay, dense for the networks and lazy for the embedding table."""
 
 import torch
 from torch import Tensor
@@ -12,14 +12,16 @@ from musenet.models.interface import ClickModel
 class LazyAdam:
     """Adam on the embedding rows that a step used, on any worker, with a moment per element; others are left alone.
 
-    Equals `torch.optim.SparseAdam`, and dense Adam as long as every row occurs in every step. A step costs the same
-    however large the table is.
+    Equals `torch.optim.SparseAdam`, and dense `AdamW` as long as every row occurs in every step. A step costs the same
+    however large the table is. Source of the decay: Loshchilov and Hutter (2019), Decoupled
+    Weight Decay Regularization.
 
     Args:
         table: whose `look_up` recorded the rows and whose leaf the backward pass reached.
         learning_rate: of Adam.
         betas: decay of the two moments.
         epsilon: added to the root of the second moment.
+        weight_decay: share of a row, times the learning rate, that a step takes off it.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class LazyAdam:
         learning_rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         self.table = table
         self.learning_rate = learning_rate
         self.betas = betas
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
         self.steps = 0
         self.mean = torch.zeros_like(table.weight)
         self.square = torch.zeros_like(table.weight)
@@ -51,7 +55,7 @@ class LazyAdam:
         self.mean.index_copy_(0, rows, mean)
         self.square.index_copy_(0, rows, square)
         size = self.learning_rate * (1 - second**self.steps) ** 0.5 / (1 - first**self.steps)
-        updated = self.table.weight.index_select(0, rows)
+        updated = self.table.weight.index_select(0, rows).mul_(1 - self.learning_rate * self.weight_decay)
         updated.addcdiv_(mean, square.sqrt_().add_(self.epsilon), value=-size)
         self.table.weight.index_copy_(0, rows, updated)
 
@@ -63,14 +67,17 @@ class Optimizers:
         model: its `parameter_groups` name the dense parameters and their rates.
         learning_rate: base rate of the networks.
         embedding_learning_rate: rate of the embedding table.
+        weight_decay: of all of them.
     """
 
-    def __init__(self, model: ClickModel, learning_rate: float, embedding_learning_rate: float) -> None:
+    def __init__(
+        self, model: ClickModel, learning_rate: float, embedding_learning_rate: float, weight_decay: float = 0.0
+    ) -> None:
         groups = [{"params": group.parameters, "lr": learning_rate * group.rate} for group in model.parameter_groups()]
         self.rates = [float(str(group["lr"])) for group in groups]
         self.embedding_rate = embedding_learning_rate
-        self.dense = torch.optim.Adam(groups, lr=learning_rate, fused=True)
-        self.lazy = LazyAdam(model.table, embedding_learning_rate)
+        self.dense = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        self.lazy = LazyAdam(model.table, embedding_learning_rate, weight_decay=weight_decay)
 
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""
