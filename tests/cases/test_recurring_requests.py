@@ -28,7 +28,7 @@ def _daily(shown: pd.DataFrame) -> pd.Series:
 
 def test_a_counter_that_begins_anew_each_day_is_refused(tmp_path: Path) -> None:
     _, experiment = _experiment(tmp_path, _daily)
-    with pytest.raises(DataError, match=r"last longer than 1:00:00 hours.*write request and day, or request and user"):
+    with pytest.raises(DataError, match=r"last longer than 3,600 seconds.*write request and day, or request and user"):
         value_logs.prepared(tmp_path, experiment)
 
 

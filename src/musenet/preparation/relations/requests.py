@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import ibis
@@ -104,7 +104,7 @@ def _refuse_recurring(engine: Engine, impressions: ir.Table, longest: float, tim
         example = engine.row(long.order_by((long["first"] - long["last"]), REQUEST).limit(1))
         first, last = (local_text(int(str(example[end])), timezone) for end in ("first", "last"))
         raise DataError(
-            f"{count} of {engine.count(spans)} requests last longer than {timedelta(seconds=longest)} hours, for "
+            f"{count} of {engine.count(spans)} requests last longer than {longest:,.0f} seconds, for "
             f"example '{example[REQUEST]}' from {first} to {last}: ids that begin anew each day, or for each user, "
             "name several requests; write request and day, or request and user, into one column, leave "
             "data.impressions.request out (same user and time is one request then), or set requests.longest if they "
