@@ -150,7 +150,7 @@ def test_a_mistake_in_the_configuration_is_one_sentence(
 # What is wrong with the log → what the sentence must say.
 MISTAKES_IN_LOGS: dict[str, tuple[Callable[[], Columns], dict[str, Any], str]] = {
     "labels 0, 1, 2": (lambda: {"clicked": np.arange(REQUESTS * CANDIDATES) % 3}, {}, "clicked"),
-    "text in every label": (lambda: {"clicked": ["yes"] * (REQUESTS * CANDIDATES)}, {}, "clicked"),
+    "text in every label": (lambda: {"clicked": ["maybe"] * (REQUESTS * CANDIDATES)}, {}, "clicked"),
     "text in every number": (lambda: {"price": ["cheap"] * (REQUESTS * CANDIDATES)}, {}, "price"),
     "empty table": (lambda: {name: np.array([], np.int64) for name in columns()}, {}, "impressions"),
     "a test period without positives": (
