@@ -105,6 +105,29 @@ def test_users_are_forgotten_by_http(exported: Exported, tmp_path: Path) -> None
     assert not musenet.forget(store, "u/1 é")
 
 
+def test_a_user_is_forgotten_however_the_number_is_written(address: str) -> None:
+    """But never another user than the one whose id is known as it is written."""
+    numbers = ("12", "12.0", "007", "1", "12345678901234567890")
+    with open_store(address, simple_rules()) as store:
+        store.append([click(user, n, user) for n, user in enumerate(numbers)])
+    left = set(numbers)
+    for asked, gone in (
+        ("7", None),  # a store that knows 007 holds text
+        ("true", None),
+        ("12.0", "12.0"),
+        (" 12.0 ", "12"),
+        ("12", None),
+        ("1.", "1"),
+        ("12345678901234567891", None),
+        ("12345678901234567890.0", "12345678901234567890"),
+        ("007", "007"),
+    ):
+        assert musenet.forget(address, asked) is (gone is not None), asked
+        left -= {gone or ""}
+        with open_store(address, None) as store:
+            assert set(store.some_users(10)) == left, asked
+
+
 def test_a_backup_is_a_store_made_while_others_write(tmp_path: Path) -> None:
     path, out = tmp_path / "history.sqlite", tmp_path / "copies" / "copy.sqlite"
     rules = simple_rules()

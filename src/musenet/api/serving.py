@@ -68,12 +68,16 @@ def forget(store: str, user: str) -> bool:
 
     Args:
         store: a file's path, or an URL of Valkey or Redis.
-        user: the user's id, as the log has it.
+        user: the user's id, as the log has it; a number that the store does not know as it is written, such as `12.0`,
+            is known in its one form, `12`.
     """
+    from musenet.dataset.texts import SPACES, TRUTHS, number_text
     from musenet.serving.store.opening import open_store
 
+    plain = user.strip(SPACES)
+    spellings = [user, plain, *([] if plain.lower() in TRUTHS else [number_text(plain, "whole")])]
     with open_store(store, None) as opened:
-        return opened.forget(user)
+        return any(opened.forget(spelling) for spelling in dict.fromkeys(spellings))
 
 
 def backup(store: str, out: AnyPath) -> None:
