@@ -1,6 +1,7 @@
 """DuckDB and Spark make the same dataset, to the byte; what they need is asked for in one sentence."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,14 +14,16 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from cases import value_logs
 from musenet.config.loading import load_experiment
 from musenet.engines.engine import ROWS_PER_CHUNK, Engine
 from musenet.engines.registry import bytes_of, open_engine
-from musenet.errors import ConfigError, UserError
+from musenet.errors import ConfigError, DataError, UserError
 from musenet.preparation.prepare import prepare
 from musenet.recipe.recipe import Recipe
 from musenet.sources.ali_ads import AliAds, AliAdsOptions
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
+from musenet.sources.registry import open_source
 from musenet.sources.tables import LogSize, Source, Tables
 from odd_logs import write_three_files
 from places import CONFIGS
@@ -224,3 +227,18 @@ def test_rows_that_were_kept_are_not_asked_for_again(tmp_path: Path) -> None:
         kept = engine.store_rows("numbers", lambda made=made: iter(made), schema)  # type: ignore[misc]
         assert engine.read(kept)["number"].to_pylist() == [1, 2]
         engine.close()
+
+
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize("line", ["{},more", "1,2", '"{}'])
+def test_broken_lines_of_a_csv_are_told_by_spark_as_well(tmp_path: Path, line: str) -> None:
+    experiment = value_logs.write(tmp_path, value_logs.tables(), "csv")
+    lines = (tmp_path / "shown.csv").read_text().splitlines()
+    lines[20] = line.format(lines[20])
+    (tmp_path / "shown.csv").write_text("\n".join(lines) + "\n")
+    source = open_source(experiment.data, experiment.recipe)
+    beginning = re.escape(lines[20][:15])
+    with pytest.raises(
+        DataError, match=f"{tmp_path}/shown.csv cannot be read at the line '{beginning}.* mend that line"
+    ):
+        prepare(source, experiment.recipe, tmp_path / "dataset", engine="spark")
