@@ -112,7 +112,7 @@ def test_going_on_over_garbage_keeps_what_can_be_read(tmp_path: Path) -> None:
         run.append_metrics({"step": step})
         with run.metrics_file.open("a") as file:
             file.write("[]\n")
-    run.keep_metrics_until(2)
+    assert run.keep_metrics_until(2) == 3
     assert run.metrics() == ([{"step": 1}, {"step": 2}], 0)
 
 

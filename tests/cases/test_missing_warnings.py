@@ -1,10 +1,14 @@
 """What is odd about a log is said, or the rows refused and counted."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pytest
 
+import musenet
 from cases import value_logs
+from musenet.cli.reporter import Reporter
 from musenet.preparation.checks.checks import read_checks
 from sources.reading import counts, read, recipe_of, rows, values, write_log
 
@@ -44,3 +48,43 @@ def test_numbers_that_no_model_holds_are_refused(tmp_path: Path) -> None:
     write_log(tmp_path, price=[*[1.5] * 8, float("inf"), -1e308])
     recipe = recipe_of(features={"candidate": [{"price": {"numeric": "standardise"}}]})
     assert counts(read(tmp_path, "log.parquet", recipe)) == {("impressions", "price is not a number"): 2}
+
+
+def _said_in_training(folder: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    experiment = value_logs.write(folder, value_logs.tables(), **changes)
+    with Reporter() as reporter:
+        musenet.train(experiment, folder / "run", dataset=folder / "dataset", listener=reporter)
+    return capsys.readouterr().err
+
+
+def test_few_steps_for_so_small_a_log_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = value_logs.tables()["shown"]
+    trained = int((shown.shown_at < shown.shown_at.max().floor("D") - pd.Timedelta(days=2)).sum())
+    steps = -(-trained // 64)
+    said = _said_in_training(tmp_path / "few", capsys, training={"epochs": 2, "batch_size": 64})
+    assert f"takes only {2 * steps} steps (2 epochs of {steps}), which is little to learn from: lower" in said
+    assert "training.batch_size or raise training.epochs" in said
+    small = {"batch_size": 3, "epochs": 2}
+    assert "takes only" not in _said_in_training(tmp_path / "many", capsys, training=small)
+    share = small | {"requests": 0.5}
+    assert "takes only" not in _said_in_training(tmp_path / "a share", capsys, training=share)
+
+
+@pytest.mark.parametrize("name", ["musenet", "base_model", "din"])
+def test_histories_of_items_whose_ids_no_model_reads_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    history = {"columns": ["item_id"], "length": 5}
+    said = [
+        _said_in_training(tmp_path / str(place), capsys, model={"name": name, "ids": ids}, history=history)
+        for place, ids in enumerate(([], ["user"], ["item"]))
+    ]
+    assert ["the model reads no history: history.columns hold the items' ids alone" in text for text in said] == [
+        True,
+        True,
+        False,
+    ]
+    more = {"columns": ["item_id", "category"], "length": 5}
+    assert "no history" not in _said_in_training(
+        tmp_path / "more", capsys, model={"name": name, "ids": []}, history=more
+    )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,22 @@ def test_a_half_finished_run_is_gone_on_with_or_begun_anew_as_asked(
         assert RunFolder(path).checkpoint_file.read_bytes() == before
         assert train_run(experiment, tiny_dataset, path, resume=resume, replace=not resume).weights == whole.weights
     assert whole.weights == sha256(RunFolder(tmp_path / "whole").model_file.read_bytes()).hexdigest()
+
+
+def test_going_on_says_how_many_lines_it_cannot_read(
+    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, stop_at: Callable[[int], None]
+) -> None:
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(make_experiment(), tiny_dataset, run_path)
+    stop_at(0)
+    with RunFolder(run_path).metrics_file.open("a") as file:
+        file.write('{"step": 2, "los\n\n[]')
+    told: list[dict[str, Any]] = []
+    train_run(make_experiment(), tiny_dataset, run_path, resume=True, log=told.append)
+    assert told[0]["step"] == 2
+    assert told[0]["warnings"][-1] == f"2 lines of {run_path / 'metrics.jsonl'} could not be read and are dropped"
+    assert RunFolder(run_path).metrics()[1] == 0
 
 
 def test_a_half_finished_run_of_another_configuration_is_kept_too(

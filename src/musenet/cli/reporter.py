@@ -57,7 +57,7 @@ class Reporter:
         """A listener for the training loop's reports."""
 
         def listen(entry: dict[str, Any]) -> None:
-            if "valid" in entry:
+            if "losses" not in entry:
                 self._validated(name, entry)
                 return
             losses = ", ".join(f"{term} {value:.4f}" for term, value in entry["losses"].items())
@@ -68,12 +68,12 @@ class Reporter:
         return listen
 
     def _validated(self, name: str, entry: dict[str, Any]) -> None:
-        scores = entry["valid"]
-        best = ", the best so far" if entry.get("best") else ""
-        self.say(
-            f"{name}: step {entry['step']:,} of {entry['planned']:,}, validation AUC {scores['auc']:.4f}, "
-            f"logloss {scores['logloss']:.4f}{best}"
-        )
+        if scores := entry.get("valid"):
+            best = ", the best so far" if entry.get("best") else ""
+            self.say(
+                f"{name}: step {entry['step']:,} of {entry['planned']:,}, validation AUC {scores['auc']:.4f}, "
+                f"logloss {scores['logloss']:.4f}{best}"
+            )
         for warning in entry.get("warnings", ()):
             self.say(f"{name}: warning: {warning}")
 

@@ -195,10 +195,12 @@ class RunFolder:
         entries = [entry for line in lines if (entry := metrics_entry(line)) is not None]
         return entries, sum(not line.isspace() for line in lines if line) - len(entries)
 
-    def keep_metrics_until(self, step: int) -> None:
-        """Drop what was reported after this step, before training goes on from it."""
-        kept = [entry for entry in self.metrics()[0] if entry["step"] <= step]
+    def keep_metrics_until(self, step: int) -> int:
+        """Drop what was reported after this step, before training goes on from it; how many lines said nothing."""
+        entries, unreadable = self.metrics()
+        kept = [entry for entry in entries if entry["step"] <= step]
         write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept))
+        return unreadable
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes left half written."""

@@ -30,9 +30,14 @@ from musenet.training.optimizers import Optimizers
 from musenet.training.placement import Onlooker, device_named
 
 Log = Callable[[dict[str, Any]], None]
-"""Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores."""
+"""Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores.
+
+And of warnings, with a validation or alone.
+"""
 
 REPORT_SECONDS = 2.0
+FEW_STEPS = 100
+"""Fewer hardly move the weights, whatever the log says."""
 
 
 def train(
@@ -61,7 +66,7 @@ class Trainer:
     """One training of one model; see `train`."""
 
     def __init__(self, experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log) -> None:
-        self.options, self.seed = experiment.training, experiment.seed
+        self.experiment, self.options, self.seed = experiment, experiment.training, experiment.seed
         self.dataset = dataset
         self.run = run if workers.is_first() else Onlooker(run.path)
         self.log: Log = log if workers.is_first() else lambda _: None
@@ -92,7 +97,11 @@ class Trainer:
         """Train to the end, or until patience is over."""
         if resume:
             self.resume()
-        self.run.keep_metrics_until(self.state.step)
+        warnings = [*self.doubts()]
+        if unreadable := self.run.keep_metrics_until(self.state.step):
+            warnings.append(f"{unreadable:,} lines of {self.run.metrics_file} could not be read and are dropped")
+        if warnings:
+            self.log({"step": self.state.step, "planned": self.planned, "warnings": warnings})
         self.run.remove_leftovers()
         with _interruptible() as interrupted:
             for epoch, batch in self.remaining_batches():
@@ -113,6 +122,20 @@ class Trainer:
                     workers.first_does(_interrupt)
         self.checkpoint()
         return workers.first_does(self.result)
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences about what looks as if little could be learned, though the log holds it."""
+        if self.planned < FEW_STEPS and self.options.requests == 1:  # shares are of those who know, such as tuning
+            yield (
+                f"training takes only {self.planned:,} steps ({self.options.epochs} epochs of {len(self.batches):,}), "
+                "which is little to learn from: lower training.batch_size or raise training.epochs"
+            )
+        history, ids = schema_of(self.dataset).history_fields, self.experiment.model.ids
+        if history and "item" not in ids and all(field.is_id for field in history):
+            yield (
+                f"the model reads no history: history.columns hold the items' ids alone, and model.ids is "
+                f"[{', '.join(ids)}]: name further columns of the events or items, or add item to model.ids"
+            )
 
     def resume(self) -> None:
         """Go on from the checkpoint."""

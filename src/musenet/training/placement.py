@@ -47,8 +47,9 @@ class Onlooker(RunFolder):
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """The first worker does."""
 
-    def keep_metrics_until(self, step: int) -> None:
+    def keep_metrics_until(self, step: int) -> int:
         """The first worker does."""
+        return 0
 
     def remove_leftovers(self) -> None:
         """The first worker does."""
