@@ -178,8 +178,8 @@ def reading(name: str) -> Iterator[None]:
             file = re.search(r"file:/*(/[^\n]+?)\.\s+SQLSTATE", str(error))
             line = " ".join(broken[1].split())[:100]
             raise DataError(
-                f"{file[1] if file else name} cannot be read at the line '{line}' (more or fewer columns than the first "
-                "line, or a quote that does not end): mend that line, or how the file was written"
+                f"{file[1] if file else name} cannot be read at the line '{line}' (more or fewer columns than the "
+                "first line, or a quote that does not end): mend that line, or how the file was written"
             ) from error
         if not isinstance(error, OSError | UnicodeDecodeError | csv.Error | duckdb.Error | pa.ArrowException):
             raise
