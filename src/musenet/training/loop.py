@@ -130,11 +130,11 @@ class Trainer:
                 f"training takes only {self.planned:,} steps ({self.options.epochs} epochs of {len(self.batches):,}), "
                 "which is little to learn from: lower training.batch_size or raise training.epochs"
             )
-        history, ids = schema_of(self.dataset).history_fields, self.experiment.model.ids
-        if history and "item" not in ids and all(field.is_id for field in history):
+        history = schema_of(self.dataset).history_fields
+        if history and "item" not in self.experiment.model.seen_ids and all(field.is_id for field in history):
             yield (
-                f"the model reads no history: history.columns hold the items' ids alone, and model.ids is "
-                f"[{', '.join(ids)}]: name further columns of the events or items, or add item to model.ids"
+                "the model reads no history: history.columns hold the items' ids alone, and model.ids leaves item out: "
+                "name further columns of the events or items, or add item to model.ids"
             )
 
     def resume(self) -> None:

@@ -176,9 +176,9 @@ def reading(name: str) -> Iterator[None]:
         broken = re.search(r"\[MALFORMED_CSV_RECORD\].*?: (.*?) SQLSTATE", str(error), re.DOTALL)
         if broken:  # by Spark, whose exceptions nobody has who has not installed it
             file = re.search(r"file:/*(/[^\n]+?)\.\s+SQLSTATE", str(error))
-            line = " ".join(broken[1].split())[:100]
+            begin = " ".join(broken[1].split())[:100]
             raise DataError(
-                f"{file[1] if file else name} cannot be read at the line '{line}' (more or fewer columns than the "
+                f"{file[1] if file else name} cannot be read at the line '{begin}' (more or fewer columns than the "
                 "first line, or a quote that does not end): mend that line, or how the file was written"
             ) from error
         if not isinstance(error, OSError | UnicodeDecodeError | csv.Error | duckdb.Error | pa.ArrowException):
