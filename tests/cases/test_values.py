@@ -14,10 +14,11 @@ from musenet.errors import DataError
 from musenet.evaluation.scoring import predict
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import load_model
+from musenet.serving.scorer.messages import Event
 from musenet.serving.scorer.predict import predict_file
 from musenet.serving.scorer.scorer import Scorer
 from serving.exports import rows_of_test
-from sources.reading import read, recipe_of, rows, values, write, write_log
+from sources.reading import SECOND, read, recipe_of, rows, values, write, write_log
 
 
 def _as_text(log: Tables, spell: Callable[[Any], str]) -> Tables:
@@ -173,3 +174,29 @@ def test_truth_values_of_one_table_and_numbers_of_another_are_numbers(tmp_path: 
     recipe = recipe_of(features={"candidate": ["new"]}, repeat={"key": ["new"]})
     tables = read(tmp_path, "log.parquet", recipe, items={"path": "items.parquet", "item": "item"})
     assert set(values(tables.impressions, "new")) == {True, False}
+
+
+def test_kinds_are_one_however_their_numbers_are_written(tmp_path: Path) -> None:
+    """In the events, in the options, and in what a request brings; leading zeros stay text."""
+    written: list[list[Any]] = [[1.0, 2.0, 1.0, None], ["1", "2.0", " 1.00", ""], [1, 2, 1, None]]
+    events = {"path": "events.parquet", "user": "user", "item": "item", "time": "time", "kind": "kind"}
+    write_log(tmp_path)
+    for kinds in written:
+        write(tmp_path, "events.parquet", user=["u0"] * 4, item=[0, 1, 2, 3], time=[SECOND] * 4, kind=kinds)
+        for asked in ("1", "1.0"):
+            recipe = recipe_of(history={"kinds": [asked]}, repeat={"key": ["item"], "kinds": ["2.", asked]})
+            found = read(tmp_path, "log.parquet", recipe, events=events).events
+            assert values(found, "_item", "_kind") == [(0, "1"), (1, "2"), (2, "1"), (3, None)]
+            assert (recipe.history.kinds, recipe.repeat and recipe.repeat.kinds) == (["1"], ["2", "1"])
+            assert recipe.history.kinds == [Event(kind=asked).kind]
+    assert Event(kind="007").kind == "007"
+
+
+@pytest.mark.parametrize("label", [[1.0, 2.0] * 5, ["1", "2"] * 5, ["1.0", "2.0"] * 5, [1, 2] * 5])
+@pytest.mark.parametrize("kind", ["2", "2.0"])
+def test_positive_kinds_are_found_however_their_numbers_are_written(
+    tmp_path: Path, label: list[Any], kind: str
+) -> None:
+    write_log(tmp_path, label=label, item=list(range(10)))
+    found = read(tmp_path, "log.parquet", impressions={"positive_kinds": [kind]}).impressions
+    assert values(found, "_item", "_label") == [(item, item % 2) for item in range(10)]

@@ -51,6 +51,16 @@ def value_type(kind: pa.DataType) -> ValueType:
     return "truth" if pa.types.is_boolean(kind) else "text"
 
 
+def kind_text(text: str) -> str:
+    """The form of a kind of events: a whole number, which names a kind just as well, without its fraction.
+
+    >>> [kind_text(text) for text in ("1.0", "1", " click", "007", "1.5")]
+    ['1', '1', 'click', '007', '1.5']
+    """
+    plain = text.strip(SPACES)
+    return plain.partition(".")[0] if _WHOLE.match(plain) else plain
+
+
 def number_text(text: str, kind: ValueType) -> str:
     """The form that text has in a column of numbers or truth values; text that is neither stays as it is.
 

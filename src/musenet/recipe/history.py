@@ -1,12 +1,17 @@
 """Which events a request's history holds, and from when on they count."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from musenet.dataset.roles import MICROSECONDS
+from musenet.dataset.texts import kind_text
 from musenet.errors import DataError
 from musenet.options import Options, Seconds
+
+Kind = Annotated[str, AfterValidator(kind_text)]
+"""A kind of events, in its one form."""
 
 
 class HistoryOptions(Options):
@@ -14,7 +19,7 @@ class HistoryOptions(Options):
 
     columns: list[str] = Field([], description="columns of the events (or of their items) that describe an event")
     length: int = Field(50, ge=0, le=10_000, description="the last so many events before the request")
-    kinds: list[str] | None = Field(None, description="event kinds that count; all, if left out")
+    kinds: list[Kind] | None = Field(None, description="event kinds that count; all, if left out")
     delay: Seconds = Field(0.0, description="events of the last so many seconds are not known yet when scoring")
 
 

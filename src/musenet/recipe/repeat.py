@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from musenet.options import Options, Seconds
+from musenet.recipe.history import Kind
 
 
 class RepeatOptions(Options):
@@ -15,7 +16,7 @@ class RepeatOptions(Options):
         description="columns of `key` that a candidate may lack: it then repeats by the others alone",
         exclude_if=lambda columns: not columns,
     )
-    kinds: list[str] | None = Field(None, description="event kinds that count; all, if left out")
+    kinds: list[Kind] | None = Field(None, description="event kinds that count; all, if left out")
     window: Seconds | None = Field(None, description="how far back an event counts; for ever, if left out")
     recency: bool = Field(True, description="tell how long ago; false where only the order of events is known")
 

@@ -26,6 +26,7 @@ from typing_extensions import TypedDict
 from musenet.dataset.texts import LONGEST_ID
 from musenet.errors import RequestError
 from musenet.options import reason
+from musenet.recipe.history import Kind
 from musenet.serving.scorer.rows import MOST_COLUMNS, MOST_MISTAKES, Rows, few_columns
 
 LONGEST_TEXT = 4096
@@ -107,7 +108,7 @@ class Event(WithColumns):
     """Something the user did: its item, kind and time, and its attributes by the log's own names."""
 
     item: Id | None = None
-    kind: Annotated[str, Field(max_length=LONGEST_ID)] | None = None
+    kind: Annotated[Kind, Field(max_length=LONGEST_ID)] | None = None
     time: Time | None = None
 
 

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from musenet.options import Options
+from musenet.recipe.history import Kind
 from musenet.sources.options import SourceOptions
 
 
@@ -35,7 +36,7 @@ class ImpressionsFile(Options):
     item: str
     time: str | TimeColumn
     label: str | None = Field(None, description="0 or 1; left out, every row is a positive")
-    positive_kinds: list[str] | None = Field(None, description="values of the label column that count as positive")
+    positive_kinds: list[Kind] | None = Field(None, description="values of the label column that count as positive")
     request: str | None = Field(None, description="what was shown together; same user and time, if left out")
     weight: str | None = Field(None, description="importance of each impression")
 

@@ -12,7 +12,7 @@ from musenet.sources.files.columns import Plan, Relation, require
 from musenet.sources.files.opening import LogFile, reading
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, TimeColumn, UsersFile
 from musenet.sources.files.times import as_time
-from musenet.sources.files.values import as_id, as_label, as_number, as_text
+from musenet.sources.files.values import as_id, as_kind, as_label, as_number
 
 ODD_LABELS_AT_MOST = 0.01
 """Labels beyond 0 and 1 are refused as slips if rarer than this; more often they mean something."""
@@ -73,7 +73,7 @@ class LogReader:
             self._identify(sieve, USER, part.user, "data.events.user")
             self._time(sieve, part.time, "data.events.time")
             if part.kind:
-                sieve.columns[KIND] = as_text(file.table[part.kind])
+                sieve.columns[KIND] = as_kind(file.table[part.kind])
                 self._check_kinds(file, part.kind)
             if part.item:
                 self._identify(sieve, ITEM, part.item, "data.events.item")
@@ -125,7 +125,7 @@ class LogReader:
             sieve.columns[LABEL] = ibis.literal(1, type="int8")
             return
         column = table[part.label]
-        counts = table.group_by(value=as_text(column)).agg(rows=table.count())
+        counts = table.group_by(value=as_kind(column)).agg(rows=table.count())
         found = self._engine.read(counts.order_by(counts.rows.desc(), "value").limit(1000)).to_pylist()
         values = {str(count["value"]): int(count["rows"]) for count in found if count["value"] is not None}
         with sieve.explained(part.label, "data.impressions.label"):
@@ -134,7 +134,7 @@ class LogReader:
         sieve.parsed(LABEL, label, part.label, "0 or 1")
 
     def _check_kinds(self, file: LogFile, column: str) -> None:
-        kinds = file.table.select(kind=as_text(file.table[column])).distinct().limit(1000)
+        kinds = file.table.select(kind=as_kind(file.table[column])).distinct().limit(1000)
         known = {kind for kind in self._engine.read(kinds)["kind"].to_pylist() if kind is not None}
         for key, part in (("history", self._recipe.history), ("repeat", self._recipe.repeat)):
             for kind in (part.kinds if part else None) or []:

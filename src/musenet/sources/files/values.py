@@ -7,7 +7,7 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS
+from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS, WHOLE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 
@@ -48,6 +48,12 @@ def _plain(column: ir.StringValue, nothing: Collection[str]) -> ir.StringValue:
 def as_text(column: ir.Value) -> ir.Value:
     """Text, empty being missing."""
     return column.cast("string").nullif("")
+
+
+def as_kind(column: ir.Value) -> ir.Value:
+    """A kind of events as text, in the one form that `musenet.dataset.texts.kind_text` gives."""
+    text = as_text(column)
+    return text.re_search(WHOLE).ifelse(text.re_replace(r"[.]0*$", ""), text)
 
 
 def read_as(text: ir.Value, pattern: str, kind: str) -> ir.Value:
@@ -110,7 +116,7 @@ def as_id(engine: Engine, column: ir.Value, table: ir.Table) -> ir.Value:
 def as_label(column: ir.Value, positive_kinds: list[str] | None) -> Parsed:
     """1 or 0 from booleans, numbers or text; or whether the column names one of the positive kinds."""
     if positive_kinds is not None:
-        text = as_text(column)
+        text = as_kind(column)
         return Parsed(text.isin(positive_kinds).cast("int8"), ibis.literal(False), text.isnull())
     if isinstance(column.type(), dt.String):
         text = column.strip().lower()
