@@ -198,7 +198,7 @@ def test_a_mistake_in_the_command_line_is_one_sentence(capsys: pytest.CaptureFix
     assert "RUN" in refused(["evaluate"], capsys)
 
 
-def test_a_damaged_manifest_is_made_anew_by_train_and_refused_by_evaluate(
+def test_a_damaged_manifest_is_made_anew_if_asked_and_refused_by_evaluate(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_log(here)
@@ -209,7 +209,8 @@ def test_a_damaged_manifest_is_made_anew_by_train_and_refused_by_evaluate(
         file.unlink()
     capsys.readouterr()
     assert "prepare the dataset again" in refused(["evaluate", "runs/shop"], capsys)
-    assert cli.run(["prepare", str(config)]) == 0
+    assert "--replace" in refused(["prepare", str(config)], capsys)  # what it held cannot be known
+    assert cli.run(["prepare", str(config), "--replace"]) == 0
     assert cli.run(["evaluate", "runs/shop"]) == 0
 
 

@@ -44,7 +44,7 @@ def run_torch(
     optimizer_type: type[torch.optim.Optimizer], rows_of_steps: list[Tensor], sparse: bool, **options: float
 ) -> Tensor:
     weight = nn.Parameter(new_table().weight.detach().clone())
-    optimizer = optimizer_type([weight], lr=RATE, **options)  # type: ignore[call-arg]
+    optimizer = optimizer_type([weight], lr=RATE, **options)  # type: ignore[call-arg, arg-type]
     for step, rows in enumerate(rows_of_steps):
         optimizer.zero_grad()
         values = nn.functional.embedding(rows, weight, sparse=sparse)

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from musenet.cli.options import Json, Run, Store
 from musenet.cli.printing import finish
 from musenet.cli.reporter import Reporter
-from musenet.dataset.roles import MICROSECONDS
 from musenet.errors import UserError
-from musenet.options import Seconds, reason
 
 
 def _duration(text: str) -> float:
+    from pydantic import TypeAdapter, ValidationError
+
+    from musenet.options import Seconds, reason
+
     try:
         return float(TypeAdapter(Seconds).validate_python(text))
     except ValidationError as error:
@@ -107,6 +108,7 @@ def fill(
 ) -> None:
     """Fill a history store with the events of the log that a run was trained on."""
     from musenet import api
+    from musenet.dataset.roles import MICROSECONDS
 
     with Reporter() as reporter:
         found = api.fill(run, store, until=until, progress=reporter.steps("filling"))

@@ -96,6 +96,7 @@ async def _limit(drawer: "Kaleido") -> AsyncIterator[None]:
             raise
         with suppress(ProcessLookupError):
             os.killpg(drawer.subprocess.pid, signal.SIGKILL)
+            drawer.subprocess.wait()
         raise TimeoutError(f"it did not finish within {SECONDS} seconds") from error
 
 
