@@ -10,6 +10,7 @@ import pytest
 
 from musenet.cli.main import run as run_command
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import write_manifest
 from musenet.errors import ExportError, RunError
 from musenet.preparation.prepare import prepare
 from musenet.serving.export.export import export_run
@@ -109,7 +110,8 @@ def test_a_diagnostic_is_not_exported(assignment: str, exported: Exported, tmp_p
 def test_a_dataset_of_an_earlier_version_is_to_be_prepared_again(exported: Exported, tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
     shutil.copytree(exported.dataset.folder, dataset)
-    _edit(dataset, event_columns=None, key_columns=None)
+    earlier = {"event_columns": None, "key_columns": None}
+    write_manifest(dataset, exported.dataset.manifest.model_copy(update=earlier))
     run = new_run(tmp_path / "run", Dataset(dataset), SMALL | {"name": "base_model"})
     with pytest.raises(RunError, match="did not keep what events and repeat keys look up: remove it, prepare it again"):
         export_run(run, tmp_path / "export")

@@ -16,9 +16,11 @@ from rich.console import Console
 from musenet import api, metrics
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.layout import keys_file
+from musenet.dataset.manifest import write_manifest
 from musenet.errors import DatasetError, RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scoring import predict
+from musenet.files import checksum
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import load_model
 from musenet.studies.comparison.table import columns, show, to_markdown
@@ -136,6 +138,9 @@ def test_users_that_one_split_alone_knows_count_there_alone(case: Case, tmp_path
     ids = pq.read_table(file)["_user"].to_pylist()
     shown = int(case.shifted.requests.user[case.shifted.manifest.splits["test"].begin])
     pq.write_table(pa.table({"_user": [*ids[:shown], "a stranger", *ids[shown + 1 :]]}), file)
+    manifest = case.shifted.manifest
+    signed = manifest.checksums | {file.relative_to(folder).as_posix(): checksum(file)}
+    write_manifest(folder, manifest.model_copy(update={"checksums": signed}))
     before, after = (OtherDataset(case.own, Dataset(one), "test", 5) for one in (case.shifted.folder, folder))
     assert after.users_of_both == before.users_of_both - 1
     whole = after.own_draws.users + after.draws.users - after.users_of_both
