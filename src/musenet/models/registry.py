@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING
 
 from musenet.dataset.batch import Schema
-from musenet.models.baselines.adaptdhm import AdaptDhm
 from musenet.models.baselines.base_model import BaseModel
-from musenet.models.baselines.dcn_v2 import DcnV2
-from musenet.models.baselines.deepfm import DeepFm
-from musenet.models.baselines.din import Din
-from musenet.models.baselines.ncf import Ncf
-from musenet.models.baselines.ple import Ple
-from musenet.models.baselines.repeatnet import RepeatNet
-from musenet.models.baselines.revman import RevMan
-from musenet.models.baselines.star import Star
-from musenet.models.baselines.wide_deep import WideDeep
+from musenet.models.baselines.crosses.dcn_v2 import DcnV2
+from musenet.models.baselines.crosses.deepfm import DeepFm
+from musenet.models.baselines.crosses.ncf import Ncf
+from musenet.models.baselines.crosses.wide_deep import WideDeep
+from musenet.models.baselines.histories.din import Din
+from musenet.models.baselines.histories.repeatnet import RepeatNet
+from musenet.models.baselines.scenarios.adaptdhm import AdaptDhm
+from musenet.models.baselines.scenarios.ple import Ple
+from musenet.models.baselines.scenarios.revman import RevMan
+from musenet.models.baselines.scenarios.star import Star
 from musenet.models.interface import ClickModel, ModelOptions
 from musenet.models.musenet.model import Musenet
 from musenet.options import one_of

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.baselines.wide_deep import WideDeep, WideDeepOptions
+from musenet.models.baselines.crosses.wide_deep import WideDeep, WideDeepOptions
 from musenet.models.embedding import Inputs
 from musenet.models.interface import Prediction
 

@@ -11,7 +11,7 @@ from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.models.attention import Activation, Dice
-from musenet.models.baselines.din import Din, DinOptions
+from musenet.models.baselines.histories.din import Din, DinOptions
 from musenet.models.embedding import Numbers, NumberVectors
 from musenet.models.interface import Prediction
 from plain_networks import networks_of, plain_dice, plain_history

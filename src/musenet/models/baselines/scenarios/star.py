@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.baselines.predefined import OneScenario, PredefinedScenario, ScenarioBlocks
-from musenet.models.baselines.star_layers import PartitionedNormalization, StarLinear
+from musenet.models.baselines.scenarios.predefined import OneScenario, PredefinedScenario, ScenarioBlocks
+from musenet.models.baselines.scenarios.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP

@@ -9,7 +9,7 @@ from torch import nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.deepfm import DeepFm, DeepFmOptions
+from musenet.models.baselines.crosses.deepfm import DeepFm, DeepFmOptions
 
 D = 4
 

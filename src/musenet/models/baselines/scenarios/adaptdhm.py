@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
-from musenet.models.baselines.predefined import ScenarioBlocks, own
-from musenet.models.baselines.star_layers import StarLinear
+from musenet.models.baselines.scenarios.predefined import ScenarioBlocks, own
+from musenet.models.baselines.scenarios.star_layers import StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
 from musenet.models.layers import Standardise, full_precision, widened

@@ -10,10 +10,10 @@ from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.models.baselines.ple import Ple
-from musenet.models.baselines.predefined import BLOCK, PredefinedScenario, ScenarioBlocks, own
-from musenet.models.baselines.revman import RevMan
-from musenet.models.baselines.star import Star
+from musenet.models.baselines.scenarios.ple import Ple
+from musenet.models.baselines.scenarios.predefined import BLOCK, PredefinedScenario, ScenarioBlocks, own
+from musenet.models.baselines.scenarios.revman import RevMan
+from musenet.models.baselines.scenarios.star import Star
 from musenet.models.interface import ClickModel
 from planted import HAND_MADE_SCHEMA, REQUESTS, hand_made_batch
 

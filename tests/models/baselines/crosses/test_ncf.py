@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.ncf import Ncf, NcfOptions
+from musenet.models.baselines.crosses.ncf import Ncf, NcfOptions
 from plain_networks import networks_of
 
 

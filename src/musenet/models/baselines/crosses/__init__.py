@@ -1,0 +1,1 @@
+"""Models that multiply features: what a network alone learns slowly."""

@@ -1,0 +1,1 @@
+"""Models of what the user did before: events in order, and apart from each other."""
