@@ -12,7 +12,7 @@ told how the work goes. What the caller can fix is raised as a `UserError`.
 
 from musenet.api.experiments import load, prepare, train
 from musenet.api.logs import init, simulate_ads, simulate_hotels
-from musenet.api.results import describe_scenarios, evaluate, export, report, scenarios
+from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
 from musenet.api.serving import backup, fill, forget, predict
 from musenet.api.studies import ablate, compare, compare_runs, demo, sweep
 from musenet.serving.scorer.scorer import Scorer
@@ -34,6 +34,7 @@ __all__ = [
     "predict",
     "prepare",
     "report",
+    "reproduce",
     "scenarios",
     "simulate_ads",
     "simulate_hotels",

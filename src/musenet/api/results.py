@@ -16,6 +16,8 @@ from musenet.portraits.portraits import describe_scenarios as _describe_scenario
 from musenet.portraits.scenario_table import SPLITS, write_scenarios
 from musenet.progress import SILENT, Listener
 from musenet.runs.run import Run
+from musenet.studies.reproduction import Reproduction
+from musenet.studies.reproduction import reproduce as _reproduce
 
 
 def evaluate(
@@ -68,6 +70,26 @@ def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -
 def describe_scenarios(run: AnyPath, split: Split = "test") -> list[Portrait]:
     """What each scenario of a run is and what sets it apart; raises `RunError` as `scenarios` does."""
     return _describe_scenarios(Run.open(Path(run)), split)
+
+
+def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: Listener = SILENT) -> Reproduction:
+    """Train a run again from what its folder says, and tell what came out otherwise.
+
+    Weights and every file of the dataset are compared with their checksums before.
+
+    Args:
+        run: its folder.
+        out: the folder of the second training; `<run>-again` beside the run if None.
+        listener: told of every report of the training loop.
+
+    Raises:
+        RunError: if the folder holds no finished run, its weights are not those it was trained to, or its dataset is
+            gone or another one.
+        DatasetError: if a file of the dataset is not what its manifest says.
+    """
+    opened = Run.open(Path(run))
+    again = opened.path.with_name(f"{opened.path.resolve().name}-again") if out is None else Path(out)
+    return _reproduce(opened, again, listener.training(again.name))
 
 
 def report(

@@ -46,6 +46,7 @@ COMMANDS = (
     studies.sweep,
     reports.scenarios,
     reports.report,
+    reports.reproduce,
     serving.export,
     serving.predict,
     serving.serve,

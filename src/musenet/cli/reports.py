@@ -38,6 +38,20 @@ def evaluate(
     finish(as_json, result.to_json(), result.show)
 
 
+def reproduce(run: Run, out: Out = None, as_json: Json = False) -> None:
+    """Train a run again and tell what came out otherwise: exit status 1 if a metric did.
+
+    Its checksums and the versions of what runs are compared as well. --out is `RUN-again` if left out.
+    """
+    from musenet import api
+
+    with Reporter() as reporter:
+        result = api.reproduce(run, out, listener=reporter)
+    finish(as_json, result.to_json(), result.show)
+    if not result.same_metrics:
+        raise typer.Exit(1)
+
+
 def scenarios(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="a .parquet or .csv file: a row per request")],
