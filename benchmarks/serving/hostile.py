@@ -8,7 +8,6 @@ process. Ends with 1 if a body took longer or more memory than the limits, or wa
 
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import numpy as np
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from load import CODE, wait_for
+from load import CODE, memory_of, wait_for
 
 from serving.hostile import LARGEST, hostile_bodies
 
@@ -63,7 +62,8 @@ def send_all(address: str, service: int, bodies: int, seed: int, largest: int) -
     found: dict[str, OfKind] = defaultdict(OfKind)
     with httpx.Client(base_url=address, timeout=None) as client:
         for kind, path, body in hostile_bodies(bodies, seed, largest):
-            before, worked = memory_of(service, reset=True), processor_of(service)
+            forget_peak(service)
+            before, worked = memory_of(service), processor_of(service)
             begin = time.perf_counter()
             try:
                 status = client.post(path, content=body, headers=JSON).status_code
@@ -72,7 +72,7 @@ def send_all(address: str, service: int, bodies: int, seed: int, largest: int) -
             of_kind = found[kind]
             of_kind.seconds.append(time.perf_counter() - begin)
             of_kind.processor.append(processor_of(service) - worked)
-            of_kind.mebibytes.append(memory_of(service) - before)
+            of_kind.mebibytes.append(memory_of(service, "VmHWM") - before)
             of_kind.statuses[status] += 1
     return found
 
@@ -83,12 +83,9 @@ def processor_of(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def memory_of(process: int, *, reset: bool = False) -> float:
-    """Peak resident MiB since the last reset; with one, resident MiB now."""
-    if reset:
-        Path(f"/proc/{process}/clear_refs").write_text("5")
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    return int(found[1]) / 1024 if found else float("nan")
+def forget_peak(process: int) -> None:
+    """Let the highest memory be that of now."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
 
 
 def main(
@@ -112,9 +109,9 @@ def main(
             asking = multiprocessing.Process(target=ask_health, args=(address, there))
             asking.start()
             try:
-                start = memory_of(service.pid, reset=True)
+                start = memory_of(service.pid)
                 found = send_all(address, service.pid, bodies, seed, largest)
-                end = memory_of(service.pid, reset=True)
+                end = memory_of(service.pid)
                 here.send("stop")
                 health = np.array(here.recv()) * 1000
             finally:

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import numpy as np
@@ -96,9 +96,9 @@ async def measure(load: Load, address: str, connections: int, seconds: float, se
     typer.echo(f"failed: {len(load.failed)}{''.join(f'{chr(10)}  {one}' for one in load.failed[:5])}")
 
 
-def memory_of(process: int) -> float:
-    """Resident MiB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+def memory_of(process: int, which: Literal["VmRSS", "VmHWM"] = "VmRSS") -> float:
+    """Resident MiB now, or the most that were since the process began or its peak was forgotten."""
+    found = re.search(rf"{which}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
 
 

@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 from musenet.serving.http import bodies, connections
 from musenet.serving.http.answering import WAITING, Answering
 from musenet.serving.http.connections import Connection
-from musenet.serving.http.middleware import Access
+from musenet.serving.http.middleware import BUSY, Access, refuse
 from musenet.serving.scorer.messages import ScoreRequest
 from serving.exports import Exported
 from serving.http.test_server import address_of, serving
@@ -42,14 +42,14 @@ class Timers:
     def call_later(self, seconds: float, call: Callable[[], object]) -> Any:
         cancelled: list[bool] = []
         self.set.append((seconds, call, cancelled))
-        return type("Timer", (), {"cancel": lambda _: cancelled.append(True)})()
+        return type("Timer", (), {"cancel": lambda _: cancelled.append(True), "when": lambda _: seconds})()
 
     def create_task(self, work: Coroutine[Any, Any, None], **_: Any) -> Any:
         work.close()
         return type("Task", (), {"add_done_callback": lambda *_: None})()
 
     def wind_on(self, seconds: float) -> None:
-        for after, call, cancelled in self.set:
+        for after, call, cancelled in list(self.set):
             if after <= seconds and not cancelled:
                 cancelled.append(True)
                 call()
@@ -58,8 +58,11 @@ class Timers:
 class Wire:
     """A transport of which only the end is of interest."""
 
-    aborted = closed = False
+    aborted = closed = ended = False
     unsent = 0
+
+    def __init__(self) -> None:
+        self.written = b""
 
     def get_extra_info(self, _: str) -> None:
         return None
@@ -76,6 +79,18 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
+    def reset(self) -> bool:
+        return self.aborted
+
+    def over(self) -> bool:
+        return self.aborted or self.closed or self.ended
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
+
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
@@ -89,12 +104,18 @@ def connected() -> tuple[Connection, Wire, Timers]:
     return connection, wire, timers
 
 
-def test_a_connection_that_says_nothing_is_closed(connected: tuple[Connection, Wire, Timers]) -> None:
-    _, wire, timers = connected
+def test_a_connection_that_says_nothing_is_told_so_and_closed(connected: tuple[Connection, Wire, Timers]) -> None:
+    connection, wire, timers = connected
     timers.wind_on(connections.HEADER_SECONDS - 1)
-    assert not wire.aborted
+    assert not wire.written
     timers.wind_on(connections.HEADER_SECONDS)
+    assert wire.written.startswith(b"HTTP/1.1 408 ")
+    connection.data_received(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert wire.ended
+    assert not wire.reset()  # which would take the answer from a client that was just about to ask
+    timers.wind_on(connections.LEAVING_SECONDS)
     assert wire.aborted
+    assert wire.written.count(b"HTTP/1.1") == 1
 
 
 def test_headers_in_drops_have_no_more_time(connected: tuple[Connection, Wire, Timers]) -> None:
@@ -102,7 +123,50 @@ def test_headers_in_drops_have_no_more_time(connected: tuple[Connection, Wire, T
     for drop in (b"GET /health HT", b"TP/1.1\r\n", b"host: localhost\r\n", b"a: b\r\n"):
         connection.data_received(drop)
     timers.wind_on(connections.HEADER_SECONDS)
+    assert wire.written.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(wire.written.partition(b"\r\n\r\n")[2])["errors"][0]["field"] == "headers"
+
+
+def answer_by(connection: Connection) -> None:
+    """Refuse the request that a connection has just begun with."""
+    send: Any = connection.cycle.send
+    asyncio.run(refuse(send, 413, "body", "is too large"))
+
+
+def test_clients_and_proxies_close_what_is_idle_before_the_service_does(
+    connected: tuple[Connection, Wire, Timers],
+) -> None:
+    connection, wire, timers = connected
+    connection.data_received(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    answer_by(connection)
+    timers.wind_on(60)  # nginx's and the balancers' of large clouds; httpx keeps its connections for 5 seconds
+    assert not wire.closed
+    timers.wind_on(connections.IDLE_SECONDS)
+    assert wire.closed
+
+
+def test_the_rest_of_a_refused_body_is_waited_for_but_not_for_ever(connected: tuple[Connection, Wire, Timers]) -> None:
+    connection, wire, timers = connected
+    connection.data_received(b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n1234")
+    answer_by(connection)
+    connection.data_received(b"5678")
+    timers.wind_on(connections.ANSWER_SECONDS - 1)
+    assert not wire.aborted
+    timers.wind_on(connections.ANSWER_SECONDS)
     assert wire.aborted
+
+
+def test_after_the_rest_of_a_refused_body_comes_the_next_request(connected: tuple[Connection, Wire, Timers]) -> None:
+    connection, wire, timers = connected
+    connection.data_received(b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n1234")
+    answer_by(connection)
+    connection.data_received(b"56789")
+    timers.wind_on(60)
+    assert not wire.over()
+    connection.data_received(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert connection.scope["path"] == "/health"
+    timers.wind_on(connections.IDLE_SECONDS)
+    assert not wire.over()
 
 
 def test_a_request_whose_headers_are_there_has_its_time(connected: tuple[Connection, Wire, Timers]) -> None:
@@ -134,11 +198,51 @@ def test_more_connections_than_there_may_be_are_told_to_come_again(monkeypatch: 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(second.app({}, lambda: None, send))  # type: ignore[arg-type]
     assert first.app is not second.app
+    asyncio.run(second.app({}, lambda: None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 503
     assert {(b"retry-after", b"1"), (b"connection", b"close")} <= set(sent[0]["headers"])
     assert json.loads(sent[1]["body"])["errors"][0]["field"] == "service"
+
+
+def test_an_idle_connection_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 2)
+    state, timers, wires = ServerState(), Timers(), [Wire(), Wire(), Wire(), Wire()]
+    config = Config(app, log_config=None)
+    made = [Connection(config, state, {}, _loop=timers) for _ in wires]  # type: ignore[arg-type]
+    for one, wire in zip(made[:2], wires, strict=False):
+        one.connection_made(wire)  # type: ignore[arg-type]
+    made[0].data_received(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    answer_by(made[0])
+    for one, wire in zip(made[2:], wires[2:], strict=True):
+        one.connection_made(wire)  # type: ignore[arg-type]
+    assert [wire.closed for wire in wires] == [True, False, False, False]
+    assert made[2].app is made[1].app
+    assert made[3].app is not made[1].app
+
+
+@pytest.mark.parametrize("announced", ["Connection: close", "Connection: keep-alive"])
+def test_a_client_that_is_still_sending_gets_the_answer(announced: str) -> None:
+    """Closing a connection on bytes that nobody read resets it, and a reset takes the answer from the client."""
+    body = bytes(4 << 20)
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await refuse(send, *BUSY, close=True)
+
+    async def case() -> bytes:
+        config, state = Config(refusing, log_config=None, lifespan="off"), ServerState()
+        config.load()
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            head = f"POST /score HTTP/1.1\r\nHost: localhost\r\n{announced}\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            await writer.drain()
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert asyncio.run(case()).startswith(b"HTTP/1.1 503 ")
 
 
 def request_of(body: bytes, left: asyncio.Event, headers: list[tuple[bytes, bytes]] = JSON) -> Request:

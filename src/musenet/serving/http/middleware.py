@@ -139,6 +139,13 @@ def _extra(present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 async def refuse(send: Send, status: int, field: str, reason: str, *, close: bool = False) -> None:
     """Answer a request by its refusal, and close its connection if wanted."""
+    headers, body = refused_by(status, field, reason, close=close)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def refused_by(status: int, field: str, reason: str, *, close: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of a refusal."""
     body = json.dumps({"errors": [{"field": field, "reason": reason}]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
@@ -147,8 +154,7 @@ async def refuse(send: Send, status: int, field: str, reason: str, *, close: boo
         headers += [(name.encode(), value.encode()) for name, value in RETRY_AFTER.items()]
     if close:
         headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return headers, body
 
 
 def _name_of(host: str) -> str:
