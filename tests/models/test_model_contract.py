@@ -69,6 +69,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "revman": {"name": "revman", "embedding": 4, "hidden": [12, 8], "tower": [6]},
     "adaptdhm": {"name": "adaptdhm", "embedding": 4, "hidden": [12, 8], "clusters": 3},
     "star": {"name": "star", "embedding": 4, "hidden": [12, 8], "auxiliary": [6]},
+    "sarnet": {"name": "sarnet", "embedding": 4, "hidden": [12, 8], "own_experts": 2, "attention_hidden": 6},
+    "treems": {"name": "treems", "embedding": 4, "hidden": [12, 8], "tower": [6], "experts": 3},
+    "atrank": {"name": "atrank", "embedding": 4, "hidden": [12], "spaces": 2, "units": 4},
+    "hifn": {"name": "hifn", "embedding": 4, "hidden": [12], "units": 8, "recent": 3},
 }
 LOOKS_AT_NEIGHBOURS = {"permuted"}
 every_variant = pytest.mark.parametrize("variant", list(VARIANTS))

@@ -11,6 +11,7 @@ from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import AdaptationFigures, Evaluation, measure, protocol_line
 from musenet.evaluation.intervals import difference, resample_model
 from musenet.evaluation.predictions import Predictions
+from musenet.models.baselines.scenarios.predefined import PredefinedScenario
 from musenet.runs.run import Run
 
 
@@ -76,7 +77,7 @@ def check_scenarios(run: Run) -> None:
         return
     options = run.experiment.model
     why = "has one scenario" if options.name == "musenet" else "mixes no scenarios"
-    if options.name in ("ple", "revman", "star"):
+    if isinstance(getattr(run.model, "scenario", None), PredefinedScenario):
         why = "is told the scenario by a column and answers for that one alone"
     raise RunError(
         f"{run.path}: {options.name} {why}, so there is no mix to adapt: evaluate it without --adapt, or adapt it by "

@@ -28,7 +28,8 @@ class Schema:
     """Those of items and candidates, then `Relative.fields` if the dataset has them."""
     embedding_rows: int
     has_repeats: bool
-    predefined_scenarios: int | None
+    predefined_scenarios: tuple[str, ...] | None
+    """What they are called, by code."""
     true_scenarios: int | None
 
 
@@ -111,7 +112,7 @@ def schema_of(dataset: Dataset) -> Schema:
         candidate_dense=pick(True, "item", "candidate") + (relative.fields if relative else ()),
         embedding_rows=dataset.embedding_rows,
         has_repeats=manifest.has_repeats,
-        predefined_scenarios=None if manifest.predefined_scenarios is None else len(manifest.predefined_scenarios),
+        predefined_scenarios=None if manifest.predefined_scenarios is None else tuple(manifest.predefined_scenarios),
         true_scenarios=manifest.true_scenarios,
     )
 

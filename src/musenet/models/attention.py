@@ -95,7 +95,7 @@ class HistoryAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.columns = columns
-        self.queries = [_place_of(schema, schema.history_fields[column].vocabulary) for column in columns]
+        self.query = CandidateQuery(schema, columns)
         self.told = None if told is None else [columns.index(column) for column in told]
         width = size * len(columns)
         self.size, self.out = size, width if self.told is None else size * len(self.told) + 1
@@ -158,10 +158,23 @@ class HistoryAttention(nn.Module):
         pooled: Tensor = weight.view(query.shape[0], events.shape[0]) @ read
         return pooled
 
-    def query(self, values: Tensor, batch: Batch) -> Tensor:
-        """(N, H·D) the candidates' embeddings in the history's columns."""
-        none = values.new_zeros(batch.candidates, self.size)
-        parts = [none if at is None else rows_of(values, batch.candidate_codes[:, [at]]) for at in self.queries]
+
+class CandidateQuery(nn.Module):
+    """The candidates' embeddings in the history's columns; zeros for a column that no candidate has.
+
+    Args:
+        schema: of the batches.
+        columns: places of the history columns.
+    """
+
+    def __init__(self, schema: Schema, columns: list[int]) -> None:
+        super().__init__()
+        self.places = [_place_of(schema, schema.history_fields[column].vocabulary) for column in columns]
+
+    def forward(self, values: Tensor, batch: Batch) -> Tensor:
+        """(N, H·D) from the looked-up `values` (U, D)."""
+        none = values.new_zeros(batch.candidates, values.shape[1])
+        parts = [none if at is None else rows_of(values, batch.candidate_codes[:, [at]]) for at in self.places]
         return torch.cat(parts, dim=1)
 
 
@@ -213,3 +226,21 @@ def matches(schema: Schema, batch: Batch, codes: Tensor, columns: list[int]) -> 
     for place, at in shared:
         same = same & (events[..., place] == batch.candidate_codes[:, at, None]) & (events[..., place] > 0)
     return same if shared else torch.zeros_like(same)
+
+
+def dot_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    """(rows, Q, V) sum_l softmax_l(q·k_l / sqrt(A)) v_l over what is seen; zero where nothing is.
+
+    Args:
+        query: (rows, Q, A).
+        keys: (rows, L, A).
+        values: (rows, L, V).
+        seen: (rows, Q or 1, L) which l each query sees.
+    """
+    score = query @ keys.transpose(1, 2) / query.shape[2] ** 0.5
+    return (torch.softmax(score.masked_fill(~seen, -1e9), dim=2) * seen) @ values
+
+
+def of_candidates(x: Tensor, of: Tensor) -> Tensor:
+    """(N, …) what each candidate's request has, of (R, …) and the candidates' requests (N,); one request as it is."""
+    return x if x.shape[0] == 1 else x.index_select(0, of)

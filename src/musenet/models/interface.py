@@ -125,6 +125,8 @@ class Prediction:
     """(R, K) p_r of each scenario."""
     point: Tensor | None = None
     """(R, M) f_omega(x): where the request lies in the metric space."""
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    """What further terms of a model's own loss are computed from."""
 
 
 @dataclass(frozen=True)

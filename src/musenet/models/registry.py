@@ -8,12 +8,16 @@ from musenet.models.baselines.crosses.dcn_v2 import DcnV2
 from musenet.models.baselines.crosses.deepfm import DeepFm
 from musenet.models.baselines.crosses.ncf import Ncf
 from musenet.models.baselines.crosses.wide_deep import WideDeep
+from musenet.models.baselines.histories.atrank import AtRank
 from musenet.models.baselines.histories.din import Din
+from musenet.models.baselines.histories.hifn import Hifn
 from musenet.models.baselines.histories.repeatnet import RepeatNet
 from musenet.models.baselines.scenarios.adaptdhm import AdaptDhm
 from musenet.models.baselines.scenarios.ple import Ple
 from musenet.models.baselines.scenarios.revman import RevMan
+from musenet.models.baselines.scenarios.sarnet import SarNet
 from musenet.models.baselines.scenarios.star import Star
+from musenet.models.baselines.scenarios.treems import TreeMs
 from musenet.models.interface import ClickModel, ModelOptions
 from musenet.models.musenet.model import Musenet
 from musenet.options import one_of
@@ -26,10 +30,14 @@ MODELS: dict[str, type[ClickModel]] = {
     "ncf": Ncf,
     "din": Din,
     "repeatnet": RepeatNet,
+    "atrank": AtRank,
+    "hifn": Hifn,
     "dcn_v2": DcnV2,
     "ple": Ple,
     "revman": RevMan,
     "star": Star,
+    "sarnet": SarNet,
+    "treems": TreeMs,
     "adaptdhm": AdaptDhm,
 }
 

@@ -35,6 +35,10 @@ EXPORTED = (
         "revman",
         "star",
         "adaptdhm",
+        "sarnet",
+        "treems",
+        "atrank",
+        "hifn",
     ),
     *(
         "soft",

@@ -131,7 +131,7 @@ class MusenetOptions(PoolingOptions):
         if self.assignment == "predefined":
             if not schema.predefined_scenarios:
                 raise ConfigError("model.assignment: predefined needs `predefined_scenario`, the columns that name it")
-            return schema.predefined_scenarios
+            return len(schema.predefined_scenarios)
         if self.assignment == "true":
             if not schema.true_scenarios:
                 raise ConfigError("model.assignment: true needs `true_scenario`, a generator's column")

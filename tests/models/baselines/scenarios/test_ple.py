@@ -22,7 +22,7 @@ def test_mix_weighs_experts_by_the_softmax_of_the_gate():
 
 
 def test_every_row_is_scored_as_in_the_paper_by_its_own_scenario(planted_dataset: Dataset):
-    schema = replace(schema_of(planted_dataset), predefined_scenarios=SCENARIOS)
+    schema = replace(schema_of(planted_dataset), predefined_scenarios=tuple(map(str, range(SCENARIOS))))
     options = PleOptions(embedding=4, hidden=[FIRST, SECOND], tower=[6], own_experts=OWN, shared_experts=SHARED)
     model = Ple(options, schema)
     batch = BatchBuilder(planted_dataset).build(torch.arange(6).numpy())

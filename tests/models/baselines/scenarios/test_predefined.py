@@ -13,17 +13,21 @@ from musenet.errors import ConfigError
 from musenet.models.baselines.scenarios.ple import Ple
 from musenet.models.baselines.scenarios.predefined import BLOCK, PredefinedScenario, ScenarioBlocks, own
 from musenet.models.baselines.scenarios.revman import RevMan
+from musenet.models.baselines.scenarios.sarnet import SarNet
 from musenet.models.baselines.scenarios.star import Star
+from musenet.models.baselines.scenarios.treems import TreeMs
 from musenet.models.interface import ClickModel
 from planted import HAND_MADE_SCHEMA, REQUESTS, hand_made_batch
 
 SCENARIOS = 15
 SMALL = {"embedding": 4, "hidden": [12, 8]}
-every_model = pytest.mark.parametrize("kind", [Ple, RevMan, Star])
+OWNED = {Ple: "towers.rest.0.weight", RevMan: "towers.rest.0.weight", Star: "deeper.0.own_weight", SarNet: "scale.0"}
+"""What each scenario has of its own, by rows; all that is in TreeMS is shared."""
+every_model = pytest.mark.parametrize("kind", [*OWNED, TreeMs])
 
 
 def model_of(kind: type[ClickModel], dataset: Dataset) -> ClickModel:
-    schema = replace(schema_of(dataset), predefined_scenarios=SCENARIOS)
+    schema = replace(schema_of(dataset), predefined_scenarios=tuple(map(str, range(SCENARIOS))))
     return kind(kind.options_type.model_validate(SMALL), schema)
 
 
@@ -35,7 +39,7 @@ def batch_of(dataset: Dataset, scenarios: list[int], requests: int = REQUESTS["t
 
 def scenario_of(seen: list[int]) -> PredefinedScenario:
     """Trained on one batch of these scenarios, K = 4; then scoring."""
-    scenario = PredefinedScenario(replace(HAND_MADE_SCHEMA, predefined_scenarios=4), "ple")
+    scenario = PredefinedScenario(replace(HAND_MADE_SCHEMA, predefined_scenarios=tuple("abcd")), "ple")
     scenario.train()(replace(hand_made_batch(), predefined_scenario=torch.tensor(seen)))
     return scenario.eval()
 
@@ -99,12 +103,11 @@ def test_answers_do_not_depend_on_which_scenarios_share_the_batch(kind: type[Cli
     torch.testing.assert_close(model(among_others).logit[sixth], model(alone).logit[sixth], atol=1e-6, rtol=0)
 
 
-@every_model
+@pytest.mark.parametrize("kind", OWNED)
 def test_a_step_leaves_what_absent_scenarios_own_alone(kind: type[ClickModel], planted_dataset: Dataset):
     model, batch = model_of(kind, planted_dataset).train(), batch_of(planted_dataset, [0, 0, 0, 11])
     model.losses(model(batch), batch, 1.0)["click"].value.backward()
-    owned = {Ple: "towers.rest.0.weight", RevMan: "towers.rest.0.weight", Star: "deeper.0.own_weight"}[kind]
-    gradient = model.get_parameter(owned).grad
+    gradient = model.get_parameter(OWNED[kind]).grad
     assert gradient is not None
     assert torch.isfinite(gradient).all()
     assert gradient.flatten(1).any(dim=1).nonzero().flatten().tolist() == [0, 11]

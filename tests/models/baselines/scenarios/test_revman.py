@@ -17,7 +17,7 @@ SCENARIOS, HIDDEN = 3, [5, 4]
 
 
 def revman(dataset: Dataset) -> RevMan:
-    schema = replace(schema_of(dataset), predefined_scenarios=SCENARIOS)
+    schema = replace(schema_of(dataset), predefined_scenarios=tuple(map(str, range(SCENARIOS))))
     return RevMan(RevManOptions(embedding=4, hidden=HIDDEN, tower=[6]), schema)
 
 

@@ -75,7 +75,7 @@ def test_moving_statistics_come_to_those_of_the_log_even_one_row_at_a_time():
 
 
 def test_every_row_is_the_sum_of_its_scenarios_network_and_the_auxiliary_one(planted_dataset: Dataset):
-    schema = replace(schema_of(planted_dataset), predefined_scenarios=SCENARIOS)
+    schema = replace(schema_of(planted_dataset), predefined_scenarios=tuple(map(str, range(SCENARIOS))))
     model = Star(StarOptions(embedding=4, hidden=[5, 4], auxiliary=[6]), schema)
     for parameter in model.parameters():  # so that what scenarios own is no longer 1 and 0
         parameter.data += torch.randn(parameter.shape) * 0.3

@@ -32,7 +32,7 @@ class PredefinedScenario(nn.Module):
         super().__init__()
         if not schema.predefined_scenarios:
             raise ConfigError(f"model.name: {model} needs `predefined_scenario`, the columns that name it")
-        self.scenarios = schema.predefined_scenarios
+        self.scenarios = len(schema.predefined_scenarios)
         self.register_buffer("requests_seen", torch.zeros(self.scenarios, dtype=torch.long))
         self.requests_seen: Tensor
 
