@@ -68,7 +68,7 @@ def test_paths_start_from_the_configurations_folder_and_results_from_the_current
 
 def test_overrides_also_apply_to_an_experiment_in_memory(config: Path) -> None:
     experiment = musenet.load(config)
-    assert musenet.load(experiment) is experiment
+    assert musenet.load(experiment) == experiment
     assert musenet.load(experiment, ["seed=7"]).seed == 7
     with pytest.raises(ConfigError, match="training"):
         musenet.load(experiment, ["traning.epochs=1"])

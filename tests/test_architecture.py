@@ -16,7 +16,7 @@ from places import ROOT, TESTS
 SRC = ROOT / "src"
 PACKAGE = SRC / "musenet"
 LAYERS = (
-    ("errors", "options", "files", "ahead", "progress", "markdown", "metrics", "results", "workspace"),
+    ("errors", "options", "files", "ahead", "frames", "progress", "markdown", "metrics", "results", "workspace"),
     ("dataset",),
     ("recipe",),
     ("distributed",),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         export,
         fill,
         forget,
+        guess,
         init,
         load,
         predict,
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
+    from musenet.config.experiment import Experiment
     from musenet.serving.scorer.scorer import Scorer
+    from musenet.sources.log import Log
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Experiment",
+    "Log",
     "Scorer",
     "__version__",
     "ablate",
@@ -47,6 +52,7 @@ __all__ = [
     "export",
     "fill",
     "forget",
+    "guess",
     "init",
     "load",
     "predict",

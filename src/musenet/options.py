@@ -1,5 +1,6 @@
-"""The base of every typed option: unknown keys are refused, values cannot change after validation."""
+"""The base of every typed option: unknown keys are refused, and so are values that do not fit, set later or not."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from functools import reduce
@@ -8,11 +9,25 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from musenet.errors import ConfigError
+
 
 class Options(BaseModel):
-    """A part of an experiment's configuration."""
+    """A part of an experiment's configuration; to set what does not fit raises `ConfigError`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, populate_by_name=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.copy()
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            self.__dict__.update(before)  # where it is the whole that does not fit, the part was set already
+            if error.errors()[0]["type"] == "no_such_attribute":
+                near = difflib.get_close_matches(name, type(self).model_fields, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(type(self).model_fields)}"
+                raise ConfigError(f"{name}: there is no such key; {hint}") from error
+            raise ConfigError(f"{name}: {value!r} does not fit ({reason(error)})") from error
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

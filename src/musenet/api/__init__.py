@@ -10,14 +10,18 @@ below the current folder unless another place is given. `overrides` are `key.pat
 told how the work goes. What the caller can fix is raised as a `UserError`.
 """
 
-from musenet.api.experiments import load, prepare, train
+from musenet.api.experiments import guess, load, prepare, train
 from musenet.api.logs import init, simulate_ads, simulate_hotels
 from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
 from musenet.api.serving import backup, fill, forget, predict
 from musenet.api.studies import ablate, compare, compare_runs, demo, sweep
+from musenet.config.experiment import Experiment
 from musenet.serving.scorer.scorer import Scorer
+from musenet.sources.log import Log
 
 __all__ = [
+    "Experiment",
+    "Log",
     "Scorer",
     "ablate",
     "backup",
@@ -29,6 +33,7 @@ __all__ = [
     "export",
     "fill",
     "forget",
+    "guess",
     "init",
     "load",
     "predict",

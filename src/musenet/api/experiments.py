@@ -1,11 +1,13 @@
 """An experiment as all calls take it: loaded, its dataset prepared, its model trained."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from musenet.config.experiment import Experiment
-from musenet.config.loading import apply_overrides, load_experiment, validate_experiment
+from musenet.config.loading import apply_overrides, checked_again, load_experiment, validate_experiment
+from musenet.config.yaml_text import read_yaml
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.engines.registry import EngineName, bytes_of
@@ -14,24 +16,53 @@ from musenet.preparation.prepare import PreparedReport
 from musenet.preparation.prepare import prepare as prepare_dataset
 from musenet.progress import SILENT, Listener
 from musenet.runs.training_result import TrainingResult
+from musenet.sources.guess.configuration import guess_config
+from musenet.sources.log import AnyPath, Log, with_frames_kept
 from musenet.sources.registry import open_source
 from musenet.training.train_run import train_run
 
-AnyPath = str | os.PathLike[str]
-AnyExperiment = Experiment | AnyPath
+AnyExperiment = Experiment | Mapping[str, Any] | AnyPath
 
 
 def load(experiment: AnyExperiment, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment, from a YAML file if a path is given; raises `ConfigError` for what describes none."""
+    """The experiment, checked whole, the paths of its log whole ones.
+
+    Args:
+        experiment: a YAML file; or keys and values, in which a frame may stand for a `path` of the log; or one that was
+            loaded before, whose fields may have been set since.
+        overrides: `key.path=value`, as `--set`.
+
+    Raises:
+        ConfigError: for what describes no experiment.
+        DataError: if a frame has no rows, or cannot be read as columns.
+    """
     if isinstance(experiment, Experiment):
-        if not overrides:
-            return experiment
-        content = experiment.model_dump(mode="json", by_alias=True)
-        return validate_experiment(apply_overrides(content, list(overrides)), experiment.name)
-    path = Path(experiment)
-    loaded = load_experiment(path, list(overrides))
+        loaded, base = checked_again(experiment, list(overrides)), Path()
+    elif isinstance(experiment, Mapping):
+        content = apply_overrides(with_frames_kept(experiment), list(overrides))
+        loaded, base = validate_experiment(content, "the experiment"), Path()
+    else:
+        path = Path(experiment)
+        loaded, base = load_experiment(path, list(overrides)), path.resolve().parent
     # Whole paths: the resolved configuration will lie elsewhere.
-    return loaded.model_copy(update={"data": loaded.data.starting_from(path.resolve().parent)})
+    loaded.data = loaded.data.starting_from(base.resolve())
+    return loaded
+
+
+def guess(log: Log | AnyPath | Sequence[AnyPath]) -> Experiment:
+    """An experiment for a log, as `init` would write it: it prints as its YAML, doubts included (`# ?`).
+
+    Args:
+        log: its tables; or files, of which is guessed too what they hold.
+
+    Raises:
+        DataError: if a file cannot be read, or none can be the impressions.
+    """
+    files = [log] if isinstance(log, str | os.PathLike) else log
+    text = guess_config(files if isinstance(files, Log) else [Path(file) for file in files])
+    found = validate_experiment(read_yaml(text), "the guess", text)
+    found._frames = log.kind if isinstance(log, Log) else None
+    return found
 
 
 def prepare(

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from musenet.api.experiments import AnyPath
 from musenet.errors import ConfigError
+from musenet.sources.log import AnyPath
 
 AnyOptions = TypeVar("AnyOptions", bound=BaseModel)
 

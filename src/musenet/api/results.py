@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from musenet.adaptation.adapted import evaluate_adapted
-from musenet.api.experiments import AnyPath
 from musenet.config.adaptation import AdaptOptions, adapt_options
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
@@ -16,6 +15,7 @@ from musenet.portraits.portraits import describe_scenarios as _describe_scenario
 from musenet.portraits.scenario_table import SPLITS, write_scenarios
 from musenet.progress import SILENT, Listener
 from musenet.runs.run import Run
+from musenet.sources.log import AnyPath
 from musenet.studies.reproduction import Reproduction
 from musenet.studies.reproduction import reproduce as _reproduce
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musenet.api.experiments import AnyPath
 from musenet.runs.run import Run
 from musenet.serving.scorer.predict import predict_file
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import HistoryStore
+from musenet.sources.log import AnyPath
 from musenet.sources.registry import open_source
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musenet.adaptation.adapted import has_mix
-from musenet.api.experiments import AnyExperiment, AnyPath, load, prepared_dataset, run_folder
+from musenet.api.experiments import AnyExperiment, load, prepared_dataset, run_folder
 from musenet.api.results import report
 from musenet.config.adaptation import AdaptedRow
 from musenet.dataset.dataset import Dataset
@@ -18,6 +18,7 @@ from musenet.files import write_text
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.progress import SILENT, Listener
 from musenet.runs.run import Run
+from musenet.sources.log import AnyPath
 from musenet.studies.ablation import Ablation, ablation_of, run_ablation
 from musenet.studies.compare_models import compare_and_write, compare_models
 from musenet.studies.comparison.compare import SPLIT as COMPARED

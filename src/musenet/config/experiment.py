@@ -3,11 +3,15 @@
 Each part's options stand beside what they configure; this file only composes them.
 """
 
-from pydantic import Field, model_validator
+from copy import deepcopy
+
+from pydantic import Field, PrivateAttr, model_validator
 
 from musenet.config.search_space import check_space
 from musenet.config.studies import CompareOptions, SweepOptions
 from musenet.config.training import TrainingOptions
+from musenet.config.written import Content, written
+from musenet.frames import Kind
 from musenet.models.musenet.options import MusenetOptions
 from musenet.models.registry import AnyModelOptions
 from musenet.recipe.recipe import Recipe
@@ -26,6 +30,34 @@ class Experiment(Recipe):
     training: TrainingOptions = TrainingOptions()
     compare: CompareOptions = CompareOptions()
     sweep: SweepOptions = SweepOptions()
+    _written: tuple[str, Content] | None = PrivateAttr(None)
+    """The YAML that it was read from, comments included, and what that holds."""
+    _frames: Kind | None = PrivateAttr(None)
+    """Whose the frames of its log were, if it had some; what is made of the log comes out as such."""
+
+    @classmethod
+    def read(cls, content: Content, text: str = "") -> "Experiment":
+        """The experiment that keys and values describe, written so in `text`; raises pydantic's `ValidationError`."""
+        found = cls.model_validate(content)
+        found._written = text, deepcopy(content)
+        return found
+
+    @property
+    def content(self) -> Content:
+        """All keys and values, defaults included."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self.content == other.content
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        """The YAML that it was read from, with what was set since."""
+        text, raw = self._written or ("", self.model_dump(mode="json", by_alias=True, exclude_unset=True))
+        return written(text, raw, Experiment.model_validate(raw).content, self.content)
+
+    __repr__ = __str__
 
     @model_validator(mode="after")
     def _tuning_fits(self) -> "Experiment":

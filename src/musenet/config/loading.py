@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from musenet.config.experiment import Experiment
 from musenet.config.mistakes import sentence
+from musenet.config.written import Content
 from musenet.config.yaml_text import LONGEST, read_yaml
 from musenet.errors import ConfigError
 from musenet.options import Options, reason, with_value
@@ -22,14 +23,16 @@ def load_experiment(path: Path, overrides: list[str] | None = None) -> Experimen
     Raises:
         ConfigError: on a missing file, bad YAML, or anything that validation finds; one sentence per mistake.
     """
-    return validate_experiment(apply_overrides(read_content(path), overrides or []), str(path))
+    content, text = read_content(path)
+    return validate_experiment(apply_overrides(content, overrides or []), str(path), "" if overrides else text)
 
 
-def read_content(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file; raises `ConfigError` for what is none."""
+def read_content(path: Path) -> tuple[Content, str]:
+    """The keys and values of a YAML file, and its text; raises `ConfigError` for what is none."""
     try:
         with path.open(encoding="utf-8") as file:
-            content = read_yaml(file.read(LONGEST + 1))
+            text = file.read(LONGEST + 1)
+        content = read_yaml(text)
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no file {path}: give the path of a configuration (`musenet init` writes one)"
@@ -45,10 +48,10 @@ def read_content(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}"
         )
-    return content
+    return content, text
 
 
-def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def apply_overrides(content: Content, overrides: list[str]) -> Content:
     """Set `key.path=value`, values read as YAML.
 
     >>> apply_overrides({"model": {"scenarios": 4}}, ["model.scenarios=6"])
@@ -90,10 +93,10 @@ def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
     return experiment.model_copy(update=parts)
 
 
-def validate_experiment(content: dict[str, Any], origin: str) -> Experiment:
-    """Validate a mapping; `origin` names it in messages. Raises `ConfigError`."""
+def validate_experiment(content: Content, origin: str, text: str = "") -> Experiment:
+    """Validate a mapping; `origin` names it in messages, `text` is how it was written. Raises `ConfigError`."""
     try:
-        return Experiment.model_validate(content)
+        return Experiment.read(content, text)
     except ValidationError as error:
         details = error.errors(include_url=False)
         sentences = list(dict.fromkeys(sentence(detail) for detail in details[:MISTAKES_SHOWN]))
@@ -102,6 +105,13 @@ def validate_experiment(content: dict[str, Any], origin: str) -> Experiment:
         raise ConfigError(f"{origin}: " + "; ".join(sentences)) from error
 
 
-def json_schema() -> dict[str, Any]:
+def checked_again(experiment: Experiment, overrides: list[str]) -> Experiment:
+    """The same experiment anew, checked whole, since its fields may have been set; raises `ConfigError`."""
+    found = validate_experiment(apply_overrides(experiment.content, overrides), experiment.name)
+    found._written, found._frames = experiment._written, experiment._frames
+    return found
+
+
+def json_schema() -> Content:
     """The JSON schema of a configuration, for editors to complete."""
     return Experiment.model_json_schema()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from musenet.ahead import ahead
 from musenet.errors import DataError, UserError, one_line
 from musenet.files import full_disk, full_disk_explained, replacing
+from musenet.frames import even_tables
 from musenet.workspace import SPILLED
 
 ROWS_PER_CHUNK = 1 << 17
@@ -128,7 +129,7 @@ class Engine:
             stored_in: that order.
         """
         # The query begins here and not in the thread that reads its rows: there Ctrl-C would not reach it.
-        return ahead(_chunks_of(self._batches(self._in_order(table, stored_in))))
+        return ahead(even_tables(self._batches(self._in_order(table, stored_in)), ROWS_PER_CHUNK))
 
     def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
         """The rows of a query that has begun."""
@@ -193,20 +194,6 @@ class Engine:
 def _literal(path: Path) -> str:
     """A path that DuckDB takes as it stands rather than as a pattern."""
     return re.sub(r"([\[*?])", r"[\1]", str(path))
-
-
-def _chunks_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        while rows >= ROWS_PER_CHUNK:
-            together = pa.Table.from_batches(waiting)
-            yield together.slice(0, ROWS_PER_CHUNK).combine_chunks()
-            waiting, rows = together.slice(ROWS_PER_CHUNK).to_batches(), rows - ROWS_PER_CHUNK
-    if rows:
-        yield pa.Table.from_batches(waiting).combine_chunks()
 
 
 def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: Literal["inner", "left"] = "inner") -> ir.Table:

@@ -10,21 +10,21 @@ from musenet.options import Options
 Side = Literal["user", "item", "context", "candidate"]
 
 
-class CategoricalOptions(Options):
+class CategoricalOptions(Options, frozen=True):
     """A column whose equal values mean the same."""
 
     min_count: int = Field(2, ge=1, description="values rarer than this in training share the row of unseen values")
     vocabulary: str | None = Field(None, description="share the vocabulary and embedding of this other column")
 
 
-class NumericOptions(Options):
+class NumericOptions(Options, frozen=True):
     """A column whose size matters."""
 
     numeric: Literal["log", "standardise", "quantiles"]
     buckets: int = Field(16, ge=2, le=1000, description="number of quantile buckets")
 
 
-class MultiValuedOptions(Options):
+class MultiValuedOptions(Options, frozen=True):
     """A column that holds several values: a list, or text with a separator."""
 
     multi_valued: str = Field(",", description="the separator, if the column is text")
@@ -39,7 +39,7 @@ FeatureOptions = FeatureKind | NumericOptions | CategoricalOptions | MultiValued
 FeatureEntry = str | Annotated[dict[str, FeatureOptions], Field(min_length=1, max_length=1)]
 
 
-class Feature(Options):
+class Feature(Options, frozen=True):
     """One feature with everything that the short forms leave out."""
 
     name: str

@@ -27,7 +27,7 @@ import yaml
 from torch import Tensor
 
 from musenet.config.experiment import Experiment
-from musenet.config.loading import read_content, validate_experiment
+from musenet.config.loading import load_experiment
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split, holds_dataset, note_run
 from musenet.distributed.pieces import InPieces
@@ -115,7 +115,7 @@ class RunFolder:
     def experiment(self) -> Experiment:
         """The resolved experiment; raises `RunError` if config.yaml is missing or damaged."""
         try:
-            return validate_experiment(read_content(self.config_file), str(self.config_file))
+            return load_experiment(self.config_file)
         except ConfigError as error:
             raise RunError(
                 f"{self.config_file} is missing or damaged ({one_line(error)}): train again with --restart"

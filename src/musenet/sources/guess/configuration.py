@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import ibis
@@ -9,15 +10,17 @@ import ibis
 from musenet.engines.engine import Engine
 from musenet.errors import UserError
 from musenet.files import write_text
+from musenet.frames import KEPT_FRAME
 from musenet.sources.files.opening import open_files
 from musenet.sources.files.paths import find_files
 from musenet.sources.guess.features import FeatureGuess, guess_features
-from musenet.sources.guess.joining import LogRoles, guess_roles
+from musenet.sources.guess.joining import LogRoles, guess_roles, told_roles
 from musenet.sources.guess.names import SHOWN, yaml_name
 from musenet.sources.guess.periods import Periods, guess_periods
 from musenet.sources.guess.profiles import TableProfile, local_date, profile_table
 from musenet.sources.guess.roles import Roles
 from musenet.sources.guess.training import write_compare, write_model, write_training
+from musenet.sources.log import Log
 
 _HISTORY_COLUMNS = 4
 _NEGATIVES = 20
@@ -35,29 +38,37 @@ def write_config(files: list[Path], out: Path) -> None:
     write_text(out, guess_config(files, out.parent))
 
 
-def guess_config(files: list[Path], base: Path | None = None) -> str:
+def guess_config(log: Sequence[Path] | Log, base: Path | None = None) -> str:
     """A commented YAML configuration for a log.
 
     Args:
-        files: Parquet or CSV files; several with the same columns are taken as one table.
+        log: its tables by what they hold; or Parquet or CSV files, of which several with the same columns are taken as
+            one table and what they hold is guessed too.
         base: the folder that its paths start from; the current one, if left out.
 
     Raises:
         DataError: if a file cannot be read, or none can be the impressions.
     """
-    if not files:
+    if not isinstance(log, Log) and not log:
         raise UserError("musenet init needs at least one Parquet or CSV file: name the files of your log")
     engine = Engine(ibis.duckdb.connect())
     try:
-        log = guess_roles(engine, _group(engine, files))
-        periods = guess_periods(engine, log.impressions)
-        features = guess_features(engine, log, periods)
-        return "\n".join(_write(log, periods, features, base or Path())) + "\n"
+        if isinstance(log, Log):
+            roles = told_roles(engine, {name: _told(engine, name, paths) for name, paths in log.paths.items()})
+        else:
+            roles = guess_roles(engine, _group(engine, log))
+        periods = guess_periods(engine, roles.impressions)
+        features = guess_features(engine, roles, periods)
+        return "\n".join(_write(roles, periods, features, base or Path())) + "\n"
     finally:
         engine.close()
 
 
-def _group(engine: Engine, files: list[Path]) -> list[TableProfile]:
+def _told(engine: Engine, name: str, paths: str | list[str]) -> TableProfile:
+    return profile_table(engine, open_files(engine, name, find_files(name, paths, Path())))
+
+
+def _group(engine: Engine, files: Sequence[Path]) -> list[TableProfile]:
     """Profiles of the tables; files of one format with the same columns are parts of one."""
     groups: dict[tuple[bool, frozenset[str]], list[Path]] = {}
     for path in sorted(dict.fromkeys(path.absolute() for path in files)):
@@ -96,6 +107,8 @@ def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) 
 
 def _name(roles: Roles) -> str:
     path = roles.table.file.paths[0].absolute()
+    if re.fullmatch(KEPT_FRAME, path.name):
+        return "my-log"
     stem = path.parent.name if path.stem in ("impressions", "log", "train", "data") else path.name.split(".")[0]
     return re.sub(r"[^\w-]+", "-", stem).strip("-") or "my-log"
 

@@ -1,9 +1,11 @@
 """What the other tables are to the impressions: users, items or events, told by names and by whose ids they hold."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from musenet.engines.engine import Engine
+from musenet.errors import DataError
 from musenet.sources.guess.names import ITEM, NEUTRAL, USER, says, snake
 from musenet.sources.guess.profiles import ColumnProfile, TableProfile
 from musenet.sources.guess.roles import Roles, best_time, find_kind, guess_impressions
@@ -73,6 +75,44 @@ def guess_roles(engine: Engine, tables: list[TableProfile]) -> LogRoles:
     return found
 
 
+def told_roles(engine: Engine, tables: Mapping[str, TableProfile]) -> LogRoles:
+    """The roles of columns where it is told which table is what: `impressions`, maybe `events`, `users`, `items`.
+
+    Raises:
+        DataError: if the impressions have no user, item or time, or another table no id of theirs.
+    """
+    found = LogRoles(guess_impressions(engine, [tables["impressions"]]))
+
+    def match(name: str, side: Side, taken: Sequence[str] = ()) -> _Match | None:
+        own = snake(found.impressions.columns[side])
+        same = next((column for column in tables[name].columns if snake(column) == own and column not in taken), None)
+        known = _Match(same, 3, 1.0) if same else None
+        unique = name != "events"
+        return known or _match(engine, found.impressions, tables[name], side, unique=unique, taken=list(taken))
+
+    def needed(name: str, side: Side) -> _Match:
+        ids = match(name, side)
+        if ids is None:
+            raise DataError(
+                f"{name}: no column holds the {side}s of the impressions' {found.impressions.columns[side]}, of "
+                f"{', '.join(tables[name].columns)}: give the ids a column of that name"
+            )
+        return ids
+
+    if "users" in tables:
+        found.users = _entities(tables["users"], "user", needed("users", "user"))
+    if "items" in tables:
+        found.items = _entities(tables["items"], "item", needed("items", "item"))
+    if "events" in tables:
+        user, time = needed("events", "user"), best_time(tables["events"])
+        if time is None:
+            columns = ", ".join(tables["events"].columns)
+            raise DataError(f"events: no column holds times, of {columns}: give the one that says when")
+        item = match("events", "item", [user.column, time])
+        found.events = _events_roles(engine, tables["events"], time, user, item)
+    return found
+
+
 def _place(engine: Engine, impressions: Roles, table: TableProfile) -> tuple[str, tuple[int, float], Roles] | str:
     """What a table is, how sure that is, and its roles; or why it is nothing."""
     user, item = (_match(engine, impressions, table, side, unique=True) for side in ("user", "item"))
@@ -96,14 +136,19 @@ def _place_events(
         return f"holds {label} as the impressions do, but other columns or another format: make it a part of them"
     if len(table.columns) > 3 and set(table.columns) < set(impressions.table.columns):
         return f"its columns are the impressions' without {label}: what was shown is no event"
-    roles = Roles(table, {"user": user.column, "time": time}, {"user": user.doubt} if user.doubt else {})
     item = _match(engine, impressions, table, "item", taken=[user.column, time])
+    roles = _events_roles(engine, table, time, user, item)
+    return "events", (user.named, float(item.named if item else -1)), roles
+
+
+def _events_roles(engine: Engine, table: TableProfile, time: str, user: _Match, item: _Match | None) -> Roles:
+    roles = Roles(table, {"user": user.column, "time": time}, {"user": user.doubt} if user.doubt else {})
     if item:
         roles.columns["item"] = item.column
         if item.doubt:
             roles.doubts["item"] = item.doubt
     find_kind(engine, roles)
-    return "events", (user.named, float(item.named if item else -1)), roles
+    return roles
 
 
 def _entities(table: TableProfile, side: Side, match: _Match) -> Roles:
