@@ -31,7 +31,7 @@ from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Resampled, difference, resample_model, seed_and_user_interval
 from musenet.evaluation.predictions import Predictions
 from musenet.metrics import auc
-from musenet.models.musenet.adaptation import Adaptation, MixOptions, mixed_logit
+from musenet.models.musenet.adaptation import Adaptation, Evidence, MixOptions, mixed_logit
 from musenet.runs.run import Run
 from musenet.simulators.hotels.visits import HotelOptions, make_plan, simulate_blocks
 from musenet.studies.plans import folder_name
@@ -188,23 +188,29 @@ def search_ids(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.keys("requests")[REQUEST].to_numpy()[period.begin : period.end]).astype(np.int64)
 
 
-def milliseconds(scenarios: int = 4, repeats: int = 200) -> float:
+def milliseconds(scenarios: int = 4, candidates: int = 10, repeats: int = 200) -> float:
     """Processor time of learning from 100 answered requests, in blocks of the default size: the median."""
     random, adaptation, took = np.random.default_rng(0), Adaptation(scenarios, MixOptions()), []
     size = adaptation.options.every
+    rows, sizes = size * candidates, np.full(size, candidates)
     for turn in range(repeats):
         blocks: Sequence[Any] = [
             (
                 np.log(random.dirichlet(np.ones(scenarios), size)),
-                random.normal(size=(size, scenarios)),
+                (
+                    random.normal(size=(rows, scenarios)),
+                    (random.random(rows) < 0.5).astype(float),
+                    np.ones(rows),
+                    sizes,
+                ),
                 random.exponential(size=(size, 2)),
                 100.0 * turn + np.arange(size),
             )
             for _ in range(100 // size)
         ]
         begin = time.thread_time()
-        for block in blocks:
-            adaptation.learn(*block)
+        for log_assignment, answers, loss, when in blocks:
+            adaptation.learn(log_assignment, Evidence.of(*answers, level=adaptation.level), loss, when)
         took.append(1000 * (time.thread_time() - begin))
     return float(np.median(took))
 

@@ -14,10 +14,17 @@ from musenet.adaptation.walk import Period
 from musenet.config.adaptation import AdaptOptions
 from musenet.evaluation.predictions import Predictions
 from musenet.metrics import logloss_from_logit
-from musenet.models.musenet.adaptation import Adaptation, believed, label_log_likelihood, log_prior, mixed_logit
+from musenet.models.musenet.adaptation import (
+    Adaptation,
+    Evidence,
+    believed,
+    label_log_likelihood,
+    log_prior,
+    mixed_logit,
+)
 
 SECOND = 1_000_000
-DRIFTED = np.array([1.5, 0.0, -1.5, 1.0])
+DRIFTED = np.array([1.5, 0.0, -1.5, 1.0, 0.0])
 Requests = list[tuple[int, np.ndarray]]
 
 
@@ -27,7 +34,7 @@ def predictions_of(seed: int, requests: int, mix: np.ndarray, weighted: bool = F
     Requests have 0 to 6 candidates and come in any order of time, some at the same.
     """
     random = np.random.default_rng(seed)
-    scenarios, sizes = len(mix) - 1, random.integers(0, 7, requests)
+    scenarios, sizes = len(mix) - 2, random.integers(0, 7, requests)
     place = np.repeat(np.arange(requests), sizes)
     assignment = random.dirichlet(np.ones(scenarios), requests)
     chance = np.exp(log_prior(mix, believed(assignment)))
@@ -89,16 +96,19 @@ def test_following_the_mix_equals_going_through_it_request_by_request(weighted: 
     assert predictions.assignment is not None
     assert predictions.scenario_logit is not None
     log_assignment = [believed(predictions.assignment[predictions.place[rows[:1]]])[0] for _, rows in requests]
-    likelihood = label_log_likelihood(predictions.scenario_logit, predictions.label)
-    evidence = [(weight[rows, None] * likelihood[rows]).sum(0) for _, rows in requests]
     losses: list[list[float]] = []
     for place, (time, rows) in enumerate(requests):
         while answered + 5 <= there_before(requests, time, 20):
             block = slice(answered, answered + 5)
             times = np.array([when / SECOND for when, _ in requests[block]])
-            adaptation.learn(np.array(log_assignment[block]), np.array(evidence[block]), np.array(losses[block]), times)
+            own = np.concatenate([rows for _, rows in requests[block]])
+            sizes = np.array([len(rows) for _, rows in requests[block]])
+            evidence = Evidence.of(
+                predictions.scenario_logit[own], predictions.label[own], weight[own], sizes, level=adaptation.level
+            )
+            adaptation.learn(np.array(log_assignment[block]), evidence, np.array(losses[block]), times)
             answered += 5
-        adapted = mixed_logit(adaptation.prior(log_assignment[place][None]), predictions.scenario_logit[rows])
+        adapted = adaptation.adapted(adaptation.prior(log_assignment[place][None]), predictions.scenario_logit[rows])
         expected = adaptation.guarded(adapted, predictions.logit[rows])
         assert followed.predictions.logit[rows] == pytest.approx(expected, abs=1e-9)
         both = [-label_log_likelihood(logit, predictions.label[rows]) for logit in (adapted, predictions.logit[rows])]
@@ -127,7 +137,7 @@ def test_a_mix_that_changed_is_worth_following_and_one_that_did_not_costs_next_t
         return before - after
 
     assert gained(DRIFTED) > 0.01
-    assert gained(np.array([0.0, 0.0, 0.0, 1.0])) > -0.0005
+    assert gained(np.array([0.0, 0.0, 0.0, 1.0, 0.0])) > -0.0005
 
 
 def test_assignments_are_what_was_answered_by() -> None:

@@ -54,8 +54,9 @@ def evaluate_adapted(
     figures = AdaptationFigures(
         options=options.model_dump(mode="json"),
         gained={name: difference(pair[0], pair[1], name) for name in ("auc", "logloss")},
-        log_weight=None if state is None else state.mix[:-1],
-        temperature=None if state is None else state.mix[-1],
+        log_weight=None if state is None else state.mix[:-2],
+        temperature=None if state is None else state.mix[-2],
+        level=None if state is None else state.mix[-1],
         trust=None if state is None else state.weight,
         answered=None if state is None else state.requests,
     )

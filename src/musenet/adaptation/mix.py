@@ -13,9 +13,9 @@ from musenet.evaluation.predictions import Floats, Integers, Predictions
 from musenet.models.musenet.adaptation import (
     Adaptation,
     AdaptationState,
+    Evidence,
     believed,
     label_log_likelihood,
-    mixed_logit,
 )
 
 
@@ -44,13 +44,12 @@ def follow_mix(predictions: Predictions, options: AdaptOptions) -> Followed:
     log_assignment, scenario_logit = believed(assignment[period.requests]), scenario_logit[period.candidates]
     unadapted, label = predictions.logit[period.candidates], predictions.label[period.candidates]
     weight = np.ones(len(label)) if predictions.weight is None else predictions.weight[period.candidates]
-    evidence = period.by_request(weight[:, None] * label_log_likelihood(scenario_logit, label))
     logit, adapted, prior = np.empty(len(label)), np.empty(len(label)), np.empty_like(log_assignment)
 
     def predict(requests: slice) -> None:
         own, trust = period.candidates_of(requests), adaptation.state.weight
         new = adaptation.prior(log_assignment[requests])
-        adapted[own] = mixed_logit(np.repeat(new, period.sizes[requests], axis=0), scenario_logit[own])
+        adapted[own] = adaptation.adapted(np.repeat(new, period.sizes[requests], axis=0), scenario_logit[own])
         logit[own] = adaptation.guarded(adapted[own], unadapted[own])
         prior[requests] = trust * np.exp(new) + (1 - trust) * assignment[period.requests[requests]]
 
@@ -58,7 +57,10 @@ def follow_mix(predictions: Predictions, options: AdaptOptions) -> Followed:
         own = period.candidates_of(requests)
         both = np.column_stack([adapted[own], unadapted[own]])
         loss = _mean_by_request(-label_log_likelihood(both, label[own]), weight[own], period.sizes[requests])
-        adaptation.learn(log_assignment[requests], evidence[requests], loss, seconds[requests])
+        evidence = Evidence.of(
+            scenario_logit[own], label[own], weight[own], period.sizes[requests], level=adaptation.level
+        )
+        adaptation.learn(log_assignment[requests], evidence, loss, seconds[requests])
 
     period.walk(options.answers_after, options.every, learn, predict)
     answered = assignment.copy()

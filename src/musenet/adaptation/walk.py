@@ -41,10 +41,6 @@ class Period:
         """Places in `candidates` of these consecutive requests."""
         return slice(int(self.begin[requests.start]), int(self.begin[requests.stop]))
 
-    def by_request(self, values: Floats) -> Floats:
-        """(R, …) sums of values (N, …) of the candidates, which are in order of time."""
-        return np.asarray(np.add.reduceat(values, self.begin[:-1], axis=0))
-
     def back(self, values: Floats) -> Floats:
         """(N) of values in order of time, as the predictions' candidates stand."""
         placed = np.empty_like(values)

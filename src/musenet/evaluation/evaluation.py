@@ -41,6 +41,8 @@ class AdaptationFigures(Result):
     """(K) log w at the end of the period; None where it was not the mix that was followed."""
     temperature: Number | None
     """t at the end."""
+    level: Number | None = None
+    """b at the end, added to every scenario's logit."""
     trust: Number | None
     """Weight of the adapted prediction against the unadapted one at the end."""
     answered: int | None
@@ -179,8 +181,9 @@ def show_adaptation(figures: AdaptationFigures, console: Console) -> None:
     if figures.log_weight is not None:
         weights = " ".join(f"{math.exp(log_weight):.2f}" for log_weight in figures.log_weight)
         console.print(
-            f"Scenarios count {weights} times as trained, temperature {figures.temperature:.2f}; the adapted "
-            f"prediction has weight {figures.trust:.2f}, after {figures.answered:,} answered requests."
+            f"Scenarios count {weights} times as trained, temperature {figures.temperature:.2f}, level "
+            f"{figures.level:+.2f}; the adapted prediction has weight {figures.trust:.2f}, after "
+            f"{figures.answered:,} answered requests."
         )
 
 

@@ -1,16 +1,19 @@
-"""P(c) of Eq 1 and 2, used: a mix of scenarios that changes is followed by K + 1 numbers, without back-propagation.
+"""P(c) of Eq 1 and 2, used: a mix of scenarios that changes is followed by K + 2 numbers, without back-propagation.
 
 Training fixes what a request's assignment a(x) says; a season or a campaign changes how many requests are of which
 scenario while the scenarios stay what they are. Then P_new(c|x) ∝ a_c(x)^t · w_c, and w and t are estimated from
-requests whose labels have become known:
+requests whose labels have become known, with a level b that is added to every scenario's logit:
 
-    max over (log w, t) of  Σ_r λ_r log Σ_k softmax_k(t log a_rk + log w_k) Π_i P(y_i|x_i,k)  −  ridge/2 · distance²
+    max over (log w, t, b) of  Σ_r λ_r log Σ_k softmax_k(t log a_rk + log w_k) Π_i P(y_i|x_i,k,b)  −  ridge/2 distance²
 
-with λ_r the request's weight by age, and the distance to the trained mix, log w = 0 and t = 1. What older requests say
-is kept in quadratic form, so that the state is a few numbers however many requests there were. A guard scores the
-adapted and the unadapted prediction of every request before it is learned from, and mixes the two by how well they did.
+with λ_r the request's weight by age, and the distance to the trained mix, log w = 0, t = 1 and b = 0. Without b the
+scenarios that are clicked more would seem to be more frequent whenever people click more than before in all of them.
+What older requests say is kept in quadratic form, so that the state is a few numbers however many requests there were.
+A guard scores the adapted and the unadapted prediction of every request before it is learned from, and mixes the two by
+how well they did.
 
-Everything is on numpy arrays in float64. Shapes: R requests, N candidates, K scenarios; "mix" is (log w, t), (K + 1).
+Everything is on numpy arrays in float64. Shapes: R requests, N candidates, K scenarios; "mix" is (log w, t, b),
+(K + 2).
 """
 
 import math
@@ -65,14 +68,14 @@ class Known:
     """What requests said of the mix, as the quadratic −½ mᵀ J m + hᵀ m."""
 
     information: Floats
-    """(K + 1, K + 1) J, positive semi-definite."""
+    """(K + 2, K + 2) J, positive semi-definite."""
     pull: Floats
-    """(K + 1) h."""
+    """(K + 2) h."""
 
     @classmethod
     def nothing(cls, scenarios: int) -> "Known":
         """Of no requests."""
-        return cls(np.zeros((scenarios + 1, scenarios + 1)), np.zeros(scenarios + 1))
+        return cls(np.zeros((scenarios + 2, scenarios + 2)), np.zeros(scenarios + 2))
 
     def faded(self, share: float) -> "Known":
         """The same of requests that count less by now."""
@@ -80,8 +83,8 @@ class Known:
 
 
 def trained_mix(scenarios: int) -> Floats:
-    """(K + 1) the mix that changes nothing: w = 1, t = 1."""
-    return np.append(np.zeros(scenarios), 1.0)
+    """(K + 2) the mix that changes nothing: w = 1, t = 1, b = 0."""
+    return np.concatenate([np.zeros(scenarios), [1.0, 0.0]])
 
 
 def believed(assignment: Floats) -> Floats:
@@ -93,17 +96,49 @@ def log_prior(mix: Floats, log_assignment: Floats) -> Floats:
     """(R, K) log P_new(c|x) ∝ t log a + log w.
 
     >>> import numpy as np
-    >>> np.exp(log_prior(np.array([np.log(3.0), 0.0, 1.0]), np.log([[0.5, 0.5]]))).round(2)
+    >>> np.exp(log_prior(np.array([np.log(3.0), 0.0, 1.0, 0.0]), np.log([[0.5, 0.5]]))).round(2)
     array([[0.75, 0.25]])
     """
-    score = mix[-1] * log_assignment + mix[:-1]
+    score = mix[-2] * log_assignment + mix[:-2]
     score -= score.max(1, keepdims=True)
     return np.asarray(score - np.log(np.exp(score).sum(1, keepdims=True)))
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """How well each scenario explains requests' labels, in quadratic form about a level."""
+
+    value: Floats
+    """(R, K) Σ_i log P(y_i|x_i,k,b) at b = `level`."""
+    slope: Floats
+    """(R, K) its derivative by b there."""
+    curvature: Floats
+    """(R, K) minus its second derivative."""
+    level: float = 0.0
+
+    @classmethod
+    def of(
+        cls, scenario_logit: Floats, label: Floats, weight: Floats, sizes: Integers, *, level: float = 0.0
+    ) -> "Evidence":
+        """Of candidates (N, K) with labels and weights (N), a request's after one another, so many (R) each."""
+        begin = np.cumsum(sizes) - sizes
+        likelihood, chance = (
+            label_log_likelihood(scenario_logit + level, label),
+            np.exp(log_sigmoid(scenario_logit + level)),
+        )
+        by_candidate = (likelihood, label[:, None] - chance, chance * (1 - chance))
+        value, slope, curvature = (np.add.reduceat(weight[:, None] * each, begin, axis=0) for each in by_candidate)
+        return cls(value, slope, curvature, level)
+
+    def at(self, level: float) -> tuple[Floats, Floats]:
+        """(R, K) the value at a level near by, and its derivative there."""
+        moved = level - self.level
+        return self.value + moved * self.slope - moved**2 / 2 * self.curvature, self.slope - moved * self.curvature
+
+
 def estimate(
     log_assignment: Floats,
-    evidence: Floats,
+    evidence: Evidence,
     *,
     weight: Floats | None = None,
     ridge: float = 1.0,
@@ -120,18 +155,18 @@ def estimate(
 
     Args:
         log_assignment: (R, K) log a, finite; see `believed`.
-        evidence: (R, K) Σ_i log P(y_i|x_i,k): how well each scenario explains a request's labels.
+        evidence: how well each scenario explains the requests' labels.
         weight: (R) λ; 1 if None.
         ridge: pull towards the trained mix.
         known: what earlier requests said; nothing if None.
-        start: (K + 1) where to begin.
+        start: (K + 2) where to begin.
 
     Returns:
-        The mix (K + 1), and `known` with these requests in quadratic form about it.
+        The mix (K + 2), and `known` with these requests in quadratic form about it.
     """
     scenarios = log_assignment.shape[1]
     trained, known = trained_mix(scenarios), known or Known.nothing(scenarios)
-    curvature, slope = known.information + ridge * np.eye(scenarios + 1), known.pull + ridge * trained
+    curvature, slope = known.information + ridge * np.eye(len(trained)), known.pull + ridge * trained
     requests = _Answered(log_assignment, evidence, weight)
     mix = trained if start is None else start
     gained, gradient, information = requests.at(mix)
@@ -153,27 +188,24 @@ def estimate(
 class _Answered:
     """Answered requests, as `estimate` asks for their likelihood."""
 
-    def __init__(self, log_assignment: Floats, evidence: Floats, weight: Floats | None) -> None:
-        self.log_assignment, self.weight = log_assignment, weight
-        # Up to a factor of each request, which moves no maximum.
-        self.likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
+    def __init__(self, log_assignment: Floats, evidence: Evidence, weight: Floats | None) -> None:
+        self.log_assignment, self.evidence, self.weight = log_assignment, evidence, weight
 
     def at(self, mix: Floats) -> tuple[float, Floats, Floats]:
-        """The log-likelihood at a mix up to a constant, its gradient (K + 1), and Σ λ g gᵀ (K + 1, K + 1)."""
-        prior = np.exp(log_prior(mix, self.log_assignment))
-        joint = prior * self.likelihood
-        total = joint.sum(1)
-        moved = joint / total[:, None] - prior
-        each = np.column_stack([moved, (moved * self.log_assignment).sum(1)])
-        logs = np.log(total)
-        if self.weight is None:
-            return float(logs.sum()), each.sum(0), each.T @ each
-        weighted = each * self.weight[:, None]
-        return float(self.weight @ logs), weighted.sum(0), weighted.T @ each
+        """The log-likelihood at a mix, its gradient (K + 2), and Σ λ g gᵀ (K + 2, K + 2)."""
+        evidence, by_level = self.evidence.at(mix[-1])
+        before = log_prior(mix, self.log_assignment)
+        joint = before + evidence
+        logs = np.logaddexp.reduce(joint, axis=1)
+        after = np.exp(joint - logs[:, None])
+        moved = after - np.exp(before)
+        each = np.column_stack([moved, (moved * self.log_assignment).sum(1), (after * by_level).sum(1)])
+        weighted = each if self.weight is None else each * self.weight[:, None]
+        return float(logs.sum() if self.weight is None else self.weight @ logs), weighted.sum(0), weighted.T @ each
 
 
 class AdaptationState(Result):
-    """All that adaptation knows: some (K + 1)² numbers, to be kept where it has to survive a restart."""
+    """All that adaptation knows: some (K + 2)² numbers, to be kept where it has to survive a restart."""
 
     written_by: ClassVar[str] = "adaptation"
 
@@ -208,8 +240,8 @@ class Adaptation:
         self.requests, self.time = 0, None if state is None else state.time
         self.trust = 0.0
         if state is not None:
-            if len(state.mix) != scenarios + 1:
-                raise ValueError(f"the state is of {len(state.mix) - 1} scenarios, the model has {scenarios}")
+            if len(state.mix) != scenarios + 2:
+                raise ValueError(f"the state is of {len(state.mix) - 2} scenarios, the model has {scenarios}")
             self.mix, self.known = np.array(state.mix), Known(np.array(state.information), np.array(state.pull))
             self.requests, self.trust = state.requests, state.trust
 
@@ -225,9 +257,18 @@ class Adaptation:
             trust=self.trust,
         )
 
+    @property
+    def level(self) -> float:
+        """b, added to every scenario's logit."""
+        return float(self.mix[-1])
+
     def prior(self, log_assignment: Floats) -> Floats:
         """(R, K) log P_new(c|x)."""
         return log_prior(self.mix, log_assignment)
+
+    def adapted(self, log_prior: Floats, scenario_logit: Floats) -> Floats:
+        """(N) logit under log P_new(c|x) and the trained scenarios' logits, both (N, K)."""
+        return mixed_logit(log_prior, scenario_logit + self.level)
 
     def guarded(self, adapted: Floats, unadapted: Floats) -> Floats:
         """(N) logit of the two predictions' mixture, from their logits (N)."""
@@ -235,12 +276,12 @@ class Adaptation:
         click = np.logaddexp(ours + log_sigmoid(adapted), theirs + log_sigmoid(unadapted))
         return np.asarray(click - np.logaddexp(ours + log_sigmoid(-adapted), theirs + log_sigmoid(-unadapted)))
 
-    def learn(self, log_assignment: Floats, evidence: Floats, loss: Floats, time: Floats) -> None:
+    def learn(self, log_assignment: Floats, evidence: Evidence, loss: Floats, time: Floats) -> None:
         """Learn from requests whose labels have become known, in order of time; the guard first.
 
         Args:
             log_assignment: (R, K).
-            evidence: (R, K).
+            evidence: of these requests, best about the present `level`.
             loss: (R, 2) mean log-loss over a request's candidates, of the adapted and the unadapted prediction, both as
                 made before the request was learned from.
             time: (R) of the requests, in seconds, ascending.
