@@ -118,15 +118,14 @@ class Evidence:
 
     @classmethod
     def of(
-        cls, scenario_logit: Floats, label: Floats, weight: Floats, sizes: Integers, *, level: float = 0.0
+        cls, scenario_logit: Floats, label: NDArray[Any], weight: Floats, sizes: Integers, *, level: float = 0.0
     ) -> "Evidence":
         """Of candidates (N, K) with labels and weights (N), a request's after one another, so many (R) each."""
         begin = np.cumsum(sizes) - sizes
-        likelihood, chance = (
-            label_log_likelihood(scenario_logit + level, label),
-            np.exp(log_sigmoid(scenario_logit + level)),
-        )
-        by_candidate = (likelihood, label[:, None] - chance, chance * (1 - chance))
+        sign = np.where(label > 0.5, 1.0, -1.0)[:, None]
+        likelihood = log_sigmoid(sign * (scenario_logit + level))
+        chance = np.exp(likelihood)  # of the label that came
+        by_candidate = (likelihood, sign * (1 - chance), chance * (1 - chance))
         value, slope, curvature = (np.add.reduceat(weight[:, None] * each, begin, axis=0) for each in by_candidate)
         return cls(value, slope, curvature, level)
 
@@ -194,11 +193,12 @@ class _Answered:
     def at(self, mix: Floats) -> tuple[float, Floats, Floats]:
         """The log-likelihood at a mix, its gradient (K + 2), and Σ λ g gᵀ (K + 2, K + 2)."""
         evidence, by_level = self.evidence.at(mix[-1])
-        before = log_prior(mix, self.log_assignment)
-        joint = before + evidence
-        logs = np.logaddexp.reduce(joint, axis=1)
-        after = np.exp(joint - logs[:, None])
-        moved = after - np.exp(before)
+        most = evidence.max(1, keepdims=True)
+        before = np.exp(log_prior(mix, self.log_assignment))
+        joint = before * np.exp(evidence - most)
+        total = joint.sum(1, keepdims=True)
+        after = joint / total
+        moved, logs = after - before, (np.log(total) + most)[:, 0]
         each = np.column_stack([moved, (moved * self.log_assignment).sum(1), (after * by_level).sum(1)])
         weighted = each if self.weight is None else each * self.weight[:, None]
         return float(logs.sum() if self.weight is None else self.weight @ logs), weighted.sum(0), weighted.T @ each
