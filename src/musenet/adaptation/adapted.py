@@ -26,6 +26,7 @@ def adapted(run: Run, dataset: Dataset, split: Split, options: AdaptOptions) -> 
         check_scenarios(run)
     unadapted = run.predictions_on(dataset, split, scenario_logits=follows_mix)
     if options.finetune is not None:
+        check_finetunable(run)
         return finetune(run.model, dataset, unadapted, options, options.finetune), unadapted
     return (follow_intercept if options.intercept else follow_mix)(unadapted, options), unadapted
 
@@ -65,6 +66,13 @@ def evaluate_adapted(
     weights, before = {"weights": run.model_checksum}, measure(unadapted, split, protocol, draws)
     weights, before = {"weights": run.model_checksum}, measure(unadapted, split, protocol, draws)
     return found.model_copy(update=weights | {"adaptation": figures, "unadapted": before.model_copy(update=weights)})
+
+
+def check_finetunable(run: Run) -> None:
+    """Raise `RunError` unless the run's model can go on learning."""
+    model = run.experiment.model
+    if not model.by_gradient:
+        raise RunError(f"{run.path}: {model.name} takes no steps of gradient descent: adapt it by `intercept`")
 
 
 def has_mix(run: Run) -> bool:

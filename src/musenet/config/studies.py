@@ -44,9 +44,13 @@ class CompareOptions(Options):
             for row in labels:
                 if row is not None and row not in self.models:
                     raise ValueError(f"{key}: '{row}' is none of the models: {', '.join(self.models)}")
-        for label in self.adapted:
+        for label, adapted in self.adapted.items():
             if label in self.models:
                 raise ValueError(f"adapted: '{label}' is one of the models already: call it otherwise")
+            if adapted.adapt.finetune is not None and not self.models[adapted.row].by_gradient:
+                raise ValueError(
+                    f"adapted: '{adapted.row}' takes no steps of gradient descent: adapt it by `intercept`"
+                )
         for row, other in tuning.like.items():
             if other in tuning.like or row in tuning.own:
                 raise ValueError(f"tuning.like: '{row}' must be like a row that is tuned, and have no space of its own")

@@ -3,7 +3,7 @@
 Shapes: R requests, N candidates, T history events of all requests together, U distinct embedding rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ class Schema:
     predefined_scenarios: tuple[str, ...] | None
     """What they are called, by code."""
     true_scenarios: int | None
+    first_rows: dict[str, int] = field(default_factory=dict)
+    """Where each vocabulary's rows begin in the embedding table."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def schema_of(dataset: Dataset) -> Schema:
     """The schema of a dataset's batches."""
 
     def pick(dense: bool, *sides: Any) -> tuple[Field, ...]:
-        return tuple(field for field in dataset.fields(*sides) if (field.kind == "dense") == dense)
+        return tuple(one for one in dataset.fields(*sides) if (one.kind == "dense") == dense)
 
     manifest, relative = dataset.manifest, relative_of(dataset.manifest)
     return Schema(
@@ -114,6 +116,7 @@ def schema_of(dataset: Dataset) -> Schema:
         has_repeats=manifest.has_repeats,
         predefined_scenarios=None if manifest.predefined_scenarios is None else tuple(manifest.predefined_scenarios),
         true_scenarios=manifest.true_scenarios,
+        first_rows=dict(dataset.embedding_offset),
     )
 
 

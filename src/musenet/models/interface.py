@@ -82,6 +82,19 @@ class ModelOptions(Options):
         """Why it cannot answer outside its own log; None if it can. Such a row never counts as the best."""
         return None
 
+    @property
+    def by_gradient(self) -> bool:
+        """Whether it is learned step by step, by gradients; else it cannot go on learning, nor become a graph."""
+        return True
+
+    @property
+    def idle_training(self) -> frozenset[str]:
+        """The training options that change nothing of what it learns."""
+        return frozenset()
+
+    def check_installed(self) -> None:
+        """Raise `UserError` if a library that it needs is missing."""
+
     def left_open(self, has_repeats: bool) -> "dict[str, ModelOptions]":
         """What an option `auto` stands for, by value, if training it side by side decides; nothing otherwise.
 

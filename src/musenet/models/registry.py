@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from musenet.dataset.batch import Schema
 from musenet.models.baselines.base_model import BaseModel
+from musenet.models.baselines.boosted_trees import LightGbm
 from musenet.models.baselines.crosses.dcn_v2 import DcnV2
 from musenet.models.baselines.crosses.deepfm import DeepFm
 from musenet.models.baselines.crosses.ncf import Ncf
@@ -39,6 +40,7 @@ MODELS: dict[str, type[ClickModel]] = {
     "sarnet": SarNet,
     "treems": TreeMs,
     "adaptdhm": AdaptDhm,
+    "lightgbm": LightGbm,
 }
 
 if TYPE_CHECKING:

@@ -37,6 +37,8 @@ def train_rows(
         The runs of each row, one per seed.
     """
     options = experiment.compare
+    for label in labels:
+        options.models[label].check_installed()
     rows = tuned_rows(experiment, labels, folder, pool)
     first, count = experiment.seed, seeds or options.seeds
     planned = plan_runs(rows, folder, range(first, first + count))

@@ -159,7 +159,8 @@ def _part(row: Experiment, key: str) -> Options:
 
 
 def _has(row: Experiment, key: str) -> bool:
-    return has_key(_part(row, key), key.partition(".")[2])
+    part, _, name = key.partition(".")
+    return has_key(_part(row, key), name) and not (part == "training" and name in row.model.idle_training)
 
 
 def _ended_before(file: Path, experiment: Experiment, dataset: Dataset) -> Outcome | None:

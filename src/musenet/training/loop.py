@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,7 +103,7 @@ class Trainer:
         if warnings:
             self.log({"step": self.state.step, "planned": self.planned, "warnings": warnings})
         self.run.remove_leftovers()
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             for epoch, batch in self.remaining_batches():
                 started = time.perf_counter()
                 terms = self.step(batch)
@@ -219,7 +219,7 @@ class Trainer:
         entry = {"step": self.state.step, "planned": self.planned, "epoch": epoch, "valid": scores}
         entry |= {"health": health.values, "warnings": health.warnings}
         if self.state.step / self.planned > self.model.keep_from():
-            better = self.is_better(scores)
+            better = is_better(scores, self.state.best, self.options.monitor)
             if better:
                 self.state.best = {"step": self.state.step, "epoch": epoch, **scores}
                 self.run.save_model(self.model.whole_state())
@@ -231,16 +231,6 @@ class Trainer:
     def is_patience_over(self) -> bool:
         """Whether too many validations in a row were no better."""
         return self.state.without_improvement >= self.options.patience
-
-    def is_better(self, scores: dict[str, float]) -> bool:
-        """Whether these validation scores beat the kept ones; any number beats none."""
-        if not self.state.best:
-            return True
-        monitor = self.options.monitor
-        score, best = scores[monitor], float(self.state.best[monitor])
-        if math.isnan(best):
-            return not math.isnan(score)
-        return score > best if monitor == "auc" else score < best
 
     def checkpoint(self) -> None:
         """Write the checkpoint to resume from."""
@@ -262,12 +252,22 @@ class Trainer:
         return result
 
 
+def is_better(scores: Mapping[str, float], best: Mapping[str, Any], monitor: str) -> bool:
+    """Whether validation scores beat the best ones so far, which may be none; any number beats none."""
+    if not best:
+        return True
+    score, so_far = scores[monitor], float(best[monitor])
+    if math.isnan(so_far):
+        return not math.isnan(score)
+    return score > so_far if monitor == "auc" else score < so_far
+
+
 def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a flag that is looked at between steps; a second one interrupts at once.
 
     To several workers torchrun passes on the Ctrl-C that they have got already; it ends them itself if they take long.

@@ -12,9 +12,11 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.errors import RunError
+from musenet.models.baselines.boosted_trees import LightGbmOptions
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.runs.training_result import TrainingResult
+from musenet.training.boosting import boost
 from musenet.training.loop import Log, train
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
@@ -58,9 +60,16 @@ def train_run(
         if is_finished:
             result = run.training.model_copy(update={"run": str(path)})
         else:
-            result = train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
+            result = _train(experiment, dataset, run, log)
         _keep_predictions(run, splits)
         return result
+
+
+def _train(experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log | None) -> TrainingResult:
+    """Train what is not finished, from the checkpoint if there is one."""
+    if isinstance(experiment.model, LightGbmOptions):
+        return boost(experiment, experiment.model, dataset, run, log)
+    return train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
 
 
 @contextmanager
@@ -156,7 +165,8 @@ def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset) -> bool:
 def decisive(experiment: Experiment) -> dict[str, Any]:
     """What decides a run's weights on a given dataset."""
     content = experiment.model_dump(mode="json", include={"seed", "model", "training"})
-    content["training"] = {key: value for key, value in content["training"].items() if key not in NO_INFLUENCE}
+    idle = NO_INFLUENCE | experiment.model.idle_training
+    content["training"] = {key: value for key, value in content["training"].items() if key not in idle}
     return content
 
 

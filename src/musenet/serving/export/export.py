@@ -81,6 +81,11 @@ def check_servable(dataset: Dataset, experiment: Experiment, run: Path) -> None:
     """
     if experiment.model.unservable is not None:
         raise RunError(f"{run} cannot be exported: {experiment.model.unservable}")
+    if not experiment.model.by_gradient:
+        raise RunError(
+            f"{run} cannot be exported: {experiment.model.name} is no network, and only those become graphs; export "
+            "another model"
+        )
     for field in dataset.fields("history"):
         if field.kind == "multi_valued":
             raise RunError(
