@@ -51,14 +51,17 @@ def fill(
         progress: told how many events of how many are in.
     """
     from musenet.serving.export.filling import fill_store
+    from musenet.serving.export.log_marks import log_marks
     from musenet.serving.scorer.messages import seconds_of
     from musenet.serving.store.history import microseconds
     from musenet.serving.store.opening import open_store
     from musenet.serving.store.rules import HistoryRules
 
-    experiment = Run.open(Path(run)).experiment
+    opened_run = Run.open(Path(run))
+    experiment = opened_run.experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
-    with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
+    rules = HistoryRules(experiment.history, experiment.repeat, frozenset(log_marks(opened_run.dataset)))
+    with open_store(store, rules) as opened:
         source = open_source(experiment.data, experiment.recipe)
         return fill_store(opened, source, experiment.recipe, end, progress)
 

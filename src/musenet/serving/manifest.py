@@ -83,6 +83,8 @@ class ExportManifest(Part):
     """What the columns hold; the text form of a value depends on it."""
     missing_texts: list[str] = []
     """Further texts that mean that there is no value."""
+    log: list[str] = []
+    """What the log is known by (`export/log_marks.py`)."""
     versions: dict[str, Any]
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""

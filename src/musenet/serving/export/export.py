@@ -24,6 +24,7 @@ from musenet.models.interface import ClickModel
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
+from musenet.serving.export.log_marks import log_marks
 from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
 from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
@@ -195,6 +196,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         predefined_scenarios=data.predefined_scenarios,
         value_types=data.value_types,
         missing_texts=data.missing_texts,
+        log=log_marks(dataset),
         versions=versions() | {"exported_by": __version__},
         checksums={name: checksum(folder / name) for name in files},
     )

@@ -62,7 +62,7 @@ class Scorer:
         self.folder = Path(folder)
         self.manifest = read_export(self.folder)
         """What the export says of itself."""
-        self.rules = HistoryRules(self.manifest.history, self.manifest.repeat)
+        self.rules = HistoryRules(self.manifest.history, self.manifest.repeat, frozenset(self.manifest.log))
         """Which events count, for history stores."""
         self._runtime = Runtime(self.folder, threads)
         self._encoder = Encoder(self.manifest, self.folder)
