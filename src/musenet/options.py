@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -53,13 +53,21 @@ def value_at(options: Options, key: str) -> Any:
     return found
 
 
-def has_key(options: Options, key: str) -> bool:
-    """Whether these options have a dotted key."""
+def can_vary(options: Options, key: str) -> bool:
+    """Whether these options have a dotted key, and it takes more than one value.
+
+    >>> from musenet.config.training import TrainingOptions
+    >>> can_vary(TrainingOptions(), "epochs"), can_vary(TrainingOptions(), "epoch")
+    (True, False)
+    """
+    *parents, last = key.split(".")
     try:
+        owner = value_at(options, ".".join(parents)) if parents else options
         value_at(options, key)
     except KeyError:
         return False
-    return True
+    kind = type(owner).model_fields[last].annotation
+    return not (get_origin(kind) is Literal and len(get_args(kind)) == 1)
 
 
 def with_value(options: AnyOptions, key: str, value: object) -> AnyOptions:

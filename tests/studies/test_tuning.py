@@ -126,6 +126,19 @@ def test_every_row_is_tried_as_configured_first_and_then_at_the_same_points() ->
         assert trial.experiment.seed == experiment.seed
 
 
+def test_a_key_of_which_a_row_takes_one_value_alone_is_not_tuned_there() -> None:
+    shared = {"model.numbers": ["plain", "embedded"], "model.ids": [[], ["item"]]}
+    rows = {"base": SMALL_BASE, "trees": {"name": "lightgbm"}}
+    content = planted_experiment(threads=1).content
+    tuning = {"trials": 4, "shared": shared}
+    experiment = validate_experiment(content | {"compare": {"models": rows, "tuning": tuning}}, "tuned")
+    points = shared_points(experiment)
+    assert {trial.values["model.numbers"] for trial in plan_trials(experiment, "base", points)} == {"plain", "embedded"}
+    trees = plan_trials(experiment, "trees", points)
+    assert all(set(trial.values) == {"model.ids"} for trial in trees)
+    assert {trial.experiment.model.numbers for trial in trees} == {"plain"}
+
+
 def test_a_rows_own_keys_make_new_points_where_the_shared_ones_run_out() -> None:
     tuning = {
         "trials": 5,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
-from musenet.options import Options, has_key, reason, with_value
+from musenet.options import Options, can_vary, reason, with_value
 
 Scalar = bool | int | float | str | None
 Value = Annotated[Scalar | list[Scalar], WithJsonSchema({"description": "what the key takes"})]
@@ -98,7 +98,7 @@ def check_space(space: Mapping[str, Choices | Range], models: Sequence[Options],
         part, _, name = key.partition(".")
         if part not in ("model", "training") or not name:
             raise ValueError(f"{where}: '{key}' cannot be tuned: give keys of the form model.… or training.…")
-        having = [options for options in (models if part == "model" else [training]) if has_key(options, name)]
+        having = [options for options in (models if part == "model" else [training]) if can_vary(options, name)]
         if not having:
             raise ValueError(
                 f"{where}: {'no model has' if part == 'model' else 'training does not have'} the key '{key}'"

@@ -18,7 +18,7 @@ from musenet.config.search_space import ATTEMPTS, Choices, Point, Range, TuningO
 from musenet.dataset.dataset import Dataset
 from musenet.errors import TrainingDivergedError
 from musenet.files import write_json
-from musenet.options import Options, has_key, value_at
+from musenet.options import Options, can_vary, value_at
 from musenet.studies.plans import PlannedRun, row_of
 from musenet.training.loop import Log
 from musenet.training.train_run import decisive, differences, train_run
@@ -160,7 +160,7 @@ def _part(row: Experiment, key: str) -> Options:
 
 def _has(row: Experiment, key: str) -> bool:
     part, _, name = key.partition(".")
-    return has_key(_part(row, key), name) and not (part == "training" and name in row.model.idle_training)
+    return can_vary(_part(row, key), name) and not (part == "training" and name in row.model.idle_training)
 
 
 def _ended_before(file: Path, experiment: Experiment, dataset: Dataset) -> Outcome | None:

@@ -16,7 +16,7 @@ from musenet.config.studies import SweepOptions
 from musenet.config.yaml_text import read_yaml
 from musenet.dataset.manifest import Split
 from musenet.errors import ConfigError
-from musenet.options import has_key, value_at
+from musenet.options import can_vary, value_at
 from musenet.studies.plans import PlannedRun, chosen_labels, folder_name
 from musenet.training.train_run import decisive
 
@@ -58,7 +58,7 @@ def swept_rows(experiment: Experiment, models: Sequence[str] | None) -> dict[str
         ConfigError: for a label that does not exist, or if there is no musenet to take.
     """
     own: dict[str, Experiment] = {}
-    if has_key(experiment.model, "assignment"):
+    if can_vary(experiment.model, "assignment"):
         own = {f"musenet {a}": with_values(experiment, {"model.assignment": a}) for a in ("soft", "hard")}
     rows = own | {
         label: experiment.model_copy(update={"model": model}) for label, model in experiment.compare.models.items()
@@ -138,7 +138,7 @@ class _Planner:
 
 def _has(row: Experiment, key: str) -> bool:
     part, _, name = key.partition(".")
-    return has_key(getattr(row, part), name)
+    return can_vary(getattr(row, part), name)
 
 
 def _is_number(value: Any) -> bool:
