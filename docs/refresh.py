@@ -3,6 +3,7 @@
 - `configs/schema.json`: the JSON schema of a configuration, for editors.
 - the tables of `docs/configuration.md`: keys, types and defaults from the option classes. What a key means is written
   by hand in the last column and kept; a new key starts with the description that its class gives.
+- the table of `docs/changing-mix.md`: `docs/changing-mix.csv`, which `benchmarks/changing_mix.py` writes.
 - the README's block of output: `docs/demo.json`, the JSON of a demo without its times, printed as the demo prints it.
 
     python docs/refresh.py                 all of it
@@ -10,6 +11,7 @@
 """
 
 import argparse
+import csv
 import io
 import json
 import re
@@ -28,11 +30,23 @@ from musenet.studies.comparison.table import show
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
 README, DEMO = ROOT / "README.md", ROOT / "docs" / "demo.json"
+CHANGING_MIX, CHANGING_MIX_FIGURES = ROOT / "docs" / "changing-mix.md", ROOT / "docs" / "changing-mix.csv"
+DRIFTS = {
+    "none": "no drift",
+    "shift-0.5": "sudden, shift .5",
+    "shift-1": "sudden, shift 1",
+    "slow": "slow, shift 1",
+    "returning": "returning, shift 1",
+    "unseen": "a new scenario, shift .3",
+    "taste": "taste, shift .5",
+}
+OURS = "musenet soft, mix followed"
 TIMES = ("samples_per_second", "seconds_per_epoch")
 """Keys of the demo's JSON that are another machine's business."""
 
 _TABLE = re.compile(r"(<!-- options: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _BLOCK = re.compile(r"(<!-- demo:begin -->\n)(.*?)(<!-- demo:end -->)", re.DOTALL)
+_MIX_TABLE = re.compile(r"(<!-- changing-mix:begin -->\n)(.*?)(<!-- changing-mix:end -->)", re.DOTALL)
 _HEAD = "| key | type | default | meaning |\n|---|---|---|---|\n"
 
 
@@ -54,6 +68,28 @@ def configuration_text(text: str) -> str:
 def documented_classes(text: str) -> list[str]:
     """The option classes that have a table in `docs/configuration.md`."""
     return [found[2] for found in _TABLE.finditer(text)]
+
+
+def changing_mix_text(text: str, figures: str) -> str:
+    """`docs/changing-mix.md` with its table made anew from the CSV's text."""
+    rows = sorted(csv.DictReader(io.StringIO(figures)), key=lambda row: list(DRIFTS).index(row["drift"]))
+    lines = [
+        "| drift | model | AUC, week | mix followed minus it | AUC, first day | mix followed minus it | logloss |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        periods = [cell for period in ("week", "first day") for cell in _beside_ours(row, period)]
+        model = f"**{row['model']}**" if row["model"] == OURS else row["model"]
+        cells = [DRIFTS[row["drift"]], model, *periods, f"{float(row['logloss']):.4f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return _MIX_TABLE.sub(lambda found: "".join([found[1], "\n".join(lines), "\n", found[3]]), text)
+
+
+def _beside_ours(row: dict[str, str], period: str) -> tuple[str, str]:
+    """AUC in a period, and how far following the mix lies above it."""
+    value, low, high = (float(row[f"{period} below ours{end}"]) for end in ("", " low", " high"))
+    above = "–" if row["model"] == OURS else f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
+    return f"{float(row[period]):.4f}", above
 
 
 def readme_text(text: str, demo: dict[str, Any]) -> str:
@@ -187,6 +223,8 @@ def main() -> None:
         DEMO.write_text(json.dumps(without_times(last), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     SCHEMA.write_text(schema_text(), encoding="utf-8")
     CONFIGURATION.write_text(configuration_text(CONFIGURATION.read_text(encoding="utf-8")), encoding="utf-8")
+    figures = CHANGING_MIX_FIGURES.read_text(encoding="utf-8")
+    CHANGING_MIX.write_text(changing_mix_text(CHANGING_MIX.read_text(encoding="utf-8"), figures), encoding="utf-8")
     if DEMO.is_file():
         demo = json.loads(DEMO.read_text(encoding="utf-8"))
         README.write_text(readme_text(README.read_text(encoding="utf-8"), demo), encoding="utf-8")

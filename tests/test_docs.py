@@ -1,5 +1,6 @@
 """The docs keep step with the code: commands, options, keys, the README's block, links."""
 
+import csv
 import importlib.util
 import io
 import json
@@ -96,6 +97,18 @@ def names(kind: Any) -> set[str]:
         if hasattr(kind, "model_fields")
         else {field.name for field in fields(kind)}
     )
+
+
+def test_the_table_of_changing_mixes_is_that_of_its_figures() -> None:
+    text, figures = read("docs/changing-mix.md"), read("docs/changing-mix.csv")
+    assert text == refresh.changing_mix_text(text, figures), "run `make docs`"
+    rows = [line for line in text.splitlines() if line.startswith("| sudden, shift 1 | dcn v2, fine-tuned |")]
+    row = next(
+        one
+        for one in csv.DictReader(figures.splitlines())
+        if one["model"] == "dcn v2, fine-tuned" and one["drift"] == "shift-1"
+    )
+    assert [f"{float(row['week']):.4f}" in line for line in rows] == [True]
 
 
 def test_the_documented_commands_are_those_there_are():
