@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,19 +11,6 @@ DAY = 86_400_000
 START = 1_709_510_400_000  # Monday, 4 March 2024, in milliseconds
 DAYS, USERS, ITEMS, REQUESTS, SHOWN = 40, 60, 80, 900, 6
 BRANDS = ["", "Acme", "Brio", "Core", "Dune"]
-THREE_FILES: dict[str, Any] = {
-    "impressions": {
-        "path": "views.parquet",
-        "user": "visitor",
-        "item": "article",
-        "time": "served_ms",
-        "label": "taken",
-        "request": "page_view",
-    },
-    "events": {"path": "actions.parquet", "user": "visitor", "item": "article", "time": "at_ms", "kind": "verb"},
-    "items": {"path": "catalogue.parquet", "item": "article"},
-}
-"""What the columns that `write_three_files` writes are, as a configuration says it."""
 
 
 def write_three_files(folder: Path, seed: int = 1) -> list[Path]:
@@ -72,7 +58,7 @@ def write_three_files(folder: Path, seed: int = 1) -> list[Path]:
         {"article": f"a{item:03d}", "brand": BRANDS[item % 5] or None, "weight_kg": float(random.lognormal())}
         for item in range(ITEMS)
     ]
-    paths = [folder / part["path"] for part in THREE_FILES.values()]
+    paths = [folder / name for name in ("views.parquet", "actions.parquet", "catalogue.parquet")]
     for path, rows in zip(paths, (views, actions, [*catalogue, catalogue[0]]), strict=True):
         pq.write_table(pa.Table.from_pylist(rows), path)
     return paths

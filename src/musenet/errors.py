@@ -59,6 +59,19 @@ class RequestError(UserError):
         self.reason = reason
 
 
+class NoHistoriesWarning(UserWarning):
+    """Scores are asked of a model that was trained with histories, and none are given."""
+
+
+def missing_extra(what: str, extra: str) -> UserError:
+    """Says that a part of musenet needs packages that are not installed, and how to install them.
+
+    >>> print(missing_extra("training needs PyTorch", "train"))
+    training needs PyTorch: install it with pip install 'musenet[train]'
+    """
+    return UserError(f"{what}: install it with pip install 'musenet[{extra}]'")
+
+
 def one_line(error: Exception) -> str:
     """The beginning of what another library says, on one line."""
     return " ".join(str(error).split())[:200]

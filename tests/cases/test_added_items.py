@@ -92,7 +92,7 @@ def test_a_number_that_no_model_computes_with_is_refused_where_it_is_sent(
 
 def test_a_score_that_is_no_number_is_refused(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = Scorer(exported.folder)
-    monkeypatch.setattr(scorer._runtime, "logit", lambda inputs: inputs["candidate_dense"][:, 0] * float("nan"))
+    monkeypatch.setattr(scorer.runtime, "logit", lambda inputs: inputs["candidate_dense"][:, 0] * float("nan"))
     with pytest.raises(RequestError, match=r"candidates\.0: has no score"):
         scorer.score(plain_request(exported))
 

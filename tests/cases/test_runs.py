@@ -22,7 +22,6 @@ from musenet.training.loop import Trainer
 from musenet.training.train_run import train_run
 
 MakeExperiment = Callable[..., Experiment]
-Interrupted = Callable[..., None]
 
 SMALL = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2}
 LOCKED = "another training is at work in .*: wait for it, or give another --out"
@@ -30,25 +29,23 @@ ASKED = "holds a half-finished run: give --resume to go on with it, or --restart
 
 
 @pytest.fixture
-def interrupted(tiny_dataset: Dataset) -> Interrupted:
-    """Trains an experiment in a folder and is interrupted after so many steps, as by Ctrl-C."""
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have trainings interrupted after so many steps, as Ctrl-C does; never, for 0."""
+    step, limit = Trainer.step, [0]
 
-    def train(experiment: Experiment, path: Path, steps: int = 2) -> None:
-        step = Trainer.step
+    def interrupted(self: Trainer, *args: object) -> object:
+        done = step(self, *args)  # type: ignore[arg-type]
+        if self.state.step == limit[0]:
+            self.checkpoint()
+            raise KeyboardInterrupt
+        return done
 
-        def interrupting(self: Trainer, *args: object) -> object:
-            done = step(self, *args)  # type: ignore[arg-type]
-            if self.state.step == steps:
-                self.checkpoint()
-                raise KeyboardInterrupt
-            return done
+    monkeypatch.setattr(Trainer, "step", interrupted)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "step", interrupting)
-            with pytest.raises(KeyboardInterrupt):
-                train_run(experiment, tiny_dataset, path)
+    def stop(step: int) -> None:
+        limit[0] = step
 
-    return train
+    return stop
 
 
 def test_two_trainings_in_one_folder_are_refused(
@@ -83,20 +80,25 @@ def test_two_trainings_in_one_folder_are_refused(
 
 
 def test_a_training_that_fails_lets_go_of_the_folder(
-    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, interrupted: Interrupted
+    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, stop_at: Callable[[int], None]
 ) -> None:
-    interrupted(make_experiment(), run_path, 1)
+    stop_at(1)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(make_experiment(), tiny_dataset, run_path)
     os.close(RunFolder(run_path).lock())
 
 
 def test_a_half_finished_run_is_gone_on_with_or_begun_anew_as_asked(
-    tiny_dataset: Dataset, make_experiment: MakeExperiment, tmp_path: Path, interrupted: Interrupted
+    tiny_dataset: Dataset, make_experiment: MakeExperiment, tmp_path: Path, stop_at: Callable[[int], None]
 ) -> None:
     experiment = make_experiment()
     whole = train_run(experiment, tiny_dataset, tmp_path / "whole")
     for resume in (True, False):
         path = tmp_path / f"resume {resume}"
-        interrupted(experiment, path)
+        stop_at(2)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(experiment, tiny_dataset, path)
+        stop_at(0)
         before = RunFolder(path).checkpoint_file.read_bytes()
         with pytest.raises(RunError, match=ASKED):
             train_run(experiment, tiny_dataset, path)
@@ -106,9 +108,12 @@ def test_a_half_finished_run_is_gone_on_with_or_begun_anew_as_asked(
 
 
 def test_going_on_says_how_many_lines_it_cannot_read(
-    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, interrupted: Interrupted
+    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, stop_at: Callable[[int], None]
 ) -> None:
-    interrupted(make_experiment(), run_path)
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(make_experiment(), tiny_dataset, run_path)
+    stop_at(0)
     with RunFolder(run_path).metrics_file.open("a") as file:
         file.write('{"step": 2, "los\n\n[]')
     told: list[dict[str, Any]] = []
@@ -119,9 +124,12 @@ def test_going_on_says_how_many_lines_it_cannot_read(
 
 
 def test_a_half_finished_run_of_another_configuration_is_kept_too(
-    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, interrupted: Interrupted
+    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, stop_at: Callable[[int], None]
 ) -> None:
-    interrupted(make_experiment(), run_path)
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(make_experiment(), tiny_dataset, run_path)
+    stop_at(0)
     other = make_experiment(seed=2)
     with pytest.raises(RunError, match="holds a half-finished run with another seed: give another --out, or --restart"):
         train_run(other, tiny_dataset, run_path)
@@ -151,10 +159,13 @@ def test_restart_trains_a_finished_run_anew(
 
 
 def test_readings_of_an_open_form_are_asked_about_as_well(
-    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, interrupted: Interrupted
+    tiny_dataset: Dataset, make_experiment: MakeExperiment, run_path: Path, stop_at: Callable[[int], None]
 ) -> None:
     experiment = make_experiment(model=SMALL | {"form": "auto"})
-    interrupted(experiment, run_path)
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(experiment, tiny_dataset, run_path)
+    stop_at(0)
     with pytest.raises(RunError, match=ASKED):
         train_run(experiment, tiny_dataset, run_path)
     result = train_run(experiment, tiny_dataset, run_path, resume=True)

@@ -14,8 +14,8 @@ from musenet.errors import DataError
 from musenet.evaluation.scoring import predict
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import load_model
+from musenet.serving.prediction.predict import predict_files
 from musenet.serving.scorer.messages import Event
-from musenet.serving.scorer.predict import predict_file
 from musenet.serving.scorer.scorer import Scorer
 from serving.exports import rows_of_test
 from sources.reading import SECOND, read, recipe_of, rows, values, write, write_log
@@ -104,7 +104,7 @@ def test_a_model_of_a_csv_answers_parquet_and_json_as_offline(tmp_path: Path) ->
         lambda table: table.assign(user_id=table.user_id.astype(str), item_id=table.item_id.map(" {}.0".format)),
     ):
         spell(tested).to_parquet(tmp_path / "asked.parquet", index=False)
-        predict_file(scorer, tmp_path / "asked.parquet", tmp_path / "scores.parquet")
+        predict_files(scorer, tmp_path / "asked.parquet", tmp_path / "scores.parquet")
         scores = pd.read_parquet(tmp_path / "scores.parquet").score
         np.testing.assert_allclose(scores, expected, atol=1e-6)
 

@@ -25,7 +25,7 @@ from musenet.sources.ali_ads import AliAds, AliAdsOptions
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.sources.registry import open_source
 from musenet.sources.tables import LogSize, Source, Tables
-from odd_logs import THREE_FILES, write_three_files
+from odd_logs import write_three_files
 from places import CONFIGS
 from preparation.logs import Log, random_log, recipe
 from sources.ads_files import write_ads
@@ -112,8 +112,21 @@ def with_negatives(folder: Path) -> tuple[Source, Recipe]:
 
 def own_files(folder: Path) -> tuple[Source, Recipe]:
     """Text and numbers of every odd kind, refused rows among them."""
-    write_three_files(folder)
-    options = THREE_FILES | {"source": "own_files", "timezone": "Europe/Berlin"}
+    views, actions, catalogue = (path.name for path in write_three_files(folder))
+    options = {
+        "source": "own_files",
+        "impressions": {
+            "path": views,
+            "user": "visitor",
+            "item": "article",
+            "time": "served_ms",
+            "label": "taken",
+            "request": "page_view",
+        },
+        "events": {"path": actions, "user": "visitor", "item": "article", "time": "at_ms", "kind": "verb"},
+        "items": {"path": catalogue, "item": "article"},
+        "timezone": "Europe/Berlin",
+    }
     chosen = Recipe.model_validate(
         {
             "features": {

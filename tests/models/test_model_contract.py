@@ -135,7 +135,7 @@ def test_options_know_the_columns_of_the_table(variant: str, planted_dataset: Da
 def test_overfits_the_planted_table(variant: str, planted_dataset: Dataset):
     model, batch = new_model(variant, planted_dataset), training_batch(planted_dataset)
     before = auc(batch.label.numpy(), logits(model, batch).numpy())
-    train_on(model, batch, steps=60)
+    train_on(model, batch, steps=150)
     if variant in LOOKS_AT_NEIGHBOURS:  # permuted when scoring: what it learned shows under its own assignments
         unpermuted = new_model("soft", planted_dataset)
         unpermuted.load_state_dict(model.state_dict())

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from odd_logs import THREE_FILES, write_positives, write_three_files
+from odd_logs import write_positives, write_three_files
 from sources.reading import SECOND, counts, read, recipe_of, rows, values, write, write_log
 
 ODD_RECIPE: dict[str, Any] = {
@@ -22,11 +22,23 @@ ODD_RECIPE: dict[str, Any] = {
     "repeat": {"key": ["article"]},
     "split": {"test": "7 days", "valid": "1 day"},
 }
+ODD_PARTS: dict[str, Any] = {
+    "impressions": {
+        "user": "visitor",
+        "item": "article",
+        "time": "served_ms",
+        "label": "taken",
+        "request": "page_view",
+    },
+    "events": {"path": "actions.parquet", "user": "visitor", "item": "article", "time": "at_ms", "kind": "verb"},
+    "items": {"path": "catalogue.parquet", "item": "article"},
+    "timezone": "Europe/Berlin",
+}
 
 
 def test_a_log_with_every_oddity_is_read_and_each_refusal_counted(tmp_path: Path) -> None:
     views, actions, _ = (pa.parquet.read_table(path).to_pylist() for path in write_three_files(tmp_path))
-    tables = read(tmp_path, "views.parquet", recipe_of(**ODD_RECIPE), **THREE_FILES, timezone="Europe/Berlin")
+    tables = read(tmp_path, "views.parquet", recipe_of(**ODD_RECIPE), **ODD_PARTS)
 
     good = [row for row in views if row["visitor"] is not None and row["shelf_price"] != "n/k €"]
     distinct = {tuple(row.values()): row for row in good}.values()

@@ -1,11 +1,14 @@
 """Calls on an export and on history stores."""
 
+import time
+import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from musenet.errors import NoHistoriesWarning, UserError
 from musenet.runs.run import Run
-from musenet.serving.scorer.predict import predict_file
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import HistoryStore
 from musenet.sources.log import AnyPath
@@ -20,19 +23,50 @@ def predict(
     requests: AnyPath,
     out: AnyPath,
     *,
-    store: HistoryStore | None = None,
+    events: AnyPath | None = None,
+    store: HistoryStore | str | None = None,
+    now: str | float | None = None,
+    explain: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Score every row of a Parquet file by an export, Parquet to Parquet in bounded memory; the number of rows.
+    """Score every row of Parquet and CSV files by an export, on all cores and in bounded memory; the number of rows.
 
     Args:
         folder: what `export` wrote.
-        requests: a row per candidate, see docs/serving.md for the columns.
-        out: the file to write: the rows' ids and `score`, in the order of the rows.
-        store: keeps users' histories; without one, the file brings them.
-        progress: told of the rows done and in all.
+        requests: a file, or a folder of files: a row per candidate under the log's own names, see docs/serving.md.
+        out: the file to write, or the folder: the same rows with all their columns, and `score`.
+        events: what users did before, as the log has it: a file, or a folder of files.
+        store: keeps users' histories: an open one, a file's path, or an URL of Valkey or Redis.
+        now: when all rows are shown, where they have no times: seconds since 1970, ISO 8601 with an offset, or `now`.
+        explain: also each request's likeliest scenario, how sure that is, and the probability of each.
+        progress: told of the rows done and in all, where the files say how many they have.
+
+    Warns, before anything is scored, if histories would make a difference and none are given.
     """
-    return predict_file(Scorer(Path(folder), store=store), Path(requests), Path(out), progress)
+    from musenet.serving.prediction.histories import Histories, StoredHistories
+    from musenet.serving.prediction.predict import events_of, lacks_histories, predict_files
+    from musenet.serving.scorer.messages import seconds_of
+    from musenet.serving.store.opening import open_existing
+
+    if events is not None and store is not None:
+        raise UserError("histories come from --events or from --store, not from both: leave one out")
+    if isinstance(now, str):
+        now = time.time() if now == "now" else seconds_of(now, "--now")
+    scorer = Scorer(Path(folder))
+    histories: Histories | None = None
+    with ExitStack() as opened:
+        if isinstance(store, str):
+            store = opened.enter_context(open_existing(store, scorer.rules))
+        if store is not None:
+            scorer.use(store)
+            histories = StoredHistories(scorer, store)
+        elif events is not None:
+            histories = events_of(scorer, Path(events))
+        elif said := lacks_histories(scorer, Path(requests)):
+            warnings.warn(said, NoHistoriesWarning, stacklevel=2)
+        return predict_files(
+            scorer, Path(requests), Path(out), histories=histories, now=now, explain=explain, progress=progress
+        )
 
 
 def fill(
@@ -51,17 +85,14 @@ def fill(
         progress: told how many events of how many are in.
     """
     from musenet.serving.export.filling import fill_store
-    from musenet.serving.export.log_marks import log_marks
     from musenet.serving.scorer.messages import seconds_of
     from musenet.serving.store.history import microseconds
     from musenet.serving.store.opening import open_store
     from musenet.serving.store.rules import HistoryRules
 
-    opened_run = Run.open(Path(run))
-    experiment = opened_run.experiment
+    experiment = Run.open(Path(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
-    rules = HistoryRules(experiment.history, experiment.repeat, frozenset(log_marks(opened_run.dataset)))
-    with open_store(store, rules) as opened:
+    with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
         source = open_source(experiment.data, experiment.recipe)
         return fill_store(opened, source, experiment.recipe, end, progress)
 

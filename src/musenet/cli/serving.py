@@ -1,5 +1,6 @@
 """Commands that serve a run."""
 
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 from musenet.cli.options import Json, Run, Store
 from musenet.cli.printing import finish
 from musenet.cli.reporter import Reporter
-from musenet.errors import UserError
+from musenet.errors import NoHistoriesWarning, UserError
 
 
 def _duration(text: str) -> float:
@@ -36,15 +37,43 @@ def export(
 
 def predict(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")],
-    requests: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet: a row per candidate")],
-    out: Annotated[Path, typer.Option("--out", help="the Parquet file to write")],
+    requests: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Parquet or CSV: a row per candidate; or a folder of such files")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; of a folder, the folder")],
+    events: Annotated[
+        Path | None, typer.Option("--events", help="what users did before, as the log has it: a file or a folder")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
+    ] = None,
+    now: Annotated[
+        str | None,
+        typer.Option(
+            "--now",
+            metavar="TIME",
+            help="when all rows are shown, where they have no times: as 2026-01-31T12:00:00Z, or `now`",
+        ),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="add each request's scenarios")] = False,
     as_json: Json = False,
 ) -> None:
-    """Score every row of a Parquet file by an export, in the order of the rows."""
+    """Score every row of a file, or of a folder of files, by an export: the same rows, in their order, and `score`."""
     from musenet import api
 
-    with Reporter() as reporter:
-        rows = api.predict(export, requests, out, progress=reporter.steps("scoring"))
+    with Reporter() as reporter, warnings.catch_warnings():
+        warnings.simplefilter("always", NoHistoriesWarning)
+        warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
+        rows = api.predict(
+            export,
+            requests,
+            out,
+            events=events,
+            store=store,
+            now=now,
+            explain=explain,
+            progress=reporter.steps("scoring"),
+        )
     finish(as_json, {"out": out, "rows": rows}, f"wrote {rows:,} scores to {out}")
 
 

@@ -4,7 +4,7 @@ Shapes: R requests, N candidates, T history events of all requests together, U d
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -75,6 +75,8 @@ class Batch:
     """(R,) code; -1 unknown. Read by evaluation and the diagnostic `assignment: true` alone."""
     request_index: Tensor
     """(R,) rows of the dataset's requests."""
+    equally_long: ClassVar[bool] = False
+    """Whether every request has as many rows in `history_codes` as any other, padding behind its events."""
 
     @property
     def requests(self) -> int:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from musenet.dataset.batch import Batch, relative_of, schema_of
+from musenet.dataset.codes import distinct_rows
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.inputs.repeat_features import repeat_features
 from musenet.dataset.manifest import FIRST_VALUE, UNSEEN, Field, FieldSide, table_rows
@@ -157,14 +157,3 @@ class BatchBuilder:
 
 def _optional(column: np.ndarray | None, rows: np.ndarray, dtype: Any) -> Tensor | None:
     return None if column is None else torch.from_numpy(column[rows].astype(dtype))
-
-
-def distinct_rows(blocks: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The distinct rows in order of first use, padding first, and each block as positions in them."""
-    flat = np.concatenate([np.zeros(1, dtype=np.int64), *(block.ravel() for block in blocks)])
-    encoded = pa.array(flat).dictionary_encode()
-    positions = encoded.indices.to_numpy().astype(np.int64)[1:]
-    sizes = np.cumsum([block.size for block in blocks])[:-1]
-    pieces = np.split(positions, sizes)
-    indices = [piece.reshape(block.shape) for piece, block in zip(pieces, blocks, strict=True)]
-    return encoded.dictionary.to_numpy().copy(), indices

@@ -57,3 +57,14 @@ def sort_ties(user: NDArray[Any], time: NDArray[Any], columns: Sequence[NDArray[
     order = np.lexsort([*flat[::-1], group])
     for column in columns:
         column[rows] = column[rows][order]
+
+
+def distinct_rows(blocks: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """The distinct rows in order of first use, padding first, and each block as positions in them."""
+    flat = np.concatenate([np.zeros(1, dtype=np.int64), *(block.ravel() for block in blocks)])
+    encoded = pa.array(flat).dictionary_encode()
+    positions = encoded.indices.to_numpy().astype(np.int64)[1:]
+    sizes = np.cumsum([block.size for block in blocks])[:-1]
+    pieces = np.split(positions, sizes)
+    indices = [piece.reshape(block.shape) for piece, block in zip(pieces, blocks, strict=True)]
+    return encoded.dictionary.to_numpy().copy(), indices

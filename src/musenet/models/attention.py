@@ -190,8 +190,8 @@ def _place_of(schema: Schema, vocabulary: str | None) -> int | None:
 
 def padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
     """(R, L, H) codes of every request's events, oldest first, and (R, L) whether there is such an event."""
-    if batch.requests == 1:
-        return _one_padded_history(batch, columns)
+    if batch.requests == 1 or batch.equally_long:
+        return _equally_long_history(batch, columns)
     lengths = batch.history_offset.diff()
     longest = int(lengths.max()) if len(lengths) else 0
     exists = torch.arange(max(1, longest), device=lengths.device) < lengths[:, None]
@@ -200,10 +200,10 @@ def padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
     return codes, exists
 
 
-def _one_padded_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
-    """The same for one request: its events, or one event of padding."""
-    own = batch.history_codes[:, columns]
-    codes = torch.cat([own, own.new_zeros(1, len(columns))])[None]
+def _equally_long_history(batch: Batch, columns: list[int]) -> tuple[Tensor, Tensor]:
+    """The same where there is as much of every request, as of a single one: its events, and one of padding."""
+    own = batch.history_codes[:, columns].view(batch.requests, -1, len(columns))
+    codes = torch.cat([own, own.new_zeros(batch.requests, 1, len(columns))], dim=1)
     return codes, (codes > 0).any(2)
 
 

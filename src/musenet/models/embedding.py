@@ -86,19 +86,21 @@ class EmbeddingTable(nn.Module):
         return {} if self.shards is None else dict.fromkeys(names, self.shards)
 
 
-def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor) -> Tensor:
+def mean_of_history(values: Tensor, codes: Tensor, offset: Tensor, *, equally_long: bool = False) -> Tensor:
     """(R, H·D) mean embedding of each history column over a request's events; zero without events.
 
     Args:
         values: (U, D) looked-up embeddings.
         codes: (T, H) events of all requests.
         offset: (R + 1,) where each request's events begin.
+        equally_long: as of the batch; `offset` then tells how many events there are, rather than where.
     """
     if codes.shape[1] == 0:
         return values.new_zeros(offset.shape[0] - 1, 0)
     counts = offset[1:] - offset[:-1]
-    if offset.shape[0] == 2:  # one request
-        return rows_of(values, codes).sum(0, keepdim=True) / counts.clamp_min(1)[:, None]
+    if equally_long or offset.shape[0] == 2:  # or one request
+        events = rows_of(values, codes).view(counts.shape[0], -1, codes.shape[1] * values.shape[1])
+        return events.sum(1) / counts.clamp_min(1)[:, None]
     sums = values.new_zeros(len(counts), codes.shape[1] * values.shape[1])
     sums = sums.index_add(0, torch.repeat_interleave(counts), rows_of(values, codes))
     return sums / counts.clamp_min(1)[:, None]
@@ -115,7 +117,8 @@ class HistoryMeans:
 
     def __init__(self, values: Tensor, batch: Batch, columns: list[int]) -> None:
         self.columns = columns
-        self.means = mean_of_history(values, batch.history_codes[:, columns], batch.history_offset)
+        codes, offset = batch.history_codes[:, columns], batch.history_offset
+        self.means = mean_of_history(values, codes, offset, equally_long=batch.equally_long)
 
     def of(self, columns: list[int]) -> Tensor:
         """(R, H·D) of some of the columns."""

@@ -78,11 +78,6 @@ class ModelOptions(Options):
         return False
 
     @property
-    def assigned_how(self) -> str:
-        """How requests get their scenario, of a model that tells any apart."""
-        return "soft"
-
-    @property
     def unservable(self) -> str | None:
         """Why it cannot answer outside its own log; None if it can. Such a row never counts as the best."""
         return None

@@ -149,7 +149,7 @@ def scenario_facts(run: Run, comparison: Comparison | None) -> ScenarioFacts | N
     periods.append(predictions)
     of_periods = UserDraws(np.concatenate([period.user for period in periods]), RESAMPLES)
     return ScenarioFacts(
-        assignment=run.experiment.model.assigned_how,
+        assignment=str(getattr(run.experiment.model, "assignment", "soft")),
         portraits=portraits,
         mean_max_probability=figures.mean_max_probability,
         entropy=figures.entropy,

@@ -3,6 +3,7 @@
     manifest.json           what follows, every file with its checksum
     request.onnx            what depends on the request alone; missing if that is nothing
     candidates.onnx         the rest, for all candidates of one request
+    requests.onnx           the whole of it for many requests at once
     *_without_repeats.onnx  the same two without the repeat branch, for requests in which nothing repeats; missing
                             if the model has none
     explanation.onnx        what else the model says of them; missing if that is nothing
@@ -35,11 +36,31 @@ from musenet.files import checksum
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.values import ValueForms
+from musenet.sources.files.options import TimeColumn
 
 FORMAT = 3
 MANIFEST = "manifest.json"
 SCENARIOS = "scenarios.json"
 EXPORT_AGAIN = "export the run again"
+
+
+class LogColumns(Part):
+    """What the log calls the columns that make its rows impressions and events, and how it writes their times."""
+
+    time: TimeColumn = TimeColumn(column="time")
+    request: str | None = "request"
+    """None where a request is what one user was shown at one time."""
+    event_user: str | None = None
+    """The user's own column, if None."""
+    event_item: str | None = None
+    """The item's own column, if None."""
+    event_time: TimeColumn | None = None
+    """As of impressions, if None."""
+    kind: str | None = "kind"
+    label: str | None = None
+    """Of the impressions, where the events are those of them that are positive."""
+    positive_kinds: list[str] | None = None
+    """The label's values that are positive; 1, if None."""
 
 
 class ExportManifest(Part):
@@ -59,6 +80,7 @@ class ExportManifest(Part):
     negative_sampling_rate: float
     user_column: str
     item_column: str
+    log: LogColumns = LogColumns()
     users: int
     items: int
     fields: list[Field]
@@ -83,8 +105,6 @@ class ExportManifest(Part):
     """What the columns hold; the text form of a value depends on it."""
     missing_texts: list[str] = []
     """Further texts that mean that there is no value."""
-    log: list[str] = []
-    """What the log is known by (`export/log_marks.py`)."""
     versions: dict[str, Any]
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""

@@ -84,6 +84,15 @@ def inputs_of(batch: Batch, table: torch.Tensor) -> dict[str, NDArray[Any]]:
     }
 
 
+def inputs_of_many(batch: Batch, table: torch.Tensor) -> dict[str, NDArray[Any]]:
+    lengths = batch.history_offset.diff()
+    there = torch.arange(max(1, int(lengths.max()))) < lengths[:, None]
+    codes = torch.zeros(*there.shape, batch.history_codes.shape[1], dtype=torch.long)
+    codes[there] = batch.history_codes
+    more = {"history_codes": codes, "history_lengths": lengths, "request": batch.request}
+    return inputs_of(batch, table) | {name: value.numpy() for name, value in more.items()}
+
+
 def many_candidates(batch: Batch, count: int) -> Batch:
     """The request with `count` candidates, its own over and over with other numbers."""
     of = torch.arange(count) % batch.candidates
@@ -126,6 +135,15 @@ def test_graphs_answer_as_the_model(variant: str, planted_dataset: Dataset, tmp_
             assert (name in explained) == (value is not None)
             if value is not None:
                 np.testing.assert_allclose(explained[name], value.numpy(), atol=1e-5, rtol=0)
+    asked = np.random.default_rng(1).permutation(len(planted_dataset.requests.user))
+    for rows in (asked[:60], asked[60:61], asked[61:64]):
+        batch = batch_of(planted_dataset, rows)
+        with torch.inference_mode():
+            told = model(batch)
+        found = runtime.many(inputs_of_many(batch, table))
+        np.testing.assert_allclose(found["logit"], told.logit.numpy(), atol=1e-5, rtol=0)
+        if told.log_assignment is not None:
+            np.testing.assert_allclose(np.exp(found["log_assignment"]), told.log_assignment.exp().numpy(), atol=1e-5)
 
 
 def test_the_model_stays_as_it_is(planted_dataset: Dataset) -> None:

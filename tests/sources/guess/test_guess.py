@@ -15,7 +15,7 @@ from musenet.errors import DataError, UserError
 from musenet.sources.guess.configuration import guess_config, write_config
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.sources.tables import Tables
-from odd_logs import THREE_FILES, write_positives, write_three_files
+from odd_logs import write_positives, write_three_files
 
 TOP_LEVEL = [
     *("name", "seed", "data", "features", "history", "repeat", "split", "negatives"),
@@ -33,7 +33,20 @@ def test_three_odd_files_need_no_edits(tmp_path: Path) -> None:
     write_config(write_three_files(tmp_path), tmp_path / "odd.yaml")
     guessed = yaml.safe_load((tmp_path / "odd.yaml").read_text())
     assert list(guessed) == TOP_LEVEL
-    assert guessed["data"] == THREE_FILES | {"source": "own_files", "timezone": "UTC"}
+    assert guessed["data"] == {
+        "source": "own_files",
+        "impressions": {
+            "path": "views.parquet",
+            "user": "visitor",
+            "item": "article",
+            "time": "served_ms",
+            "label": "taken",
+            "request": "page_view",
+        },
+        "events": {"path": "actions.parquet", "user": "visitor", "item": "article", "time": "at_ms", "kind": "verb"},
+        "items": {"path": "catalogue.parquet", "item": "article"},
+        "timezone": "UTC",
+    }
     assert guessed["features"] == {
         "user": [],
         "item": ["brand", {"weight_kg": {"numeric": "log"}}],

@@ -74,7 +74,8 @@ class IntentionModules(nn.Module):
         def branch(layer: TwoSidedMLP, mode: Tensor, chosen: Tensor) -> Tensor:
             """(chosen, K) logits of the candidates at these places."""
             of, sees = batch.request.index_select(0, chosen), request
-            if len(request) > 1:  # most requests of many logs have candidates of one branch alone
+            # Most requests of many logs have candidates of one branch alone; to ONNX they cannot be told apart.
+            if len(request) > 1 and not batch.equally_long:
                 own, of = torch.unique_consecutive(of, return_inverse=True)
                 mode, sees = mode.index_select(0, own), request.index_select(0, own)
             score = layer(layer.request_part(sees, scenario), candidate.index_select(0, chosen), of, scenario).T

@@ -111,11 +111,6 @@ class MusenetOptions(PoolingOptions):
         return self.learns_scenarios and self.assignment == "hard" and self.objective == "robust"
 
     @property
-    def assigned_how(self) -> str:
-        """As the option says."""
-        return self.assignment
-
-    @property
     def unservable(self) -> str | None:
         """True scenarios and mixed-up ones exist in a log alone."""
         if self.assignment not in ("true", "permuted"):

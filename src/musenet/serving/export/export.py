@@ -18,16 +18,16 @@ from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide, table_rows
 from musenet.dataset.roles import ITEM, USER
 from musenet.dataset.texts import text_of
-from musenet.errors import ExportError, RunError, UserError
+from musenet.errors import ExportError, RunError, missing_extra
 from musenet.files import checksum, full_disk_explained, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
-from musenet.serving.export.log_marks import log_marks
-from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, read_export
+from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, LogColumns, read_export
 from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
+from musenet.sources.files.options import OwnFilesOptions, TimeColumn
 from musenet.workspace import install, result_folder, workspace
 
 IDS: dict[FieldSide, str] = {"user": USER, "item": ITEM}
@@ -56,7 +56,7 @@ def export_run(
     try:
         from musenet.serving.export.graphs import export_graphs
     except ImportError as error:
-        raise UserError("exporting needs ONNX: install it with pip install 'musenet[serve]'") from error
+        raise missing_extra("exporting needs ONNX", "serve") from error
     with full_disk_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())
@@ -174,6 +174,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         negative_sampling_rate=data.negative_sampling_rate,
         user_column=data.user_column,
         item_column=data.item_column,
+        log=_log_columns(experiment),
         users=data.users,
         items=data.items,
         fields=data.fields,
@@ -196,7 +197,23 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         predefined_scenarios=data.predefined_scenarios,
         value_types=data.value_types,
         missing_texts=data.missing_texts,
-        log=log_marks(dataset),
         versions=versions() | {"exported_by": __version__},
         checksums={name: checksum(folder / name) for name in files},
     )
+
+
+def _log_columns(experiment: Experiment) -> LogColumns:
+    """As the configuration names them; a public log's files are nobody's own."""
+    data = experiment.data
+    if not isinstance(data, OwnFilesOptions):
+        return LogColumns()
+    shown, events = data.impressions, data.events
+    of_events: dict[str, Any] = {"kind": None, "label": shown.label, "positive_kinds": shown.positive_kinds}
+    if events is not None:
+        own = {"event_user": events.user, "event_item": events.item, "event_time": _written(events.time)}
+        of_events = own | {"kind": events.kind}
+    return LogColumns(time=_written(shown.time), request=shown.request, **of_events)
+
+
+def _written(time: str | TimeColumn) -> TimeColumn:
+    return TimeColumn(column=time) if isinstance(time, str) else time

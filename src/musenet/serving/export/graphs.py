@@ -1,14 +1,15 @@
 """A model as ONNX: what depends on the request alone in one graph, computed once, and the candidates' part in another.
 
 The whole model is traced on one request and then cut, so that every model is exported by the same few lines: whatever
-depends on no candidate belongs to the request's part, and what it hands over are inputs of the candidates' part.
+depends on no candidate belongs to the request's part, and what it hands over are inputs of the candidates' part. For
+files of requests it is traced once more, on several at once.
 
-Shapes: U distinct rows of the embedding table, N candidates, L history events, K scenarios.
+Shapes: U distinct rows of the embedding table, R requests, N candidates, L history events, K scenarios.
 """
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ from musenet.dataset.batch import Batch, Schema
 from musenet.models.interface import ClickModel
 from musenet.models.musenet.intentions import IntentionModules
 from musenet.models.musenet.model import Musenet
+from musenet.serving.export.many_requests import INPUTS_OF_MANY, batch_of_many, many_requests
 from musenet.serving.export.one_request import INPUTS, OF_CANDIDATES, batch_of, one_request
-from musenet.serving.scorer.runtime import WITHOUT_REPEATS
+from musenet.serving.scorer.runtime import MANY, WITHOUT_REPEATS
 
 OPSET = 18
 _DYNAMIC = {"values", "history_codes", *OF_CANDIDATES}
 """Inputs of any number of rows."""
 LOGIT = "logit"
+OF_SCENARIOS = ("log_assignment", "repeat_probability")
+"""What else many requests are told."""
+_OF_REQUESTS = ("request_codes", "request_dense", "predefined_scenario")
 EXPLANATIONS = ("scenario_logit", "log_assignment", "repeat_probability", "repeat_score", "explore_score")
 
 
@@ -43,8 +48,12 @@ class Answers(nn.Module):
         self.without_repeats = one_request(model, repeats=False) if has_branches else None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The values of `answers`, from `INPUTS`, in their order."""
-        return tuple(self.answers(batch_of(inputs)).values())
+        """The values of `named`, in its order."""
+        return tuple(self.named(inputs).values())
+
+    def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """`answers`, from `INPUTS`."""
+        return self.answers(batch_of(inputs))
 
     def answers(self, batch: Batch) -> dict[str, Tensor]:
         """The logit (N,), the same without the repeat branch, and `EXPLANATIONS`: what of these the model has."""
@@ -59,6 +68,24 @@ class Answers(nn.Module):
             scores = model.intentions.scores(request, candidate, batch)
             explained["repeat_score"], explained["explore_score"] = (score[:, kept] for score in scores)
         return found | {name: value for name, value in explained.items() if value is not None}
+
+
+class AnswersToMany(nn.Module):
+    """The logit (N,), and what tells the requests' scenarios, as a function of the tensors that describe them."""
+
+    def __init__(self, model: ClickModel) -> None:
+        super().__init__()
+        self.whole = many_requests(model)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The values of `named`, in its order."""
+        return tuple(self.named(inputs).values())
+
+    def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """From `INPUTS_OF_MANY`."""
+        prediction = self.whole(batch_of_many(inputs))
+        told = {name: getattr(prediction, name, None) for name in (LOGIT, *OF_SCENARIOS)}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 def logit_of(model: ClickModel, batch: Batch) -> Tensor:
@@ -83,9 +110,11 @@ def export_graphs(model: ClickModel, schema: Schema, folder: Path) -> None:
 def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
     """`request`, `candidates`, `explanation`, the first and the last if there is anything to compute.
 
-    And, of a model with a repeat branch, the first two once more without it, for requests in which nothing repeats.
+    And, of a model with a repeat branch, the first two once more without it, for requests in which nothing repeats; and
+    `requests`, the whole of it for many at once.
     """
-    whole = _traced(Answers(model), _example(schema, model.table.size))
+    example = _example(schema, model.table.size)
+    whole = _traced(Answers(model), {name: example[name] for name in INPUTS}, _DYNAMIC)
     answers = [value.name for value in whole.graph.output]
     found: dict[str, ModelProto | None] = {}
     for suffix in ("", WITHOUT_REPEATS):
@@ -93,6 +122,7 @@ def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
             found[f"request{suffix}"], found[f"candidates{suffix}"] = cut(whole, f"{LOGIT}{suffix}")
     explanations = [name for name in answers if name in EXPLANATIONS]
     found["explanation"] = _extracted(whole, INPUTS, explanations) if explanations else None
+    found[MANY] = _of_many(model, example)
     return {name: graph for name, graph in found.items() if graph is not None}
 
 
@@ -142,16 +172,30 @@ def _extracted(whole: ModelProto, inputs: Iterable[str], outputs: list[str]) -> 
     return model
 
 
-def _traced(module: Answers, example: tuple[Tensor, ...]) -> ModelProto:
-    """The module as ONNX, for any number of rows, events and candidates."""
+def _of_many(model: ClickModel, example: dict[str, Tensor]) -> ModelProto:
+    """The model for any number of requests, on the example of four."""
+    requests = 4
+    shared = {name: torch.cat([example[name]] * requests) for name in _OF_REQUESTS}
+    events = torch.stack([example["history_codes"]] * requests)
+    more = {"history_codes": events, "history_lengths": torch.tensor([2, 2, 2, 2]), "request": torch.tensor([0, 2, 3])}
+    whole = _traced(AnswersToMany(model), example | shared | more, INPUTS_OF_MANY)
+    return _extracted(whole, INPUTS_OF_MANY, [value.name for value in whole.graph.output])
+
+
+def _traced(module: Answers | AnswersToMany, example: dict[str, Tensor], dynamic: Collection[str]) -> ModelProto:
+    """The module as ONNX, for any number of rows, events, candidates and, if these are `dynamic`, of requests."""
+    shapes = {name: {0: torch.export.Dim.DYNAMIC} if name in dynamic else None for name in example}
+    if example["history_codes"].ndim == 3:
+        shapes["history_codes"] = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+    inputs = tuple(example.values())
     with torch.no_grad(), _quietly():
         program = torch.onnx.export(
             module.eval(),
-            example,
+            inputs,
             dynamo=True,
-            input_names=INPUTS,
-            output_names=list(module.answers(batch_of(example))),
-            dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} if name in _DYNAMIC else None for name in INPUTS),),
+            input_names=list(example),
+            output_names=list(module.named(inputs)),
+            dynamic_shapes=(tuple(shapes.values()),),
             custom_translation_table=_TRANSLATIONS,
             opset_version=OPSET,
             verbose=False,
@@ -206,7 +250,7 @@ _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 """Operators that torch translates otherwise."""
 
 
-def _example(schema: Schema, embedding: int) -> tuple[Tensor, ...]:
+def _example(schema: Schema, embedding: int) -> dict[str, Tensor]:
     """One request of three candidates and two events; sizes that differ, so that none is taken for another."""
     rows, events, candidates = 11, 2, 3
     generator = torch.Generator().manual_seed(0)
@@ -219,7 +263,7 @@ def _example(schema: Schema, embedding: int) -> tuple[Tensor, ...]:
 
     repeats = numbers(candidates, 3)
     repeats[:, 0] = torch.tensor([1.0, 0.0, 1.0])
-    given = {
+    return {
         "values": numbers(rows, embedding),
         "request_codes": codes(1, sum(field.width for field in schema.request_fields)),
         "history_codes": codes(events, len(schema.history_fields)),
@@ -229,7 +273,6 @@ def _example(schema: Schema, embedding: int) -> tuple[Tensor, ...]:
         "candidate_dense": numbers(candidates, len(schema.candidate_dense)),
         "repeat_features": repeats,
     }
-    return tuple(given[name] for name in INPUTS)
 
 
 def _hardens_requests(model: nn.Module) -> bool:

@@ -164,7 +164,7 @@ class NothingRepeats(IntentionModules):
         return combine(-intention, score, self.form), torch.sigmoid(intention)
 
 
-_TWINS: dict[type[nn.Module], type[nn.Module]] = {
+TWINS: dict[type[nn.Module], type[nn.Module]] = {
     FieldEmbeddings: LookedUpFields,
     TwoSidedMLP: OneByOne,
     ParallelLinear: OneProduct,
@@ -172,6 +172,7 @@ _TWINS: dict[type[nn.Module], type[nn.Module]] = {
     ScenarioPruning: KnownScenarios,
     IntentionModules: EveryCandidate,
 }
+"""Which layers answer otherwise than in training."""
 
 
 def one_request(model: ClickModel, *, repeats: bool = True) -> ClickModel:
@@ -182,7 +183,7 @@ def one_request(model: ClickModel, *, repeats: bool = True) -> ClickModel:
         repeats: whether some candidate may be a repeat.
     """
     copied = deepcopy(model, {id(model.table): LookedUp()}).eval()
-    twins = _TWINS | ({} if repeats else {IntentionModules: NothingRepeats})
+    twins = TWINS | ({} if repeats else {IntentionModules: NothingRepeats})
     for module in copied.modules():
         module.__class__ = twins.get(type(module), type(module))
     return copied

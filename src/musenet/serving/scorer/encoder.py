@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,40 @@ Attributes = Mapping[str, Value]
 Where = Callable[[int, str], str]
 """The name of a row's column in messages."""
 Codes = NDArray[np.int64]
+Told_co = TypeVar("Told_co", covariant=True)
+Made = NDArray[np.int64] | NDArray[np.float32]
 FARTHEST = 1e9
 """From its mean, in deviations: where a model multiplies numbers, farther ones leave floating point."""
+
+
+@dataclass(frozen=True)
+class Distinct(Generic[Told_co]):
+    """A column of many rows by its distinct values."""
+
+    values: Sequence[Told_co]
+    places: Codes
+    """(rows,) where each row's value stands among them."""
+
+    @classmethod
+    def of(cls, column: pa.Array) -> "Distinct[Any]":
+        """Of an Arrow column."""
+        if not pa.types.is_nested(column.type):
+            return cls.of_dictionary(column.dictionary_encode())
+        values = column.to_pylist()
+        first: dict[str, int] = {}
+        places = [first.setdefault(repr(value), len(first)) for value in values]
+        return cls(list(dict(zip(places, values, strict=True)).values()), np.array(places))
+
+    @classmethod
+    def of_dictionary(cls, column: pa.DictionaryArray) -> "Distinct[Any]":
+        """Of an Arrow column that holds its distinct values already."""
+        values = column.dictionary.to_pylist()
+        places = column.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
+        return Distinct([*values, None], places)
+
+
+NO_VALUES: "Distinct[Value]" = Distinct([None], np.zeros(0, dtype=np.int64))
+"""Stands for a column that is not there."""
 
 
 @dataclass
@@ -74,7 +106,7 @@ class Encoder:
         Raises:
             RequestError: for text where a number is wanted, or several values where there is one.
         """
-        made: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {}
+        made: dict[str, Made] = {}
         tally = Tally() if tally is None else tally
         for name, fields in self.columns(side).items():
             values = [row.get(name) for row in rows]
@@ -82,16 +114,44 @@ class Encoder:
             def at(place: int, name: str = name) -> str:
                 return where(place, name)
 
-            if any(one.kind == "dense" or one.is_bucketed for one in fields):
-                made |= self._numeric(name, fields, values, at, tally)
+            if _takes_numbers(fields):
+                made |= self._numeric(name, fields, numbers(values, at), at, tally)
             else:
                 made |= {one.name: self._categories(name, one, values, at, tally) for one in fields}
+        return self._together(side, made, len(rows))
+
+    def encode_columns(
+        self, side: FieldSide, columns: Mapping[str, Distinct[Value]], rows: int, where: Where
+    ) -> Encoded:
+        """As `encode`, of so many rows that are given column by column: each distinct value is looked at once.
+
+        Raises:
+            RequestError: as `encode`; `where` is told the first row of the value.
+        """
+        made: dict[str, Made] = {}
+        tally = Tally()
+        for name, fields in self.columns(side).items():
+            column = columns.get(name, NO_VALUES)
+            places = np.zeros(rows, dtype=np.int64) if column is NO_VALUES else column.places
+
+            def at(place: int, name: str = name, places: Codes = places) -> str:
+                return where(int((places == place).argmax()), name)
+
+            if _takes_numbers(fields):
+                found = self._numeric(name, fields, numbers(column.values, at), at, tally)
+            else:
+                found = {one.name: self._categories(name, one, column.values, at, tally) for one in fields}
+            made |= {one: values[places] for one, values in found.items()}
+        return self._together(side, made, rows)
+
+    def _together(self, side: FieldSide, made: Mapping[str, Made], rows: int) -> Encoded:
+        """The fields of a side, each beside the other."""
         every = self._fields[side]
-        coded = [made[one.name].reshape(len(rows), one.width) for one in every if one.kind != "dense"]
+        coded = [made[one.name].reshape(rows, one.width) for one in every if one.kind != "dense"]
         dense = [made[one.name] for one in every if one.kind == "dense"]
         return Encoded(
-            codes=np.concatenate(coded, axis=1) if coded else np.zeros((len(rows), 0), dtype=np.int64),
-            dense=np.stack(dense, axis=1).astype(np.float32) if dense else np.zeros((len(rows), 0), dtype=np.float32),
+            codes=np.concatenate(coded, axis=1) if coded else np.zeros((rows, 0), dtype=np.int64),
+            dense=np.stack(dense, axis=1).astype(np.float32) if dense else np.zeros((rows, 0), dtype=np.float32),
         )
 
     def _categories(
@@ -124,12 +184,11 @@ class Encoder:
         return [part for part in parts if part is not None]
 
     def _numeric(
-        self, name: str, fields: Sequence[Field], values: Sequence[Value], at: Callable[[int], str], tally: Tally
-    ) -> dict[str, NDArray[np.int64] | NDArray[np.float32]]:
+        self, name: str, fields: Sequence[Field], raw: FloatArray, at: Callable[[int], str], tally: Tally
+    ) -> dict[str, Made]:
         """What a number becomes, by field."""
-        raw = numbers(values, at)
         _count(tally.missing, name, int((~np.isfinite(raw)).sum()))
-        made: dict[str, NDArray[np.int64] | NDArray[np.float32]] = {}
+        made: dict[str, Made] = {}
         for one in fields:
             if one.is_bucketed:
                 made[one.name] = self._embedded(one, self._scales[one.vocabulary].bucket(raw))
@@ -178,6 +237,10 @@ def _by_column(fields: Iterable[Field]) -> dict[str, list[Field]]:
     for one in fields:
         found.setdefault(one.column or one.name, []).append(one)
     return found
+
+
+def _takes_numbers(fields: Iterable[Field]) -> bool:
+    return any(one.kind == "dense" or one.is_bucketed for one in fields)
 
 
 def _has_buckets(one: Field) -> bool:

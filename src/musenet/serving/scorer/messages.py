@@ -235,7 +235,7 @@ def seconds_of(text: str, field: str) -> float:
 
 
 _COLUMN = f"takes text of up to {LONGEST_TEXT} characters, a finite number, true, false, null, or a list of these"
-_ID = f"takes an id: text of 1 to {LONGEST_ID} characters, or a whole number"
+ID_WANTED = f"takes an id: text of 1 to {LONGEST_ID} characters, or a whole number"
 _DEPTHS = {"candidates": 3, "history": 3, "items": 3, "events": 3, "context": 2}
 
 
@@ -258,7 +258,7 @@ def _mistake(place: Sequence[str | int], why: str) -> RequestError:
     names = [str(part) for part in place[: _DEPTHS.get(str(place[0]), 1) if place else 0]]
     union = len(place) > len(names)
     if union and names[-1] in ("item", "user", "id"):
-        return RequestError(".".join(names), _ID)
+        return RequestError(".".join(names), ID_WANTED)
     return RequestError(".".join(names) or "request", _COLUMN if union else _lowered(why))
 
 

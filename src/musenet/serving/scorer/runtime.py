@@ -1,14 +1,17 @@
 """Computes an export's graphs with ONNX Runtime, on one thread unless told otherwise."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from musenet.errors import ExportError, UserError
+from musenet.errors import ExportError, missing_extra, one_line
 
 Arrays = Mapping[str, NDArray[Any]]
+MANY = "requests"
+"""The name of the graph that answers many requests at once."""
 WITHOUT_REPEATS = "_without_repeats"
 """What the names of graphs end with that leave the repeat branch out."""
 
@@ -29,27 +32,38 @@ class Runtime:
         try:
             import onnxruntime
         except ImportError as error:
-            raise UserError("scoring needs ONNX Runtime: install it with pip install 'musenet[serve]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+            raise missing_extra("scoring needs ONNX Runtime", "serve") from error
+        self._folder = folder
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.log_severity_level = 3
+        self._request, self._candidates = self._graph("request"), self._needed("candidates")
+        self._explanation = self._graph("explanation")
+        without = self._graph(f"candidates{WITHOUT_REPEATS}")
+        self._without_repeats = None if without is None else (self._graph(f"request{WITHOUT_REPEATS}"), without)
 
-        def graph(name: str) -> "Graph | None":
-            file = folder / f"{name}.onnx"
-            if not file.is_file():
-                return None
-            try:
-                return Graph(onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"]))
-            except Exception as error:  # the runtime's own errors share no base class
-                raise ExportError(f"{file} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    @cached_property
+    def many(self) -> "Graph":
+        """The graph of many requests at once, opened when files are scored; raises `ExportError` if there is none."""
+        return self._needed(MANY)
 
-        candidates = graph("candidates")
-        if candidates is None:
-            raise ExportError(f"{folder / 'candidates.onnx'} is missing: export the run again")
-        self._request, self._candidates, self._explanation = graph("request"), candidates, graph("explanation")
-        without = graph(f"candidates{WITHOUT_REPEATS}")
-        self._without_repeats = None if without is None else (graph(f"request{WITHOUT_REPEATS}"), without)
+    def _needed(self, name: str) -> "Graph":
+        graph = self._graph(name)
+        if graph is None:
+            raise ExportError(f"{self._folder / name}.onnx is missing: export the run again")
+        return graph
+
+    def _graph(self, name: str) -> "Graph | None":
+        import onnxruntime
+
+        file = self._folder / f"{name}.onnx"
+        if not file.is_file():
+            return None
+        try:
+            return Graph(onnxruntime.InferenceSession(file, self._options, providers=["CPUExecutionProvider"]))
+        except Exception as error:  # the runtime's own errors share no base class
+            raise ExportError(f"{file} cannot be loaded ({one_line(error)})") from error
 
     def reads(self, name: str) -> bool:
         """Whether the model looks at this input."""

@@ -62,38 +62,41 @@ class Scorer:
         self.folder = Path(folder)
         self.manifest = read_export(self.folder)
         """What the export says of itself."""
-        self.rules = HistoryRules(self.manifest.history, self.manifest.repeat, frozenset(self.manifest.log))
+        self.rules = HistoryRules(self.manifest.history, self.manifest.repeat)
         """Which events count, for history stores."""
-        self._runtime = Runtime(self.folder, threads)
-        self._encoder = Encoder(self.manifest, self.folder)
+        self.runtime = Runtime(self.folder, threads)
+        """Computes the graphs."""
+        self.encoder = Encoder(self.manifest, self.folder)
         self.forms = self.manifest.forms
         """What the values of requests are."""
-        self._users = Entities(self.folder / "users")
-        self._items = Items(self.manifest, self.folder, self._encoder)
+        self.users = Entities(self.folder / "users")
+        """Those of the export."""
+        self.items = Items(self.manifest, self.folder, self.encoder)
+        """Those of the export, and those added since."""
         self.use(store)
         manifest = self.manifest
-        self._relative = (
+        self.relative = (
             Relative(manifest.fields, manifest.numeric, manifest.repeat is not None) if manifest.relative else None
         )
-        self._embeddings = map_column(self.folder, "embeddings")
-        self._correction = math.log(self.manifest.negative_sampling_rate)
+        self.embeddings = map_column(self.folder, "embeddings")
+        self.correction = math.log(self.manifest.negative_sampling_rate)
         of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
         of_key -= {self.manifest.item_column}
-        self.context_columns = {*self._encoder.columns("context"), *self.manifest.predefined_columns, *of_key}
+        self.context_columns = {*self.encoder.columns("context"), *self.manifest.predefined_columns, *of_key}
         """Columns that a request's context may have."""
-        self.candidate_columns = {*self._encoder.columns("candidate"), *of_key}
+        self.candidate_columns = {*self.encoder.columns("candidate"), *of_key}
         """Columns that a candidate may have."""
         self._event_columns = set(self.manifest.event_columns) - {self.manifest.item_column}
 
     def use(self, store: HistoryStore | None) -> None:
         """From now on, ask this store."""
         self.store = store
-        self._items.store = store if isinstance(store, ItemStore) else None
+        self.items.store = store if isinstance(store, ItemStore) else None
         self.learn_items()
 
     def learn_items(self) -> None:
         """Know what whichever server added, as every request does; raises `StoreError` if the store does not answer."""
-        self._items.refresh()
+        self.items.refresh()
 
     @property
     def required_columns(self) -> list[str]:
@@ -101,7 +104,7 @@ class Scorer:
         fields = [f for f in self.manifest.fields_of("context", "candidate") if not f.is_position]
         named = [f.column or f.name for f in fields]
         keys = [name for name, origin in self.manifest.key_columns.items() if origin == "request"]
-        predefined = self.manifest.predefined_columns if self._runtime.reads("predefined_scenario") else []
+        predefined = self.manifest.predefined_columns if self.runtime.reads("predefined_scenario") else []
         return [name for name in dict.fromkeys([*named, *keys, *predefined]) if name != self.manifest.item_column]
 
     @property
@@ -109,6 +112,12 @@ class Scorer:
         """Of context and candidates, those that take numbers."""
         fields = self.manifest.fields_of("context", "candidate")
         return list(dict.fromkeys(f.column or f.name for f in fields if f.kind == "dense" or f.is_bucketed))
+
+    @property
+    def sees_histories(self) -> bool:
+        """Whether what users did before makes a difference."""
+        compared = self.relative is not None and self.manifest.repeat is not None
+        return compared or any(self.runtime.reads(name) for name in ("history_codes", "repeat_features"))
 
     @property
     def version(self) -> str:
@@ -126,7 +135,7 @@ class Scorer:
         logit = self.logit(encoded)
         answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
         if message.explain:
-            answer |= explained(self._runtime.explain(encoded.inputs), encoded.repeats, self._correction)
+            answer |= explained(self.runtime.explain(encoded.inputs), encoded.repeats, self.correction)
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
     def user_of(self, user: str | int) -> str:
@@ -143,7 +152,7 @@ class Scorer:
         Raises:
             RequestError: if the numbers are too large for the model to compute with.
         """
-        logit = self._runtime.logit(encoded.inputs).astype(np.float64) + self._correction
+        logit = self.runtime.logit(encoded.inputs).astype(np.float64) + self.correction
         if not np.isfinite(logit).all():
             place = int(np.argmin(np.isfinite(logit)))
             raise RequestError(f"candidates.{place}", "has no score: a number of it or of the context is too large")
@@ -159,31 +168,31 @@ class Scorer:
         self._check_columns(message)
         self.learn_items()
         when = time.time() if message.time is None else message.time
-        user_row = self._users.find([self.user_of(message.user)])
+        user_row = self.users.find([self.user_of(message.user)])
         candidates = cast("list[Attributes]", message.candidates)
-        item_rows = self._items.find(self._items_of([candidate["item"] for candidate in message.candidates]))
-        context = self._encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
-        candidate = self._encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
+        item_rows = self.items.find(self._items_of([candidate["item"] for candidate in message.candidates]))
+        context = self.encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
+        candidate = self.encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
         history = self._history(message, when)
         places = self._may_repeat(item_rows, history)
         repeats = count_repeats(
             self.rules, len(item_rows), lambda: self._keys(message, item_rows, places), history, when, places
         )
         blocks = [
-            np.concatenate([self._users.codes(user_row), context.codes], axis=1),
-            np.concatenate([self._items.codes(item_rows), candidate.codes], axis=1),
-            encode_events(self._encoder, history.events, self.rules.history.length),
+            np.concatenate([self.users.codes(user_row), context.codes], axis=1),
+            np.concatenate([self.items.codes(item_rows), candidate.codes], axis=1),
+            encode_events(self.encoder, history.events, self.rules.history.length),
         ]
         rows, codes = rows_in_use(blocks)
-        numbers = np.concatenate([self._items.dense(item_rows), candidate.dense], axis=1)
-        if self._relative is not None:
-            numbers = self._relative.append(numbers, repeats.features, np.array([0, len(item_rows)]))
+        numbers = np.concatenate([self.items.dense(item_rows), candidate.dense], axis=1)
+        if self.relative is not None:
+            numbers = self.relative.append(numbers, repeats.features, np.array([0, len(item_rows)]))
         inputs = {
-            "values": self._embeddings.take(rows, axis=0, mode="clip"),  # which reads ahead, as indexing does not
+            "values": self.embeddings.take(rows, axis=0, mode="clip"),  # which reads ahead, as indexing does not
             "request_codes": codes[0],
             "candidate_codes": codes[1],
             "history_codes": codes[2],
-            "request_dense": np.concatenate([self._users.dense(user_row), context.dense], axis=1),
+            "request_dense": np.concatenate([self.users.dense(user_row), context.dense], axis=1),
             "candidate_dense": numbers,
             "repeat_features": repeats.features,
             "predefined_scenario": self._predefined(message),
@@ -205,9 +214,9 @@ class Scorer:
             except ValidationError as error:
                 wrong = request_error(error)
                 raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
-            _check(message.columns, self._items.columns, f"items.{place}", "items")
+            _check(message.columns, self.items.columns, f"items.{place}", "items")
             known[self._items_of([message.item])[0] or ""] = message.columns
-        self._items.add(known)
+        self.items.add(known)
         return len(known)
 
     def past_event(self, event: Event, where: str = "history") -> PastEvent:
@@ -227,13 +236,13 @@ class Scorer:
     def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
         """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
         items = self._items_of([event.item for event in events])
-        rows = self._items.find([item or "" for item in items])
+        rows = self.items.find([item or "" for item in items])
         columns: dict[str, Sequence[Any]] = {}
         for name, origin in self.manifest.event_columns.items():
             if name == self.manifest.item_column:
                 columns[name] = items
             elif origin == "items":
-                found = self._items.attribute(name, rows)
+                found = self.items.attribute(name, rows)
                 columns[name] = [e.columns.get(name, value) for e, value in zip(events, found, strict=True)]
             else:
                 columns[name] = [event.columns.get(name) for event in events]
@@ -250,14 +259,14 @@ class Scorer:
             return places[:0]
         if len(history.repeats) > len(rows):  # the glance would take longer
             return places
-        key, looked_up = list(self.manifest.key_columns), self._items.key_columns
+        key, looked_up = list(self.manifest.key_columns), self.items.key_columns
         if not looked_up:
             return places
         known: Iterable[RepeatKey] = history.repeats
         if looked_up != key:
             chosen = [key.index(name) for name in looked_up]
             known = [tuple(found[place] for place in chosen) for found in known]
-        return places[self._items.may_have(rows, known)]
+        return places[self.items.may_have(rows, known)]
 
     def _keys(self, message: ScoreRequest, rows: Places, places: Places) -> list[Sequence[str | None]]:
         """The repeat keys of the candidates at these places, column by column."""
@@ -268,7 +277,7 @@ class Scorer:
             if name == self.manifest.item_column:
                 keys.append(self._items_of([one[ITEM] for one in asked]))
             elif origin == "items":
-                keys.append(self._items.key(name, rows[places]))
+                keys.append(self.items.key(name, rows[places]))
             else:
                 shared = message.context.get(name)
                 keys.append(self.forms.texts(name, [one.get(name, shared) for one in asked]))

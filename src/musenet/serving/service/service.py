@@ -136,8 +136,6 @@ class Service:
                     f"{self._folder} has other options of history or repeat than the model in use: "
                     "start with a new store"
                 )
-            if scorer.rules.of_another_log(self.scorer.rules.log):
-                raise ExportError(f"{self._folder} is of another log than the model in use: start with its own store")
             scenarios = read_scenarios(scorer)
         except BaseException:
             self._refused = self._refused.again(found)

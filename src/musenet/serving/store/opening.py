@@ -37,3 +37,10 @@ def open_store(address: str, rules: HistoryRules | None, retention: float | None
     from musenet.serving.store.sqlite_store import SqliteStore
 
     return SqliteStore(Path(address), rules, retention)
+
+
+def open_existing(address: str, rules: HistoryRules) -> WritableStore:
+    """The store at this address; raises `StoreError` as `open_store`, and if there is no such file."""
+    if "://" not in address and not Path(address).is_file():
+        raise StoreError(f"--store {address} does not exist: give the file that `musenet serve` or `musenet fill` made")
+    return open_store(address, rules)

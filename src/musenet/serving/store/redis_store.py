@@ -63,9 +63,7 @@ class RedisStore:
                 self._database.set(DESCRIPTION, json.dumps(description(rules)), nx=True)
                 self._database.set(BEGUN, time.time(), nx=True)
             found = json.loads(self._database.get(DESCRIPTION) or "null")
-            self._rules = check_rules(self._address, found, rules)
-            if self._rules.log:
-                self._database.set(DESCRIPTION, json.dumps(description(self._rules)))
+        self._rules = check_rules(self._address, found, rules)
 
     def read(self, user: str, before: float | None) -> UserHistory:
         """The user's past as a request at this time knows it; nothing for a user without events."""

@@ -5,7 +5,7 @@ earlier still, and for repeats no longer ago than `repeat.window`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from musenet.errors import StoreError
@@ -16,8 +16,6 @@ from musenet.serving.values import text_of_value
 
 FORMAT = 2
 """Of what a store notes of itself."""
-LOG = "log"
-"""The key of what its log is known by, which follows the log; a store of an earlier version has none."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,6 @@ class HistoryRules:
 
     history: HistoryOptions
     repeat: RepeatOptions | None
-    log: frozenset[str] = field(default=frozenset(), compare=False)
-    """What the log is known by of which the events are; nothing, if it does not matter."""
-
-    def of_another_log(self, known: Iterable[str]) -> bool:
-        """Whether these are what another log is known by; the same one shares some, however it grew."""
-        return bool(self.log) and bool(known) and self.log.isdisjoint(known)
 
     @property
     def columns(self) -> list[str]:
@@ -101,19 +93,14 @@ def check_rules(address: str, found: object, rules: HistoryRules | None) -> Hist
             HistoryOptions.model_validate(found["history"]),
             None if repeat is None else RepeatOptions.model_validate(repeat),
         )
-    wanted = {name: value for name, value in description(rules).items() if name != LOG}
+    wanted = description(rules)
+    if found == wanted:
+        return rules
     differing = " and ".join(name for name, value in wanted.items() if found.get(name) != value)
-    if differing:
-        raise StoreError(
-            f"{address} was made for other options of {differing} than the model's: give another place, "
-            "and fill it by `musenet fill`"
-        )
-    if rules.of_another_log(found.get(LOG, [])):
-        raise StoreError(
-            f"{address} holds the past of another log than the model's: give the store of the model's log, or another "
-            "place, and fill it by `musenet fill`"
-        )
-    return rules
+    raise StoreError(
+        f"{address} was made for other options of {differing} than the model's: give another place, "
+        "and fill it by `musenet fill`"
+    )
 
 
 def description(rules: HistoryRules) -> dict[str, object]:
@@ -122,5 +109,4 @@ def description(rules: HistoryRules) -> dict[str, object]:
         "format": FORMAT,
         "history": rules.history.model_dump(mode="json"),
         "repeat": None if rules.repeat is None else rules.repeat.model_dump(mode="json"),
-        LOG: sorted(rules.log),
     }

@@ -68,9 +68,7 @@ class SqliteStore:
                     self._create_tables(rules)
                     known = self._writer.execute("PRAGMA user_version").fetchone()[0] == FORMAT
                     found = _note(self._writer, DESCRIPTION) if known else None
-                    self._rules = check_rules(str(path), found, rules)
-                    if self._rules.log:
-                        _set_note(self._writer, DESCRIPTION, description(self._rules))
+                self._rules = check_rules(str(path), found, rules)
             except BaseException:
                 self._writer.close()
                 raise

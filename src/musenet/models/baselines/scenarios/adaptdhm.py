@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
-from musenet.models.baselines.scenarios.predefined import ScenarioBlocks, own
+from musenet.models.baselines.scenarios.predefined import EveryScenario, ScenarioBlocks
 from musenet.models.baselines.scenarios.star_layers import StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
@@ -85,10 +85,8 @@ class AdaptDhm(ClickModel):
         x = torch.cat([request, self.inputs.candidate(values, batch)], dim=1)  # (N, E)
         with full_precision(values):
             cluster = self.routing(x)
-        if batch.requests == 1:  # few candidates: every cluster's network, and each candidate's own taken
-            every = self.networks(x.expand(self.clusters, *x.shape), torch.arange(self.clusters, device=x.device))
-            return Prediction(logit=own(every.squeeze(2).T, cluster))
-        blocks = ScenarioBlocks(cluster, self.clusters)
+        exported = batch.requests == 1 or batch.equally_long
+        blocks = (EveryScenario if exported else ScenarioBlocks)(cluster, self.clusters)
         return Prediction(logit=blocks.collect(self.networks(blocks.spread(x), blocks.scenario)).squeeze(1))
 
     def networks(self, x: Tensor, cluster: Tensor) -> Tensor:

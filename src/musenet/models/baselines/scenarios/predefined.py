@@ -106,3 +106,28 @@ class OneScenario:
     def collect(self, blocks: Tensor) -> Tensor:
         """(rows, size) of (1, rows, size)."""
         return blocks.squeeze(0)
+
+
+class EveryScenario:
+    """Every row in a block of each scenario, of which its own is kept: K times as much, in operators that ONNX has.
+
+    Args:
+        codes: (rows,) each row's scenario.
+        scenarios: K.
+    """
+
+    def __init__(self, codes: Tensor, scenarios: int) -> None:
+        self._codes = codes
+        self.scenario = torch.arange(scenarios, device=codes.device)
+        """(K,) the scenario of each block."""
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(K, rows, size) of (rows, size)."""
+        return x.expand(self.scenario.shape[0], *x.shape)
+
+    def collect(self, blocks: Tensor) -> Tensor:
+        """(rows, size) of (K, rows, size)."""
+        return own(blocks.transpose(0, 1), self._codes)
+
+
+Blocks = ScenarioBlocks | OneScenario | EveryScenario

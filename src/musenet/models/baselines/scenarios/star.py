@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.baselines.scenarios.predefined import OneScenario, PredefinedScenario, ScenarioBlocks
+from musenet.models.baselines.scenarios.predefined import Blocks, OneScenario, PredefinedScenario, ScenarioBlocks
 from musenet.models.baselines.scenarios.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
@@ -70,15 +70,17 @@ class Star(ClickModel):
             of: (N,) the candidates' requests.
         """
         codes_of = codes.index_select(0, of)
-        requests: ScenarioBlocks | OneScenario
-        rows: ScenarioBlocks | OneScenario
-        if codes.shape[0] == 1:
-            requests = rows = OneScenario(codes)
-        else:
-            requests, rows = (ScenarioBlocks(of_side, self.scenario.scenarios) for of_side in (codes, codes_of))
+        requests, rows = self.blocks(codes, codes_of)
         part = self.of_request(requests.spread(self.normalise_request(request, codes)), requests.scenario)
         x = self.of_candidate(rows.spread(self.normalise_candidate(candidate, codes_of)), rows.scenario)
         x = x + rows.spread(requests.collect(part).index_select(0, of))
         for layer in self.deeper:
             x = layer(torch.relu(x), rows.scenario)
         return rows.collect(x).squeeze(1)
+
+    def blocks(self, codes: Tensor, codes_of: Tensor) -> tuple[Blocks, Blocks]:
+        """How requests and candidates of these scenarios, (R,) and (N,), meet the weights of their own."""
+        if codes.shape[0] == 1:
+            one = OneScenario(codes)
+            return one, one
+        return ScenarioBlocks(codes, self.scenario.scenarios), ScenarioBlocks(codes_of, self.scenario.scenarios)

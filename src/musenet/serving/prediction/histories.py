@@ -1,0 +1,327 @@
+"""Where the histories of many requests come from: a table of events, a history store, or the requests themselves.
+
+Shapes: R requests, N candidates, L events of the longest history, H history fields.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
+from musenet.dataset.roles import ITEM, KIND, MICROSECONDS
+from musenet.dataset.texts import kind_text
+from musenet.errors import DataError, RequestError
+from musenet.serving.prediction.columns import Places, first_rows, listed, plain, spread, texts_of
+from musenet.serving.prediction.past import TIMELESS, Happened, PastOfMany, padded
+from musenet.serving.prediction.times import NO_TIME, NoTimeError, microseconds_of
+from musenet.serving.scorer.encoder import NO_VALUES, Distinct
+from musenet.serving.scorer.history_codes import encode_events
+from musenet.serving.scorer.repeats import count_repeats
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import HistoryStore
+from musenet.serving.values import Value, text_of_value
+from musenet.sources.files.options import TimeColumn
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The requests of a table whose past is asked for."""
+
+    users: Distinct[str | None]
+    """(R,) text of the users' ids."""
+    when: Places
+    """(R,) microseconds."""
+    of: Places
+    """(N,) each candidate's request, ascending."""
+    keys: Sequence[pa.Array]
+    """(N,) text of the candidates' repeat keys, column by column."""
+    own: pa.Array | None = None
+    """(R,) lists of events that the requests bring; null where they bring none."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of the past of requests and candidates."""
+
+    codes: Places
+    """(R, L, H) rows of the embedding table of the last events, padding behind them."""
+    lengths: Places
+    """(R,) how many there are."""
+    repeats: NDArray[np.float32]
+    """(N, 3) of `repeat_features`."""
+
+
+class Histories(Protocol):
+    """Who tells the past of many requests; several threads may ask at once."""
+
+    def of(self, asked: Asked) -> Past:
+        """The past of these requests."""
+        ...
+
+
+class NoHistories:
+    """Nothing is known of anybody."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._fields = len(scorer.manifest.fields_of("history"))
+
+    def of(self, asked: Asked) -> Past:
+        """Nothing."""
+        requests, candidates = len(asked.when), len(asked.of)
+        codes = np.zeros((requests, 1, self._fields), dtype=np.int64)
+        repeats = np.zeros((candidates, REPEAT_FEATURES), dtype=np.float32)
+        return Past(codes, np.zeros(requests, dtype=np.int64), repeats)
+
+
+class StoredHistories:
+    """A history store is asked, request by request.
+
+    Args:
+        scorer: whose store it is.
+        store: to be asked.
+    """
+
+    def __init__(self, scorer: Scorer, store: HistoryStore) -> None:
+        self._scorer, self._store = scorer, store
+
+    def of(self, asked: Asked) -> Past:
+        """What the store knows."""
+        scorer, length = self._scorer, self._scorer.rules.history.length
+        times = (asked.when / MICROSECONDS).tolist()
+        users = [asked.users.values[place] or "" for place in asked.users.places.tolist()]
+        known = [self._store.read(user, when) for user, when in zip(users, times, strict=True)]
+        shown = [encode_events(scorer.encoder, history.events, length) for history in known]
+        lengths = np.array([int((codes > 0).any(1).sum()) for codes in shown], dtype=np.int64)
+        sizes = np.array([len(codes) for codes in shown], dtype=np.int64)
+        every = np.concatenate(shown) if shown else np.zeros((0, len(scorer.manifest.fields_of("history"))), np.int64)
+        repeats = np.zeros((len(asked.of), REPEAT_FEATURES), dtype=np.float32)
+        keys = [key.to_pylist() for key in asked.keys]
+        ends = np.searchsorted(asked.of, np.arange(len(known) + 1))
+        for history, when, (begin, end) in zip(known, times, pairwise(ends.tolist()), strict=True):
+            if history.repeats:
+                own = [key[begin:end] for key in keys]
+                found = count_repeats(scorer.rules, end - begin, lambda own=own: own, history, when)  # type: ignore[misc]
+                repeats[begin:end] = found.features
+        return Past(padded(every, np.cumsum(sizes) - sizes, lengths), lengths, repeats)
+
+
+class EventHistories:
+    """Events of a table, all held in memory as numbers: some tens of bytes each.
+
+    Args:
+        scorer: says which columns and which events count.
+        events: as the log has them, under its own names; a log without events of its own takes its impressions.
+        name: of the table, for messages.
+
+    Raises:
+        DataError: naming table, row and column, if a column is missing or a value cannot be used.
+    """
+
+    def __init__(self, scorer: Scorer, events: pa.RecordBatchReader | pa.Table, name: str = "the events") -> None:
+        reader = events.to_reader() if isinstance(events, pa.Table) else events
+        read = _EventReader(scorer, reader.schema, name)
+        columns = _together([read.told(batch) for batch in reader] or [read.told(reader.schema.empty_table())])
+        users, time = columns["user"], columns["time"].to_numpy()
+        self._users: pa.Array = users.dictionary
+        group = users.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        told = {column: Distinct.of_dictionary(columns[column]) for column in read.columns}
+        kept = _once(group, time, told)
+        told = {column: Distinct[Value](values.values, values.places[kept]) for column, values in told.items()}
+        found = happened(scorer, group[kept], time[kept], told)
+        self._past = PastOfMany(scorer.rules, found, len(self._users))
+
+    def of(self, asked: Asked) -> Past:
+        """What these events tell."""
+        texts = pa.array(asked.users.values, pa.string())
+        known = pc.index_in(texts, value_set=self._users).fill_null(-1).to_numpy(zero_copy_only=False)
+        return _past(self._past, known.astype(np.int64)[asked.users.places], asked)
+
+
+class OwnHistories:
+    """The requests' own events, and what others know of those that bring none.
+
+    Args:
+        scorer: says which events count.
+        kind: of the column that holds them: lists of structs.
+        others: for requests that bring none.
+    """
+
+    def __init__(self, scorer: Scorer, kind: pa.DataType, others: Histories) -> None:
+        self._scorer, self._others = scorer, others
+        fields = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+        if not (fields is not None and pa.types.is_struct(fields)) and not pa.types.is_null(kind):
+            raise RequestError("history", f"takes lists of structs, but holds {kind}")
+        names = [] if fields is None else [field.name for field in fields]
+        known = set(scorer.manifest.event_columns) - {scorer.manifest.item_column}
+        for name in names:
+            if name not in known | {"item", "kind", "time"}:
+                there = f"there are {', '.join(sorted(known))}" if known else "there are none"
+                raise RequestError(f"history.{name}", f"is no column of events; {there}")
+
+    def of(self, asked: Asked) -> Past:
+        """What the requests bring."""
+        assert asked.own is not None
+        others = self._others.of(asked)
+        if pa.types.is_null(asked.own.type):
+            return others
+        brought = asked.own.is_valid().to_numpy(zero_copy_only=False)
+        if not brought.any():
+            return others
+        events = pc.list_flatten(asked.own)
+        group = pc.list_parent_indices(asked.own).to_numpy(zero_copy_only=False).astype(np.int64)
+        own = _past(self._happened(events, group, len(brought)), np.where(brought, np.arange(len(brought)), -1), asked)
+        of_own = brought[asked.of]
+        return Past(
+            np.where(brought[:, None, None], *_equally_long(own.codes, others.codes)),
+            np.where(brought, own.lengths, others.lengths),
+            np.where(of_own[:, None], own.repeats, others.repeats),
+        )
+
+    def _happened(self, events: pa.StructArray, group: Places, requests: int) -> PastOfMany:
+        scorer, manifest = self._scorer, self._scorer.manifest
+        names = [str(field.name) for field in events.type]
+        columns = dict(zip(names, events.flatten(), strict=True))
+        time = np.full(len(events), NO_TIME, dtype=np.int64)
+        if "time" in columns:
+            time = microseconds_of(columns.pop("time"), TimeColumn(column="time", unit="seconds"), manifest.timezone)
+        time = np.where(time == NO_TIME, TIMELESS - len(time) + np.arange(len(time)), time)
+        roles = {"item": ITEM, "kind": KIND}
+        told = {roles.get(name, name): Distinct.of(plain(column)) for name, column in columns.items()}
+        return PastOfMany(scorer.rules, happened(scorer, group, time, told), requests)
+
+
+class _EventReader:
+    """The events of a table that count, batch by batch."""
+
+    def __init__(self, scorer: Scorer, schema: pa.Schema, name: str) -> None:
+        self._scorer, self._name = scorer, name
+        manifest, log = scorer.manifest, scorer.manifest.log
+        self._user, self._time = log.event_user or manifest.user_column, log.event_time or log.time
+        origins = manifest.event_columns
+        self._item = log.event_item or manifest.item_column
+        wanted = [name for name, origin in origins.items() if origin == "events" and name != manifest.item_column]
+        needed = [self._user, self._time.column, *wanted]
+        if manifest.item_column in origins or "items" in origins.values():
+            needed.append(self._item)
+        kinds = [scorer.rules.history.kinds, scorer.rules.repeat.kinds if scorer.rules.repeat else None]
+        if log.kind is not None and any(each is not None for each in kinds):
+            needed.append(log.kind)
+        missing = [column for column in dict.fromkeys(needed) if column not in schema.names]
+        if missing:
+            raise DataError(f"{name} lacks {listed(missing)}; it has {listed(schema.names)}")
+        roles = {ITEM: self._item} | ({} if log.kind is None else {KIND: log.kind})
+        self.columns = {role: column for role, column in roles.items() if column in schema.names}
+        self.columns |= {column: column for column in wanted}
+        """The table's own name of each column that is kept, beside user and time."""
+        self._label = log.label if log.label in schema.names else None
+        self._rows = 0
+
+    def told(self, batch: pa.RecordBatch | pa.Table) -> pa.Table:
+        """`user`, `time` and the columns that are kept, by their distinct values; events that count alone."""
+        manifest, rules = self._scorer.manifest, self._scorer.rules
+        try:
+            time = microseconds_of(batch[self._time.column], self._time, manifest.timezone)
+        except NoTimeError as error:
+            where = f"{self._name}: row {self._rows + error.place + 1}: column '{self._time.column}'"
+            raise DataError(f"{where} {error}") from None
+        self._rows += batch.num_rows
+        columns = {name: Distinct.of(plain(batch[column])) for name, column in self.columns.items()}
+        columns["user"] = texts_of(manifest.forms, manifest.user_column, Distinct.of(plain(batch[self._user])))
+        kinds = columns.get(KIND, NO_VALUES)
+        counts = _of_kinds(kinds, rules.in_history, len(time)) | _of_kinds(kinds, rules.in_repeats, len(time))
+        counts &= (time != NO_TIME) & np.array([text is not None for text in columns["user"].values])[
+            columns["user"].places
+        ]
+        if self._label is not None:
+            label = Distinct.of(plain(batch[self._label]))
+            counts &= np.array([self._is_positive(value) for value in label.values])[label.places]
+        kept = pa.array(np.flatnonzero(counts))
+        told = {name: spread(column).take(kept).dictionary_encode() for name, column in columns.items()}
+        return pa.table(told | {"time": pa.array(time).take(kept)})
+
+    def _is_positive(self, value: Value) -> bool:
+        text, kinds = text_of_value(value), self._scorer.manifest.log.positive_kinds
+        return text in (("1", "true") if kinds is None else kinds)
+
+
+def _together(tables: Iterable[pa.Table]) -> dict[str, pa.Array]:
+    """The columns of all tables, each with one dictionary."""
+    table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    return {name: table[name].combine_chunks() for name in table.column_names}
+
+
+def _once(group: Places, time: Places, told: Mapping[str, Distinct[Value]]) -> Places:
+    """The rows of which none before is equal, as preparation counts events."""
+    columns = [*(column.places for column in told.values()), time, group]
+    order = np.lexsort(columns)
+    kept = first_rows((column[order] for column in columns), len(order))
+    return order[kept]
+
+
+def happened(scorer: Scorer, group: Places, time: Places, told: Mapping[str, Distinct[Value]]) -> Happened:
+    """Events with what is known of them: their own columns, and those that are looked up from their items.
+
+    Args:
+        scorer: says which columns and which events count.
+        group: (E,) as of `Happened`.
+        time: (E,) as of `Happened`.
+        told: the events' columns by the log's own names, and `ITEM` and `KIND`.
+    """
+    manifest, rules, forms = scorer.manifest, scorer.rules, scorer.forms
+    items = texts_of(forms, manifest.item_column, told.get(ITEM, _nothing(len(time))))
+    rows = scorer.items.find([text or "" for text in items.values])
+    columns: dict[str, Distinct[Value]] = {}
+    for name, origin in manifest.event_columns.items():
+        if name == manifest.item_column:
+            columns[name] = items
+        elif name in told:
+            columns[name] = told[name]
+        else:
+            values = scorer.items.attribute(name, rows) if origin == "items" else [None] * len(rows)
+            columns[name] = Distinct(values, items.places)
+        columns[name] = Distinct(forms.values(name, columns[name].values), columns[name].places)
+    kinds = told.get(KIND, _nothing(len(time)))
+    keys = [columns[name] for name in (rules.repeat.key if rules.repeat else [])]
+    return Happened(
+        group,
+        time,
+        _of_kinds(kinds, rules.in_history, len(time)),
+        _of_kinds(kinds, rules.in_repeats, len(time)),
+        scorer.encoder.encode_columns("history", columns, len(time), lambda _, name: f"history.{name}").codes,
+        [_dictionary(Distinct([text_of_value(value) for value in key.values], key.places)) for key in keys],
+    )
+
+
+def _past(past: PastOfMany, group: Places, asked: Asked) -> Past:
+    return Past(*past.histories(group, asked.when), past.repeats(group, asked.when, asked.of, asked.keys))
+
+
+def _of_kinds(kinds: Distinct[Value], counts: Callable[[str | None], bool], rows: int) -> NDArray[np.bool_]:
+    """(rows,) whether events of these kinds count."""
+    if kinds is NO_VALUES:
+        return np.full(rows, counts(None))
+    texts = [text_of_value(value) for value in kinds.values]
+    return np.array([counts(None if text is None else kind_text(text)) for text in texts])[kinds.places]
+
+
+def _dictionary(column: Distinct[str | None]) -> pa.DictionaryArray:
+    """The column's texts by the distinct ones; null where missing."""
+    distinct = pa.array(column.values, pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(distinct.indices.take(pa.array(column.places)), distinct.dictionary)
+
+
+def _nothing(rows: int) -> Distinct[None]:
+    return Distinct([None], np.zeros(rows, dtype=np.int64))
+
+
+def _equally_long(one: Places, other: Places) -> tuple[Places, Places]:
+    """Two (R, L, H) with as much padding as the longer one has events."""
+    longest = max(one.shape[1], other.shape[1])
+    padding = [[(0, 0), (0, longest - each.shape[1]), (0, 0)] for each in (one, other)]
+    return np.pad(one, padding[0]), np.pad(other, padding[1])

@@ -1,0 +1,38 @@
+"""Context that preparation derives from the time, where the log has no column of that name."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musenet.serving.prediction.times import Times
+from musenet.serving.scorer.messages import EPOCH
+
+HOUR = 3600 * 1_000_000
+"""Microseconds; zones differ from UTC by whole minutes, and change on them."""
+_MINUTES_15 = HOUR // 4
+
+
+def _local(times: Times, zone: str) -> Times:
+    """(rows,) microseconds on the local clock."""
+    quarters, places = np.unique(times // _MINUTES_15, return_inverse=True)
+    told = ZoneInfo(zone)
+    offsets = []
+    for quarter in quarters.tolist():
+        moment = EPOCH + timedelta(microseconds=quarter * _MINUTES_15)
+        offsets.append((moment.astimezone(told).utcoffset() or timedelta()) // timedelta(microseconds=1))
+    return times + np.array(offsets, dtype=np.int64)[places]
+
+
+def _hour(times: Times, zone: str) -> NDArray[np.int64]:
+    return _local(times, zone) // HOUR % 24
+
+
+def _weekday(times: Times, zone: str) -> NDArray[np.int64]:
+    return (_local(times, zone) // (24 * HOUR) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+
+
+CLOCK: Mapping[str, Callable[[Times, str], NDArray[np.int64]]] = {"hour": _hour, "weekday": _weekday}
+"""The columns, from UTC microseconds and the log's time zone."""

@@ -1,0 +1,139 @@
+"""Times of a file to be scored, read as preparation reads those of the log: UTC microseconds."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from musenet.dataset.roles import MICROSECONDS
+from musenet.dataset.texts import NO_TEXTS
+from musenet.serving.scorer.encoder import Distinct
+from musenet.serving.scorer.messages import EPOCH, FIRST_TIME, LAST_TIME
+from musenet.sources.files.options import TimeColumn
+
+Times = NDArray[np.int64]
+NO_TIME = np.iinfo(np.int64).min
+"""Where there is none."""
+_SECONDS: dict[str, float] = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+_SMALLER_THAN = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanoseconds": float("inf")}
+"""Sizes that times of our days have in each unit."""
+_FORM = "write ISO 8601, or say how in data.impressions.time {column: …, format: …}, and export again"
+
+
+class NoTimeError(ValueError):
+    """A value is no time; `place` is its row."""
+
+    def __init__(self, place: int, reason: str) -> None:
+        super().__init__(reason)
+        self.place = place
+
+
+def microseconds_of(column: pa.Array, written: TimeColumn, zone: str) -> Times:
+    """(rows) UTC microseconds; `NO_TIME` where missing. A time without an offset is of the log's time zone.
+
+    Args:
+        column: timestamps, dates, numbers since 1970 or text.
+        written: the unit of numbers, which their size tells if left out, or how dates are laid out.
+        zone: of the log.
+
+    Raises:
+        NoTimeError: for what is no time.
+    """
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(column.type):
+        return _of_timestamps(column, zone)
+    told = Distinct.of(column)
+    read = partial(_of_value, written=written, zone=ZoneInfo(zone))
+    found = np.full(len(told.values), NO_TIME, dtype=np.int64)
+    for place, value in enumerate(told.values):
+        if value is None or (isinstance(value, str) and value.strip() in NO_TEXTS):
+            continue
+        try:
+            found[place] = read(value)
+        except ValueError as error:
+            raise NoTimeError(int((told.places == place).argmax()), str(error)) from None
+    return found[told.places]
+
+
+def _of_timestamps(column: pa.Array, zone: str) -> Times:
+    if column.type.tz is None:
+        column = column.cast(pa.timestamp("us"), safe=False)
+        utc = pc.assume_timezone(column, zone, ambiguous="earliest", nonexistent="earliest")
+        # The clock of the moment before a gap goes on into it, as for Python's fold=0.
+        shift = pc.subtract(pc.local_timestamp(utc).cast(pa.int64()), utc.cast(pa.int64()))
+        micros = pc.subtract(column.cast(pa.int64()), shift)
+    else:
+        micros = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+    return np.asarray(micros.fill_null(int(NO_TIME)).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _of_value(value: object, written: TimeColumn, zone: ZoneInfo) -> int:
+    if written.format is not None:
+        digits = isinstance(value, float) and value.is_integer()
+        text = str(int(value) if digits else value).strip()  # type: ignore[call-overload]
+        try:
+            return _of_clock(datetime.strptime(text, written.format), zone)
+        except ValueError:
+            pass  # it may be ISO 8601 all the same
+    if isinstance(value, str):
+        number = _number(value)
+        return _of_text(value.strip(), zone) if number is None else _of_number(number, written)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _of_number(value, written)
+    raise ValueError(f"holds {type(value).__name__}, which is no time")
+
+
+def _of_text(text: str, zone: ZoneInfo) -> int:
+    try:
+        return _of_clock(datetime.fromisoformat(text), zone)
+    except ValueError:
+        raise ValueError(f"holds '{text[:40]}', which is no time: {_FORM}") from None
+
+
+def _of_clock(moment: datetime, zone: ZoneInfo) -> int:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    return (aware.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+
+
+def _of_number(number: float, written: TimeColumn) -> int:
+    if math.isnan(number):
+        return int(NO_TIME)
+    unit: str = written.unit or next(
+        (name for name, bound in _SMALLER_THAN.items() if abs(number) < bound), "nanoseconds"
+    )
+    if written.unit is None and _may_be_date(number):
+        raise ValueError(f"holds {number:.0f}, which is a date or a time since 1970: {_FORM}")
+    seconds = number * _SECONDS[unit]
+    if not FIRST_TIME <= seconds <= LAST_TIME:
+        raise ValueError(f"holds {number:g}, which is no time")
+    whole = {"seconds": MICROSECONDS, "milliseconds": 1000, "microseconds": 1}.get(unit)
+    if isinstance(number, int):
+        return number // 1000 if whole is None else number * whole
+    return round(seconds * MICROSECONDS)
+
+
+def _may_be_date(number: float) -> bool:
+    """Whether the digits are a day of our years, such as 20260131."""
+    if not 19_900_101 <= number <= 21_001_231 or number != int(number):
+        return False
+    try:
+        datetime.strptime(f"{number:.0f}", "%Y%m%d")
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            found: int | float = kind(text)
+        except ValueError:
+            continue
+        return found
+    return None

@@ -1,0 +1,155 @@
+"""Histories of many requests at once are those that the service has of each."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import musenet
+from musenet.dataset.roles import MICROSECONDS
+from musenet.errors import DataError, NoHistoriesWarning, StoreError, UserError
+from musenet.recipe.history import HistoryOptions
+from musenet.recipe.repeat import RepeatOptions
+from musenet.serving.prediction.histories import EventHistories
+from musenet.serving.prediction.past import TIMELESS, Happened, PastOfMany
+from musenet.serving.prediction.scoring import score_rows
+from musenet.serving.scorer.messages import Event
+from musenet.serving.scorer.repeats import count_repeats
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import PastEvent, UserEvent
+from musenet.serving.store.opening import open_store
+from musenet.serving.store.rules import HistoryRules
+from serving.exports import Exported, events_of, request_of, rows_of_test
+from serving.prediction.test_predict import frame
+
+KINDS = ("click", "buy", "view")
+
+
+@pytest.fixture(scope="module")
+def shown(exported: Exported) -> pl.DataFrame:
+    return frame(exported, rows_of_test(exported.dataset)).drop("history")
+
+
+@pytest.fixture(scope="module")
+def expected(exported: Exported) -> list[float]:
+    """As the service answers each request that brings the user's whole past."""
+    scorer = Scorer(exported.folder)
+    return [
+        score for row in rows_of_test(exported.dataset) for score in scorer.score(request_of(exported, row))["scores"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def clicks(exported: Exported) -> pl.DataFrame:
+    """The log's events under the log's own names, doubled ones among them."""
+    assert exported.log.events is not None
+    names = {"_user": "user_id", "_item": "item_id", "_time": "time", "_kind": "kind"}
+    found = exported.log.events.rename(names)
+    return found.with_columns(time=pl.from_epoch("time", "us"), town=pl.lit("somewhere"))
+
+
+def test_a_table_of_events_gives_every_user_their_past(
+    exported: Exported, shown: pl.DataFrame, expected: list[float], clicks: pl.DataFrame
+) -> None:
+    scorer = Scorer(exported.folder)
+    histories = EventHistories(scorer, clicks.sample(fraction=1, shuffle=True, seed=1).to_arrow())
+    found = score_rows(scorer, shown.to_arrow(), histories=histories).read_all()
+    np.testing.assert_allclose(found["score"], expected, atol=1e-6)
+    without = score_rows(scorer, shown.to_arrow()).read_all()
+    assert np.abs(np.array(without["score"]) - expected).max() > 0.01
+
+
+def test_requests_that_bring_none_get_what_the_events_tell(
+    exported: Exported, shown: pl.DataFrame, expected: list[float], clicks: pl.DataFrame
+) -> None:
+    whole = frame(exported, rows_of_test(exported.dataset))
+    some = whole.with_columns(history=pl.when(pl.col("request") % 3 > 0).then("history"))
+    scorer = Scorer(exported.folder)
+    found = score_rows(scorer, some.to_arrow(), histories=EventHistories(scorer, clicks.to_arrow())).read_all()
+    np.testing.assert_allclose(found["score"], expected, atol=1e-6)
+
+
+def test_a_store_tells_as_it_tells_the_service(exported: Exported, shown: pl.DataFrame, tmp_path: Path) -> None:
+    """A store forgets what only requests of the past would ask for, so that it is the service's answers that count."""
+    scorer, address = Scorer(exported.folder), str(tmp_path / "history.sqlite")
+    with open_store(address, scorer.rules) as store:
+        for user in shown["user_id"].unique():
+            events = (scorer.past_event(Event.model_validate(one)) for one in events_of(exported.log, user))
+            store.append([UserEvent(user, event) for event in events])
+        scorer.use(store)
+        asked = [request_of(exported, row, history=False) for row in rows_of_test(exported.dataset)]
+        expected = [score for one in asked for score in scorer.score(one)["scores"]]
+    shown.write_parquet(tmp_path / "in.parquet")
+    musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=address)
+    np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
+
+
+def test_what_gives_no_histories_is_told(exported: Exported, shown: pl.DataFrame, tmp_path: Path) -> None:
+    asked, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    shown.write_parquet(asked)
+    with pytest.warns(NoHistoriesWarning, match="no histories are given, but random-"):
+        musenet.predict(exported.folder, asked, out)
+    with pytest.raises(StoreError, match=r"nowhere\.sqlite does not exist"):
+        musenet.predict(exported.folder, asked, out, store=str(tmp_path / "nowhere.sqlite"))
+    assert not (tmp_path / "nowhere.sqlite").exists()
+    with pytest.raises(UserError, match="from --events or from --store, not from both"):
+        musenet.predict(exported.folder, asked, out, store="a.sqlite", events=asked)
+    with pytest.raises(DataError, match=r"in\.parquet lacks kind; it has request, user_id"):
+        musenet.predict(exported.folder, asked, out, events=asked)
+
+
+@pytest.mark.parametrize("delay", [0.0, 2.0])
+@pytest.mark.parametrize("window", [None, 5.0])
+@pytest.mark.parametrize("optional", [[], ["brand"]])
+def test_the_past_of_many_is_that_of_each(delay: float, window: float | None, optional: list[str]) -> None:
+    """Random events of few moments, keys and users, some without a time, against the rules that stores follow."""
+    random = np.random.default_rng([int(delay), 0 if window is None else 1, len(optional)])
+    rules = HistoryRules(
+        HistoryOptions(columns=["code"], length=4, kinds=["click", "buy"], delay=delay),
+        RepeatOptions(key=["category", "brand"], optional=optional, kinds=["buy", "view"], window=window),
+    )
+    count, users, requests, candidates = 300, 7, 60, 180
+    group = random.integers(users, size=count)
+    seconds = random.integers(1, 30, size=count)
+    timed = random.random(count) > 0.1
+    code = random.permutation(count) + 1
+    kinds = random.choice(KINDS, size=count)
+    keys = [random.choice(["a", "b", None], size=count), random.choice(["x", "y", "z", None], size=count)]
+    events = Happened(
+        group,
+        np.where(timed, seconds * MICROSECONDS, TIMELESS - count + np.arange(count)),
+        np.isin(kinds, ["click", "buy"]),
+        np.isin(kinds, ["buy", "view"]),
+        code[:, None],
+        [pa.array(key.tolist(), pa.string()).dictionary_encode() for key in keys],
+    )
+    past = PastOfMany(rules, events, users)
+    asked = random.integers(-1, users, size=requests)
+    when = random.integers(35, size=requests) * MICROSECONDS
+    of = np.sort(random.integers(requests, size=candidates))
+    wanted = [random.choice(["a", "b", "c", None], size=candidates), random.choice(["x", "z", None], size=candidates)]
+    codes, lengths = past.histories(asked, when)
+    repeats = past.repeats(asked, when, of, [pa.array(key.tolist(), pa.string()) for key in wanted])
+    for request in range(requests):
+        own = [
+            PastEvent(None, kinds[at], float(seconds[at]) if timed[at] else None, _attributes(keys, code, at))
+            for at in np.flatnonzero(group == asked[request])
+        ]
+        known = rules.summarise(own, when[request] / MICROSECONDS)
+        # What happened at once is in order of its codes; what has no time, in the order given.
+        order = [
+            (event.time or -1.0, event.attributes["code"] if event.time else 0, place)
+            for place, event in enumerate(known.events)
+        ]
+        last = [known.events[place].attributes["code"] for *_, place in sorted(order)[-4:]]
+        assert codes[request, : lengths[request], 0].tolist() == last
+        chosen = np.flatnonzero(of == request)
+        own_keys = [key[chosen].tolist() for key in wanted]
+        counted = count_repeats(rules, len(chosen), own_keys.copy, known, when[request] / MICROSECONDS)
+        np.testing.assert_allclose(repeats[chosen], counted.features, atol=1e-6)
+
+
+def _attributes(keys: list[np.ndarray], code: np.ndarray, at: int) -> dict[str, object]:
+    return {"category": keys[0][at], "brand": keys[1][at], "code": int(code[at])}
