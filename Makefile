@@ -85,7 +85,7 @@ $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report,serve,spark,cluster,dev]'
+	$(PIP) -c constraints.txt -e '.[report,serve,spark,cluster,cloud,dev]'
 	$(PIP) -c constraints.txt --no-deps torchrec
 	@touch $@ $(VENV)/.installed-report
 

@@ -48,7 +48,7 @@ def test_folders_above_a_pattern_are_taken_by_their_letters(tmp_path: Path) -> N
     part = {"path": "*.parquet", "user": "user", "item": "item", "time": "time", "label": "label"}
     options = OwnFilesOptions.model_validate({"source": "own_files", "impressions": part})
     whole = options.starting_from(tmp_path / "log[1]")
-    assert len(find_files("data.impressions", whole.impressions.path, Path())) == 2
+    assert len(find_files("data.impressions", whole.impressions.path or "", Path())) == 2
     assert items(tmp_path, "log[01]/*.parquet") == list(range(100, 120))  # no such folder: a pattern
 
 

@@ -92,9 +92,9 @@ def _with_events(recipe: dict[str, Any], part: dict[str, Any], **changed: Any) -
 
 MISTAKES: dict[str, tuple[Callable[[Path], Tables], str]] = {
     "missing file": (_missing, "data.impressions.path: there is no file .*nowhere.parquet"),
-    "folder": (_folder, r"log.parquet is a folder: name its files, for example .*\*.parquet"),
-    "unknown ending": (_unknown_ending, "log.xlsx is neither Parquet nor CSV"),
-    "mixed formats": (_mixed_formats, "either all Parquet or all CSV"),
+    "folder": (_folder, "log.parquet is a folder without files: name the path"),
+    "unknown ending": (_unknown_ending, "log.xlsx is neither Parquet, CSV nor JSON"),
+    "mixed formats": (_mixed_formats, "either all Parquet, all CSV or all JSON lines"),
     "no Parquet": (_no_parquet, "log.parquet cannot be read .*is it damaged or cut short"),
     "cut Parquet": (_cut_parquet, "log.parquet cannot be read .*is it damaged or cut short"),
     "damaged pages": (_damaged_pages, "log.parquet cannot be read .*is it damaged or cut short"),

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import Any, Literal
 
@@ -24,6 +24,10 @@ ROWS_PER_CHUNK = 1 << 17
 MEMORY_SHARE = 0.5
 _UNREADABLE = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
 """What DuckDB says of pages that hold anything else than they should, each time another."""
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""How writers call the folder of the rows that lack the column's value."""
+_FILE = "__file"
+"""The column in which a row's file stands while it is read."""
 _NO_SPACE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
 
@@ -162,17 +166,25 @@ class Engine:
         """Text as the list of its parts."""
         return text.split(separator)
 
-    def read_parquet(self, paths: Sequence[Path]) -> ir.Table:
-        """The rows of Parquet files of one schema, which are read whenever they are asked for."""
-        return self.connection.read_parquet([_literal(path) for path in paths], hive_partitioning=False)
+    def read_parquet(self, paths: Sequence[Path], folders: Sequence[str] = ()) -> ir.Table:
+        """The rows of Parquet files of one schema, which are read whenever they are asked for.
 
-    def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
+        Args:
+            paths: of the files.
+            folders: columns that the names of the files' folders hold, as text: `day` of `day=2024-03-04/1.parquet`.
+        """
+        read = self.connection.read_parquet
+        return self._with_folders(read(self._literals(paths), hive_partitioning=False, filename=_FILE), folders)
+
+    def read_text(
+        self, paths: Sequence[Path], columns: Sequence[str], delimiter: str, folders: Sequence[str] = ()
+    ) -> ir.Table:
         """The rows of CSV files below their headers, every column as text and empty ones as NULL.
 
         The layout is told: a guess would take one broken row for the rule and skip what precedes it.
         """
-        return self.connection.read_csv(
-            [_literal(path) for path in paths],
+        table = self.connection.read_csv(
+            self._literals(paths),
             auto_detect=False,
             hive_partitioning=False,
             columns=dict.fromkeys(columns, "VARCHAR"),
@@ -181,7 +193,63 @@ class Engine:
             quote='"',
             escape='"',
             nullstr="",
+            filename=_FILE,
         )
+        return self._with_folders(table, folders)
+
+    def json_columns(self, path: Path) -> dict[str, str]:
+        """The columns of a file of JSON lines, told from all of them: text, lists of texts, or what else they are."""
+        (literal,) = self._literals([path])
+        source = f"read_json({_quoted(literal)}, format = 'newline_delimited', sample_size = -1)"
+        found = {name: kind for name, kind, *_ in self._native.execute(f"DESCRIBE FROM {source}").fetchall()}
+        mixed = [name for name, kind in found.items() if kind == "JSON"]
+        if mixed:  # numbers and texts, which are texts, or values and lists, which are neither
+            asked = [f"max(json_type({_quoted(name, chr(34))}) IN ('ARRAY', 'OBJECT'))" for name in mixed]
+            row = self._native.execute(f"SELECT {', '.join(asked)} FROM {source}").fetchone() or ()
+            found |= {name: "JSON" if nested else "VARCHAR" for name, nested in zip(mixed, row, strict=True)}
+        nested = re.compile(r"^(STRUCT|MAP|JSON$)|\]\[\]$|\)\[\]$")
+        return {
+            name: kind if nested.search(kind) else "VARCHAR[]" if kind.endswith("[]") else "VARCHAR"
+            for name, kind in found.items()
+        }
+
+    def read_json(self, paths: Sequence[Path], columns: Mapping[str, str], folders: Sequence[str] = ()) -> ir.Table:
+        """The rows of files of JSON lines that all have these columns, as `json_columns` tells them."""
+        table = self.connection.read_json(
+            self._literals(paths),
+            columns=dict(columns),
+            format="newline_delimited",
+            auto_detect=False,
+            hive_partitioning=False,
+            filename=_FILE,
+        )
+        return self._with_folders(table, folders)
+
+    def _literals(self, paths: Sequence[Path]) -> list[str]:
+        """Paths that DuckDB takes as they stand rather than as patterns."""
+        if all(isinstance(path, PurePath) for path in paths):
+            return [re.sub(r"([\[*?])", r"[\1]", str(path)) for path in paths]
+        from musenet.engines.remote import PREFIX, RemoteFiles
+
+        if not self._native.filesystem_is_registered(RemoteFiles.protocol):
+            self._native.register_filesystem(RemoteFiles())
+        return [f"{PREFIX}{path}" for path in paths]
+
+    def _with_folders(self, table: ir.Table, folders: Sequence[str]) -> ir.Table:
+        """A table of files with the columns that the names of their folders hold, and without the file's own name."""
+        said = {name: self._said(table[_FILE], name) for name in folders}
+        return table.mutate(
+            **{name: (value == NO_VALUE).ifelse(ibis.null("string"), value) for name, value in said.items()}
+        ).drop(_FILE)
+
+    def _said(self, file: ir.StringValue, name: str) -> ir.StringValue:
+        """What the innermost folder of this name in a file's path says."""
+
+        @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
+        def url_decode(_: str) -> str:  # type: ignore[empty-body]
+            """DuckDB's own function."""
+
+        return url_decode(file.re_extract(said_by_folder(name), 1))
 
     def close(self) -> None:
         """Let go of the backend; what is stored stays. Waits for rows that a thread is reading."""
@@ -191,9 +259,13 @@ class Engine:
             self.connection.disconnect()
 
 
-def _literal(path: Path) -> str:
-    """A path that DuckDB takes as it stands rather than as a pattern."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
+def said_by_folder(name: str) -> str:
+    """The pattern whose group is what the innermost folder of this name says in a path."""
+    return rf"(?s)^(?:.*/)?{re.escape(name)}=([^/]*)/"
+
+
+def _quoted(text: str, sign: str = "'") -> str:
+    return sign + text.replace(sign, sign * 2) + sign
 
 
 def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: Literal["inner", "left"] = "inner") -> ir.Table:

@@ -7,8 +7,8 @@ Which cluster is Spark's own setting: a session that is running already is used,
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import ibis
@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet.engines.engine import ROWS_PER_CHUNK, Engine
+from musenet.engines.engine import NO_VALUE, ROWS_PER_CHUNK, Engine, said_by_folder
 from musenet.errors import UserError
 
 DONE = "_SUCCESS"
@@ -45,9 +45,9 @@ class SparkEngine(Engine):
     def _open(self, place: str) -> ir.Table:
         return self.read_parquet([self._tables / place])
 
-    def read_parquet(self, paths: Sequence[Path]) -> ir.Table:
+    def read_parquet(self, paths: Sequence[Path], folders: Sequence[str] = ()) -> ir.Table:
         """The rows of Parquet files, which are read whenever they are asked for."""
-        return self._view(self._session.read.parquet(*map(_literal, paths)))
+        return self._view(_with_folders(self._session.read.parquet(*self._literals(paths)), folders))
 
     def _in_order(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
         # Spark reads the files of a folder in any order: what has to be in order is sorted when it is read.
@@ -77,14 +77,34 @@ class SparkEngine(Engine):
         """Text as the list of its parts; Spark takes the separator for a pattern."""
         return text.split(re.escape(separator))
 
-    def read_text(self, paths: Sequence[Path], columns: Sequence[str], delimiter: str) -> ir.Table:
+    def read_text(
+        self, paths: Sequence[Path], columns: Sequence[str], delimiter: str, folders: Sequence[str] = ()
+    ) -> ir.Table:
         """The rows of CSV files below their headers, every column as text and empty ones as NULL."""
         # Broken rows come as they do from DuckDB: as an error that names the file.
         reader = self._session.read.options(
             header=True, sep=delimiter, quote='"', escape='"', nullValue="", mode="FAILFAST", multiLine=True
         )
         schema = ", ".join(f"`{name}` STRING" for name in columns)
-        return self._view(reader.schema(schema).csv([_literal(path) for path in paths]))
+        return self._view(_with_folders(reader.schema(schema).csv(self._literals(paths)), folders))
+
+    def json_columns(self, path: Path) -> dict[str, str]:
+        """The columns of a file of JSON lines, told from all of them: text, lists of texts, or what else they are."""
+        reader = self._session.read.options(primitivesAsString=True, mode="FAILFAST")
+        return dict(reader.json(self._literals([path])).dtypes)
+
+    def read_json(self, paths: Sequence[Path], columns: Mapping[str, str], folders: Sequence[str] = ()) -> ir.Table:
+        """The rows of files of JSON lines that all have these columns, as `json_columns` tells them."""
+        schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+        reader = self._session.read.options(mode="FAILFAST").schema(schema)
+        return self._view(_with_folders(reader.json(self._literals(paths)), folders))
+
+    def _literals(self, paths: Sequence[Path]) -> list[str]:
+        """Paths that Spark takes as they stand rather than as patterns."""
+        for path in paths:
+            if not isinstance(path, PurePath):
+                raise UserError(f"{path}: Spark reads files that its workers see in folders: leave out --engine spark")
+        return [re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path)) for path in paths]
 
     def _view(self, frame: Any) -> ir.Table:
         name = ibis.util.gen_name("files")
@@ -111,9 +131,17 @@ def _read_and_remove(folder: Path, fields: pa.Schema) -> Iterator[pa.RecordBatch
     shutil.rmtree(folder)
 
 
-def _literal(path: Path) -> str:
-    """A path that Spark takes as it stands rather than as a pattern."""
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+def _with_folders(frame: Any, folders: Sequence[str]) -> Any:
+    """A frame of files with the columns that the names of their folders hold."""
+    from pyspark.sql import functions
+
+    def decoded(text: Any) -> Any:  # to Spark a plus is a blank, and the name of the file is quoted once more
+        return functions.url_decode(functions.replace(text, functions.lit("+"), functions.lit("%2B")))
+
+    for name in folders:
+        said = decoded(functions.regexp_extract(decoded(functions.input_file_name()), said_by_folder(name), 1))
+        frame = frame.withColumn(name, functions.nullif(said, functions.lit(NO_VALUE)))
+    return frame
 
 
 def open_spark(folder: Path, memory: int | None) -> Engine:

@@ -51,7 +51,7 @@ class AliAds:
 
     def fingerprint(self) -> str:
         """The options, and each file's name, size and time of modification."""
-        return fingerprint_of(self._options, self._files().paths.values())
+        return fingerprint_of(self._options, [list(self._files().paths.values())])
 
     def size(self) -> LogSize:
         """Rows of `raw_sample` and of the behaviour log."""

@@ -55,7 +55,7 @@ class KuaiRand:
 
     def fingerprint(self) -> str:
         """The options, and each file's name, size and time of modification."""
-        return fingerprint_of(self._options, find_kuairand(Path(self._options.folder)).paths)
+        return fingerprint_of(self._options, [find_kuairand(Path(self._options.folder)).paths])
 
     def size(self) -> LogSize:
         """Rows of the logs; about every third is a long view, and sequences hold a hundred videos or so."""

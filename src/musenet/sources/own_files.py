@@ -1,7 +1,6 @@
-"""A log in Parquet or CSV files, described in the configuration alone."""
+"""A log in Parquet, CSV or JSON files or in a database, described in the configuration alone."""
 
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import ibis
@@ -13,9 +12,10 @@ from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sifted, keep_first
 from musenet.sources.files.columns import Need, Plan, Relation, named_columns, plan_columns
 from musenet.sources.files.one_type import Shared, unify_types
-from musenet.sources.files.opening import open_files
+from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
 from musenet.sources.files.paths import expected_rows, find_files, fingerprint_of
+from musenet.sources.files.query import Query
 from musenet.sources.files.reader import LogReader, columns_of_roles, require_roles
 from musenet.sources.files.relations import add_shown, with_clock
 from musenet.sources.files.values import with_plain_text
@@ -39,18 +39,28 @@ class OwnFiles:
         self._options = options
         self._recipe = recipe
         self._base = base
+        self._queries: dict[Relation, Query] = {
+            relation: Query(f"data.{relation}", part, base)
+            for relation, part in self._parts().items()
+            if part.sql is not None
+        }
 
     def fingerprint(self) -> str:
-        """The options, and each file's name, size and time of modification."""
-        found = [find_files(f"data.{relation}", part.path, self._base) for relation, part in self._parts().items()]
-        return fingerprint_of(self._options, chain.from_iterable(found))
+        """The options, each file's place in its table, size and time of modification (or etag), and queries' rows."""
+        return fingerprint_of(
+            self._options,
+            [self._files(relation) for relation in self._parts() if relation not in self._queries],
+            [query.fingerprint() for query in self._queries.values()],
+        )
 
     def size(self) -> LogSize:
         """Rows of the impressions' and the events' files."""
         parts = self._parts()
+        queries = self._queries
+        relations: tuple[Relation, ...] = ("impressions", "events")
         shown, events = (
-            expected_rows(find_files(f"data.{name}", parts[name].path, self._base)) if name in parts else 0
-            for name in ("impressions", "events")
+            queries[name].rows() if name in queries else expected_rows(self._files(name)) if name in parts else 0
+            for name in relations
         )
         return LogSize(shown, events)
 
@@ -64,12 +74,7 @@ class OwnFiles:
         self._check_sense()
         named = named_columns(self._recipe)
         files = {
-            relation: open_files(
-                engine,
-                f"data.{relation}",
-                find_files(f"data.{relation}", part.path, self._base),
-                named=named | set(columns_of_roles(part).values()),
-            )
+            relation: self._open(engine, relation, named | set(columns_of_roles(part).values()))
             for relation, part in self._parts().items()
         }
         files = {
@@ -88,6 +93,16 @@ class OwnFiles:
         if options.items is not None:
             sifted["items"] = reader.entities("items", options.items)
         return self._assemble(engine, sifted, plan)
+
+    def _open(self, engine: Engine, relation: Relation, named: set[str]) -> LogFile:
+        if relation in self._queries:
+            return self._queries[relation].open(engine)
+        return open_files(engine, f"data.{relation}", self._files(relation), named=named)
+
+    def _files(self, relation: Relation) -> list[Path]:
+        path = self._parts()[relation].path
+        assert path is not None
+        return find_files(f"data.{relation}", path, self._base)
 
     def _parts(self) -> dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
         options = self._options

@@ -1,15 +1,14 @@
-"""Opening a log's Parquet and CSV files as relations, with one sentence for whatever is wrong with them."""
+"""Opening a log's Parquet, CSV and JSON files as relations, with one sentence for whatever is wrong with them."""
 
 import csv
-import gzip
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 
 import duckdb
-import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,28 +16,26 @@ import pyarrow.parquet as pq
 from musenet.engines.engine import Engine
 from musenet.errors import DataError, one_line
 from musenet.sources.files.parts import Mended, Part, bring_together
-from musenet.sources.files.paths import PARQUET, ending, folder_values
+from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values, opened
 
+_MEND = "mend that line, or how the file was written"
 _MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """One table of a log, of one or several files."""
+    """One table of a log, of one or several files or of a query."""
 
     key: str
     """Where the configuration names it, such as `data.impressions`."""
+    name: str
+    """How messages call it."""
     paths: list[Path]
     table: ir.Table
     is_parquet: bool
     """Its rows are read from the files whenever they are asked for, at little cost."""
     mended: tuple[Mended, ...] = ()
     """What was done to make one table of parts that differ."""
-
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        return _called(self.paths)
 
 
 @dataclass(frozen=True)
@@ -47,58 +44,66 @@ class _Layout:
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
-    """Of Parquet; the columns of a CSV are text."""
+    """Of Parquet and JSON; the columns of a CSV are text."""
     delimiter: str
     """Of a CSV."""
-    said: tuple[tuple[str, str | None], ...] = ()
+    folders: tuple[str, ...] = ()
     """The columns that the names of their folders hold."""
 
 
 def open_files(
     engine: Engine, key: str, paths: list[Path], *, named: Collection[str] | None = None, stored: bool = True
 ) -> LogFile:
-    """The rows of these files; a CSV's columns are text, read once into the engine unless they are not to be stored.
+    """The rows of these files; those of a CSV or JSON are text, read once into the engine unless not to be stored.
 
     Args:
         engine: where they are stored.
         key: where the configuration names them.
         paths: parts of one table, brought together by the names of their columns.
         named: the columns that the configuration names; any of the files', but none of their folders', if None.
-        stored: keep the rows of CSV files.
+        stored: keep the rows of CSV and JSON files.
 
     Raises:
         DataError: if a file cannot be read, there are no rows, or the parts have no type of a named column in common.
     """
     parts: list[Part] = []
-    layouts, mended = _layouts(paths, named or ())
+    layouts, mended = _layouts(engine, paths, named or ())
     for layout in dict.fromkeys(layouts.values()):
         alike = [path for path in paths if layouts[path] == layout]
         with reading(_called(alike)):
-            if layout.delimiter:
-                table = engine.read_text(alike, layout.columns, layout.delimiter)
-                table = engine.store("text", table) if stored else table
-            else:
-                table = engine.read_parquet(alike)
-                called = zip(layout.columns, table.columns, strict=True)
-                table = table.rename({name: written for name, written in called if name != written})
+            table = _read(engine, alike, layout)
+            if stored and ending(alike[0]) not in PARQUET:
+                table = engine.store("text", table)
             has_rows = engine.count(table.limit(1))
         if has_rows:
-            parts.append(Part(_called(alike), table.mutate(**{name: _text(value) for name, value in layout.said})))
+            parts.append(Part(_called(alike), table))
     if not parts:
         raise DataError(f"{paths[0]} holds no rows ({key}): check which file was meant")
     table, more = bring_together(engine, key, parts, named)
     if mended:
         rows = engine.count(table)
         more += [Mended(reason, rows) for reason in mended]
-    return LogFile(key, paths, table, ending(paths[0]) in PARQUET, tuple(more))
+    return LogFile(key, _called(paths), paths, table, ending(paths[0]) in PARQUET, tuple(more))
 
 
-def _layouts(paths: list[Path], named: Collection[str]) -> tuple[dict[Path, _Layout], list[str]]:
+def _read(engine: Engine, paths: list[Path], layout: _Layout) -> ir.Table:
+    """The rows of files of one layout, their columns by their clean names."""
+    if layout.delimiter:
+        return engine.read_text(paths, layout.columns, layout.delimiter, layout.folders)
+    if ending(paths[0]) in JSON:
+        columns = dict(zip(layout.columns, layout.types, strict=True))
+        return engine.read_json(paths, columns, layout.folders)
+    table = engine.read_parquet(paths, layout.folders)
+    called = zip(layout.columns, table.columns, strict=False)  # those of folders come last
+    return table.rename({name: written for name, written in called if name != written})
+
+
+def _layouts(engine: Engine, paths: list[Path], named: Collection[str]) -> tuple[dict[Path, _Layout], list[str]]:
     """How each file is read, and what was done about columns that files and folders have both."""
     layouts = {}
     for path in paths:
         with reading(str(path)):
-            layouts[path] = _layout(path)
+            layouts[path] = _layout(engine, path)
     said = {path: folder_values(path) for path in paths}
     mended = []
     for name in dict.fromkeys(name for values in said.values() for name in values if name in named):
@@ -115,30 +120,28 @@ def _layouts(paths: list[Path], named: Collection[str]) -> tuple[dict[Path, _Lay
         for values in said.values():
             values.pop(name, None)
     return {
-        path: _Layout(
-            layout.columns,
-            layout.types,
-            layout.delimiter,
-            tuple((name, value) for name, value in said[path].items() if name in named),
-        )
+        path: replace(layout, folders=tuple(name for name in said[path] if name in named))
         for path, layout in layouts.items()
     }, mended
 
 
-def _layout(path: Path) -> _Layout:
+def _layout(engine: Engine, path: Path) -> _Layout:
     if ending(path) in PARQUET:
-        schema = pq.read_schema(path)
+        with path.open("rb") as file:
+            schema = pq.read_schema(file)
         return _Layout(_clean_names(schema.names, path), tuple(map(str, schema.types)), "")
+    if ending(path) in JSON:
+        columns = engine.json_columns(path)
+        _clean_names(list(columns), path)
+        return _Layout(tuple(columns), tuple(columns.values()), "")
     delimiter, header = _header(path)
     return _Layout(_clean_names(header, path), (), delimiter)
 
 
 def _header(path: Path) -> tuple[str, list[str]]:
     """The separator and the column names in a CSV's first line."""
-    with (
-        gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file
-    ):
-        line = file.readline()
+    with opened(path) as file:
+        line = TextIOWrapper(file, encoding="utf-8-sig").readline()
     if not line.strip():
         raise DataError(f"{path} holds no rows, nor names of columns: check which file was meant")
     names = {sign: next(csv.reader([line], delimiter=sign)) for sign in ",;\t|"}
@@ -159,10 +162,6 @@ def _clean_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
     return clean
 
 
-def _text(value: str | None) -> ir.Value:
-    return ibis.null("string") if value is None else ibis.literal(value, "string")
-
-
 def _called(paths: Sequence[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
@@ -179,7 +178,7 @@ def reading(name: str) -> Iterator[None]:
             begin = " ".join(broken[1].split())[:100]
             raise DataError(
                 f"{file[1] if file else name} cannot be read at the line '{begin}' (more or fewer columns than the "
-                "first line, or a quote that does not end): mend that line, or how the file was written"
+                f"first line, or a quote that does not end): {_MEND}"
             ) from error
         if not isinstance(error, OSError | UnicodeDecodeError | csv.Error | duckdb.Error | pa.ArrowException):
             raise
@@ -192,9 +191,10 @@ def reading(name: str) -> Iterator[None]:
             raise DataError(f"{name} is not UTF-8 text: save it as UTF-8") from error
         line = re.search(r"CSV Error on Line: (\d+)", text)
         if line:
-            raise DataError(
-                f"{name} cannot be read at line {line[1]} ({_why(text)}): mend that line, or how the file was written"
-            ) from error
+            raise DataError(f"{name} cannot be read at line {line[1]} ({_why(text)}): {_MEND}") from error
+        line = re.search(r"Malformed JSON in file .*, at byte \d+ in line (\d+): ([^.]+)", text)
+        if line:
+            raise DataError(f"{name} cannot be read near line {line[1]} ({line[2]}): {_MEND}") from error
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{name} cannot be read ({error.strerror}): make it a file that you may read") from error
         raise DataError(f"{name} cannot be read ({one_line(error)}): is it damaged or cut short?") from error

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from musenet.options import Options
 from musenet.recipe.history import Kind
+from musenet.sources.files.places import whole
 from musenet.sources.options import SourceOptions
 
 
@@ -24,14 +25,27 @@ class TimeColumn(Options):
     )
 
 
-Paths = str | list[str]
-_PATH = Field(description="a file, a list of files, or a pattern such as `log/*.parquet`")
+class TableSource(Options):
+    """Where the rows of one table of a log are: in files, or what a query gives."""
+
+    path: str | list[str] | None = Field(
+        None, description="a file, a folder, a pattern such as `log/*.parquet`, a URL, or a list of these"
+    )
+    sql: str | None = Field(None, description="in place of `path`: a query in DuckDB's SQL")
+    database: str | None = Field(None, description="the DuckDB file that the query reads; it is not changed")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.sql is None):
+            raise ValueError("give either path or sql")
+        if self.database is not None and self.sql is None:
+            raise ValueError("database needs sql, the query that reads it")
+        return self
 
 
-class ImpressionsFile(Options):
+class ImpressionsFile(TableSource):
     """Items shown to users."""
 
-    path: Paths = _PATH
     user: str
     item: str
     time: str | TimeColumn
@@ -41,27 +55,24 @@ class ImpressionsFile(Options):
     weight: str | None = Field(None, description="importance of each impression")
 
 
-class EventsFile(Options):
+class EventsFile(TableSource):
     """What users did earlier; the positives of the impressions, if left out."""
 
-    path: Paths = _PATH
     user: str
     time: str | TimeColumn
     item: str | None = None
     kind: str | None = None
 
 
-class UsersFile(Options):
+class UsersFile(TableSource):
     """Attributes of users."""
 
-    path: Paths = _PATH
     user: str
 
 
-class ItemsFile(Options):
+class ItemsFile(TableSource):
     """Attributes of items."""
 
-    path: Paths = _PATH
     item: str
 
 
@@ -83,8 +94,9 @@ class OwnFilesOptions(SourceOptions):
         """The same options, the path of every file whole."""
         content = self.model_dump(exclude_unset=True)
         for part in content.values():
-            if isinstance(part, dict) and "path" in part:
-                paths = [part["path"]] if isinstance(part["path"], str) else part["path"]
-                whole = [str(base / Path(path).expanduser()) for path in paths]
-                part["path"] = whole[0] if isinstance(part["path"], str) else whole
+            for key in ("path", "database") if isinstance(part, dict) else ():
+                if isinstance(part.get(key), str):
+                    part[key] = whole(part[key], base)
+                elif part.get(key) is not None:
+                    part[key] = [whole(path, base) for path in part[key]]
         return self.model_validate(content)

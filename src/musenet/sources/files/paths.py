@@ -1,56 +1,71 @@
 """Which files a configuration means, what their folders say of them, and how they are known again."""
 
 import glob
-import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from musenet.engines.engine import NO_VALUE
 from musenet.errors import DataError
 from musenet.options import Options
+from musenet.sources.files.places import is_remote, place, reaching
 
 LOOKED_AT, PACKED = 1 << 16, 5
-"""Bytes of a CSV whose lines are counted, and how much longer it is than its packed form."""
-PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
-NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""How writers call the folder of the rows that lack the column's value."""
+"""Bytes of a text whose lines are counted, and how much longer it is than its packed form."""
+PARQUET, TEXT, JSON = (".parquet", ".pq"), (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json")
+_KINDS = "Parquet, CSV nor JSON lines (.parquet, .csv, .tsv or .jsonl, texts maybe with .gz or .zst)"
+_PACKED_ENDINGS = (".gz", ".zst")
+_LAKES = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
+"""What a table has that is more than its files: some of them are of the past."""
 
 
 def find_files(key: str, written: str | Sequence[str], base: Path) -> list[Path]:
-    """The files meant by a path, a pattern, or a list of them, each once; relative ones start from `base`.
+    """The files meant by a path, a folder, a pattern, a URL or a list of them, each once; relative ones from `base`.
+
+    Of a folder these are all files below it whose names, and whose folders' names, do not begin with `_` or `.`.
 
     Raises:
-        DataError: if there is none, one is a folder, or they are not all Parquet or all CSV.
+        DataError: if there is none, a place cannot be reached, or they are not all Parquet, all CSV or all JSON lines.
     """
-    found: dict[Path, Path] = {}
+    found: dict[object, Path] = {}
     for entry in [written] if isinstance(written, str) else written:
-        path = base / Path(entry).expanduser()
-        matches = _matching(path)
-        if not matches:
-            raise DataError(
-                f"{key}.path: there is no file {path}: give the path relative to the configuration's folder"
-            )
+        path = place(f"{key}.path", entry, base)
+        with reaching(f"{key}.path", path):
+            matches = [
+                file for match in _matching(path) for file in (_below(key, match) if match.is_dir() else [match])
+            ]
+            if not matches:
+                there = f"{path} is a folder without files: name" if path.is_dir() else f"there is no file {path}: give"
+                raise DataError(f"{key}.path: {there} the path relative to the configuration's folder")
         for match in matches:
-            found.setdefault(match.resolve(), match)
+            found.setdefault(str(match) if is_remote(match) else match.resolve(), match)
     paths = list(found.values())
     for path in paths:
-        if path.is_dir():
-            raise DataError(f"{key}.path: {path} is a folder: name its files, for example {path / '*.parquet'}")
-        if ending(path) not in PARQUET + TEXT:
-            raise DataError(f"{key}.path: {path} is neither Parquet nor CSV (.parquet, .csv or .tsv, maybe with .gz)")
-    if not paths or len({ending(path) in PARQUET for path in paths}) > 1:
-        raise DataError(f"{key}.path: give at least one file, and either all Parquet or all CSV")
+        if ending(path) not in PARQUET + TEXT + JSON:
+            raise DataError(f"{key}.path: {path} is neither {_KINDS}")
+    if not paths or len({next(kind for kind in (PARQUET, TEXT, JSON) if ending(path) in kind) for path in paths}) > 1:
+        raise DataError(f"{key}.path: give at least one file, and either all Parquet, all CSV or all JSON lines")
     return paths
 
 
 def _matching(path: Path) -> list[Path]:
     """The files that a path means: as far as it exists it is taken by its letters, only what follows is a pattern."""
+    if is_remote(path):
+        if path.exists():
+            return [path]
+        first = next((at for at, part in enumerate(path.parts) if glob.has_magic(part)), None)
+        if first is None:
+            return []
+        root = path.parents[len(path.parts) - first - 1]
+        return sorted(root.glob("/".join(path.parts[first:])), key=str)
     exists = path
     while not exists.exists() and exists != exists.parent:
         exists = exists.parent
@@ -60,50 +75,96 @@ def _matching(path: Path) -> list[Path]:
     return [exists / match for match in sorted(glob.glob(pattern, root_dir=exists, recursive=True))]
 
 
+def _below(key: str, folder: Path) -> list[Path]:
+    """The files of a folder and of the folders in it, without what writers put beside them."""
+    found = []
+    for path in sorted(folder.iterdir(), key=str):
+        if path.name in _LAKES and path.is_dir() and (path.name != "metadata" or any(path.glob("*.metadata.json"))):
+            raise DataError(
+                f"{key}.path: {folder} is a {_LAKES[path.name]} table, some of whose files are of its past: write "
+                "the rows that count as Parquet, or read them by a query (sql)"
+            )
+        if not path.name.startswith(("_", ".")):
+            found += _below(key, path) if path.is_dir() else [path]
+    return found
+
+
 def folder_values(path: Path) -> dict[str, str | None]:
     """The columns that a file's folders name, as in `day=2024-03-04/part.parquet`."""
     parts = (folder.partition("=") for folder in path.parts[:-1])
     return {name: None if value == NO_VALUE else unquote(value) for name, equals, value in parts if name and equals}
 
 
-def fingerprint_of(options: Options, paths: Iterable[Path]) -> str:
-    """Changes with the options and with each file's name, size, time of modification and what its folders say of it.
+def fingerprint_of(options: Options, tables: Iterable[Sequence[Path]], queries: Iterable[str] = ()) -> str:
+    """Changes with the options and with the place of each file among its table's, its size and its time or etag.
 
-    It does not change with where the files lie.
+    It does not change with where all of a table's files lie, but for what the names of their folders say.
+
+    Args:
+        options: of the source.
+        tables: the files of each table.
+        queries: what identifies the rows of each table that is the result of one.
     """
     parts = [json.dumps(_without_places(options.model_dump(mode="json", exclude={"seed"})))]
-    for path in paths:
-        status, said = path.stat(), "".join(f"{name}={value}/" for name, value in folder_values(path).items())
-        parts.append(f"{said}{path.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    for paths in tables:
+        folders = zip(*(path.parts[:-1] for path in paths), strict=False)
+        common = sum(1 for _ in takewhile(lambda named: len(set(named)) == 1, folders))
+        parts += [_known_by(path, "/".join(path.parts[common:])) for path in paths]
+    return hashlib.sha256("\n".join([*parts, *queries]).encode()).hexdigest()
+
+
+def _known_by(path: Path, called: str) -> str:
+    said = "".join(f"{name}={value}/" for name, value in folder_values(path).items())
+    status = path.stat()
+    if not is_remote(path):
+        return f"{said}{called} {status.st_size} {status.st_mtime_ns}"
+    told = {str(name).lower(): value for name, value in status.as_info().items()}  # type: ignore[attr-defined]
+    version = next((told[name] for name in ("etag", "md5hash", "content_md5") if told.get(name)), status.st_mtime)
+    return f"{said}{called} {status.st_size} {version}"
 
 
 def expected_rows(paths: Iterable[Path]) -> int:
-    """About how many rows files hold, told from what Parquet says of itself and from the length of a CSV's lines."""
+    """About how many rows files hold, told from what Parquet says of itself and from the length of a text's lines."""
     return sum(_expected_rows(path) for path in paths)
 
 
 def _expected_rows(path: Path) -> int:
     try:
         if ending(path) in PARQUET:
-            return int(pq.read_metadata(path).num_rows)
-        packed = path.suffix == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as file:
+            with path.open("rb") as file:
+                return int(pq.read_metadata(file).num_rows)
+        with opened(path) as file:
             start = file.read(LOOKED_AT)
     except (OSError, EOFError, pa.ArrowException):
         return 0  # what is wrong with it is said once it is read
     lines = max(start.count(b"\n"), 1)
-    return round(path.stat().st_size * (PACKED if packed else 1) * lines / max(len(start), 1))
+    return round(path.stat().st_size * (PACKED if _packed(path) else 1) * lines / max(len(start), 1))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A text file's bytes, unpacked if need be."""
+    codec = {".gz": "gzip", ".zst": "zstd", "": None}[_packed(path)]
+    with path.open("rb") as file:
+        yield pa.CompressedInputStream(file, codec) if codec else file
+
+
+def _packed(path: Path) -> str:
+    return next((sign for sign in _PACKED_ENDINGS if _name(path).endswith(sign)), "")
+
+
+def _name(path: Path) -> str:
+    return path.name.lower().partition("?")[0] if is_remote(path) else path.name.lower()
+
+
+def ending(path: Path) -> str:
+    """The last part of a file's name, `.csv` for `log.csv.gz`."""
+    return PurePath(_name(path).removesuffix(_packed(path))).suffix
 
 
 def _without_places(options: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _without_places(value) if isinstance(value, dict) else value
         for key, value in options.items()
-        if key not in ("path", "folder")
+        if key not in ("path", "folder", "sql", "database")
     }
-
-
-def ending(path: Path) -> str:
-    """The last part of a file's name, `.csv` for `log.csv.gz`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix

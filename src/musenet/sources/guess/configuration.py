@@ -13,6 +13,7 @@ from musenet.files import write_text
 from musenet.frames import KEPT_FRAME
 from musenet.sources.files.opening import open_files
 from musenet.sources.files.paths import find_files
+from musenet.sources.files.places import is_remote
 from musenet.sources.guess.features import FeatureGuess, guess_features
 from musenet.sources.guess.joining import LogRoles, guess_roles, told_roles
 from musenet.sources.guess.names import SHOWN, yaml_name
@@ -114,7 +115,12 @@ def _name(roles: Roles) -> str:
 
 
 def _paths(roles: Roles, base: Path) -> str:
-    relative = [os.path.relpath(path, base.absolute()) for path in roles.table.file.paths]
+    paths = roles.table.file.paths
+    if len(paths) > 1 and not any(map(is_remote, paths)):
+        folder = Path(os.path.commonpath([path.parent for path in paths]))
+        inside = {path for path in folder.rglob("*") if path.is_file()}
+        paths = [folder] if inside == set(paths) else paths
+    relative = [str(path) if is_remote(path) else os.path.relpath(path, base.absolute()) for path in paths]
     quoted = ['"' + path.replace("\\", "/").replace('"', '\\"') + '"' for path in relative]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 
