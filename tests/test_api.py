@@ -1,9 +1,7 @@
 """The commands as Python calls."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,8 +54,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_paths_start_from_the_configurations_folder_and_results_from_the_current_one(config: Path) -> None:
-    result = musenet.train(config, overrides=["training.epochs=1"])
-    assert result.run == "runs/shop"
+    trained = musenet.train(config, overrides=["training.epochs=1"])
+    assert trained.training.run == str(trained.path) == "runs/shop"
     assert holds_dataset(Path("datasets/shop"))
     run = RunFolder.open(Path("runs/shop"))
     # The resolved configuration means the same wherever it is read.
@@ -89,21 +87,17 @@ def test_a_finished_run_moved_together_with_its_dataset_still_opens(config: Path
 def test_an_interrupted_training_resumes_to_the_same_weights(config: Path) -> None:
     musenet.train(config, "whole")
 
-    class Interrupting:
-        """Sends Ctrl-C at the first report."""
-
-        def say(self, text: str) -> None:
-            pass
-
-        def steps(self, name: str) -> Callable[[int, int], None]:
-            return lambda done, total: None
-
-        def training(self, name: str) -> Callable[[dict[str, Any]], None]:
-            return lambda _: signal.raise_signal(signal.SIGINT)
+    def interrupt(moment: musenet.Moment) -> None:
+        """Ctrl-C at the first report, before any validation."""
+        if moment.name == "step":
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        musenet.train(config, "broken", listener=Interrupting())
+        musenet.train(config, "broken", listener=interrupt)
     assert not RunFolder(Path("broken")).finished
+    # What was learned until then can be looked at.
+    assert musenet.Run("broken").evaluate().impressions == 60
+    assert len(musenet.Run("broken").scenarios()) == REQUESTS
     with pytest.raises(RunError, match=r"training\.learning_rate"):
         musenet.train(config, "broken", resume=True, overrides=["training.learning_rate=0.1"])
     musenet.train(config, "broken", resume=True)

@@ -16,7 +16,19 @@ from places import ROOT, TESTS
 SRC = ROOT / "src"
 PACKAGE = SRC / "musenet"
 LAYERS = (
-    ("errors", "options", "files", "ahead", "frames", "progress", "markdown", "metrics", "results", "workspace"),
+    (
+        "errors",
+        "options",
+        "files",
+        "ahead",
+        "frames",
+        "progress",
+        "reporter",
+        "markdown",
+        "metrics",
+        "results",
+        "workspace",
+    ),
     ("dataset",),
     ("recipe",),
     ("distributed",),

@@ -377,7 +377,7 @@ def test_two_workers_prepare_train_and_speak_once(here: Path) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     found = json.loads(line)["best"]
-    expected = api.train(config, "one", overrides=precise[1:]).best
+    expected = api.train(config, "one", overrides=precise[1:]).training.best
     assert found == pytest.approx(expected, abs=1e-9)
     for split in ("valid", "test"):
         one, two = (pq.read_table(here / run / "predictions" / f"{split}.parquet") for run in ("one", "two"))

@@ -20,7 +20,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from musenet import __version__, api
+from musenet import __version__
 from musenet.cli.main import app
 from musenet.config.loading import load_experiment
 from musenet.evaluation.evaluation import Evaluation
@@ -129,12 +129,6 @@ def test_published_json_keys_are_documented():
     assert published_keys("ablate") >= (names(Ablation) - names(Comparison)) | names(Step) | {"holds"}
     assert published_keys("sweep") >= names(Sweep) | names(SweepLine) | names(SweepPoint)
     assert published_keys("scenarios") >= names(Portrait)
-
-
-def test_the_python_calls_of_the_docs_exist():
-    shown = re.findall(r"^(?:\w+ = |print\()?musenet\.(\w+)\(", read("docs/commands.md"), re.MULTILINE)
-    assert shown
-    assert all(hasattr(api, name) for name in shown)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musenet.api import (
+        SILENT,
+        Experiment,
+        Listener,
+        Log,
+        Moment,
+        Run,
+        Scorer,
+        Source,
         ablate,
         backup,
         compare,
         compare_runs,
+        config_schema,
         demo,
         describe_scenarios,
         evaluate,
@@ -21,31 +30,36 @@ if TYPE_CHECKING:
         guess,
         init,
         load,
+        open_store,
         predict,
         prepare,
         report,
         reproduce,
         scenarios,
+        serve,
         simulate_ads,
         simulate_hotels,
         sweep,
         train,
     )
-    from musenet.config.experiment import Experiment
-    from musenet.serving.scorer.scorer import Scorer
-    from musenet.sources.log import Log
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SILENT",
     "Experiment",
+    "Listener",
     "Log",
+    "Moment",
+    "Run",
     "Scorer",
+    "Source",
     "__version__",
     "ablate",
     "backup",
     "compare",
     "compare_runs",
+    "config_schema",
     "demo",
     "describe_scenarios",
     "evaluate",
@@ -55,11 +69,13 @@ __all__ = [
     "guess",
     "init",
     "load",
+    "open_store",
     "predict",
     "prepare",
     "report",
     "reproduce",
     "scenarios",
+    "serve",
     "simulate_ads",
     "simulate_hotels",
     "sweep",

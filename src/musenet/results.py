@@ -2,13 +2,21 @@
 
 import json
 import math
+from functools import singledispatch
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+import pyarrow as pa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError
+from rich.console import Console
 
 from musenet.errors import RunError, one_line
-from musenet.files import write_json
+from musenet.files import json_ready, write_json
+from musenet.frames import Kind, as_kind, usual_kind
+
+WIDTH = 110
+"""Characters of a result in a notebook."""
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A number, nan where it is not defined; JSON holds null for that."""
@@ -20,10 +28,33 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True)
     written_by: ClassVar[str] = "the command that wrote it"
     """Which command writes its file, for whoever holds one that cannot be read."""
+    _frames: Kind | None = PrivateAttr(None)
 
     def to_json(self) -> dict[str, Any]:
         """The content by its published keys, as plain data."""
         return self.model_dump(mode="json")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What it holds as rows of figures."""
+        return [{key: value for key, value in self.to_json().items() if not isinstance(value, dict | list)}]
+
+    def to_frame(self, kind: Kind | None = None) -> Any:
+        """Its rows as a frame: of pandas, Polars, DuckDB or Arrow.
+
+        Args:
+            kind: whose; if None, that of the log's own frames, or pandas, else Polars, else Arrow, by what there is.
+        """
+        return as_kind(pa.Table.from_pylist(json_ready(self.rows())), kind or self._frames or usual_kind())
+
+    def giving(self, frames: Kind | None) -> Self:
+        """The same result, which gives frames of this kind unless asked for others."""
+        self._frames = frames
+        return self
+
+    def _repr_html_(self) -> str:
+        console = Console(file=StringIO(), record=True, width=WIDTH, highlight=False, force_jupyter=False)
+        show(self, console)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
@@ -51,3 +82,9 @@ class Result(BaseModel):
     @classmethod
     def _remedy(cls) -> str:
         return f"make it again with {cls.written_by}"
+
+
+@singledispatch
+def show(result: Result, console: Console) -> None:
+    """Print a result as people read it; each kind of result says how where its tables are made."""
+    console.print_json(data=json_ready(result.to_json()))

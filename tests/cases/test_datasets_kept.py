@@ -66,7 +66,7 @@ def test_another_training_seed_is_trained_on_the_same_dataset(experiment: Experi
     before = (dataset / MANIFEST).read_bytes()
     second = musenet.train(experiment, tmp_path / "two", dataset=dataset, overrides=["seed=2"])
     assert (dataset / MANIFEST).read_bytes() == before
-    assert first.weights != second.weights
+    assert first.training.weights != second.training.weights
     table = musenet.compare_runs([tmp_path / "one", tmp_path / "two"], resamples=10)
     assert table.seeds == [1, 2]
 

@@ -8,8 +8,8 @@ import pytest
 
 import musenet
 from cases import value_logs
-from musenet.cli.reporter import Reporter
 from musenet.preparation.checks.checks import read_checks
+from musenet.reporter import Reporter
 from sources.reading import counts, read, recipe_of, rows, values, write_log
 
 

@@ -1,25 +1,21 @@
 """What tests read of a page, and of what is told while it is made."""
 
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+from musenet.progress import Listener
 
-class Heard:
+
+class Heard(Listener):
     """A listener that keeps what it is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.said: list[str] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
-
-    def steps(self, name: str) -> Callable[[int, int], None]:
-        return lambda done, total: None
-
-    def training(self, name: str) -> Callable[[dict[str, Any]], None]:
-        return lambda _: None
 
 
 class Page(HTMLParser):

@@ -473,7 +473,7 @@ def test_the_public_split_is_by_days_in_china(experiment: Experiment, ads: Path,
 
 
 def test_it_trains_and_tells_clicks_apart(experiment: Experiment, prepared: Dataset, tmp_path: Path) -> None:
-    result = musenet.train(experiment, tmp_path / "run", dataset=prepared.folder)
-    evaluation = musenet.evaluate(result.run, resamples=20)
+    run = musenet.train(experiment, tmp_path / "run", dataset=prepared.folder)
+    evaluation = run.evaluate(resamples=20)
     assert evaluation.impressions == read_checks(prepared.folder).periods[2].impressions
     assert evaluation.auc.value > 0.6

@@ -13,20 +13,31 @@ told how the work goes. What the caller can fix is raised as a `UserError`.
 from musenet.api.experiments import guess, load, prepare, train
 from musenet.api.logs import init, simulate_ads, simulate_hotels
 from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
-from musenet.api.serving import backup, fill, forget, predict
+from musenet.api.run import Run
+from musenet.api.serving import backup, fill, forget, predict, serve
 from musenet.api.studies import ablate, compare, compare_runs, demo, sweep
 from musenet.config.experiment import Experiment
+from musenet.config.loading import json_schema as config_schema
+from musenet.progress import SILENT, Listener, Moment
 from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.opening import open_store
 from musenet.sources.log import Log
+from musenet.sources.tables import Source
 
 __all__ = [
+    "SILENT",
     "Experiment",
+    "Listener",
     "Log",
+    "Moment",
+    "Run",
     "Scorer",
+    "Source",
     "ablate",
     "backup",
     "compare",
     "compare_runs",
+    "config_schema",
     "demo",
     "describe_scenarios",
     "evaluate",
@@ -36,11 +47,13 @@ __all__ = [
     "guess",
     "init",
     "load",
+    "open_store",
     "predict",
     "prepare",
     "report",
     "reproduce",
     "scenarios",
+    "serve",
     "simulate_ads",
     "simulate_hotels",
     "sweep",

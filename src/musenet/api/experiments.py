@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from musenet.api.run import Run
 from musenet.config.experiment import Experiment
 from musenet.config.loading import apply_overrides, checked_again, load_experiment, validate_experiment
 from musenet.config.yaml_text import read_yaml
@@ -14,8 +15,9 @@ from musenet.engines.registry import EngineName, bytes_of
 from musenet.errors import ConfigError
 from musenet.preparation.prepare import PreparedReport
 from musenet.preparation.prepare import prepare as prepare_dataset
-from musenet.progress import SILENT, Listener
-from musenet.runs.training_result import TrainingResult
+from musenet.progress import Listener
+from musenet.reporter import AnyListener, told
+from musenet.runs.folder import RunFolder
 from musenet.sources.guess.configuration import guess_config
 from musenet.sources.log import AnyPath, Log, with_frames_kept
 from musenet.sources.registry import open_source
@@ -73,7 +75,7 @@ def prepare(
     memory_limit: str | None = None,
     replace: bool = False,
     overrides: Sequence[str] = (),
-    listener: Listener = SILENT,
+    listener: AnyListener | None = None,
 ) -> PreparedReport:
     """Turn the experiment's log into a dataset, unless the same one is there already, and check it.
 
@@ -87,16 +89,17 @@ def prepare(
         listener: told of every step.
     """
     resolved = load(experiment, overrides)
-    return prepare_dataset(
-        open_source(resolved.data, resolved.recipe),
-        resolved.recipe,
-        Path("datasets") / resolved.name if out is None else Path(out),
-        engine=engine,
-        memory=None if memory_limit is None else bytes_of(memory_limit),
-        replace=replace,
-        progress=listener.say,
-        steps=listener.steps("prepare"),
-    )
+    with told(listener) as heard:
+        return prepare_dataset(
+            open_source(resolved.data, resolved.recipe),
+            resolved.recipe,
+            Path("datasets") / resolved.name if out is None else Path(out),
+            engine=engine,
+            memory=None if memory_limit is None else bytes_of(memory_limit),
+            replace=replace,
+            progress=heard.say,
+            steps=heard.steps("prepare"),
+        )
 
 
 def train(
@@ -107,8 +110,8 @@ def train(
     restart: bool = False,
     dataset: AnyPath | None = None,
     overrides: Sequence[str] = (),
-    listener: Listener = SILENT,
-) -> TrainingResult:
+    listener: AnyListener | None = None,
+) -> Run:
     """Train the experiment's model into a run folder, its dataset prepared first if need be.
 
     Started by torchrun, all workers make this call and train one model together (docs/distributed.md); the first one
@@ -125,15 +128,23 @@ def train(
 
     Raises:
         UserError: if the configuration, the log or the folder cannot be used, or the loss diverged.
-        KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written.
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint to resume from is written. `Run` opens the folder all the
+            same, with the best weights so far.
     """
     if resume and restart:
         raise ConfigError("train: --resume goes on and --restart begins anew: give one of them")
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
-        prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, listener).folder))
-        log = listener.training(resolved.name)
-        return train_run(resolved, prepared, run_folder(resolved, out), resume=resume, replace=restart, log=log)
+        with told(listener) as heard:
+            prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, heard).folder))
+            log, folder = heard.training(resolved.name), run_folder(resolved, out)
+            try:
+                train_run(resolved, prepared, folder, resume=resume, replace=restart, log=log)
+            except KeyboardInterrupt:
+                if listener is None and RunFolder(folder).half_finished:
+                    heard.say(f"interrupted: Run('{folder}') is the best so far; resume=True goes on with the training")
+                raise
+        return Run(folder, resolved._frames)
 
 
 def prepared_dataset(experiment: Experiment, folder: AnyPath | None, listener: Listener) -> Dataset:

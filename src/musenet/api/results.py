@@ -1,7 +1,8 @@
 """Calls on a trained run."""
 
+import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 from musenet.adaptation.adapted import evaluate_adapted
@@ -13,15 +14,28 @@ from musenet.evaluation.evaluation import Evaluation
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.portraits.scenario_table import SPLITS, write_scenarios
-from musenet.progress import SILENT, Listener
+from musenet.reporter import AnyListener, told
 from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
 from musenet.studies.reproduction import Reproduction
 from musenet.studies.reproduction import reproduce as _reproduce
 
 
+class Page(PosixPath):
+    """A page that was written; it shows itself in a notebook."""
+
+    def _repr_html_(self) -> str | None:
+        if self.suffix != ".html":
+            return None
+        text = html.escape(self.read_text(encoding="utf-8"), quote=True)
+        return f'<iframe srcdoc="{text}" title="{self.name}" style="width: 100%; height: 50em; border: 0"></iframe>'
+
+    def _repr_markdown_(self) -> str | None:
+        return self.read_text(encoding="utf-8") if self.suffix == ".md" else None
+
+
 def evaluate(
-    run: AnyPath,
+    run: Run | AnyPath,
     split: Split = "test",
     *,
     dataset: AnyPath | None = None,
@@ -48,7 +62,7 @@ def evaluate(
             run.
         ConfigError: if `adapt` is no way to adapt.
     """
-    opened, other = Run.open(Path(run)), None if dataset is None else Dataset(Path(dataset))
+    opened, other = _opened(run), None if dataset is None else Dataset(Path(dataset))
     options = adapt_options(adapt)
     if verify:
         for one in (opened.dataset, *([other] if other else [])):
@@ -56,6 +70,10 @@ def evaluate(
     if options is None:
         return opened.evaluate(split, resamples, other)
     return evaluate_adapted(opened, split, options, other, resamples)
+
+
+def _opened(run: Run | AnyPath) -> Run:
+    return run if isinstance(run, Run) else Run.open(Path(run))
 
 
 def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:
@@ -67,12 +85,12 @@ def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -
     return write_scenarios(Run.open(Path(run)), Path(out), splits)
 
 
-def describe_scenarios(run: AnyPath, split: Split = "test") -> list[Portrait]:
+def describe_scenarios(run: Run | AnyPath, split: Split = "test") -> list[Portrait]:
     """What each scenario of a run is and what sets it apart; raises `RunError` as `scenarios` does."""
-    return _describe_scenarios(Run.open(Path(run)), split)
+    return _describe_scenarios(_opened(run), split)
 
 
-def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: Listener = SILENT) -> Reproduction:
+def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: AnyListener | None = None) -> Reproduction:
     """Train a run again from what its folder says, and tell what came out otherwise.
 
     Weights and every file of the dataset are compared with their checksums before.
@@ -89,7 +107,8 @@ def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: Listener = 
     """
     opened = Run.open(Path(run))
     again = opened.path.with_name(f"{opened.path.resolve().name}-again") if out is None else Path(out)
-    return _reproduce(opened, again, listener.training(again.name))
+    with told(listener) as heard:
+        return _reproduce(opened, again, heard.training(again.name))
 
 
 def report(
@@ -98,8 +117,8 @@ def report(
     *,
     comparison: AnyPath | None = None,
     note: AnyPath | None = None,
-    listener: Listener = SILENT,
-) -> Path:
+    listener: AnyListener | None = None,
+) -> Page:
     """Write the page that shows a run, and its figures one by one beside it; needs the extra `report`.
 
     The figures go to `<page>-figures` as CSV, and as PNG if a browser of the Chromium family is installed.
@@ -113,13 +132,14 @@ def report(
     """
     from musenet.reporting.pages.report import write_report
 
-    opened = run if isinstance(run, Run) else Run.open(Path(run))
+    opened = _opened(run)
     page = opened.path / "report.html" if out is None else Path(out)
     table, text = (None if file is None else Path(file) for file in (comparison, note))
-    return write_report(opened, page, table, text, draw=True, listener=listener)
+    with told(listener) as heard:
+        return Page(write_report(opened, page, table, text, draw=True, listener=heard))
 
 
-def export(run: AnyPath, out: AnyPath) -> Path:
+def export(run: Run | AnyPath, out: AnyPath) -> Path:
     """Write what serving a run takes into one folder, whole or not at all; needs the extra `serve`.
 
     Args:
@@ -133,5 +153,5 @@ def export(run: AnyPath, out: AnyPath) -> Path:
     from musenet.reporting.pages.scenario_section import scenario_fragment
     from musenet.serving.export.export import export_run
 
-    export_run(Run.open(Path(run)), Path(out), scenario_fragment)
+    export_run(_opened(run), Path(out), scenario_fragment)
     return Path(out)

@@ -114,6 +114,30 @@ def forget(store: str, user: str) -> bool:
         return any(opened.forget(spelling) for spelling in dict.fromkeys(spellings))
 
 
+def serve(
+    folder: AnyPath,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    store: str = "history.sqlite",
+    token_file: AnyPath | None = None,
+    retention: float | None = None,
+) -> None:
+    """Score, keep histories and show why, over HTTP, until told to stop (docs/serving.md).
+
+    Args:
+        folder: what `export` wrote.
+        host: where to listen; elsewhere than here, a token is needed.
+        port: where to listen; any free one if 0.
+        store: a file's path, or an URL of Valkey or Redis.
+        token_file: holds the bearer token; `$MUSENET_TOKEN` if None.
+        retention: forget what a user did not do again for so many seconds; never if None.
+    """
+    from musenet.serving.http.server import serve as run_server
+
+    run_server(Path(folder), host, port, store, None if token_file is None else Path(token_file), retention)
+
+
 def backup(store: str, out: AnyPath) -> None:
     """Copy a history store while it is in use; the copy is a store itself.
 

@@ -16,7 +16,7 @@ from musenet.errors import RunError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.files import write_text
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
-from musenet.progress import SILENT, Listener
+from musenet.reporter import AnyListener, told
 from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
 from musenet.studies.ablation import Ablation, ablation_of, run_ablation
@@ -42,7 +42,7 @@ def compare(
     jobs: int = 1,
     dataset: AnyPath | None = None,
     overrides: Sequence[str] = (),
-    listener: Listener = SILENT,
+    listener: AnyListener | None = None,
 ) -> Comparison:
     """Train `compare.models` × seeds into `<out>/<label>/seed-<s>` and put them side by side on the test split.
 
@@ -62,8 +62,8 @@ def compare(
     """
     resolved = load(experiment, overrides)
     labels = chosen_labels(resolved.compare.models, models, "compare.models")
-    with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
-        return compare_models(resolved, labels, seeds, run_folder(resolved, out), pool)
+    with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
+        return compare_models(resolved, labels, seeds, run_folder(resolved, out), pool).giving(resolved._frames)
 
 
 def compare_runs(
@@ -74,7 +74,7 @@ def compare_runs(
     reference: str | None = None,
     adapt: Mapping[str, AdaptedRow | Mapping[str, Any]] | bool = False,
     resamples: int = RESAMPLES,
-    listener: Listener = SILENT,
+    listener: AnyListener | None = None,
 ) -> Comparison:
     """Put trained runs side by side on the test split; runs that differ in the seed alone are one row.
 
@@ -99,13 +99,12 @@ def compare_runs(
     groups = group_by_model(opened)
     adapted = _adapted_rows(groups, adapt)
     chosen = None if reference is None else _row_named(reference, [*groups, *adapted])
-    other = None
-    if dataset is not None:
-        check_alike(opened)
-        other = OtherDataset(opened[0].dataset, Dataset(Path(dataset)), COMPARED, resamples, listener.say)
-    return compare_and_write(
-        groups, None if out is None else Path(out), chosen, resamples=resamples, other=other, adapted=adapted
-    )
+    place, other = None if out is None else Path(out), None
+    with told(listener) as heard:
+        if dataset is not None:
+            check_alike(opened)
+            other = OtherDataset(opened[0].dataset, Dataset(Path(dataset)), COMPARED, resamples, heard.say)
+        return compare_and_write(groups, place, chosen, resamples=resamples, other=other, adapted=adapted)
 
 
 def ablate(
@@ -117,7 +116,7 @@ def ablate(
     jobs: int = 1,
     dataset: AnyPath | None = None,
     overrides: Sequence[str] = (),
-    listener: Listener = SILENT,
+    listener: AnyListener | None = None,
 ) -> Ablation:
     """The paper's Table 3: train the experiment's musenet with and without its parts, and judge the order of rows.
 
@@ -132,8 +131,8 @@ def ablate(
     folder = run_folder(resolved, None) / "ablation" if out is None else Path(out)
     taken_apart, left_out = ablation_of(resolved)
     labels = chosen_labels(taken_apart.compare.models, models, "ablate")
-    with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
-        return run_ablation(taken_apart, left_out, labels, seeds, folder, pool)
+    with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
+        return run_ablation(taken_apart, left_out, labels, seeds, folder, pool).giving(resolved._frames)
 
 
 def sweep(  # noqa: PLR0913 - the command has as many options
@@ -147,7 +146,7 @@ def sweep(  # noqa: PLR0913 - the command has as many options
     jobs: int = 1,
     dataset: AnyPath | None = None,
     overrides: Sequence[str] = (),
-    listener: Listener = SILENT,
+    listener: AnyListener | None = None,
 ) -> Sweep:
     """The paper's Fig 4: vary one option at a time around the configured values, on validation unless asked otherwise.
 
@@ -165,8 +164,8 @@ def sweep(  # noqa: PLR0913 - the command has as many options
     options = resolved.sweep.model_copy(update={key: value for key, value in changes.items() if value is not None})
     every_seed = range(resolved.seed, resolved.seed + (seeds or resolved.compare.seeds))
     lines = plan_sweep(swept_rows(resolved, models), options, folder, every_seed)
-    with TrainingPool(prepared_dataset(resolved, dataset, listener), jobs, listener) as pool:
-        result = run_sweep(lines, options.split, pool)
+    with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
+        result = run_sweep(lines, options.split, pool).giving(resolved._frames)
     result.write(folder / "sweep.json")
     write_text(folder / "sweep.md", sweep_markdown(result))
     if find_spec("plotly") is not None:
@@ -181,7 +180,7 @@ def demo(
     out: AnyPath | None = None,
     *,
     overrides: Sequence[str] = (),
-    listener: Listener = SILENT,
+    listener: AnyListener | None = None,
 ) -> Demo:
     """Compare the configuration's models, describe the scenarios that were learned, and write the report."""
     experiment = load(config, overrides)

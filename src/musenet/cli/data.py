@@ -9,8 +9,8 @@ from rich.console import Console
 
 from musenet.cli.options import Config, EngineChoice, Json, MemoryLimit, Out, Set
 from musenet.cli.printing import finish
-from musenet.cli.reporter import Reporter
 from musenet.files import write_text
+from musenet.reporter import Reporter
 
 
 def init(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from musenet.cli.options import Json, Out, Run, SplitName
 from musenet.cli.printing import finish
-from musenet.cli.reporter import Reporter
+from musenet.reporter import Reporter
 
 
 def evaluate(

@@ -9,8 +9,8 @@ import typer
 
 from musenet.cli.options import Json, Run, Store
 from musenet.cli.printing import finish
-from musenet.cli.reporter import Reporter
 from musenet.errors import NoHistoriesWarning, UserError
+from musenet.reporter import Reporter
 
 
 def _duration(text: str) -> float:
@@ -98,7 +98,7 @@ def serve(
     ] = None,
 ) -> None:
     """Score, keep histories and show why, over HTTP, until told to stop."""
-    from musenet.serving.http.server import serve as run_server
+    from musenet.serving.http.server import serve as run_server  # not `api.serve`: that loads torch
 
     run_server(export, host, port, store, token_file, retention)
 

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from musenet.cli.options import Config, DatasetFolder, Jobs, Json, Models, Out, Seeds, Set, labels
 from musenet.cli.printing import finish
-from musenet.cli.reporter import Reporter
 from musenet.errors import UserError
+from musenet.reporter import Reporter
 
 
 def compare(  # noqa: PLR0913, PLR0917 - one per option
@@ -34,7 +33,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
 ) -> None:
     """Put models side by side, over seeds, paired: one table on the terminal, as Markdown and as JSON."""
     from musenet import api
-    from musenet.studies.comparison.table import show, show_parts
+    from musenet.results import show
 
     with Reporter() as reporter:
         if all(path.is_dir() for path in paths):
@@ -60,11 +59,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
             missing = next(path for path in paths if not path.is_dir())
             raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
 
-    def show_all(console: Console) -> None:
-        show(comparison, console)
-        show_parts(comparison, console)
-
-    finish(as_json, comparison.to_json(), show_all)
+    finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
 
 
 def ablate(
@@ -79,7 +74,7 @@ def ablate(
 ) -> None:
     """Take MUSENET apart (the paper's Table 3): with and without scenarios and repeat intentions."""
     from musenet import api
-    from musenet.studies.comparison.table import show
+    from musenet.results import show
 
     with Reporter() as reporter:
         result = api.ablate(
@@ -93,12 +88,7 @@ def ablate(
             listener=reporter,
         )
 
-    def show_all(console: Console) -> None:
-        show(result, console)
-        console.print()
-        console.print(result.sentences, markup=False)
-
-    finish(as_json, result.to_json(), show_all)
+    finish(as_json, result.to_json(), lambda console: show(result, console))
 
 
 def sweep(  # noqa: PLR0913, PLR0917 - one per option
@@ -119,8 +109,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
 ) -> None:
     """Vary one option at a time around the configured values (the paper's Fig 4), measured on validation."""
     from musenet import api
+    from musenet.results import show
     from musenet.studies.sweep.plan import parse_parameters
-    from musenet.studies.sweep.table import show
 
     with Reporter() as reporter:
         result = api.sweep(
@@ -146,16 +136,9 @@ def demo(
 ) -> None:
     """From a real log to learned scenarios, an honest table and a report, by one command."""
     from musenet import api
-    from musenet.portraits.portraits import show_portraits
-    from musenet.studies.comparison.table import show
+    from musenet.results import show
 
     with Reporter() as reporter:
         result = api.demo(config, out, overrides=changes, listener=reporter)
 
-    def show_all(console: Console) -> None:
-        show(result.comparison, console)
-        console.print()
-        show_portraits(result.scenarios, console)
-        console.print(f"The report: {result.report}", markup=False, soft_wrap=True)
-
-    finish(as_json, result.to_json(), show_all)
+    finish(as_json, result.to_json(), lambda console: show(result, console))

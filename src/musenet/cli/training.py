@@ -6,7 +6,7 @@ import typer
 
 from musenet.cli.options import Config, DatasetFolder, Json, Out, Set
 from musenet.cli.printing import finish
-from musenet.cli.reporter import Reporter
+from musenet.reporter import Reporter
 
 
 def train(
@@ -24,11 +24,12 @@ def train(
     from musenet.distributed import workers
 
     with workers.joined(), Reporter() as reporter:
-        result = api.train(
+        run = api.train(
             config, out, resume=resume, restart=restart, dataset=dataset, overrides=changes, listener=reporter
         )
         if not workers.is_first():
             return
+    result = run.training
     best = result.best
     text = (
         f"{result.run}: best at step {best['step']:,}, validation AUC {best['auc']:.4f}, "

@@ -17,7 +17,7 @@ from musenet.evaluation.intervals import Difference, Interval, resample_model, s
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc
-from musenet.results import Number, Result
+from musenet.results import Number, Result, show
 
 _TITLES = {
     "auc": "AUC",
@@ -104,6 +104,17 @@ class Evaluation(Result):
         )
         if self.scenarios is not None and self.scenarios.count > 1:
             show_scenarios(self.scenarios, console)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per metric, with its interval."""
+        return [
+            {"metric": name, "value": interval.value, "low": interval.low, "high": interval.high}
+            | ({} if self.unadapted is None else {"unadapted": self.unadapted.metrics[name].value})
+            for name, interval in self.metrics.items()
+        ]
+
+
+show.register(Evaluation, Evaluation.show)
 
 
 def measure(predictions: Predictions, split: Split, protocol: str, draws: UserDraws) -> Evaluation:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import computed_field
 from pydantic.dataclasses import dataclass
+from rich.console import Console
 
 from musenet.config.experiment import Experiment
 from musenet.config.studies import CompareOptions
@@ -20,10 +21,12 @@ from musenet.files import write_text
 from musenet.models.interface import ModelOptions
 from musenet.models.musenet.options import MusenetOptions
 from musenet.options import with_value
+from musenet.results import show
 from musenet.runs.run import Run
 from musenet.studies.compare_models import compare_models
 from musenet.studies.comparison.compare import SPLIT
 from musenet.studies.comparison.results import Comparison
+from musenet.studies.comparison.table import show as show_comparison
 from musenet.studies.comparison.table import to_markdown
 from musenet.studies.pool import TrainingPool
 
@@ -78,6 +81,14 @@ class Ablation(Comparison):
     def to_markdown(self) -> str:
         """The table, and what it says of the paper's order."""
         return f"{to_markdown(self)}\n{self.sentences}\n"
+
+
+@show.register
+def show_ablation(ablation: Ablation, console: Console) -> None:
+    """Print the tables, and the verdict on the order."""
+    show_comparison(ablation, console)
+    console.print()
+    console.print(ablation.sentences, markup=False)
 
 
 def ablation_of(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:

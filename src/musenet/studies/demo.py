@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from rich.console import Console
+
 from musenet.config.experiment import Experiment
 from musenet.errors import ConfigError
-from musenet.portraits.portraits import Portrait
-from musenet.results import Result
+from musenet.portraits.portraits import Portrait, show_portraits
+from musenet.results import Result, show
 from musenet.studies.comparison.results import Comparison
 
 
@@ -16,6 +18,15 @@ class Demo(Result):
     scenarios: list[Portrait]
     """Of the first run with soft scenarios."""
     report: Path
+
+
+@show.register
+def show_demo(demo: Demo, console: Console) -> None:
+    """Print the table, the scenarios, and where the report is."""
+    show(demo.comparison, console)
+    console.print()
+    show_portraits(demo.scenarios, console)
+    console.print(f"The report: {demo.report}", markup=False, soft_wrap=True)
 
 
 def soft_row(experiment: Experiment) -> str:

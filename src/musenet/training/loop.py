@@ -32,7 +32,7 @@ from musenet.training.placement import Onlooker, device_named
 Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores.
 
-And of warnings, with a validation or alone.
+And of warnings, with a validation or alone, and of the result at the end.
 """
 
 REPORT_SECONDS = 2.0
@@ -119,6 +119,8 @@ class Trainer:
                     self.checkpoint()
                 if interruptions:
                     self.checkpoint()
+                    if not self.state.best:  # something to look at; the first validation after going on replaces it
+                        self.run.save_model(self.model.whole_state())
                     workers.first_does(_interrupt)
         self.checkpoint()
         return workers.first_does(self.result)
@@ -249,6 +251,7 @@ class Trainer:
             weights=checksum(self.run.model_file) if self.run.model_file.is_file() else None,
         )
         result.write(self.run.training_file)
+        self.log(result.to_json())
         return result
 
 

@@ -148,6 +148,27 @@ class Comparison(Result):
     missing: list[str] = Field([], exclude_if=lambda rows: not rows)
     """Rows that are still being trained."""
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per model: metrics with the bounds of the AUC, and how it differs from the reference and the base."""
+        return [
+            {
+                "model": row.name,
+                "auc": row.auc.mean,
+                "auc_low": row.auc.low,
+                "auc_high": row.auc.high,
+                **{name: getattr(row, name).mean for name in METRICS if name != "auc"},
+                "valid_auc": row.valid_auc,
+                "rela_impr": row.rela_impr.value,
+                "difference": row.difference_to.value,
+                "difference_low": row.difference_to.low,
+                "difference_high": row.difference_to.high,
+                "p_holm": row.difference_to.p_holm,
+                "parameters": row.parameters,
+                "samples_per_second": row.samples_per_second,
+            }
+            for row in self.models
+        ]
+
     def row(self, name: str) -> Row | None:
         """The row of that name."""
         return next((row for row in self.models if row.name == name), None)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from musenet.evaluation.intervals import Interval
 from musenet.markdown import cell, markdown_table
+from musenet.results import show as show_result
 from musenet.studies.comparison.results import Comparison, DifferenceTo, Row, TransferLoss
 
 _MISSING = "–"
@@ -107,6 +108,13 @@ def show_parts(comparison: Comparison, console: Console) -> None:
     for line in _slice_lines(comparison):
         table.add_row(*line)
     console.print(table)
+
+
+@show_result.register
+def show_whole(comparison: Comparison, console: Console) -> None:
+    """Print the tables, and the parts of the split if they were measured."""
+    show(comparison, console)
+    show_parts(comparison, console)
 
 
 def to_markdown(comparison: Comparison) -> str:

@@ -64,6 +64,15 @@ class Sweep(Result):
     users: int
     lines: list[SweepLine]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per value of each line."""
+        return [
+            {"model": line.model, "parameter": line.parameter, "value": str(point.value)}
+            | {name: getattr(point, name).mean for name in METRICS}
+            for line in self.lines
+            for point in line.points
+        ]
+
 
 def run_sweep(lines: Sequence[PlannedLine], split: Split, pool: TrainingPool, resamples: int = RESAMPLES) -> Sweep:
     """Train what is planned and measure it on a split.

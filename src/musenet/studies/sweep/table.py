@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from musenet.markdown import markdown_table
+from musenet.results import show as show_result
 from musenet.studies.sweep.sweep import Sweep, SweepLine, SweepPoint
 
 _HEADS = ("AUC", "ΔAUC to configured", "logloss")
@@ -20,6 +21,7 @@ def to_markdown(sweep: Sweep) -> str:
     return "\n\n".join([*parts, _footnote(sweep)]) + "\n"
 
 
+@show_result.register
 def show(sweep: Sweep, console: Console) -> None:
     """Print a table per line."""
     for line in sweep.lines:

@@ -1,0 +1,105 @@
+"""A trained run, as people hold it: what can be asked of it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from musenet.api import results
+from musenet.config.adaptation import AdaptOptions
+from musenet.config.experiment import Experiment
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Split
+from musenet.evaluation.draws import RESAMPLES
+from musenet.evaluation.evaluation import Evaluation
+from musenet.frames import Kind, as_kind, usual_kind
+from musenet.portraits.portraits import Portrait
+from musenet.portraits.scenario_table import SPLITS, scenario_table
+from musenet.reporter import AnyListener
+from musenet.runs.run import Run as OpenedRun
+from musenet.runs.training_result import TrainingResult
+from musenet.sources.log import AnyPath
+
+
+class Run:
+    """A trained run in its folder, whose path it stands for in all calls that take one.
+
+    Training that was interrupted leaves a run too: it answers with the best weights so far.
+
+    Args:
+        path: the folder that `train` wrote.
+        frames: whose frames it gives; pandas, else Polars, else Arrow, by what is installed, if None.
+
+    Raises:
+        RunError: if the folder holds no run, or one of another format.
+    """
+
+    def __init__(self, path: AnyPath, frames: Kind | None = None) -> None:
+        self._opened = OpenedRun.open(Path(path))
+        self.frames: Kind = frames or usual_kind()
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._opened.path
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that was trained, all its values resolved."""
+        return self._opened.experiment
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was trained on; raises `RunError` if that is gone, or another one now."""
+        return self._opened.dataset
+
+    @property
+    def training(self) -> TrainingResult:
+        """How training ended; raises `RunError` if it did not."""
+        return self._opened.training.model_copy(update={"run": str(self.path)})
+
+    def evaluate(
+        self,
+        split: Split = "test",
+        *,
+        dataset: AnyPath | None = None,
+        adapt: AdaptOptions | Mapping[str, Any] | bool = False,
+        resamples: int = RESAMPLES,
+        verify: bool = False,
+    ) -> Evaluation:
+        """How good it is, see `musenet.evaluate`; shows itself as a table, `.to_frame()` gives a row per metric."""
+        found = results.evaluate(self._opened, split, dataset=dataset, adapt=adapt, resamples=resamples, verify=verify)
+        return found.giving(self.frames)
+
+    def scenarios(self, splits: Sequence[Split] = SPLITS) -> Any:
+        """The scenario of every request as a frame, a row each: the columns that `musenet.scenarios` writes.
+
+        Raises:
+            RunError: if its model has no scenarios.
+        """
+        return as_kind(scenario_table(self._opened, splits), self.frames)
+
+    def describe_scenarios(self, split: Split = "test") -> list[Portrait]:
+        """What each scenario is and what sets it apart; raises `RunError` as `scenarios` does."""
+        return results.describe_scenarios(self._opened, split)
+
+    def report(
+        self,
+        out: AnyPath | None = None,
+        *,
+        comparison: AnyPath | None = None,
+        note: AnyPath | None = None,
+        listener: AnyListener | None = None,
+    ) -> results.Page:
+        """The page that shows the run, see `musenet.report`: in a notebook it shows itself, elsewhere it is a path."""
+        return results.report(self._opened, out, comparison=comparison, note=note, listener=listener)
+
+    def export(self, out: AnyPath) -> Path:
+        """Write what serving takes into a folder, see `musenet.export`."""
+        return results.export(self._opened, out)
