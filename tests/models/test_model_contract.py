@@ -15,6 +15,7 @@ from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.metrics import auc
 from musenet.models.interface import ClickModel
+from musenet.models.layers import set_dropout
 from musenet.models.musenet.model import Musenet
 from musenet.models.registry import MODELS, AnyModelOptions, build_model
 from musenet.runs.folder import RunFolder
@@ -185,6 +186,19 @@ def test_products_in_bfloat16_change_logits_and_losses_little(variant: str, plan
         torch.testing.assert_close(term.value, expected[name].value, rtol=0.02, atol=0.02)
     torch.stack([term.weight * term.value for term in losses.values()]).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_variant
+def test_dropout_leaves_out_units_in_training_alone(variant: str, planted_dataset: Dataset):
+    batch = batch_of(planted_dataset, np.arange(8))
+    model, other = (new_model(variant, planted_dataset) for _ in range(2))
+    set_dropout(other, 0.5)
+    assert torch.equal(logits(other, batch), logits(model, batch))
+    answers = []
+    for one in (model, other):
+        torch.manual_seed(2)
+        answers.append(one.train()(batch).logit)
+    assert not torch.equal(answers[0], answers[1])
 
 
 @every_variant

@@ -88,7 +88,8 @@ def check_scenarios(run: Run) -> None:
     why = "has one scenario" if options.name == "musenet" else "mixes no scenarios"
     if isinstance(getattr(run.model, "scenario", None), PredefinedScenario):
         why = "is told the scenario by a column and answers for that one alone"
+    ways = "`finetune` or `intercept`" if options.by_gradient else "`intercept`"
     raise RunError(
         f"{run.path}: {options.name} {why}, so there is no mix to adapt: evaluate it without --adapt, or adapt it by "
-        "`finetune` or `intercept`"
+        f"{ways}"
     )

@@ -26,6 +26,16 @@ class TrainingOptions(Options):
     weight_decay: float = Field(
         0.0, ge=0, description="decoupled, as in AdamW; of the embedding table, a step shrinks the rows that it uses"
     )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the units of every hidden layer that a step leaves out, drawn anew"
+    )
+    average: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="keep an exponential average of the weights, of which a step keeps this share (.999, say; less at "
+        "first), and validate and keep that; a step then passes over the whole embedding table",
+    )
     unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
     validations_per_epoch: int = Field(4, ge=1)
     patience: int = Field(4, ge=1, description="stop after so many validations without a better one")

@@ -25,6 +25,13 @@ def full_precision(values: Tensor) -> torch.autocast:
     return torch.autocast(values.device.type, enabled=False)
 
 
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Leave out this share of the units of every hidden layer of the model's networks in training."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
 def widened(x: Tensor) -> Tensor:
     """What leaves networks that may have computed in bfloat16: too coarse for sums over batches and for losses."""
     return x.float() if x.dtype == torch.bfloat16 else x
@@ -113,6 +120,7 @@ class ParallelMLP(nn.Module):
         super().__init__()
         self.networks = networks
         self.activations = nn.ModuleList(activations or [nn.ReLU() for _ in hidden])
+        self.dropout = nn.Dropout(0.0)
         self.first = nn.Linear(inputs, networks * hidden[0])
         sizes = [*hidden, outputs]
         self.rest = nn.ModuleList(ParallelLinear(networks, a, b) for a, b in pairwise(sizes))
@@ -126,7 +134,7 @@ class ParallelMLP(nn.Module):
         size = self.first.out_features // self.networks
         x = first.view(first.shape[0], self.networks if network is None else 1, size).transpose(0, 1)
         for activate, layer in zip(self.activations, self.rest, strict=True):
-            x = layer(activate(x), network)
+            x = layer(self.dropout(activate(x)), network)
         return widened(x)
 
 

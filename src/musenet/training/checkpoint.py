@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from musenet.distributed.pieces import InPieces
 from musenet.errors import RunError
@@ -31,27 +32,39 @@ class TrainingState:
     """Validations since the best one."""
 
 
-def save_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers, progress: TrainingState) -> None:
-    """Replace the run's checkpoint."""
+def save_checkpoint(
+    run: RunFolder, model: ClickModel, optimizers: Optimizers, progress: TrainingState, average: AveragedModel | None
+) -> None:
+    """Replace the run's checkpoint; with the average of the weights, if there is one."""
     tensors: dict[str, Tensor | InPieces] = {f"model.{name}": value for name, value in model.whole_state().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizers.state().items()}
     tensors |= {f"health.{name}": value for name, value in model.health_state().items()}
+    if average is not None:
+        of_average = average.module.whole_state()  # type: ignore[operator]
+        tensors |= {f"average.{name}": value for name, value in of_average.items()}
     run.save_checkpoint(tensors, json.dumps(asdict(progress)))
 
 
-def load_checkpoint(run: RunFolder, model: ClickModel, optimizers: Optimizers) -> TrainingState:
-    """Put model and optimizers where the checkpoint left them.
+def load_checkpoint(
+    run: RunFolder, model: ClickModel, optimizers: Optimizers, average: AveragedModel | None
+) -> TrainingState:
+    """Put model, optimizers and the average of the weights, if there is one, where the checkpoint left them.
 
     Raises:
         RunError: if the checkpoint is damaged or of another model.
     """
-    of_rows = model.table.parts("model.table.weight", "optimizer.lazy.mean", "optimizer.lazy.square")
+    of_rows = model.table.parts(
+        "model.table.weight", "average.table.weight", "optimizer.lazy.mean", "optimizer.lazy.square"
+    )
     tensors, metadata = load_tensors(run.checkpoint_file, of_rows)
     try:
         progress = TrainingState(**json.loads(metadata["progress"]))
         model.load_state_dict(_below("model.", tensors))
         optimizers.load(_below("optimizer.", tensors))
         model.load_health_state(_below("health.", tensors))
+        if average is not None:
+            average.module.load_state_dict(_below("average.", tensors))
+            average.n_averaged.fill_(progress.step)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"{run.checkpoint_file} does not fit this experiment: begin anew with --restart") from error
     return progress

@@ -19,11 +19,13 @@ from musenet.distributed.row_shards import sharded_tables
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.scoring import validation_scores
 from musenet.files import checksum
-from musenet.models.interface import Prediction, Term
+from musenet.models.interface import ClickModel, Prediction, Term
+from musenet.models.layers import set_dropout
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import save_tensors
 from musenet.runs.training_result import TrainingResult
+from musenet.training.averaging import averaged
 from musenet.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
@@ -77,6 +79,8 @@ class Trainer:
         torch.manual_seed(self.seed)
         with sharded_tables(self.options.embeddings == "sharded"):
             self.model = build_model(experiment.model, schema_of(dataset)).to(self.device, self.options.dtype)
+        set_dropout(self.model, self.options.dropout)
+        self.average = None if self.options.average is None else averaged(self.model, self.options.average)
         rate = self.options.learning_rate
         of_table = self.options.embedding_learning_rate or rate
         self.optimizers = Optimizers(self.model, rate, of_table, self.options.weight_decay)
@@ -143,7 +147,7 @@ class Trainer:
         """Go on from the checkpoint."""
         if not self.run.checkpoint_file.is_file():
             raise RunError(f"{self.run.path} has no checkpoint to resume from: begin anew with --restart")
-        self.state = load_checkpoint(self.run, self.model, self.optimizers)
+        self.state = load_checkpoint(self.run, self.model, self.optimizers, self.average)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
         """Epoch and batch, from the step reached on; none if patience was over there."""
@@ -171,6 +175,8 @@ class Trainer:
         (total / workers.count()).backward()  # type: ignore[no-untyped-call]
         self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
         self.model.after_step(prediction, batch, progress)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         self.state.step += 1
         return terms
 
@@ -216,7 +222,7 @@ class Trainer:
 
     def validate(self, epoch: int) -> None:
         """Validate, and keep the weights if they are the best yet."""
-        scores = validation_scores(self.model, self.dataset, self.options.validation_impressions)
+        scores = validation_scores(self.kept, self.dataset, self.options.validation_impressions)
         health = self.model.health()
         entry = {"step": self.state.step, "planned": self.planned, "epoch": epoch, "valid": scores}
         entry |= {"health": health.values, "warnings": health.warnings}
@@ -224,11 +230,16 @@ class Trainer:
             better = is_better(scores, self.state.best, self.options.monitor)
             if better:
                 self.state.best = {"step": self.state.step, "epoch": epoch, **scores}
-                self.run.save_model(self.model.whole_state())
+                self.run.save_model(self.kept.whole_state())
             self.state.without_improvement = 0 if better else self.state.without_improvement + 1
             entry["best"] = better
         self.run.append_metrics(entry)
         self.log(entry)
+
+    @property
+    def kept(self) -> ClickModel:
+        """What is validated and kept: the model, or the average of its weights."""
+        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
     def is_patience_over(self) -> bool:
         """Whether too many validations in a row were no better."""
@@ -236,7 +247,7 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write the checkpoint to resume from."""
-        save_checkpoint(self.run, self.model, self.optimizers, self.state)
+        save_checkpoint(self.run, self.model, self.optimizers, self.state, self.average)
 
     def result(self) -> TrainingResult:
         """What is told and written at the end."""

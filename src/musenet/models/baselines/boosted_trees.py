@@ -25,7 +25,7 @@ from musenet.models.interface import ClickModel, ModelOptions, Prediction
 STEPS_OF_GRADIENT = frozenset(
     {
         *("epochs", "batch_size", "learning_rate", "final_learning_rate", "embedding_learning_rate", "weight_decay"),
-        *("validations_per_epoch", "patience", "precision"),
+        *("validations_per_epoch", "patience", "precision", "dropout", "average"),
     }
 )
 

@@ -48,7 +48,7 @@ def influenced(model: AtRank, events: Tensor) -> Tensor:
             keys, read = ([layer(y)[of] for y in u] for layer in (model.key, model.value))
             of_spaces.append(weighed((model.query.weight @ x)[of], keys, read))
         z = torch.cat(of_spaces)
-        first, _, second = model.feed_forward
+        first, _, _, second = model.feed_forward
         z = z + second(torch.relu(first(z)))
         c.append((z - z.mean()) / (z.var(correction=0) + model.norm.eps).sqrt() * model.norm.weight + model.norm.bias)
     return torch.stack(c)

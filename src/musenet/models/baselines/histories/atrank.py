@@ -68,7 +68,7 @@ class AtRank(ClickModel):
         self.bounds: Tensor
         self.query, self.key = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
         self.value = nn.Linear(width, inner)
-        self.feed_forward = nn.Sequential(nn.Linear(inner, inner), nn.ReLU(), nn.Linear(inner, inner))
+        self.feed_forward = nn.Sequential(nn.Linear(inner, inner), nn.ReLU(), nn.Dropout(0.0), nn.Linear(inner, inner))
         self.norm = nn.LayerNorm(inner)
         self.candidate_columns = CandidateQuery(schema, self.columns)
         self.asked = nn.Linear(width, inner)

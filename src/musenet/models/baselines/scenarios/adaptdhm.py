@@ -75,6 +75,7 @@ class AdaptDhm(ClickModel):
         self.inputs = pooling_inputs(options, schema)
         size = self.inputs.request_size + self.inputs.candidate_size
         self.routing = Routing(size, options)
+        self.dropout = nn.Dropout(0.0)
         sizes = pairwise([size, *options.hidden, 1])
         self.layers = nn.ModuleList(StarLinear(nn.Linear(a, b), options.clusters) for a, b in sizes)
 
@@ -94,5 +95,5 @@ class AdaptDhm(ClickModel):
         first, *deeper = self.layers
         x = first(x, cluster)
         for layer in deeper:
-            x = layer(torch.relu(x), cluster)
+            x = layer(self.dropout(torch.relu(x)), cluster)
         return widened(x)

@@ -54,6 +54,7 @@ class Ple(ClickModel):
         self.own_experts_2 = nn.Linear(first, scenarios * mine * second)
         self.shared_experts_2 = nn.Linear(first, shared * second)
         self.own_gates_2 = nn.Linear(first, scenarios * (mine + shared))
+        self.dropout = nn.Dropout(0.0)
         self.towers = ParallelMLP(scenarios, second, options.tower)
 
     def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
@@ -73,7 +74,7 @@ class Ple(ClickModel):
             codes: (N,) scenario of each row.
         """
         scenarios, mine, shared = self.counts
-        experts = torch.unflatten(torch.relu(self.experts(*both)), 1, (scenarios * mine + shared, -1))
+        experts = torch.unflatten(self.dropout(torch.relu(self.experts(*both))), 1, (scenarios * mine + shared, -1))
         of_scenarios, of_all = experts[:, : scenarios * mine], experts[:, scenarios * mine :]
         of_own = own(torch.unflatten(of_scenarios, 1, (scenarios, mine)), codes)
         gate = own(torch.unflatten(self.own_gates(*both), 1, (scenarios, -1)), codes)
@@ -82,8 +83,10 @@ class Ple(ClickModel):
     def level_2(self, own_stream: Tensor, shared_stream: Tensor, codes: Tensor) -> Tensor:
         """(N, H) what each row's own tower reads."""
         scenarios, mine, shared = self.counts
-        of_scenarios = torch.unflatten(torch.relu(self.own_experts_2(own_stream)), 1, (scenarios, mine, -1))
-        of_all = torch.unflatten(torch.relu(self.shared_experts_2(shared_stream)), 1, (shared, -1))
+        of_scenarios = torch.unflatten(
+            self.dropout(torch.relu(self.own_experts_2(own_stream))), 1, (scenarios, mine, -1)
+        )
+        of_all = torch.unflatten(self.dropout(torch.relu(self.shared_experts_2(shared_stream))), 1, (shared, -1))
         gate = own(torch.unflatten(self.own_gates_2(own_stream), 1, (scenarios, -1)), codes)
         return mix(gate, torch.cat([own(of_scenarios, codes), of_all], dim=1))
 

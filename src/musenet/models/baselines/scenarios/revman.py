@@ -48,6 +48,7 @@ class RevMan(ClickModel):
         scenarios, size = self.scenario.scenarios, options.hidden[-1]
         self.first = TwoSidedLinear(self.inputs.request_size, self.inputs.candidate_size, scenarios * options.hidden[0])
         self.deeper = nn.ModuleList(ParallelLinear(scenarios, a, b) for a, b in pairwise(options.hidden))
+        self.dropout = nn.Dropout(0.0)
         self.queries = nn.Linear(size, scenarios * size, bias=False)
         self.key = nn.Linear(size, size, bias=False)
         self.towers = ParallelMLP(scenarios, size, options.tower)
@@ -65,8 +66,9 @@ class RevMan(ClickModel):
         x = self.first(request, candidate, of)
         x = x.view(x.shape[0], self.scenario.scenarios, x.shape[1] // self.scenario.scenarios).transpose(0, 1)
         for layer in self.deeper:
-            x = layer(torch.relu(x))
-        return torch.relu(x).transpose(0, 1)
+            x = layer(self.dropout(torch.relu(x)))
+        answers: Tensor = self.dropout(torch.relu(x))
+        return answers.transpose(0, 1)
 
     def attend(self, experts: Tensor, codes: Tensor) -> Tensor:
         """(N, H) the experts (N, K, H), mixed as each row's own expert asks."""

@@ -48,6 +48,7 @@ class Star(ClickModel):
         self.of_candidate = StarLinear(first.of_candidate, scenarios)
         sizes = pairwise([*options.hidden, 1])
         self.deeper = nn.ModuleList(StarLinear(nn.Linear(a, b), scenarios) for a, b in sizes)
+        self.dropout = nn.Dropout(0.0)
         self.scenario_embedding = nn.Embedding(scenarios, options.embedding)
         self.auxiliary = TwoSidedMLP(1, request + options.embedding, candidate, options.auxiliary)
 
@@ -75,7 +76,7 @@ class Star(ClickModel):
         x = self.of_candidate(rows.spread(self.normalise_candidate(candidate, codes_of)), rows.scenario)
         x = x + rows.spread(requests.collect(part).index_select(0, of))
         for layer in self.deeper:
-            x = layer(torch.relu(x), rows.scenario)
+            x = layer(self.dropout(torch.relu(x)), rows.scenario)
         return rows.collect(x).squeeze(1)
 
     def blocks(self, codes: Tensor, codes_of: Tensor) -> tuple[Blocks, Blocks]:

@@ -76,6 +76,7 @@ class TreeMs(ClickModel):
         sizes = (self.inputs.request_size, self.inputs.candidate_size)
         self.first = TwoSidedLinear(*sizes, options.experts * options.hidden[0])
         self.deeper = nn.ModuleList(ParallelLinear(options.experts, a, b) for a, b in pairwise(options.hidden))
+        self.dropout = nn.Dropout(0.0)
         self.gate = TwoSidedLinear(sizes[0] + size, sizes[1], options.experts)
         self.tower = ParallelMLP(1, options.hidden[-1], options.tower)
 
@@ -107,8 +108,9 @@ class TreeMs(ClickModel):
         x = self.first(request, candidate, of)
         x = torch.unflatten(x, 1, (self.gate.of_candidate.out_features, -1)).transpose(0, 1)
         for layer in self.deeper:
-            x = layer(torch.relu(x))
-        return torch.relu(x).transpose(0, 1)
+            x = layer(self.dropout(torch.relu(x)))
+        answers: Tensor = self.dropout(torch.relu(x))
+        return answers.transpose(0, 1)
 
 
 def unevenness(gate: Tensor) -> Tensor:
