@@ -75,6 +75,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "atrank": {"name": "atrank", "embedding": 4, "hidden": [12], "spaces": 2, "units": 4},
     "hifn": {"name": "hifn", "embedding": 4, "hidden": [12], "units": 8, "recent": 3},
 }
+NETWORKS = {name for name, model in MODELS.items() if model.options_type(name=name).by_gradient}
 LOOKS_AT_NEIGHBOURS = {"permuted"}
 every_variant = pytest.mark.parametrize("variant", list(VARIANTS))
 
@@ -119,9 +120,8 @@ def backward(model: ClickModel, batch: Batch, progress: float = 1.0) -> None:
 
 
 def test_every_registered_model_is_among_the_variants():
-    networks = {name for name, model in MODELS.items() if model.options_type(name=name).by_gradient}
-    assert {options["name"] for options in VARIANTS.values()} == networks
-    assert set(MODELS) - networks == {"lightgbm"}  # see baselines/test_boosted_trees.py
+    assert {options["name"] for options in VARIANTS.values()} == NETWORKS
+    assert set(MODELS) - NETWORKS == {"lightgbm"}  # see baselines/test_boosted_trees.py
 
 
 @every_variant

@@ -9,11 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.test_model_contract import VARIANTS, batch_of, new_model, train_on, training_batch
+from models.test_model_contract import NETWORKS, VARIANTS, batch_of, new_model, train_on, training_batch
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.dataset import Dataset
 from musenet.models.interface import ClickModel
-from musenet.models.registry import MODELS
 from musenet.serving.export.graphs import EXPLANATIONS, export_graphs
 from musenet.serving.export.one_request import one_request
 from musenet.serving.scorer.runtime import Runtime
@@ -114,7 +113,7 @@ def requests_of_every_kind(dataset: Dataset) -> list[Batch]:
 
 
 def test_every_registered_model_is_exported_in_some_form() -> None:
-    assert {VARIANTS[variant]["name"] for variant in EXPORTED} == set(MODELS)
+    assert {VARIANTS[variant]["name"] for variant in EXPORTED} == NETWORKS
 
 
 @pytest.mark.parametrize("variant", EXPORTED)
