@@ -1,6 +1,5 @@
 """Workers that share out the embedding table learn and write what those learn and write that hold it whole."""
 
-import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distributed.test_workers import FOLDERS, TINY, USUAL, assert_same_state, run_script
+from distributed.test_workers import FOLDERS, TINY, USUAL, assert_same_state, train_all
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
 from musenet.dataset.dataset import Dataset
@@ -41,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 """More than twenty steps each: two in float64, some workers with nothing of a batch, and one in float32."""
 REPLICATED = [("musenet", 1), ("wide_deep", 1), ("single", 2), ("musenet", 3)]
+KILLED, STOPPED = "musenet-killed", "musenet-stopped"
 SHARDED = [("musenet", 2), ("musenet", 3), ("wide_deep", 2), ("single", 2)]
 
 
@@ -66,13 +66,32 @@ def runs(torchrec: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharded")
     dataset = write_planted(folder / "dataset", weighted=True)
     trainings = EXPERIMENTS | {f"{name}-sharded": sharded(experiment) for name, experiment in EXPERIMENTS.items()}
+    trainings |= {
+        KILLED: sharded(with_training(EXPERIMENTS["musenet"], checkpoint_every=4)),
+        STOPPED: trainings["musenet-sharded"],
+    }
     for name, experiment in trainings.items():
         (folder / f"{name}.json").write_text(experiment.model_dump_json(by_alias=True))
-    cases = [*REPLICATED, *((f"{name}-sharded", count) for name, count in SHARDED)]
+    cases: list[Any] = [*REPLICATED, *((f"{name}-sharded", count) for name, count in SHARDED)]
     files = [folder / f"{name}.json" for name in trainings]
-    done = run_script("worker_runs.py", dataset.folder, folder / "runs", json.dumps(cases), *files)
-    assert done.returncode == 0, done.stderr
+    cases += [(KILLED, 2, 9), (STOPPED, 2)]
+    stop_with_the_whole_table(dataset, folder / "runs" / STOPPED / "2")
+    train_all(dataset, folder / "runs", cases, files)
     return folder / "runs"
+
+
+def stop_with_the_whole_table(dataset: Dataset, path: Path) -> None:
+    """Begin a training that is interrupted once its first checkpoint is there, after eight steps."""
+
+    def save_and_stop(*args: Any) -> None:
+        save_checkpoint(*args)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(with_training(EXPERIMENTS["musenet"], checkpoint_every=8), dataset, path)
+    assert progress_of(path)["step"] == 8
 
 
 @pytest.mark.parametrize(("name", "count"), [case for case in SHARDED if case[0] != "single"])
@@ -125,36 +144,16 @@ def test_each_worker_holds_its_rows_and_their_moments_alone(name: str, count: in
         torch.testing.assert_close(torch.cat([tensors[part] for tensors in held]), stored[whole], rtol=0, atol=0)
 
 
-def test_one_of_two_with_shards_is_killed_and_one_with_the_whole_table_goes_on(runs: Path, tmp_path: Path):
-    experiment = with_training(EXPERIMENTS["musenet"], checkpoint_every=4)
-    file, dataset = tmp_path / "musenet.json", Dataset(runs.parent / "dataset")
-    file.write_text(sharded(experiment).model_dump_json(by_alias=True))
-    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run_script("killed_worker.py", dataset.folder, tmp_path / "run", file, 9, by=two)
-    assert "SIGKILL" in done.stderr
-    assert progress_of(tmp_path / "run")["step"] == 8
-    train_run(experiment, dataset, tmp_path / "run", resume=True)
-    assert_same_state(tmp_path / "run", runs / "musenet" / "1")
-
-
-def test_two_with_shards_go_on_where_one_with_the_whole_table_stopped(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    dataset, path = Dataset(runs.parent / "dataset"), tmp_path / "runs" / "musenet" / "2"
-
-    def save_and_stop(*args: Any) -> None:
-        save_checkpoint(*args)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_checkpoint", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        train_run(with_training(EXPERIMENTS["musenet"], checkpoint_every=8), dataset, path)
+def test_one_of_two_with_shards_is_killed_and_one_with_the_whole_table_goes_on(runs: Path):
+    path = runs / KILLED / "2"
     assert progress_of(path)["step"] == 8
-    file = tmp_path / "musenet.json"
-    file.write_text(sharded(EXPERIMENTS["musenet"]).model_dump_json(by_alias=True))
-    done = run_script("worker_runs.py", dataset.folder, tmp_path / "runs", json.dumps([["musenet", 2]]), file)
-    assert done.returncode == 0, done.stderr
+    whole = with_training(EXPERIMENTS["musenet"], checkpoint_every=4)
+    train_run(whole, Dataset(runs.parent / "dataset"), path, resume=True)
     assert_same_state(path, runs / "musenet" / "1")
+
+
+def test_two_with_shards_go_on_where_one_with_the_whole_table_stopped(runs: Path):
+    assert_same_state(runs / STOPPED / "2", runs / "musenet" / "1")
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 3), (5, 3), (32, 1), (33, 3), (100, 5), (161, 2)])

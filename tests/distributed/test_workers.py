@@ -53,7 +53,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "ple": planted_experiment({"name": "ple", "embedding": 4, "hidden": [8, 4], "tower": [4]}, **TINY),
     "repeatnet": planted_experiment(SMALL | {"name": "repeatnet", "encoder": 4}, **TINY),
 }
-
+KILLED = "auto-killed"
 RUNS = [*((name, 2) for name in EXPERIMENTS), *((name, 4) for name in ("auto", "hard", "din", "star"))]
 """Experiments by several workers; four of them are told apart from two by what few batches hold."""
 FOLDERS = ("predictions", "assignments")
@@ -64,20 +64,29 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every experiment, trained by one, two and four workers."""
     folder = tmp_path_factory.mktemp("workers")
     dataset = write_planted(folder / "dataset", weighted=True)
-    files = [folder / f"{name}.json" for name in EXPERIMENTS]
-    for file, experiment in zip(files, EXPERIMENTS.values(), strict=True):
+    experiments = EXPERIMENTS | {KILLED: EXPERIMENTS["auto"]}
+    files = [folder / f"{name}.json" for name in experiments]
+    for file, experiment in zip(files, experiments.values(), strict=True):
         file.write_text(experiment.model_dump_json(by_alias=True))
     alone = [(name, 1) for name in EXPERIMENTS]
-    done = run_script("worker_runs.py", dataset.folder, folder / "runs", json.dumps([*alone, *RUNS]), *files)
-    assert done.returncode == 0, done.stderr
+    train_all(dataset, folder / "runs", [*alone, *RUNS, (KILLED, 2, 9)], files)
     return folder / "runs"
 
 
-def run_script(name: str, *arguments: Any, by: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, *by, str(Path(__file__).parent / name), *map(str, arguments)]
+def train_all(dataset: Dataset, runs: Path, cases: Sequence[tuple[str, int] | tuple[str, int, int]], files: list[Path]):
+    """As `worker_runs.py` says, of which all cases are forks: what they import is imported once."""
+    script = Path(__file__).parent / "worker_runs.py"
+    command = [sys.executable, script, dataset.folder, runs, json.dumps(cases), *files]
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path}
-    return subprocess.run(script, capture_output=True, text=True, check=False, timeout=600, env=environment)
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def assert_same_state(found: Path, expected: Path) -> None:
@@ -116,14 +125,8 @@ def test_workers_keep_report_and_score_the_same(count: int, runs: Path):
         np.testing.assert_allclose(found, other, rtol=0, atol=1e-8)
 
 
-def test_one_of_two_is_killed_and_one_alone_goes_on_to_the_same_weights(runs: Path, tmp_path: Path):
-    file, dataset = tmp_path / "auto.json", Dataset(runs.parent / "dataset")
-    file.write_text(EXPERIMENTS["auto"].model_dump_json(by_alias=True))
-    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run_script("killed_worker.py", dataset.folder, tmp_path / "run", file, 9, by=two)
-    assert done.returncode != 0
-    assert "SIGKILL" in done.stderr
-    step = progress_of(tmp_path / "run")["step"]
-    assert step == 8
-    train_run(EXPERIMENTS["auto"], dataset, tmp_path / "run", resume=True)
-    assert_same_state(tmp_path / "run", runs / "auto" / "1")
+def test_one_of_two_is_killed_and_one_alone_goes_on_to_the_same_weights(runs: Path):
+    path = runs / KILLED / "2"
+    assert progress_of(path)["step"] == 8
+    train_run(EXPERIMENTS["auto"], Dataset(runs.parent / "dataset"), path, resume=True)
+    assert_same_state(path, runs / "auto" / "1")
