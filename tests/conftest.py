@@ -1,15 +1,16 @@
-"""Puts tests/ on the import path, and lends the planted dataset."""
+"""Puts tests/ on the import path, and lends what many tests share."""
 
 from pathlib import Path
 
 import pytest
 
+from browsing import browser, chromium
 from musenet.dataset.dataset import Dataset
 from planted import write_planted
 from shown_runs import heard, make_run, write_comparison
 from tiny_runs import make_experiment, tiny_dataset
 
-__all__ = ["heard", "make_experiment", "make_run", "tiny_dataset", "write_comparison"]
+__all__ = ["browser", "chromium", "heard", "make_experiment", "make_run", "tiny_dataset", "write_comparison"]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A small log and a run on it, written file by file: scenarios as sharp or as blurred as a test asks for."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,43 +180,48 @@ def heard() -> Heard:
 
 @pytest.fixture
 def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """A run in the folder that `compare` would give it; `scenarios`: sharp, soft, melted, dead, one or none."""
-    # What a report measures anew, on few requests: a second's work in place of many.
-    monkeypatch.setattr(contents, "MAPPED", 6)
-    monkeypatch.setattr(contents, "IMPORTANCE_IMPRESSIONS", 400)
-    monkeypatch.setattr(contents, "IMPORTANCE_REPEATS", 1)
-    monkeypatch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
+    """As `write_run`, in the test's own folder."""
+    measure_little(monkeypatch)
+    return partial(write_run, tmp_path)
 
-    def make(scenarios: str = "sharp", name: str = "stub", **model: Any) -> Run:
-        random = np.random.default_rng(1)
-        arrays, scenario = _arrays(random)
-        dataset = _write_dataset(tmp_path / "dataset", arrays)
-        content = {
-            "name": name,
-            "data": {"source": "complete_journey"},
-            "features": {"item": ["city"], "context": ["device"]},
-            "split": {"parts": 4},
-            "model": SMALL | ({"name": "base_model"} if scenarios == "none" else SMALL_MUSENET | model),
-        }
-        run = RunFolder.create(tmp_path / "runs" / "soft" / "seed-1", validate_experiment(content, "stub"), dataset)
-        run.save_model(build_model(run.experiment.model, schema_of(dataset)).state_dict())
-        best = {"step": 700, "epoch": 0, "auc": 0.78, "logloss": 0.2}
-        ended = {"run": str(run.path), "best": best, "seconds": 1.0, "samples_per_second": 5.0}
-        run.write_json("training.json", ended | {"stopped": "planned steps", "parameters": 5})
-        for line in _metrics_lines():
-            run.append_metrics(line)
-        splits: tuple[Split, ...] = ("test", "valid")
-        for split in splits:
-            begin, end = PERIODS[split]
-            predictions = _predictions(dataset, split, _assignment(scenarios, scenario[begin:end], random), random)
-            files = run.predictions_file(split), run.assignments_file(split)
-            predictions.to_parquet(*files, checksum(run.model_file))
-            if split == "test":
-                measured = measure(predictions, split, "a protocol", UserDraws(predictions.user, 50))
-                measured.model_copy(update={"weights": checksum(run.model_file)}).write(run.evaluation_file(split))
-        return Run(run)
 
-    return make
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """What a report measures anew, on few requests: a second's work in place of many."""
+    patch.setattr(contents, "MAPPED", 6)
+    patch.setattr(contents, "IMPORTANCE_IMPRESSIONS", 400)
+    patch.setattr(contents, "IMPORTANCE_REPEATS", 1)
+    patch.setattr(contents, "IMPORTANCE_RESAMPLES", 10)
+
+
+def write_run(folder: Path, scenarios: str = "sharp", name: str = "stub", **model: Any) -> Run:
+    """A run below the folder that `compare` would give it; `scenarios`: sharp, soft, melted, dead, one or none."""
+    random = np.random.default_rng(1)
+    arrays, scenario = _arrays(random)
+    dataset = _write_dataset(folder / "dataset", arrays)
+    content = {
+        "name": name,
+        "data": {"source": "complete_journey"},
+        "features": {"item": ["city"], "context": ["device"]},
+        "split": {"parts": 4},
+        "model": SMALL | ({"name": "base_model"} if scenarios == "none" else SMALL_MUSENET | model),
+    }
+    run = RunFolder.create(folder / "runs" / "soft" / "seed-1", validate_experiment(content, "stub"), dataset)
+    run.save_model(build_model(run.experiment.model, schema_of(dataset)).state_dict())
+    best = {"step": 700, "epoch": 0, "auc": 0.78, "logloss": 0.2}
+    ended = {"run": str(run.path), "best": best, "seconds": 1.0, "samples_per_second": 5.0}
+    run.write_json("training.json", ended | {"stopped": "planned steps", "parameters": 5})
+    for line in _metrics_lines():
+        run.append_metrics(line)
+    splits: tuple[Split, ...] = ("test", "valid")
+    for split in splits:
+        begin, end = PERIODS[split]
+        predictions = _predictions(dataset, split, _assignment(scenarios, scenario[begin:end], random), random)
+        files = run.predictions_file(split), run.assignments_file(split)
+        predictions.to_parquet(*files, checksum(run.model_file))
+        if split == "test":
+            measured = measure(predictions, split, "a protocol", UserDraws(predictions.user, 50))
+            measured.model_copy(update={"weights": checksum(run.model_file)}).write(run.evaluation_file(split))
+    return Run(run)
 
 
 ROLES: dict[str, Role] = {
@@ -277,30 +283,32 @@ def verdict_of(rows: Sequence[Row]) -> Verdict:
 
 @pytest.fixture
 def write_comparison(tmp_path: Path) -> Callable[..., Path]:
+    """As `comparison_in`, in the test's own folder."""
+    return partial(comparison_in, tmp_path)
+
+
+def comparison_in(
+    folder: Path,
+    controls: dict[str, float] | None = None,
+    *,
+    runs: list[str] | None = None,
+    file: str = "runs/comparison.json",
+    changes: dict[str, dict[str, Any]] | None = None,
+) -> Path:
     """comparison.json where `compare` puts it: MUSENET soft, and others by how far they lie from it."""
-
-    def write(
-        controls: dict[str, float] | None = None,
-        *,
-        runs: list[str] | None = None,
-        file: str = "runs/comparison.json",
-        changes: dict[str, dict[str, Any]] | None = None,
-    ) -> Path:
-        others = {"BaseModel": -0.03, "one scenario, wide": -0.01} if controls is None else controls
-        rows = [model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)]
-        rows += [model_row(name, 0.78 + gap, gap, **(changes or {}).get(name, {})) for name, gap in others.items()]
-        path = tmp_path / file
-        Comparison(
-            data="stub",
-            seeds=[1, 2],
-            protocol="one protocol",
-            reference="MUSENET soft",
-            base="BaseModel",
-            impressions=100,
-            users=10,
-            models=rows,
-            verdict=verdict_of(rows),
-        ).write(path)
-        return path
-
-    return write
+    others = {"BaseModel": -0.03, "one scenario, wide": -0.01} if controls is None else controls
+    rows = [model_row("MUSENET soft", 0.78, 0.0, runs=runs or [], agreement=0.8)]
+    rows += [model_row(name, 0.78 + gap, gap, **(changes or {}).get(name, {})) for name, gap in others.items()]
+    path = folder / file
+    Comparison(
+        data="stub",
+        seeds=[1, 2],
+        protocol="one protocol",
+        reference="MUSENET soft",
+        base="BaseModel",
+        impressions=100,
+        users=10,
+        models=rows,
+        verdict=verdict_of(rows),
+    ).write(path)
+    return path

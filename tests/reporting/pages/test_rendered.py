@@ -1,111 +1,95 @@
 """The page in a real browser: no errors, every figure drawn, nothing wider than the window."""
 
-import html
-import json
-import os
 import re
 import struct
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from musenet.reporting.figures.browser import SCALE, WIDTH, find_browser
+from musenet.reporting.figures.browser import SCALE, WIDTH
 from musenet.reporting.pages.report import figures_folder, write_report
 from musenet.runs.run import Run
 from reporting.page_reading import Heard
+from shown_runs import comparison_in, measure_little, write_run
 
 pytestmark = pytest.mark.slow
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --virtual-time-budget=5000 --window-size=1600,1000 --dump-dom"
-)
-
-COLLECT = """<script>
+COLLECT = """
 window.problems = [];
 window.addEventListener("error", (event) => problems.push(String(event.message)), true);
 window.addEventListener("unhandledrejection", (event) => problems.push(String(event.reason)));
 window.addEventListener("securitypolicyviolation", (event) => problems.push("policy: " + event.violatedDirective));
 for (const kind of ["error", "warn"]) console[kind] = (...words) => problems.push(words.join(" "));
-</script>"""
-
-REPORT = """<script>
-window.addEventListener("load", () => setTimeout(() => {
+"""
+DRAWN = "document.querySelectorAll('.plot .main-svg:first-child').length === document.querySelectorAll('.plot').length"
+REPORT = """() => {
   const root = document.documentElement;
   const wide = [...document.querySelectorAll("main *")].filter((element) =>
     !element.closest(".scroll") && element.getBoundingClientRect().right > root.clientWidth + 1);
-  parent.postMessage({
+  return {
     problems: problems, width: root.clientWidth, scroll: root.scrollWidth,
     plots: document.querySelectorAll(".plot").length,
-    drawn: document.querySelectorAll(".plot .main-svg:first-child").length,
     wide: wide.map((element) => element.tagName + "." + element.getAttribute("class")).slice(0, 5),
     sizes: [...document.querySelectorAll(".plot .main-svg:first-child")].map(
       (drawing) => [drawing.clientWidth, drawing.clientHeight]),
     ink: getComputedStyle(document.querySelector(".plot text")).fill,
-  }, "*");
-}, 1500));
-</script>"""
+  };
+}"""
+PATIENCE = 120_000
+"""Milliseconds: a busy machine is slow, not wrong."""
 
 
-@pytest.fixture
-def chromium() -> str:
-    found = find_browser()
-    if found is None:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail("chromium is not installed: apt-get install chromium")
-        pytest.skip("chromium is not installed")
-    return found
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of soft scenarios, beside a comparison."""
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        return write_report(write_run(folder, "soft"), folder / "report.html", comparison_in(folder))
 
 
-def rendered(chromium: str, page: Path, width: int, folder: Path, *flags: str) -> dict[str, Any]:
-    """What the page says of itself in a frame of this width (a headless window cannot be narrower than 500)."""
-    text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{COLLECT}", 1)
-    before, after = text.rsplit("</body>", 1)
-    (folder / "inner.html").write_text(f"{before}{REPORT}</body>{after}", encoding="utf-8")
-    outer = folder / "outer.html"
-    outer.write_text(
-        "<!doctype html><body><script>addEventListener('message', (event) =>"
-        " { document.body.dataset.said = JSON.stringify(event.data); });</script>"
-        f"<iframe src='inner.html' style='width:{width}px;height:900px;border:0'></iframe></body>"
-    )
-    command = [chromium, *FLAGS.split(), *flags, f"--user-data-dir={folder / 'profile'}", outer.as_uri()]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    said = re.search(r'data-said="([^"]*)"', answer.stdout)
-    assert said is not None, answer.stderr[-2000:]
-    return dict(json.loads(html.unescape(said[1])))
+@contextmanager
+def shown(browser: Any, page: Path, width: int, **options: Any) -> Iterator[Any]:
+    """The page in a window of this width, once every figure is drawn."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+    try:
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(COLLECT)
+        opened = context.new_page()
+        opened.goto(page.as_uri())
+        opened.wait_for_function(DRAWN)
+        yield opened
+    finally:
+        context.close()
 
 
 @pytest.mark.parametrize("width", [360, 1400])
-def test_page_fits_and_runs_without_errors(
-    make_run: Callable[..., Run],
-    write_comparison: Callable[..., Path],
-    tmp_path: Path,
-    chromium: str,
-    width: int,
-) -> None:
-    page = write_report(make_run("soft"), tmp_path / "report.html", write_comparison())
-    said = rendered(chromium, page, width, tmp_path)
+def test_page_fits_and_runs_without_errors(browser: Any, page: Path, width: int) -> None:
+    with shown(browser, page, width) as opened:
+        said = opened.evaluate(REPORT)
     assert said["problems"] == []
     assert said["width"] in range(width - 20, width + 1)
     assert said["scroll"] <= said["width"]
     assert said["wide"] == []
-    assert said["drawn"] == said["plots"] >= 9
+    assert said["plots"] >= 9
 
 
-def test_figures_follow_the_dark_scheme(make_run: Callable[..., Run], tmp_path: Path, chromium: str) -> None:
-    page = write_report(make_run(), tmp_path / "report.html")
-    light = rendered(chromium, page, 800, tmp_path, "--blink-settings=preferredColorScheme=1")
-    dark = rendered(chromium, page, 800, tmp_path, "--blink-settings=preferredColorScheme=0")
-    assert _brightness(light["ink"]) < 60
-    assert _brightness(dark["ink"]) > 200
+def test_figures_follow_the_dark_scheme(browser: Any, page: Path) -> None:
+    ink = {}
+    for scheme in ("light", "dark"):
+        with shown(browser, page, 800, color_scheme=scheme) as opened:
+            ink[scheme] = opened.evaluate(REPORT)["ink"]
+    assert _brightness(ink["light"]) < 60
+    assert _brightness(ink["dark"]) > 200
 
 
+@pytest.mark.usefixtures("chromium")
 @pytest.mark.parametrize("ending", ["html", "md"])
 def test_each_figure_is_drawn_as_a_small_png(
-    make_run: Callable[..., Run], heard: Heard, tmp_path: Path, chromium: str, ending: str
+    make_run: Callable[..., Run], heard: Heard, tmp_path: Path, ending: str
 ) -> None:
     page = write_report(make_run("soft"), tmp_path / f"report.{ending}", draw=True, listener=heard)
     assert "as PNG and its numbers as CSV" in heard.said[0]
@@ -121,22 +105,16 @@ def test_each_figure_is_drawn_as_a_small_png(
         assert ending == "html" or f"(report-figures/{name}.png)" in page.read_text(encoding="utf-8")
 
 
-def test_paper_holds_every_figure_whole_and_the_screen_gets_its_own_back(
-    make_run: Callable[..., Run], tmp_path: Path, chromium: str
-) -> None:
-    page = write_report(make_run("soft"), tmp_path / "report.html")
-    screen = rendered(chromium, page, 1000, tmp_path)["sizes"]
-    told = {}
-    for events in (["beforeprint"], ["beforeprint", "afterprint"]):
-        dispatched = "".join(f'window.dispatchEvent(new Event("{event}"));' for event in events)
-        copy = tmp_path / "copy.html"
-        before, after = page.read_text(encoding="utf-8").rsplit("</body>", 1)
-        copy.write_text(f"{before}<script>{dispatched}</script></body>{after}", encoding="utf-8")
-        told[events[-1]] = rendered(chromium, copy, 1000, tmp_path)["sizes"]
-    paper = told["beforeprint"]
+def test_paper_holds_every_figure_whole_and_the_screen_gets_its_own_back(browser: Any, page: Path) -> None:
+    with shown(browser, page, 1000) as opened:
+        screen = opened.evaluate(REPORT)["sizes"]
+        opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+        paper = opened.evaluate(REPORT)["sizes"]
+        opened.evaluate("dispatchEvent(new Event('afterprint'))")
+        again = opened.evaluate(REPORT)["sizes"]
     assert all(width in (322, 670) for width, _ in paper)
     assert all(height < 900 for _, height in paper), "a page of A4 between its margins is about 1000 pixels high"
-    assert told["afterprint"] == screen
+    assert again == screen
 
 
 def _brightness(colour: str) -> float:

@@ -12,7 +12,6 @@ import httpx
 import pytest
 import uvicorn
 
-from musenet.reporting.figures.browser import find_browser
 from musenet.serving.export.export import export_run
 from musenet.serving.http.app import create_app
 from musenet.serving.http.middleware import Access
@@ -24,10 +23,6 @@ from serving.exports import Exported
 pytestmark = pytest.mark.slow
 
 AXE = Path(os.environ.get("AXE_CORE", ROOT / "build" / "axe-core" / "axe.min.js"))
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 PATIENCE = 120_000
 """Milliseconds: a busy machine is slow, not wrong."""
 TOKEN = "a-token-of-some-length"
@@ -39,21 +34,6 @@ SCENARIOS = {
     "</section>",
     "figures": {"shares": {"data": [{"type": "bar", "x": [1, 2], "y": [0.6, 0.4]}], "layout": {"height": 300}}},
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = find_browser()
-    if found is None:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail("chromium is not installed: apt-get install chromium")
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS.split())
-        yield opened
-        opened.close()
 
 
 @contextmanager
