@@ -35,7 +35,7 @@ def test_the_way_from_a_run_to_its_report_reads_and_computes_everything_once(
     (path / "evaluation" / "test.json").unlink()
     counts: Counter[str] = Counter()
     for place, name in (
-        (run_folder, "validate_experiment"),
+        (run_folder, "load_experiment"),
         (run_folder, "Dataset"),
         (run_folder, "checksum"),
         (under_test, "load_model"),
@@ -55,7 +55,7 @@ def test_the_way_from_a_run_to_its_report_reads_and_computes_everything_once(
     assert scenario_fragment(run) is not None
     assert len(portraits) == run.evaluation("test").scenarios.count  # type: ignore[union-attr]
     assert counts == {
-        "validate_experiment": 1,
+        "load_experiment": 1,
         "Dataset": 1,
         "checksum": 1,
         "load_model": 1,
