@@ -171,6 +171,7 @@ class _Tables:
             return " or ".join(dict.fromkeys(self.type(member) for member in members))
         if choices := [value["const"]] if "const" in value else value.get("enum", []):
             return ", ".join(f"`{json.dumps(choice).strip(chr(34))}`" for choice in choices)
+        value = value | {"items": value["prefixItems"][0]} if "prefixItems" in value else value
         for part, words in (("items", "list of"), ("additionalProperties", "by name:")):
             if isinstance(value.get(part), dict):
                 return f"{words} {self.type(value[part])}"

@@ -74,7 +74,7 @@ def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in (group or whole).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name} ")
-        else:
+        elif not command.hidden:  # another name of one that is shown
             yield f"{prefix}{name}", command
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         guess,
         init,
         load,
+        load_history,
         open_store,
         predict,
         prepare,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         simulate_hotels,
         sweep,
         train,
+        tune,
     )
 
 __version__ = "0.1.0"
@@ -69,6 +71,7 @@ __all__ = [
     "guess",
     "init",
     "load",
+    "load_history",
     "open_store",
     "predict",
     "prepare",
@@ -80,6 +83,7 @@ __all__ = [
     "simulate_hotels",
     "sweep",
     "train",
+    "tune",
 ]
 
 

@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from musenet.dataset.layout import keys_file
+from musenet.dataset.manifest import FIRST_VALUE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.preparation.prepare import prepare
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.sources.tables import Tables
 from sources.reading import ROLES, SECOND, counts, read, recipe_of, values
@@ -318,3 +321,25 @@ def test_lists_of_fixed_size_are_lists(tmp_path: Path) -> None:
     pq.write_table(table.append_column("pair", fixed), tmp_path / "log.parquet")
     tables = read(tmp_path, "log.parquet", recipe_of(features={"candidate": [{"pair": "multi_valued"}]}))
     assert values(tables.impressions, "_item", "pair") == list(enumerate(numbers.tolist()))
+
+
+def test_a_list_of_five_thousand_tags_is_kept_whole(tmp_path: Path) -> None:
+    tags = [[f"t{place}" for place in range(5000)], ["t4999", "t1"], [], ["t7"]]
+    frame(0, 40).assign(item=np.arange(40) % 4).to_parquet(tmp_path / "log.parquet", index=False)
+    pd.DataFrame({"item": range(4), "tags": tags}).to_parquet(tmp_path / "items.parquet", index=False)
+    recipe = recipe_of(
+        features={"item": [{"tags": {"multi_valued": ",", "length": 5000, "min_count": 1}}]},
+        split={"parts": 4, "test": 1, "valid": 1},
+    )
+    options = {
+        "source": "own_files",
+        "impressions": ROLES | {"path": "log.parquet"},
+        "items": {"path": "items.parquet", "item": "item"},
+    }
+    log = OwnFiles(OwnFilesOptions.model_validate(options), recipe, tmp_path)
+    dataset = prepare(log, recipe, tmp_path / "dataset").dataset
+    texts = dict(enumerate(dataset.texts("tags").to_pylist(), FIRST_VALUE))
+    keys = pd.read_parquet(keys_file(dataset.folder, "items"))["_item"].tolist()
+    codes = dataset.column(dataset.field("item", "tags"))
+    held = {item: [texts[code] for code in row if code >= FIRST_VALUE] for item, row in zip(keys, codes, strict=True)}
+    assert {item: sorted(held[item]) for item in range(4)} == {item: sorted(row) for item, row in enumerate(tags)}

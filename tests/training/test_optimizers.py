@@ -1,5 +1,7 @@
 """Lazy Adam against torch's own optimizers."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,9 +33,11 @@ def loss_of(values: Tensor, step: int) -> Tensor:
     return (values * torch.linspace(-1, 2, values.numel()).view_as(values) * (1 + step % 3) + values.square()).sum()
 
 
-def run_lazy(rows_of_steps: list[Tensor], weight_decay: float = 0.0) -> Tensor:
+def run_lazy(
+    rows_of_steps: list[Tensor], weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
+) -> Tensor:
     table = new_table()
-    optimizer = LazyAdam(table, RATE, weight_decay=weight_decay)
+    optimizer = LazyAdam(table, RATE, betas, weight_decay=weight_decay)
     for step, rows in enumerate(rows_of_steps):
         loss_of(table.look_up(rows), step).backward()
         optimizer.step()
@@ -41,7 +45,7 @@ def run_lazy(rows_of_steps: list[Tensor], weight_decay: float = 0.0) -> Tensor:
 
 
 def run_torch(
-    optimizer_type: type[torch.optim.Optimizer], rows_of_steps: list[Tensor], sparse: bool, **options: float
+    optimizer_type: type[torch.optim.Optimizer], rows_of_steps: list[Tensor], sparse: bool, **options: Any
 ) -> Tensor:
     weight = nn.Parameter(new_table().weight.detach().clone())
     optimizer = optimizer_type([weight], lr=RATE, **options)  # type: ignore[call-arg, arg-type]
@@ -71,6 +75,20 @@ def test_decay_equals_adamw_when_every_row_occurs_in_every_step():
     expected = run_torch(torch.optim.AdamW, rows, sparse=False, weight_decay=0.5)
     torch.testing.assert_close(run_lazy(rows, weight_decay=0.5), expected, atol=1e-6, rtol=0)
     assert not torch.allclose(run_lazy(rows), expected, atol=1e-3)
+
+
+def test_other_betas_are_those_of_adam():
+    rows, betas = lookups(60, all_rows=True), (0.5, 0.9)
+    expected = run_torch(torch.optim.Adam, rows, sparse=False, betas=betas)
+    torch.testing.assert_close(run_lazy(rows, betas=betas), expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(run_lazy(rows), expected, atol=1e-3)
+
+
+def test_table_and_networks_have_the_same_betas():
+    model = BaseModel(BaseModelOptions(embedding=2, hidden=[4]), HAND_MADE_SCHEMA)
+    optimizers = Optimizers(model, 0.1, 0.01, betas=(0.8, 0.95))
+    assert optimizers.lazy.betas == (0.8, 0.95)
+    assert {group["betas"] for group in optimizers.dense.param_groups} == {(0.8, 0.95)}
 
 
 def test_networks_decay_as_well():

@@ -14,8 +14,8 @@ from musenet.api.experiments import guess, load, prepare, train
 from musenet.api.logs import init, simulate_ads, simulate_hotels
 from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
 from musenet.api.run import Run
-from musenet.api.serving import backup, fill, forget, predict, serve
-from musenet.api.studies import ablate, compare, compare_runs, demo, sweep
+from musenet.api.serving import backup, fill, forget, load_history, predict, serve
+from musenet.api.studies import ablate, compare, compare_runs, demo, sweep, tune
 from musenet.config.experiment import Experiment
 from musenet.config.loading import json_schema as config_schema
 from musenet.progress import SILENT, Listener, Moment
@@ -47,6 +47,7 @@ __all__ = [
     "guess",
     "init",
     "load",
+    "load_history",
     "open_store",
     "predict",
     "prepare",
@@ -58,4 +59,5 @@ __all__ = [
     "simulate_hotels",
     "sweep",
     "train",
+    "tune",
 ]

@@ -69,14 +69,14 @@ def predict(
         )
 
 
-def fill(
+def load_history(
     run: AnyPath,
     store: str,
     *,
     until: str | None = None,
     progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> "Filling":
-    """Fill a history store with the events of the log that a run was trained on; what it brought.
+    """Load a history store with the events of the log that a run was trained on; what it brought.
 
     Args:
         run: a trained run; its log must be where it was.
@@ -95,6 +95,10 @@ def fill(
     with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
         source = open_source(experiment.data, experiment.recipe)
         return fill_store(opened, source, experiment.recipe, end, progress)
+
+
+fill = load_history
+"""The old name of `load_history`."""
 
 
 def forget(store: str, user: str) -> bool:

@@ -31,6 +31,7 @@ from musenet.studies.pool import TrainingPool
 from musenet.studies.sweep.plan import plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep, run_sweep
 from musenet.studies.sweep.table import to_markdown as sweep_markdown
+from musenet.studies.tuned_model import Tuned, tune_model
 
 
 def compare(
@@ -64,6 +65,40 @@ def compare(
     labels = chosen_labels(resolved.compare.models, models, "compare.models")
     with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
         return compare_models(resolved, labels, seeds, run_folder(resolved, out), pool).giving(resolved._frames)
+
+
+def tune(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    trials: int | None = None,
+    jobs: int = 1,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: AnyListener | None = None,
+) -> Tuned:
+    """Try values around the experiment's model by successive halving on validation, and train it with the best.
+
+    What is tried is what `compare.tuning` says (with its `own` keys of the rows that are this very model), or learning
+    rate and weight decay. All goes to `<out>/<model>`, as for a row of a comparison: `trials`, their record
+    `tuning.json`, and the model trained with the best values, `seed-<s>`. What is finished there is reused.
+
+    Args:
+        experiment: whose `model` is tuned.
+        out: `runs/<name>` if None.
+        trials: how many, the configured values among them; as configured if None.
+        jobs: how many train at once, each in its own process.
+        dataset: the dataset's folder; `datasets/<name>` if None.
+        overrides: see above.
+        listener: as in `compare`.
+
+    Raises:
+        ConfigError: if the model does not take a value that is to be tried.
+        RunError: if no trial came to a result.
+    """
+    resolved = load(experiment, overrides)
+    with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
+        return tune_model(resolved, run_folder(resolved, out), trials, pool)
 
 
 def compare_runs(

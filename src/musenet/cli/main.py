@@ -33,7 +33,6 @@ app = typer.Typer(
     name="musenet",
     help="Learn the hidden scenarios in a recommendation log, and predict clicks with them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
@@ -42,6 +41,7 @@ COMMANDS = (
     training.train,
     reports.evaluate,
     studies.compare,
+    studies.tune,
     studies.ablate,
     studies.sweep,
     reports.scenarios,
@@ -50,13 +50,14 @@ COMMANDS = (
     serving.export,
     serving.predict,
     serving.serve,
-    serving.fill,
+    serving.load_history,
     serving.forget,
     serving.backup,
     studies.demo,
 )
 for command in COMMANDS:
     app.command()(command)
+app.command("fill", hidden=True, help="The old name of load-history.")(serving.load_history)
 app.command("config-schema")(data.config_schema)
 simulate = typer.Typer(help="Write simulated logs: ordinary files that the sources read.", no_args_is_help=True)
 simulate.command("hotels")(data.simulate_hotels)

@@ -127,7 +127,7 @@ def backup(
     finish(as_json, {"store": store, "out": out}, f"wrote {out}")
 
 
-def fill(
+def load_history(
     run: Run,
     store: Store = "history.sqlite",
     until: Annotated[
@@ -135,12 +135,12 @@ def fill(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fill a history store with the events of the log that a run was trained on."""
+    """Load a history store with the events of the log that a run was trained on."""
     from musenet import api
     from musenet.dataset.roles import MICROSECONDS
 
     with Reporter() as reporter:
-        found = api.fill(run, store, until=until, progress=reporter.steps("filling"))
+        found = api.load_history(run, store, until=until, progress=reporter.steps("loading"))
     since = None if found.since is None else datetime.fromtimestamp(found.since / MICROSECONDS, UTC).isoformat()
     told = f"{store}: {found.new:,} new events" + ("" if since is None else f" from {since} on")
     if found.late:

@@ -62,6 +62,34 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
     finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
 
 
+def tune(
+    config: Config,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="how many, the configured values first (as configured, or 27)")
+    ] = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Tune the experiment's hyperparameters by successive halving on validation, and train it with the best."""
+    from musenet import api
+
+    with Reporter() as reporter:
+        tuned = api.tune(config, out, trials=trials, jobs=jobs, dataset=dataset, overrides=changes, listener=reporter)
+    values = ", ".join(
+        f"{key} {value} (was {tuned.configured[key]})" if value != tuned.configured[key] else f"{key} {value}"
+        for key, value in tuned.chosen.items()
+    )
+    best = tuned.trained.best
+    finish(
+        as_json,
+        tuned.to_json(),
+        f"{tuned.trained.run}: {values}; validation AUC {best['auc']:.4f}, logloss {best['logloss']:.4f}",
+    )
+
+
 def ablate(
     config: Config,
     models: Models = None,

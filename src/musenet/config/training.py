@@ -1,11 +1,13 @@
 """How a model is trained."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
 from musenet.options import Options
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingOptions(Options):
@@ -36,6 +38,7 @@ class TrainingOptions(Options):
         description="keep an exponential average of the weights, of which a step keeps this share (.999, say; less at "
         "first), and validate and keep that; a step then passes over the whole embedding table",
     )
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's: the decay of its two moments")
     unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
     validations_per_epoch: int = Field(4, ge=1)
     patience: int = Field(4, ge=1, description="stop after so many validations without a better one")

@@ -28,7 +28,7 @@ class MultiValuedOptions(Options, frozen=True):
     """A column that holds several values: a list, or text with a separator."""
 
     multi_valued: str = Field(",", description="the separator, if the column is text")
-    length: int = Field(8, ge=1, le=100, description="values kept per row")
+    length: int = Field(8, ge=1, le=10_000, description="values kept per row")
     min_count: int = Field(2, ge=1)
     vocabulary: str | None = None
 

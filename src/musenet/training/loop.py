@@ -83,7 +83,7 @@ class Trainer:
         self.average = None if self.options.average is None else averaged(self.model, self.options.average)
         rate = self.options.learning_rate
         of_table = self.options.embedding_learning_rate or rate
-        self.optimizers = Optimizers(self.model, rate, of_table, self.options.weight_decay)
+        self.optimizers = Optimizers(self.model, rate, of_table, self.options.weight_decay, self.options.betas)
         self.batches = Batches(
             dataset,
             "train",

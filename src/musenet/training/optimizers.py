@@ -68,16 +68,22 @@ class Optimizers:
         learning_rate: base rate of the networks.
         embedding_learning_rate: rate of the embedding table.
         weight_decay: of all of them.
+        betas: decay of the two moments, of all of them.
     """
 
     def __init__(
-        self, model: ClickModel, learning_rate: float, embedding_learning_rate: float, weight_decay: float = 0.0
+        self,
+        model: ClickModel,
+        learning_rate: float,
+        embedding_learning_rate: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         groups = [{"params": group.parameters, "lr": learning_rate * group.rate} for group in model.parameter_groups()]
         self.rates = [float(str(group["lr"])) for group in groups]
         self.embedding_rate = embedding_learning_rate
-        self.dense = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
-        self.lazy = LazyAdam(model.table, embedding_learning_rate, weight_decay=weight_decay)
+        self.dense = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
+        self.lazy = LazyAdam(model.table, embedding_learning_rate, betas, weight_decay=weight_decay)
 
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""

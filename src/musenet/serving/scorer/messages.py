@@ -30,7 +30,7 @@ from musenet.recipe.history import Kind
 from musenet.serving.scorer.rows import MOST_COLUMNS, MOST_MISTAKES, Rows, few_columns
 
 LONGEST_TEXT = 4096
-MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_VALUES = 10_000, 10_000, 10_000, 1000
+MOST_CANDIDATES, MOST_EVENTS, MOST_ITEMS, MOST_VALUES = 10_000, 10_000, 10_000, 10_000
 MOST_EVENTS_AT_ONCE = 1000
 ITEM = "item"
 """The one key of a candidate that is no column of the log."""

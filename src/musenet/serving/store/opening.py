@@ -42,5 +42,5 @@ def open_store(address: str, rules: HistoryRules | None, retention: float | None
 def open_existing(address: str, rules: HistoryRules) -> WritableStore:
     """The store at this address; raises `StoreError` as `open_store`, and if there is no such file."""
     if "://" not in address and not Path(address).is_file():
-        raise StoreError(f"--store {address} does not exist: give the file that `musenet serve` or `musenet fill` made")
+        raise StoreError(f"--store {address} does not exist: give the file of `musenet serve` or `load-history`")
     return open_store(address, rules)

@@ -99,7 +99,7 @@ def check_rules(address: str, found: object, rules: HistoryRules | None) -> Hist
     differing = " and ".join(name for name, value in wanted.items() if found.get(name) != value)
     raise StoreError(
         f"{address} was made for other options of {differing} than the model's: give another place, "
-        "and fill it by `musenet fill`"
+        "and fill it by `musenet load-history`"
     )
 
 

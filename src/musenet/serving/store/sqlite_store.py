@@ -57,7 +57,7 @@ class SqliteStore:
         self._queue: list[_Waiting] = []
         self._queue_lock, self._write_lock = threading.Lock(), threading.Lock()
         if rules is None and not path.is_file():
-            raise StoreError(f"{path} does not exist: give the file that `musenet serve` or `musenet fill` made")
+            raise StoreError(f"{path} does not exist: give the file of `musenet serve` or `load-history`")
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(0o600)  # as its log and shared memory will be
