@@ -87,11 +87,8 @@ def test_figures_follow_the_dark_scheme(browser: Any, page: Path) -> None:
 
 
 @pytest.mark.usefixtures("chromium")
-@pytest.mark.parametrize("ending", ["html", "md"])
-def test_each_figure_is_drawn_as_a_small_png(
-    make_run: Callable[..., Run], heard: Heard, tmp_path: Path, ending: str
-) -> None:
-    page = write_report(make_run("soft"), tmp_path / f"report.{ending}", draw=True, listener=heard)
+def test_each_figure_is_drawn_as_a_small_png(make_run: Callable[..., Run], heard: Heard, tmp_path: Path) -> None:
+    page = write_report(make_run("soft"), tmp_path / "report.md", draw=True, listener=heard)
     assert "as PNG and its numbers as CSV" in heard.said[0]
     folder = figures_folder(page)
     pictures = {file.stem: file.read_bytes() for file in folder.glob("*.png")}
@@ -102,7 +99,7 @@ def test_each_figure_is_drawn_as_a_small_png(
         assert width == SCALE * WIDTH
         assert height >= 350
         assert 5000 < len(content) < 60_000, "an empty canvas is smaller, and a repository wants small ones"
-        assert ending == "html" or f"(report-figures/{name}.png)" in page.read_text(encoding="utf-8")
+        assert f"(report-figures/{name}.png)" in page.read_text(encoding="utf-8")
 
 
 def test_paper_holds_every_figure_whole_and_the_screen_gets_its_own_back(browser: Any, page: Path) -> None:
