@@ -34,7 +34,10 @@ def trees(**changes: Any) -> Experiment:
 @pytest.fixture(scope="module")
 def trained(planted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("boosted") / "run"
-    train_run(trees(), planted_dataset, path)
+    reports: list[dict[str, Any]] = []
+    result = train_run(trees(), planted_dataset, path, log=reports.append)
+    assert reports[-1] == result.to_json()
+    assert reports[:-1] == Run.open(path).folder.metrics()[0]
     return Run.open(path)
 
 
@@ -88,7 +91,9 @@ def test_a_share_of_the_requests_trains_other_trees(trained: Run, planted_datase
 
 
 def test_steps_of_gradient_descent_do_not_concern_trees():
-    assert decisive(trees()) == decisive(planted_experiment(TREES, learning_rate=0.5, epochs=3, patience=1))
+    assert decisive(trees()) == decisive(
+        planted_experiment(TREES, learning_rate=0.5, epochs=3, patience=1, average=0.9)
+    )
     assert decisive(trees()) != decisive(planted_experiment(TREES, monitor="logloss"))
     assert decisive(planted_experiment()) != decisive(planted_experiment(learning_rate=0.5))
 

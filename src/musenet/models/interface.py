@@ -88,9 +88,9 @@ class ModelOptions(Options):
         return True
 
     @property
-    def idle_training(self) -> frozenset[str]:
-        """The training options that change nothing of what it learns."""
-        return frozenset()
+    def heeded_training(self) -> frozenset[str] | None:
+        """The training options that decide what it learns; all of them if None."""
+        return None
 
     def check_installed(self) -> None:
         """Raise `UserError` if a library that it needs is missing."""

@@ -160,7 +160,8 @@ def _part(row: Experiment, key: str) -> Options:
 
 def _has(row: Experiment, key: str) -> bool:
     part, _, name = key.partition(".")
-    return can_vary(_part(row, key), name) and not (part == "training" and name in row.model.idle_training)
+    heeded = row.model.heeded_training
+    return can_vary(_part(row, key), name) and (part == "model" or heeded is None or name in heeded)
 
 
 def _ended_before(file: Path, experiment: Experiment, dataset: Dataset) -> Outcome | None:

@@ -84,6 +84,7 @@ def boost(
         weights=checksum(run.model_file),
     )
     result.write(run.training_file)
+    log(result.to_json())
     return result
 
 

@@ -124,7 +124,7 @@ class Trainer:
                 if interruptions:
                     self.checkpoint()
                     if not self.state.best:  # something to look at; the first validation after going on replaces it
-                        self.run.save_model(self.model.whole_state())
+                        self.run.save_model(self.kept.whole_state())
                     workers.first_does(_interrupt)
         self.checkpoint()
         return workers.first_does(self.result)

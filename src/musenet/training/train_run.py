@@ -165,8 +165,10 @@ def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset) -> bool:
 def decisive(experiment: Experiment) -> dict[str, Any]:
     """What decides a run's weights on a given dataset."""
     content = experiment.model_dump(mode="json", include={"seed", "model", "training"})
-    idle = NO_INFLUENCE | experiment.model.idle_training
-    content["training"] = {key: value for key, value in content["training"].items() if key not in idle}
+    heeded = set(content["training"]) if experiment.model.heeded_training is None else experiment.model.heeded_training
+    content["training"] = {
+        key: value for key, value in content["training"].items() if key in heeded and key not in NO_INFLUENCE
+    }
     return content
 
 

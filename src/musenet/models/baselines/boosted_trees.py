@@ -22,13 +22,6 @@ from musenet.models.attention import CandidateQuery
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, ModelOptions, Prediction
 
-STEPS_OF_GRADIENT = frozenset(
-    {
-        *("epochs", "batch_size", "learning_rate", "final_learning_rate", "embedding_learning_rate", "weight_decay"),
-        *("validations_per_epoch", "patience", "precision", "dropout", "average"),
-    }
-)
-
 
 class LightGbmOptions(ModelOptions):
     """Options of LightGBM."""
@@ -50,9 +43,9 @@ class LightGbmOptions(ModelOptions):
         return False
 
     @property
-    def idle_training(self) -> frozenset[str]:
-        """All that says how steps of gradient descent are taken."""
-        return STEPS_OF_GRADIENT
+    def heeded_training(self) -> frozenset[str]:
+        """Nothing that says how steps of gradient descent are taken."""
+        return frozenset({"requests", "unseen_rate", "monitor", "validation_impressions"})
 
     def check_installed(self) -> None:
         """Raise `UserError` without LightGBM."""
