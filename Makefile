@@ -26,7 +26,7 @@ help:
 	@echo "make benchmark-accuracy  our baselines beside a public implementation, twelve seeds: an hour or more on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
 	@echo "make benchmark-speed  training speed beside other implementations: about a quarter of an hour on two free cores"
-	@echo "make benchmark-serving   milliseconds to score 500 candidates, beside a public implementation: a few minutes"
+	@echo "make benchmark-serving   milliseconds to score 500 candidates, beside a public implementation, and files of pages of ten: a few minutes"
 	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
 
 install: $(VENV)/.installed-dev
@@ -65,6 +65,7 @@ benchmark-speed: $(VENV)/.installed-report $(PEERS)/.installed $(SPEED_PEERS:%=%
 	PYTHONPATH=benchmarks/accuracy $(BIN)/python $(SPEED)/speed.py --out runs/speed
 benchmark-serving: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python benchmarks/serving/scoring.py --python $(PEERS)/bin/python
+	$(BIN)/python benchmarks/serving/batch.py
 
 data/hotels-accuracy: | $(VENV)/.installed-report
 	$(BIN)/musenet simulate hotels --out $@ --impressions 200000 --seed 7
@@ -80,12 +81,12 @@ clean:
 # TorchRec, which its tests need; TorchRec alone asks for the CUDA build of fbgemm, whose CPU build the extra cluster brings.
 $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report,serve]'
+	$(PIP) -c constraints.txt -e '.[train,serve,report,demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[report,serve,spark,cluster,cloud,dev]'
+	$(PIP) -c constraints.txt -e '.[train,serve,report,demo,spark,cluster,cloud,dev]'
 	$(PIP) -c constraints.txt --no-deps torchrec
 	@touch $@ $(VENV)/.installed-report
 

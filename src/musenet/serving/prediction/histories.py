@@ -128,7 +128,7 @@ class EventHistories:
         read = _EventReader(scorer, reader.schema, name)
         columns = _together([read.told(batch) for batch in reader] or [read.told(reader.schema.empty_table())])
         users, time = columns["user"], columns["time"].to_numpy()
-        self._users: pa.Array = users.dictionary
+        self._users: dict[str, int] = {user: place for place, user in enumerate(users.dictionary.to_pylist())}
         group = users.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         told = {column: Distinct.of_dictionary(columns[column]) for column in read.columns}
         kept = _once(group, time, told)
@@ -138,9 +138,8 @@ class EventHistories:
 
     def of(self, asked: Asked) -> Past:
         """What these events tell."""
-        texts = pa.array(asked.users.values, pa.string())
-        known = pc.index_in(texts, value_set=self._users).fill_null(-1).to_numpy(zero_copy_only=False)
-        return _past(self._past, known.astype(np.int64)[asked.users.places], asked)
+        known = np.array([self._users.get(user or "", -1) for user in asked.users.values], dtype=np.int64)
+        return _past(self._past, known[asked.users.places], asked)
 
 
 class OwnHistories:

@@ -101,7 +101,8 @@ class Layout:
 
     def last_begin(self, table: pa.Table, first: int) -> int:
         """Where the last request of these rows begins; raises `DataError` if it has too many rows."""
-        begins = first_rows(self._keys(table, self._times(table, first)), table.num_rows)
+        times = self._times(table, first) if self._request is None else None
+        begins = first_rows(self._keys(table, times), table.num_rows)
         self._check_length(table, int(begins[-1]), table.num_rows, first)
         return int(begins[-1])
 
@@ -176,11 +177,11 @@ class Layout:
             times = np.where(times == NO_TIME, round(self._now * MICROSECONDS), times)
         return times
 
-    def _keys(self, table: pa.Table, times: Times) -> list[Places]:
-        """What rows of one request share."""
+    def _keys(self, table: pa.Table, times: Times | None) -> list[Places]:
+        """What rows of one request share; their times, where requests have no column of their own."""
         user = Distinct.of(plain(table[self._user])).places
         if self._request is None:
-            return [user, times]
+            return [user] if times is None else [user, times]
         return [user, Distinct.of(plain(table[self._request])).places]
 
     def _check_length(self, table: pa.Table, begin: int, end: int, first: int) -> None:

@@ -5,12 +5,11 @@ By the definitions of `serving/store/rules.py`, for all requests in a few steps 
 Shapes: E events, R requests, N candidates, L events of the longest history, H history fields.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.codes import sort_ties
@@ -121,11 +120,12 @@ class _KeyIndex:
     def __init__(self, group: Places, time: Places, columns: Sequence[pa.DictionaryArray]) -> None:
         whole = np.flatnonzero(np.logical_and.reduce([_valid(column) for column in columns]))
         number = group[whole]
-        self._steps: list[tuple[Places, pa.Array]] = []
+        self._steps: list[tuple[Places, dict[str, int]]] = []
         for column in columns:
             codes = column.indices.take(pa.array(whole)).to_numpy(zero_copy_only=False).astype(np.int64)
-            pairs, number = np.unique(_paired(number, codes, column.dictionary), return_inverse=True)
-            self._steps.append((pairs, column.dictionary))
+            texts = {text: place for place, text in enumerate(column.dictionary.to_pylist())}
+            pairs, number = np.unique(_paired(number, codes, texts), return_inverse=True)
+            self._steps.append((pairs, texts))
         order = np.lexsort([time[whole], number])
         self._time = time[whole][order]
         self._offset = _offsets(number[order], int(number.max()) + 1 if len(number) else 0)
@@ -135,9 +135,11 @@ class _KeyIndex:
     ) -> tuple[Places, Places]:
         """(rows,) how many events of the group have this key and count at this time, and when the last of them was."""
         number, known = group, np.ones(len(group), dtype=bool)
-        for (pairs, dictionary), column in zip(self._steps, texts, strict=True):
-            place = pc.index_in(column, value_set=dictionary).fill_null(-1).to_numpy(zero_copy_only=False)
-            asked = _paired(number, place.astype(np.int64), dictionary)
+        for (pairs, places), column in zip(self._steps, texts, strict=True):
+            told = column.dictionary_encode()
+            found = np.array([places.get(text, -1) for text in told.dictionary.to_pylist()], dtype=np.int64)
+            place = found[told.indices.to_numpy(zero_copy_only=False)]
+            asked = _paired(number, place, places)
             number = np.minimum(np.searchsorted(pairs, asked), max(len(pairs) - 1, 0))
             known &= (place >= 0) & (pairs[number] == asked if len(pairs) else False)
         number = np.where(known, number, len(self._offset) - 2)
@@ -175,8 +177,8 @@ def padded(codes: Places, begin: Places, lengths: Places) -> Places:
     return found
 
 
-def _paired(number: Places, code: Places, dictionary: pa.Array) -> Places:
-    return number * (len(dictionary) + 1) + code
+def _paired(number: Places, code: Places, codes: Sized) -> Places:
+    return number * (len(codes) + 1) + code
 
 
 def _valid(column: pa.Array) -> NDArray[np.bool_]:

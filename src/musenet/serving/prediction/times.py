@@ -58,6 +58,10 @@ def microseconds_of(column: pa.Array, written: TimeColumn, zone: str) -> Times:
             found[place] = read(value)
         except ValueError as error:
             raise NoTimeError(int((told.places == place).argmax()), str(error)) from None
+    numbers = [value if isinstance(value, int | float) else _number(value or "") for value in told.values]
+    known = [number for number in numbers if number is not None]
+    if written.unit is None and written.format is None and known and all(map(_may_be_date, known)):
+        raise NoTimeError(0, f"holds {known[0]:.0f}, which is a date or a time since 1970: {_FORM}")
     return found[told.places]
 
 
@@ -107,8 +111,6 @@ def _of_number(number: float, written: TimeColumn) -> int:
     unit: str = written.unit or next(
         (name for name, bound in _SMALLER_THAN.items() if abs(number) < bound), "nanoseconds"
     )
-    if written.unit is None and _may_be_date(number):
-        raise ValueError(f"holds {number:.0f}, which is a date or a time since 1970: {_FORM}")
     seconds = number * _SECONDS[unit]
     if not FIRST_TIME <= seconds <= LAST_TIME:
         raise ValueError(f"holds {number:g}, which is no time")
