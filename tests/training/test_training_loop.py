@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import ndcg_score
 from torch import Tensor
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.writer import Arrays
 from musenet.errors import RunError, TrainingDivergedError
-from musenet.evaluation.scoring import validation_scores
+from musenet.evaluation.scoring import predict, validation_scores
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import load_model
 from musenet.runs.tensor_files import load_tensors
@@ -60,10 +61,10 @@ class ScriptedValidation:
         self.aucs = aucs
         self.seen: list[dict[str, Tensor]] = []
 
-    def __call__(self, model: torch.nn.Module, *_: Any) -> dict[str, float]:
+    def __call__(self, model: torch.nn.Module, *_: Any, monitor: str) -> dict[str, float]:
         self.seen.append({name: value.clone() for name, value in model.state_dict().items()})
         auc = self.aucs[len(self.seen) - 1]
-        return {"auc": auc, "logloss": 1 - auc}
+        return {monitor: auc, "auc": auc, "logloss": 1 - auc}
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def one_validation_per_epoch(epochs: int, model: dict[str, Any] | None = None, *
     return planted_experiment(model, epochs=epochs, validations_per_epoch=1, **training)
 
 
-@pytest.mark.parametrize("monitor", ["auc", "logloss"])
+@pytest.mark.parametrize("monitor", ["auc", "logloss", "gauc", "recall@3"])
 def test_best_weights_by_validation_are_kept_even_if_later_ones_are_worse(
     monitor: str, script: Any, planted_dataset: Dataset, run_path: Path
 ):
@@ -91,6 +92,19 @@ def test_best_weights_by_validation_are_kept_even_if_later_ones_are_worse(
     assert result.stopped == "planned steps"
     assert_kept(run_path, validation.seen[1])
     assert not torch.equal(validation.seen[1]["table.weight"], validation.seen[3]["table.weight"])
+
+
+def test_what_is_watched_within_requests_is_that_of_the_kept_weights(planted_dataset: Dataset, run_path: Path):
+    experiment = planted_experiment(epochs=2, monitor="ndcg@3", validation_impressions=10**9)
+    best = train_into(run_path, experiment, planted_dataset).best
+    answers = predict(load_model(RunFolder(run_path)), planted_dataset, "valid")
+    gains = [
+        ndcg_score([answers.label[of]], [answers.logit[of]], k=3)
+        for of in (answers.request == request for request in np.unique(answers.request))
+        if answers.label[of].any() and of.sum() > 1
+    ]
+    assert best["ndcg@3"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert set(best) == {"step", "epoch", "auc", "logloss", "ndcg@3"}
 
 
 def assert_kept(path: Path, weights: dict[str, Tensor]) -> None:

@@ -42,7 +42,12 @@ class TrainingOptions(Options):
     unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
     validations_per_epoch: int = Field(4, ge=1)
     patience: int = Field(4, ge=1, description="stop after so many validations without a better one")
-    monitor: Literal["auc", "logloss"] = Field("auc", description="what decides, on validation, which weights are kept")
+    monitor: str = Field(
+        "auc",
+        pattern=r"^(auc|logloss|gauc|mrr|(ndcg|recall)@[1-9][0-9]{0,3})$",
+        description="what decides, on validation, which weights are kept: `auc`, `logloss`, or within requests `gauc`, "
+        "`mrr`, `ndcg@10`, `recall@10` (of any length)",
+    )
     validation_impressions: int = Field(
         500_000, ge=1, description="validation during training uses about so many impressions, the same every time"
     )

@@ -16,6 +16,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.evaluation.predictions import Floats, Integers, Predictions
+from musenet.evaluation.ranking import is_of_lists, ranking_score
 from musenet.metrics import auc, logloss_from_logit
 from musenet.models.interface import ClickModel, Prediction
 
@@ -76,26 +77,41 @@ def logits_of(model: ClickModel, builder: BatchBuilder, requests: Integers) -> F
 
 
 def validation_scores(
-    model: ClickModel, dataset: Dataset, limit: int, split: Split = "valid", batch_size: int = BATCH_SIZE
+    model: ClickModel,
+    dataset: Dataset,
+    limit: int,
+    split: Split = "valid",
+    batch_size: int = BATCH_SIZE,
+    *,
+    monitor: str = "auc",
 ) -> dict[str, float]:
-    """AUC and logloss on about `limit` impressions: whole requests, evenly spaced, the same every time.
+    """AUC, logloss and `monitor` on about `limit` impressions: whole requests, evenly spaced, the same every time.
 
     Several workers share out the work, and all get the scores.
     """
-    answers: list[tuple[Floats, Floats, Floats | None]] = []
+    answers: list[tuple[Floats, Floats, Integers, Floats | None]] = []
     with scoring(model) as like:
         for batch in _batches(model, dataset, evenly_spaced(dataset, split, limit), batch_size):
             logit = _numpy(model(batch.to(like.device, like.dtype)).logit)
-            answers.append((logit, _numpy(batch.label), None if batch.weight is None else _numpy(batch.weight)))
+            weight = None if batch.weight is None else _numpy(batch.weight)
+            answers.append((logit, _numpy(batch.label), batch.request.cpu().numpy(), weight))
     answers = workers.gathered(answers)
+    nothing = dict.fromkeys(("auc", "logloss", monitor), float("nan"))
     if not answers:
-        return {"auc": float("nan"), "logloss": float("nan")}
+        return nothing
     logit, label = (np.concatenate([answer[place] for answer in answers]) for place in (0, 1))
-    weights = [weight for _, _, weight in answers if weight is not None]
-    weight = np.concatenate(weights) if weights else None
     if not np.isfinite(logit).all():
-        return {"auc": float("nan"), "logloss": float("nan")}
-    return {"auc": auc(label, logit, weight), "logloss": logloss_from_logit(label, logit, weight)}
+        return nothing
+    weights = [weight for *_, weight in answers if weight is not None]
+    counts = np.cumsum([0, *(int(request.max(initial=-1)) + 1 for _, _, request, _ in answers)])
+    request = np.concatenate([one[2] + before for one, before in zip(answers, counts[:-1], strict=True)])
+    return scores_of(monitor, label, logit, request, np.concatenate(weights) if weights else None)
+
+
+def scores_of(monitor: str, label: Floats, logit: Floats, request: Integers, weight: Floats | None) -> dict[str, float]:
+    """AUC, logloss, and what training is told to watch if it is neither, of (N) answers."""
+    scores = {"auc": auc(label, logit, weight), "logloss": logloss_from_logit(label, logit, weight)}
+    return scores | ({monitor: ranking_score(monitor, label, logit, request)} if is_of_lists(monitor) else {})
 
 
 def evenly_spaced(dataset: Dataset, split: Split, limit: int) -> Integers:

@@ -17,6 +17,7 @@ from musenet.config.loading import with_values
 from musenet.config.search_space import ATTEMPTS, Choices, Point, Range, TuningOptions, distinct_points
 from musenet.dataset.dataset import Dataset
 from musenet.errors import TrainingDivergedError
+from musenet.evaluation.ranking import larger_is_better
 from musenet.files import write_json
 from musenet.options import Options, can_vary, value_at
 from musenet.studies.plans import PlannedRun, row_of
@@ -57,13 +58,15 @@ class Outcome:
     seconds: float | None = None
     failed: str | None = None
     """Why there is no result."""
+    monitored: float | None = None
+    """What training watched, if that is neither AUC nor logloss."""
 
     def score(self, monitor: str) -> float:
         """What the trial is judged by, larger is better; -inf without a result."""
-        value = self.auc if monitor == "auc" else self.logloss
+        value = {"auc": self.auc, "logloss": self.logloss}.get(monitor, self.monitored)
         if value is None or not math.isfinite(value):
             return -math.inf
-        return value if monitor == "auc" else -value
+        return value if larger_is_better(monitor) else -value
 
 
 def shared_points(experiment: Experiment) -> list[Point]:
@@ -134,8 +137,8 @@ def run_trial(planned: PlannedRun, dataset: Dataset, log: Log | None) -> Outcome
         result = train_run(
             planned.experiment, dataset, planned.path, resume=True, replace=True, splits=planned.splits, log=log
         )
-        best = result.best
-        outcome = Outcome(best["auc"], best["logloss"], int(best["step"]), result.seconds)
+        best, monitor = result.best, planned.experiment.training.monitor
+        outcome = Outcome(best["auc"], best["logloss"], int(best["step"]), result.seconds, monitored=best.get(monitor))
     except TrainingDivergedError as error:
         outcome = Outcome(failed=str(error))
     fingerprint = dataset.manifest.fingerprint

@@ -6,6 +6,7 @@ Shapes: N candidates, C columns.
 import math
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.errors import RunError
-from musenet.evaluation.scoring import BATCH_SIZE, evenly_spaced
+from musenet.evaluation.ranking import larger_is_better
+from musenet.evaluation.scoring import BATCH_SIZE, evenly_spaced, scores_of
 from musenet.files import checksum
-from musenet.metrics import auc, logloss_from_logit
 from musenet.models.baselines.boosted_trees import LightGbm, LightGbmOptions, TreeColumns, library
 from musenet.runs.folder import RunFolder
 from musenet.runs.training_result import TrainingResult
@@ -52,6 +53,8 @@ def boost(
     train, valid = _tables(experiment, dataset, model.columns)
     booster = library().Booster(_parameters(options, experiment), train)
     booster.add_valid(valid, "valid")
+    requests = evenly_spaced(dataset, "valid", training.validation_impressions)
+    watched = partial(_scores, training.monitor, np.repeat(np.arange(len(requests)), dataset.sizes_of(requests)))
     best: dict[str, Any] = {}
     run.keep_metrics_until(0)
     run.remove_leftovers()
@@ -59,7 +62,7 @@ def boost(
         for tree in range(1, options.trees + 1):
             stuck = booster.update()
             if tree % TREES_PER_VALIDATION == 0 or tree == options.trees or stuck:
-                scores = {name: value for _, name, value, _ in booster.eval_valid(_scores)}
+                scores = {name: value for _, name, value, _ in booster.eval_valid(watched)}
                 entry = {"step": tree, "planned": options.trees, "epoch": 0, "valid": scores}
                 better = is_better(scores, best, training.monitor)
                 best = {"step": tree, "epoch": 0, **scores} if better else best
@@ -131,8 +134,9 @@ def _parameters(options: LightGbmOptions, experiment: Experiment) -> dict[str, A
     }
 
 
-def _scores(probability: Any, data: Any) -> list[tuple[str, float, bool]]:
-    """AUC and logloss of validation, as LightGBM asks for them."""
+def _scores(monitor: str, request: Any, probability: Any, data: Any) -> list[tuple[str, float, bool]]:
+    """AUC, logloss and `monitor` of validation, as LightGBM asks for them."""
     near = np.clip(probability, 1e-15, 1 - 1e-15)
     logit, label, weight = np.log(near / (1 - near)), data.get_label(), data.get_weight()
-    return [("auc", auc(label, logit, weight), True), ("logloss", logloss_from_logit(label, logit, weight), False)]
+    scores = scores_of(monitor, label, logit, request, weight)
+    return [(name, value, larger_is_better(name)) for name, value in scores.items()]

@@ -17,6 +17,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.distributed.row_shards import sharded_tables
 from musenet.errors import RunError, TrainingDivergedError
+from musenet.evaluation.ranking import larger_is_better
 from musenet.evaluation.scoring import validation_scores
 from musenet.files import checksum
 from musenet.models.interface import ClickModel, Prediction, Term
@@ -222,12 +223,13 @@ class Trainer:
 
     def validate(self, epoch: int) -> None:
         """Validate, and keep the weights if they are the best yet."""
-        scores = validation_scores(self.kept, self.dataset, self.options.validation_impressions)
+        limit, monitor = self.options.validation_impressions, self.options.monitor
+        scores = validation_scores(self.kept, self.dataset, limit, monitor=monitor)
         health = self.model.health()
         entry = {"step": self.state.step, "planned": self.planned, "epoch": epoch, "valid": scores}
         entry |= {"health": health.values, "warnings": health.warnings}
         if self.state.step / self.planned > self.model.keep_from():
-            better = is_better(scores, self.state.best, self.options.monitor)
+            better = is_better(scores, self.state.best, monitor)
             if better:
                 self.state.best = {"step": self.state.step, "epoch": epoch, **scores}
                 self.run.save_model(self.kept.whole_state())
@@ -273,7 +275,7 @@ def is_better(scores: Mapping[str, float], best: Mapping[str, Any], monitor: str
     score, so_far = scores[monitor], float(best[monitor])
     if math.isnan(so_far):
         return not math.isnan(score)
-    return score > so_far if monitor == "auc" else score < so_far
+    return score > so_far if larger_is_better(monitor) else score < so_far
 
 
 def _interrupt() -> None:

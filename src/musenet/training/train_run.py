@@ -12,6 +12,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.errors import RunError
+from musenet.evaluation.ranking import larger_is_better
 from musenet.models.baselines.boosted_trees import LightGbmOptions
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
@@ -128,7 +129,7 @@ def _train_best_form(
         form: train_run(one, dataset, places[form], resume=not restart, replace=True, splits=splits, log=log)
         for form, one in tried.items()
     }
-    sign = 1 if monitor == "auc" else -1
+    sign = 1 if larger_is_better(monitor) else -1
     best = max(results, key=lambda form: sign * results[form].best[monitor])
 
     def copy_best() -> TrainingResult:
