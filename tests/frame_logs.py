@@ -13,7 +13,7 @@ LIBRARIES: dict[str, Any] = {
     "pandas": lambda frame: frame,
     "polars": pl.from_pandas,
     "arrow": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
-    "duckdb": duckdb.from_df,
+    "duckdb": lambda frame: duckdb.from_arrow(pa.Table.from_pandas(frame, preserve_index=False)),
 }
 """A pandas frame as that of each library."""
 

@@ -1,9 +1,12 @@
 """Each call that README.md and the docs show is made: the Python blocks of every page, in order, on small logs."""
 
+import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import musenet
@@ -14,7 +17,11 @@ from places import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = {page.name: FENCED.findall(page.read_text(encoding="utf-8")) for page in PAGES}
-SMALLER = {"impressions=2_000_000": "impressions=20_000", "scale=0.01": "scale=0.001"}
+SMALLER = {
+    "impressions=2_000_000": "impressions=20_000",
+    "impressions=200_000": "impressions=20_000",
+    "scale=0.01": "scale=0.001",
+}
 """Sizes that a page shows and that no test waits for."""
 TINY = ["model.hidden=[4]", "model.embedding=2", "training.epochs=1", "training.threads=1", "data.timezone=UTC"]
 
@@ -40,6 +47,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def smaller(text: str) -> str:
+    for size, small in SMALLER.items():
+        text = text.replace(size, small)
+    return text
+
+
 def test_calls_are_shown() -> None:
     assert len(BLOCKS["python.md"]) >= 5
     assert sum(map(len, BLOCKS.values())) >= 11
@@ -62,15 +75,13 @@ def test_the_python_of_a_page_runs(page: str, workplace: Path, tmp_path: Path, m
         "clicks": frames["events"],
         "users": frames["users"],
         "hotels": frames["items"],
+        "tonight": frames["impressions"].drop(columns="clicked").tail(20),
         "run": "runs/hotels",
         "dataset": "datasets/hotels",
         "request": {"user": 1, "candidates": [{"item": 1}]},
     }
     for block in BLOCKS[page]:
-        text = block
-        for size, smaller in SMALLER.items():
-            text = text.replace(size, smaller)
-        exec(compile(text, page, "exec"), names)
+        exec(compile(smaller(block), page, "exec"), names)
     if page == "python.md":
         assert names["run"].path == Path("runs/hotels")
         assert len(names["comparison"].models) == 2
@@ -85,3 +96,27 @@ def test_every_command_is_a_call_and_every_call_is_told_of() -> None:
     assert calls <= set(musenet.__all__)
     told = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "python.md").read_text().split("## All calls")[1]))
     assert told >= set(musenet.__all__) - {"__version__"}
+
+
+def test_the_notebook_goes_from_frames_to_scores_scenarios_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cells, one after the other; what a cell ends with shows itself as a notebook would have it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "find_browser", lambda: None)
+    notebook = json.loads((ROOT / "docs" / "frames.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in (cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
+        text = smaller("".join(cell["source"]))
+        *done, last = ast.parse(text).body
+        exec(compile(ast.Module([*done, *([] if isinstance(last, ast.Expr) else [last])], []), "cell", "exec"), names)
+        if isinstance(last, ast.Expr):
+            shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
+    experiment, evaluation, scenarios, scores, page = shown
+    assert "impressions:" in repr(experiment)
+    assert "Protocol" in evaluation._repr_html_()
+    assert scenarios["confidence"].between(0, 1).all()
+    pd.testing.assert_frame_equal(scores.drop(columns="score"), names["tonight"].head())
+    assert scores["score"].between(0, 1).all()
+    assert page._repr_html_().startswith("<iframe")

@@ -1,9 +1,11 @@
 """The ten lines of docs/python.md: from frames to scenarios and a report, alike for every library."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -13,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 import musenet as mn
 from frame_logs import LIBRARIES, REQUESTS, shop_frames
+from musenet.errors import DataError, UserError
 from musenet.reporting.pages import report
 
 TYPES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "arrow": pa.Table}
@@ -125,3 +128,77 @@ def test_a_listener_is_told_named_moments(tmp_path: Path, runs: dict[str, mn.Run
     assert kept[-1]["step"] == run.training.best["step"]
     assert kept[-1]["valid"]["auc"] == run.training.best["auc"]
     assert told[-1].content["stopped"] == run.training.stopped
+
+
+@pytest.fixture(scope="module")
+def tonight() -> pd.DataFrame:
+    """The last requests in reverse order, with a column that nobody asks for."""
+    rows = shop_frames()["impressions"].drop(columns="clicked").tail(60)
+    return rows.assign(note=[f"n{row}" for row in range(60)]).iloc[::-1]
+
+
+@pytest.fixture(scope="module")
+def expected(runs: dict[str, mn.Run], tonight: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The scores of the same rows and events as files."""
+    folder = tmp_path_factory.mktemp("files")
+    tonight.to_parquet(folder / "tonight.parquet", index=False)
+    shop_frames()["events"].to_parquet(folder / "events.parquet", index=False)
+    rows = runs["pandas"].predict(folder / "tonight.parquet", folder / "out.parquet", events=folder / "events.parquet")
+    assert rows == len(tonight)
+    return pd.read_parquet(folder / "out.parquet")["score"].to_numpy()
+
+
+@pytest.mark.parametrize("library", TYPES)
+def test_frames_are_scored_in_their_order_and_come_back_as_they_were(
+    runs: dict[str, mn.Run], tonight: pd.DataFrame, expected: Any, library: str
+) -> None:
+    rows, events = LIBRARIES[library](tonight), LIBRARIES[library](shop_frames()["events"])
+    found = runs["pandas"].predict(rows, events=events)
+    assert type(found) is TYPES[library]
+    table = pa.table(found)
+    np.testing.assert_allclose(table["score"].to_numpy(), expected, atol=1e-6)
+    assert table["note"].to_pylist() == tonight["note"].tolist()
+    if library == "pandas":
+        pd.testing.assert_frame_equal(found.drop(columns="score"), tonight)
+    else:
+        assert table.column_names == [*tonight.columns, "score"]
+
+
+def test_a_duckdb_relation_comes_back_as_one(runs: dict[str, mn.Run], tonight: pd.DataFrame, expected: Any) -> None:
+    found = runs["pandas"].predict(LIBRARIES["duckdb"](tonight), events=LIBRARIES["duckdb"](shop_frames()["events"]))
+    assert type(found) is duckdb.DuckDBPyRelation
+    np.testing.assert_allclose(found.to_arrow_table()["score"].to_numpy(), expected, atol=1e-6)
+
+
+def test_what_is_done_without_events_is_said(runs: dict[str, mn.Run], tonight: pd.DataFrame, expected: Any) -> None:
+    with pytest.warns(UserWarning, match="no histories are given"):
+        found = runs["pandas"].predict(tonight)
+    assert not np.allclose(found["score"], expected)
+    explained = runs["pandas"].predict(tonight, events=shop_frames()["events"], explain=True)
+    np.testing.assert_allclose(explained["score"], expected, atol=1e-6)
+    np.testing.assert_allclose(explained[["probability_0", "probability_1"]].sum(axis=1), 1, atol=1e-6)
+
+
+def test_mistakes_of_frames_are_one_sentence(runs: dict[str, mn.Run], tonight: pd.DataFrame, tmp_path: Path) -> None:
+    run = runs["pandas"]
+    with pytest.raises(DataError, match=r"the frame lacks .*item_id"):
+        run.predict(tonight.drop(columns="item_id"), events=shop_frames()["events"])
+    with pytest.raises(DataError, match="the frame holds no rows"):
+        run.predict(tonight.head(0), events=shop_frames()["events"])
+    with pytest.raises(UserError, match="give `out` with files alone"):
+        run.predict(tonight, tmp_path / "out.parquet")
+    with pytest.raises(UserError, match="give `out` with files alone"):
+        run.predict(tmp_path / "in.parquet")
+
+
+def test_an_export_of_other_weights_is_replaced(
+    runs: dict[str, mn.Run], tonight: pd.DataFrame, expected: Any, tmp_path: Path
+) -> None:
+    copied = mn.Run(shutil.copytree(runs["pandas"].path, tmp_path / "run"))
+    manifest = copied.path / "export" / "manifest.json"
+    version = mn.Scorer(copied.path / "export").version
+    manifest.write_text(manifest.read_text().replace(version, "shop-of-others"))
+    assert mn.Scorer(copied.path / "export").version == "shop-of-others"
+    found = copied.predict(tonight, events=shop_frames()["events"])
+    assert mn.Scorer(copied.path / "export").version == version
+    np.testing.assert_allclose(found["score"], expected, atol=1e-6)

@@ -5,19 +5,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from musenet.api import results
+from musenet.api import results, serving
 from musenet.config.adaptation import AdaptOptions
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
+from musenet.errors import ExportError, UserError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
-from musenet.frames import Kind, as_kind, usual_kind
+from musenet.frames import Frame, Kind, as_kind, usual_kind
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.scenario_table import SPLITS, scenario_table
 from musenet.reporter import AnyListener
 from musenet.runs.run import Run as OpenedRun
 from musenet.runs.training_result import TrainingResult
+from musenet.serving.export.export import version_of
+from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import HistoryStore
 from musenet.sources.log import AnyPath
 
 
@@ -99,6 +103,57 @@ class Run:
     ) -> results.Page:
         """The page that shows the run, see `musenet.report`: in a notebook it shows itself, elsewhere it is a path."""
         return results.report(self._opened, out, comparison=comparison, note=note, listener=listener)
+
+    def predict(
+        self,
+        requests: Frame | AnyPath,
+        out: AnyPath | None = None,
+        *,
+        events: Frame | AnyPath | None = None,
+        store: HistoryStore | str | None = None,
+        now: str | float | None = None,
+        explain: bool = False,
+    ) -> Any:
+        """Scores of rows, a candidate each under the log's own names; needs the extra `serve`.
+
+        Scored by an export in `<run>/export`, which is written if there is none of these weights.
+
+        Args:
+            requests: a frame; or a file or a folder of files.
+            out: of files, where to write.
+            events: as of `musenet.predict`, and so is all else.
+            store: see there.
+            now: see there.
+            explain: see there.
+
+        Returns:
+            Of a frame, one of the same kind: its rows in their order with all their columns, and `score`. Of files, the
+            number of rows.
+
+        Raises:
+            DataError: naming row and column, if a column or a value cannot be used.
+            RunError: if the run cannot be served.
+            UserError: if files have no `out`, or a frame has one.
+        """
+        if isinstance(requests, Frame) == (out is not None):
+            raise UserError("predict: files are written to `out`, a frame is given back: give `out` with files alone")
+        folder = self._exported()
+        if out is not None:
+            assert not isinstance(requests, Frame)
+            return serving.predict(folder, requests, out, events=events, store=store, now=now, explain=explain)
+        assert isinstance(requests, Frame)
+        scorer = Scorer(folder)
+        return serving.predict_frame(scorer, requests, events=events, store=store, now=now, explain=explain)
+
+    def _exported(self) -> Path:
+        """An export of these weights, by this version."""
+        folder = self.path / "export"
+        try:
+            if Scorer(folder).version == version_of(self._opened):
+                return folder
+        except ExportError:
+            pass
+        return self.export(folder)
 
     def export(self, out: AnyPath) -> Path:
         """Write what serving takes into a folder, see `musenet.export`."""

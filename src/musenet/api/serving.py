@@ -2,15 +2,20 @@
 
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from musenet.errors import NoHistoriesWarning, UserError
+from musenet.frames import Frame, as_kind, kind_of
 
 if TYPE_CHECKING:
     from musenet.serving.export.filling import Filling
+    from musenet.serving.prediction.histories import Histories
+    from musenet.serving.scorer.scorer import Scorer
     from musenet.serving.store.history import HistoryStore
     from musenet.sources.log import AnyPath
 
@@ -20,7 +25,7 @@ def predict(
     requests: "AnyPath",
     out: "AnyPath",
     *,
-    events: "AnyPath | None" = None,
+    events: "AnyPath | Frame | None" = None,
     store: "HistoryStore | str | None" = None,
     now: str | float | None = None,
     explain: bool = False,
@@ -32,7 +37,7 @@ def predict(
         folder: what `export` wrote.
         requests: a file, or a folder of files: a row per candidate under the log's own names, see docs/serving.md.
         out: the file to write, or the folder: the same rows with all their columns, and `score`.
-        events: what users did before, as the log has it: a file, or a folder of files.
+        events: what users did before, as the log has it: a frame, a file, or a folder of files.
         store: keeps users' histories: an open one, a file's path, or an URL of Valkey or Redis.
         now: when all rows are shown, where they have no times: seconds since 1970, ISO 8601 with an offset, or `now`.
         explain: also each request's likeliest scenario, how sure that is, and the probability of each.
@@ -40,31 +45,67 @@ def predict(
 
     Warns, before anything is scored, if histories would make a difference and none are given.
     """
-    from musenet.serving.prediction.histories import Histories, StoredHistories
-    from musenet.serving.prediction.predict import events_of, lacks_histories, predict_files
-    from musenet.serving.scorer.messages import seconds_of
+    from musenet.serving.prediction.predict import predict_files
     from musenet.serving.scorer.scorer import Scorer
+
+    scorer, when = Scorer(Path(folder)), _moment(now)
+    with _histories(scorer, Path(requests), events, store) as histories:
+        return predict_files(
+            scorer, Path(requests), Path(out), histories=histories, now=when, explain=explain, progress=progress
+        )
+
+
+def predict_frame(
+    scorer: "Scorer",
+    requests: Frame,
+    *,
+    events: "AnyPath | Frame | None" = None,
+    store: "HistoryStore | str | None" = None,
+    now: str | float | None = None,
+    explain: bool = False,
+) -> Any:
+    """A frame with the rows of `requests` and `score`, of the same kind; all else as of `predict`."""
+    from musenet.serving.prediction.predict import score_frame
+
+    kind = kind_of(requests)
+    # What Arrow and DuckDB hold may be rows that come but once, or in another order the next time.
+    held: Frame = pa.table(requests) if kind in ("arrow", "duckdb") else requests
+    with _histories(scorer, held, events, store) as histories:
+        found = score_frame(scorer, held, histories=histories, now=_moment(now), explain=explain)
+    return as_kind(found, kind) if kind == "duckdb" else found
+
+
+def _moment(now: str | float | None) -> float | None:
+    from musenet.serving.scorer.messages import seconds_of
+
+    if isinstance(now, str):
+        return time.time() if now == "now" else seconds_of(now, "--now")
+    return now
+
+
+@contextmanager
+def _histories(
+    scorer: "Scorer", requests: Path | Frame, events: "AnyPath | Frame | None", store: "HistoryStore | str | None"
+) -> Iterator["Histories | None"]:
+    """What is known of the users' past; warns if that is nothing and would make a difference."""
+    from musenet.serving.prediction.histories import StoredHistories
+    from musenet.serving.prediction.predict import events_of, lacks_histories
     from musenet.serving.store.opening import open_existing
 
     if events is not None and store is not None:
         raise UserError("histories come from --events or from --store, not from both: leave one out")
-    if isinstance(now, str):
-        now = time.time() if now == "now" else seconds_of(now, "--now")
-    scorer = Scorer(Path(folder))
-    histories: Histories | None = None
     with ExitStack() as opened:
         if isinstance(store, str):
             store = opened.enter_context(open_existing(store, scorer.rules))
         if store is not None:
             scorer.use(store)
-            histories = StoredHistories(scorer, store)
+            yield StoredHistories(scorer, store)
         elif events is not None:
-            histories = events_of(scorer, Path(events))
-        elif said := lacks_histories(scorer, Path(requests)):
-            warnings.warn(said, NoHistoriesWarning, stacklevel=2)
-        return predict_files(
-            scorer, Path(requests), Path(out), histories=histories, now=now, explain=explain, progress=progress
-        )
+            yield events_of(scorer, events if isinstance(events, Frame) else Path(events))
+        else:
+            if said := lacks_histories(scorer, requests):
+                warnings.warn(said, NoHistoriesWarning, stacklevel=4)
+            yield None
 
 
 def load_history(

@@ -104,6 +104,11 @@ def check_servable(dataset: Dataset, experiment: Experiment, run: Path) -> None:
         raise RunError(f"{run} cannot be exported: '{manifest.user_column}' is the user id, which every event shares")
 
 
+def version_of(run: Run) -> str:
+    """The experiment's name and the first digits of the weights' checksum: what an export's scorer calls itself."""
+    return f"{run.experiment.name}-{run.model_checksum[:DIGITS]}"
+
+
 def _check_target(out: Path) -> None:
     """Raise unless nothing would be lost; an export is replaced even if it is damaged."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -166,7 +171,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
     origins, key_origins = data.event_columns or {}, data.key_columns or {}
     return ExportManifest(
         name=experiment.name,
-        model_version=f"{experiment.name}-{run.model_checksum[:DIGITS]}",
+        model_version=version_of(run),
         model=experiment.model.model_dump(mode="json", by_alias=True),
         scenarios=model.scenario_count(),
         protocol=data.protocol,

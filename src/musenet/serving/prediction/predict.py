@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from musenet.errors import DataError
 from musenet.files import full_disk_explained
+from musenet.frames import Frame, rows_of, with_columns
 from musenet.serving.prediction.histories import EventHistories, Histories
 from musenet.serving.prediction.layout import HISTORY
 from musenet.serving.prediction.scoring import score_rows
@@ -62,8 +64,10 @@ def predict_files(
     return done
 
 
-def events_of(scorer: Scorer, path: Path) -> EventHistories:
-    """The events of a file, or of all files of a folder, under the log's own names; raises `DataError` as these do."""
+def events_of(scorer: Scorer, path: Path | Frame) -> EventHistories:
+    """The events of a frame, a file, or a folder's files, under the log's own names; raises `DataError` as these do."""
+    if not isinstance(path, Path):
+        return EventHistories(scorer, rows_of(path, "the events"), "the events")
     opened = [open_table(file).reader for file in files_of(path)]
     first = opened[0].schema
 
@@ -76,11 +80,44 @@ def events_of(scorer: Scorer, path: Path) -> EventHistories:
     return EventHistories(scorer, pa.RecordBatchReader.from_batches(first, batches()), str(path))
 
 
-def lacks_histories(scorer: Scorer, requests: Path) -> str | None:
+def score_frame(
+    scorer: Scorer,
+    frame: Frame,
+    *,
+    histories: Histories | None = None,
+    now: float | None = None,
+    explain: bool = False,
+) -> Any:
+    """A frame of the same kind: its rows in their order with all their columns, and what `score_rows` adds.
+
+    Args:
+        scorer: as of `score_rows`.
+        frame: a row per candidate; its rows can be read again, in the same order.
+        histories: as of `score_rows`.
+        now: as of `score_rows`.
+        explain: as of `score_rows`.
+
+    Raises:
+        DataError: naming row and column, if it has no rows, or a column or a value cannot be used.
+    """
+    name = "the frame"
+    rows = rows_of(frame, name)
+    own = len(rows.schema)
+    scored = score_rows(scorer, rows, histories=histories, now=now, explain=explain, name=name).read_all()
+    if not scored.num_rows:
+        raise DataError(f"{name} holds no rows: give a row for every candidate")
+    return with_columns(frame, {column: scored[column] for column in scored.column_names[own:]})
+
+
+def lacks_histories(scorer: Scorer, requests: Path | Frame) -> str | None:
     """What to say before requests are scored as of users without a past; None if that makes no difference."""
     if not scorer.sees_histories:
         return None
-    if all(HISTORY in open_table(file).reader.schema.names for file in files_of(requests)):
+    if isinstance(requests, Path):
+        readers = [open_table(file).reader for file in files_of(requests)]
+    else:
+        readers = [rows_of(requests, "the frame")]
+    if all(HISTORY in reader.schema.names for reader in readers):
         return None
     return (
         f"no histories are given, but {scorer.version} was trained with them: every user is scored as one without a "
