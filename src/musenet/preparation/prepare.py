@@ -36,7 +36,7 @@ from musenet.preparation.checks.checks import (
     read_checks,
 )
 from musenet.preparation.checks.inspection import Inspector, own_events
-from musenet.preparation.checks.row_counts import count_rows, log_warnings, write_rejected
+from musenet.preparation.checks.row_counts import count_rows, list_warnings, log_warnings, write_rejected
 from musenet.preparation.encoding.encode import check_types, split_texts
 from musenet.preparation.encoding.fields import PlannedField, plan_fields
 from musenet.preparation.encoding.fitting import Training, value_types
@@ -196,6 +196,7 @@ def _check(
         *leak_warnings(features, repeat_auc, own),
         *feature_warnings(features, (tables.user_column, tables.item_column)),
         *log_warnings(engine, relations),
+        *list_warnings(engine, relations, (entry for entry, _ in checked)),
         *period_warnings(periods),
     ]
     checks = Checks(

@@ -148,6 +148,20 @@ def test_strange_names_become_safe_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.unique(dataset.candidates.label), [0, 1])
 
 
+def test_lists_that_are_cut_are_counted(tmp_path: Path) -> None:
+    log = random_log(1)
+    assert log.items is not None
+    item: list[Any] = ["city", {"tags": {"multi_valued": ";", "length": 2}}]
+    parts = [{part.strip() for part in (text or "").split(";")} - {""} for text in log.items["tags"]]
+    longer = sum(len(one) > 2 for one in parts)
+    assert longer
+    for length, expected in ((2, f"more than 2 values in {longer} rows, {max(map(len, parts))} at most"), (4, None)):
+        item[1]["tags"]["length"] = length
+        found = [one for one in checked(log, tmp_path / str(length), features={"item": item}).warnings if "tags" in one]
+        assert len(found) == (expected is not None)
+        assert expected is None or f"item column 'tags' holds {expected}: the first 2 count" in found[0]
+
+
 def test_types_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     log = random_log(1)
     for features, match in (

@@ -16,7 +16,7 @@ from musenet.cli.main import run as run_command
 from musenet.errors import DataError
 from musenet.serving.prediction import layout, scoring
 from musenet.serving.scorer.scorer import Scorer
-from serving.exports import Exported, request_of, rows_of_test
+from serving.exports import SOFT, Exported, export_log, request_of, rows_of_test
 
 
 def frame(exported: Exported, rows: Any) -> pl.DataFrame:
@@ -42,6 +42,27 @@ def expected(exported: Exported) -> list[float]:
     scorer = Scorer(exported.folder)
     rows = rows_of_test(exported.dataset)[:20]
     return [score for row in rows for score in scorer.score(request_of(exported, row))["scores"]]
+
+
+def test_a_request_whose_rows_lie_apart_is_refused_where_they_are_compared(tmp_path: Path) -> None:
+    candidate = [{"price": {"numeric": "log"}}, {"place": "position"}]
+    features = {"context": ["device", "party"], "candidate": candidate, "relative": True}
+    exported = export_log(tmp_path / "log", SOFT, features=features)
+    rows = [row for row in rows_of_test(exported.dataset) if len(request_of(exported, row)["candidates"]) > 2][:6]
+    together, scorer = frame(exported, rows), Scorer(exported.folder)
+    out, apart = tmp_path / "out", tmp_path / "apart"
+    apart.mkdir()
+    together.write_parquet(tmp_path / "together.parquet")
+    musenet.predict(exported.folder, tmp_path / "together.parquet", tmp_path / "out.parquet")
+    expected = [score for row in rows for score in scorer.score(request_of(exported, row))["scores"]]
+    np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
+    pl.concat([together[1:], together[:1]]).write_parquet(tmp_path / "turned.parquet")
+    with pytest.raises(DataError, match=f"row {len(together)} goes on with a request whose other rows lie apart"):
+        musenet.predict(exported.folder, tmp_path / "turned.parquet", tmp_path / "out.parquet")
+    for name, part in (("a", together[:-1]), ("b", together[-1:])):
+        part.write_parquet(apart / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"b.parquet: row 1 goes on"):
+        musenet.predict(exported.folder, apart, out)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7, 10_000])

@@ -1,7 +1,7 @@
 """Where the rows went: counts per reason, and the refused rows themselves."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import ibis
@@ -10,9 +10,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from musenet.dataset.layout import RELATIONS
 from musenet.dataset.roles import MICROSECONDS, TIME
 from musenet.engines.engine import Engine
 from musenet.preparation.checks.checks import RowCount
+from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.writer import DatasetWriter
 from musenet.preparation.relations.relations import Relations
 from musenet.preparation.relations.requests import local_text
@@ -61,6 +63,22 @@ def log_warnings(engine: Engine, relations: Relations) -> Iterator[str]:
         )
     elif last is not None and int(str(last)) < relations.cuts.test_from:
         yield "the events end before the test period begins, so its histories are out of date"
+
+
+def list_warnings(engine: Engine, relations: Relations, planned: Iterable[PlannedField]) -> Iterator[str]:
+    """Sentences about lists of which the dataset keeps the beginning alone."""
+    for entry in planned:
+        if entry.list_length is None or entry.side == "history":
+            continue
+        table: ir.Table = getattr(relations, RELATIONS[entry.side])
+        count = table[entry.column].unique().length()
+        found = engine.row(table.aggregate(longer=(count > entry.list_length).sum(), most=count.max()))
+        if found["longer"]:
+            yield (
+                f"{entry.side} column '{entry.source}' holds more than {entry.list_length} values in {found['longer']} "
+                f"rows, {found['most']} at most: the first {entry.list_length} count; say {{{entry.source}: "
+                "{multi_valued: …, length: …}} for more"
+            )
 
 
 def _odd_times(engine: Engine, what: str, table: ir.Table) -> Iterator[str]:

@@ -106,6 +106,30 @@ class Layout:
         self._check_length(table, int(begins[-1]), table.num_rows, first)
         return int(begins[-1])
 
+    def check_together(self, table: pa.Table, first: int, begun: set[tuple[Value, ...]]) -> None:
+        """Raise `DataError` if a request of these rows began before, where its rows are compared with each other.
+
+        Args:
+            table: whole requests.
+            first: how many rows came before.
+            begun: the requests before; these are added.
+        """
+        if self._scorer.relative is None:
+            return
+        times = self._times(table, first) if self._request is None else None
+        begins = first_rows(self._keys(table, times), table.num_rows)
+        columns = [Distinct[Value].of(plain(table[one])) for one in (self._user, self._request) if one is not None]
+        told = [[one.values[place] for place in one.places[begins]] for one in columns]
+        for place, key in zip(
+            begins, zip(*told, *([] if times is None else [times[begins]]), strict=True), strict=True
+        ):
+            if key in begun:
+                raise DataError(
+                    f"{self.name}: row {first + int(place) + 1} goes on with a request whose other rows lie apart; the "
+                    "model compares candidates of a request, so put its rows together, in one file"
+                )
+            begun.add(key)
+
     def requests(self, table: pa.Table, first: int) -> Requests:
         """Whole requests; `first` is how many rows came before.
 

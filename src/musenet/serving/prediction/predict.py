@@ -14,6 +14,7 @@ from musenet.serving.prediction.layout import HISTORY
 from musenet.serving.prediction.scoring import score_rows
 from musenet.serving.prediction.tables import check_ending, files_of, open_table, writing
 from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.values import Value
 
 Progress = Callable[[int, int], None]
 
@@ -47,11 +48,13 @@ def predict_files(
     targets = [out] if requests.is_file() else [out / file.relative_to(requests) for file in files]
     for target in targets:
         check_ending(target)
-    done = 0
+    done, begun = 0, set[tuple[Value, ...]]()
     with full_disk_explained(out.parent):
         for file, target in zip(files, targets, strict=True):
             opened = open_table(file, scorer.numeric_columns, scorer.manifest.missing_texts)
-            scored = score_rows(scorer, opened.reader, histories=histories, now=now, explain=explain, name=str(file))
+            scored = score_rows(
+                scorer, opened.reader, histories=histories, now=now, explain=explain, name=str(file), begun=begun
+            )
             before = done
             with writing(target, scored.schema) as write:
                 for batch in scored:

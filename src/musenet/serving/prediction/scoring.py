@@ -19,6 +19,7 @@ from musenet.serving.prediction.histories import Histories, NoHistories, OwnHist
 from musenet.serving.prediction.layout import HISTORY, Layout, Requests
 from musenet.serving.scorer.runtime import Arrays
 from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.values import Value
 
 ROWS_AT_ONCE = 8192
 SCORE = "score"
@@ -32,6 +33,7 @@ def score_rows(
     now: float | None = None,
     explain: bool = False,
     name: str = "the rows",
+    begun: set[tuple[Value, ...]] | None = None,
 ) -> pa.RecordBatchReader:
     """The same rows in the same order with all their columns, and `score`, P(click), beside them.
 
@@ -47,19 +49,23 @@ def score_rows(
         explain: also the request's likeliest scenario, how sure that is, and the probability of each, under the names
             that `musenet scenarios` gives them.
         name: of the rows, for messages.
+        begun: the requests of other rows, where these are the next file of many; those of these rows are added, if the
+            model compares a request's candidates with each other.
 
     Raises:
         DataError: naming row and column, if the columns or a value cannot be used; of a value, while rows are read.
     """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
     layout = Layout(scorer, reader.schema, now, name)
-    scoring = _Scoring(scorer, layout, histories or NoHistories(scorer), explain)
+    scoring = _Scoring(scorer, layout, histories or NoHistories(scorer), explain, set() if begun is None else begun)
     return pa.RecordBatchReader.from_batches(layout.written(scoring.columns), scoring.scored(reader))
 
 
 class _Scoring:
-    def __init__(self, scorer: Scorer, layout: Layout, histories: Histories, explain: bool) -> None:
-        self._scorer, self._layout, self._histories = scorer, layout, histories
+    def __init__(
+        self, scorer: Scorer, layout: Layout, histories: Histories, explain: bool, begun: set[tuple[Value, ...]]
+    ) -> None:
+        self._scorer, self._layout, self._histories, self._begun = scorer, layout, histories, begun
         if HISTORY in layout.schema.names:
             with layout.explained():
                 self._histories = OwnHistories(scorer, layout.schema.field(HISTORY).type, histories)
@@ -79,6 +85,7 @@ class _Scoring:
             first = 0
             try:
                 for table in self._whole_requests(reader):
+                    self._layout.check_together(table, first, self._begun)
                     pending.append(pool.submit(self._score, table, first))
                     first += table.num_rows
                     if len(pending) > cores:
