@@ -51,10 +51,17 @@ class Result(BaseModel):
         self._frames = frames
         return self
 
+    def __str__(self) -> str:
+        """As the terminal shows it."""
+        return self._shown().export_text().rstrip()
+
     def _repr_html_(self) -> str:
+        return self._shown().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def _shown(self) -> Console:
         console = Console(file=StringIO(), record=True, width=WIDTH, highlight=False, force_jupyter=False)
         show(self, console)
-        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+        return console
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""

@@ -67,6 +67,9 @@ def test_a_result_is_its_figures_and_shows_itself(runs: dict[str, mn.Run]) -> No
     assert shown.startswith("<pre")
     assert f"{frame.loc['auc', 'value']:.4f}" in shown
     assert "Protocol" in shown
+    printed = str(run.evaluate())
+    assert f"{frame.loc['auc', 'value']:.4f}" in printed
+    assert "Interval(" not in printed
 
 
 def test_frames_come_out_as_asked_from_a_run_that_was_opened(runs: dict[str, mn.Run]) -> None:

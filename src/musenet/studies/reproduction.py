@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from musenet.dataset.manifest import Split
-from musenet.results import Number, Result
+from musenet.results import Number, Result, show
 from musenet.runs.run import Run
 from musenet.runs.versions import versions
 from musenet.training.loop import Log
@@ -47,6 +47,9 @@ class Reproduction(Result):
         weights = "the same weights to the bit" if self.identical else "other weights"
         metrics = "the same metrics" if self.same_metrics else "other metrics"
         console.print(f"{self.run} trained again gives {weights} and {metrics}", markup=False, highlight=False)
+
+
+show.register(Reproduction, Reproduction.show)
 
 
 def reproduce(run: Run, again: Path, log: Log | None = None) -> Reproduction:
