@@ -74,6 +74,7 @@ def manifest(field: Field, vocabulary: Vocabulary, separator: str = ",") -> Expo
         **{"format": 1, "users": 0, "items": 0, "negative_sampling_rate": 1.0, "model": {}, "relative": False},
         **dict.fromkeys(("name", "model_version", "protocol", "timezone", "user_column", "item_column"), "x"),
         "history": HistoryOptions(),
+        "log": {},
         **{"value_types": {"c": value_type(vocabulary.values.type)}, "missing_texts": ["n/a"]},
     }
     return ExportManifest.model_validate(content)

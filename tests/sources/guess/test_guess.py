@@ -169,6 +169,8 @@ def test_parts_of_one_table_and_short_logs(tmp_path: Path) -> None:
     guessed = yaml.safe_load(guess_config(sorted(tmp_path.glob("*.parquet")), tmp_path))
     assert guessed["data"]["impressions"]["path"] == ["part-0.parquet", "part-1.parquet"]
     assert guessed["split"] == {"parts": 10, "test": 1, "valid": 1}
+    elsewhere = yaml.safe_load(guess_config(sorted(tmp_path.glob("*.parquet")), tmp_path.parent))
+    assert elsewhere["data"]["impressions"]["path"] == tmp_path.name
 
 
 def test_what_is_no_log_is_said(tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def _paths(roles: Roles, base: Path) -> str:
     if len(paths) > 1 and not any(map(is_remote, paths)):
         folder = Path(os.path.commonpath([path.parent for path in paths]))
         inside = {path for path in folder.rglob("*") if path.is_file()}
-        paths = [folder] if inside == set(paths) else paths
+        # The configuration itself would lie in a folder that holds `base`, and what else is put there.
+        alone = inside == set(paths) and not base.absolute().is_relative_to(folder.absolute())
+        paths = [folder] if alone else paths
     relative = [str(path) if is_remote(path) else os.path.relpath(path, base.absolute()) for path in paths]
     quoted = ['"' + path.replace("\\", "/").replace('"', '\\"') + '"' for path in relative]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
