@@ -74,7 +74,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "history": [{"name": field.name, "vocabulary": field.vocabulary_name} for field in schema.history_fields],
         "history_length": dataset.manifest.history_length,
         "codes": {name: size + 1 for name, size in dataset.manifest.vocabularies.items()},
-        "scenarios": schema.predefined_scenarios or 0,
+        "scenarios": len(schema.predefined_scenarios or ()),
     }
 
 

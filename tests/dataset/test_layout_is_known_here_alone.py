@@ -12,7 +12,7 @@ from places import ROOT
 
 OWN = (ROOT / "src" / "musenet" / "dataset", ROOT / "tests" / "dataset")
 ELSEWHERE = {
-    "manifest.json": ["src/musenet/workspace.py", "src/musenet/serving", "tests/serving", "tests/cases"],
+    "manifest.json": ["src/musenet/workspace.py", "src/musenet/serving", "tests/serving", "tests/cases", "tests/api"],
     "vocabularies": ["src/musenet/serving", "tests/serving", "tests/cases"],
     "users": ["src/musenet/serving", "tests/serving", "tests/cases"],
     "items": ["src/musenet/serving", "tests/serving", "tests/cases"],
