@@ -4,13 +4,14 @@ Shapes: R requests, N candidates, K scenarios.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.pieces import InPieces
+from musenet.errors import ConfigError
 from musenet.models.embedding import EmbeddingTable, HistoryEncoder, Inputs, Numbers
 from musenet.models.layers import weighted_cross_entropy
 from musenet.options import Options
@@ -112,16 +113,26 @@ class PoolingOptions(ModelOptions):
     )
 
 
+def inputs_of(options: ModelOptions, schema: Schema, **more: Any) -> Inputs:
+    """Both sides of a batch as the options say that a model sees them; `more` of `Inputs` is the model's own."""
+    seen: dict[str, Any] = {
+        "ids": options.seen_ids,
+        "repeat_features": options.repeat_features,
+        "numbers": options.numbers,
+    }
+    return Inputs(schema, options.embedding, **(seen | more))
+
+
 def pooling_inputs(options: PoolingOptions, schema: Schema) -> Inputs:
-    """Both sides of a batch as such a model sees them."""
-    return Inputs(
-        schema,
-        options.embedding,
-        ids=options.seen_ids,
-        repeat_features=options.repeat_features,
-        numbers=options.numbers,
-        history=options.history_encoder,
-    )
+    """Both sides of a batch as a model with a history encoder sees them."""
+    return inputs_of(options, schema, history=options.history_encoder)
+
+
+def history_columns_of(inputs: Inputs, options: ModelOptions) -> list[int]:
+    """The columns of the history for a model that cannot do without; raises `ConfigError` if there are none."""
+    if not inputs.history_columns:
+        raise ConfigError(f"model.name: {options.name} reads the history; name its columns in history.columns")
+    return inputs.history_columns
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.crosses.wide_deep import WideDeep, WideDeepOptions
-from musenet.models.embedding import Inputs
-from musenet.models.interface import Prediction
+from musenet.models.interface import Prediction, inputs_of
 
 
 class DeepFmOptions(WideDeepOptions):
@@ -28,13 +27,7 @@ class DeepFm(WideDeep):
 
     def __init__(self, options: DeepFmOptions, schema: Schema) -> None:
         super().__init__(options, schema)
-        self.factors = Inputs(
-            schema,
-            options.embedding,
-            ids=options.seen_ids,
-            repeat_features=options.repeat_features,
-            numbers="embedded",
-        )
+        self.factors = inputs_of(options, schema, numbers="embedded")
 
     def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.errors import ConfigError
 from musenet.models.attention import CandidateQuery, dot_attention, of_candidates, padded_history
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, history_columns_of, inputs_of
 from musenet.models.layers import TwoSidedMLP
 
 PLACES = 16
@@ -51,17 +50,8 @@ class AtRank(ClickModel):
         super().__init__()
         size, self.spaces = options.embedding, options.spaces
         self.table = EmbeddingTable(schema.embedding_rows, size)
-        self.inputs = Inputs(
-            schema,
-            size,
-            ids=options.seen_ids,
-            repeat_features=options.repeat_features,
-            numbers=options.numbers,
-            request_sees_history=False,
-        )
-        self.columns = self.inputs.history_columns
-        if not self.columns:
-            raise ConfigError("model.name: atrank reads the history; name its columns in history.columns")
+        self.inputs = inputs_of(options, schema, request_sees_history=False)
+        self.columns = history_columns_of(self.inputs, options)
         width, inner = len(self.columns) * size, options.spaces * options.units
         self.place = nn.Embedding(PLACES, width)
         self.register_buffer("bounds", 2 ** torch.arange(PLACES - 1), persistent=False)

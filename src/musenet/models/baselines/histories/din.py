@@ -6,8 +6,8 @@ from pydantic import Field
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import Activation, activation
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, inputs_of
 from musenet.models.layers import TwoSidedMLP
 
 
@@ -28,12 +28,9 @@ class Din(ClickModel):
     def __init__(self, options: DinOptions, schema: Schema) -> None:
         super().__init__()
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
+        self.inputs = inputs_of(
+            options,
             schema,
-            options.embedding,
-            ids=options.seen_ids,
-            repeat_features=options.repeat_features,
-            numbers=options.numbers,
             history="attention",
             request_sees_history=False,
             attention=(options.attention_hidden, options.activation),

@@ -18,10 +18,9 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_quotient
-from musenet.errors import ConfigError
 from musenet.models.attention import CandidateQuery, dot_attention, of_candidates, padded_history
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term, history_columns_of, inputs_of
 from musenet.models.layers import TwoSidedMLP, widened
 
 
@@ -48,17 +47,8 @@ class Hifn(ClickModel):
         super().__init__()
         self.options, size, units = options, options.embedding, options.units
         self.table = EmbeddingTable(schema.embedding_rows, size)
-        self.inputs = Inputs(
-            schema,
-            size,
-            ids=options.seen_ids,
-            repeat_features=options.repeat_features,
-            numbers=options.numbers,
-            request_sees_history=False,
-        )
-        self.columns = self.inputs.history_columns
-        if not self.columns:
-            raise ConfigError("model.name: hifn reads the history; name its columns in history.columns")
+        self.inputs = inputs_of(options, schema, request_sees_history=False)
+        self.columns = history_columns_of(self.inputs, options)
         width = len(self.columns) * size
         request, candidate = self.inputs.request_size, self.inputs.candidate_size
         self.event = nn.Linear(width, units, bias=False)

@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_quotient
-from musenet.errors import ConfigError
 from musenet.models.attention import matches, padded_history
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term, history_columns_of, inputs_of
 from musenet.models.layers import TwoSidedMLP
 from musenet.models.musenet.intentions import combine
 
@@ -61,17 +60,8 @@ class RepeatNet(ClickModel):
         super().__init__()
         self.options, units = options, options.encoder
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=options.seen_ids,
-            repeat_features=options.repeat_features,
-            numbers=options.numbers,
-            request_sees_history=False,
-        )
-        self.schema, self.columns = schema, self.inputs.history_columns
-        if not self.columns:
-            raise ConfigError("model.name: repeatnet reads the history; name its columns in history.columns")
+        self.inputs = inputs_of(options, schema, request_sees_history=False)
+        self.schema, self.columns = schema, history_columns_of(self.inputs, options)
         self.encoder = nn.GRU(len(self.columns) * options.embedding, units, batch_first=True)
         self.attentions = nn.ModuleDict({mode: Attention(units) for mode in ("mode", "repeat", "explore")})
         request, candidate = self.inputs.request_size, self.inputs.candidate_size

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import dot_attention, padded_history
 from musenet.models.baselines.scenarios.predefined import PredefinedScenario, own
-from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, ModelOptions, Prediction
+from musenet.models.embedding import EmbeddingTable
+from musenet.models.interface import ClickModel, ModelOptions, Prediction, inputs_of
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP
 
 
@@ -47,15 +47,8 @@ class SarNet(ClickModel):
         super().__init__()
         size, units = options.embedding, options.attention_hidden
         self.table = EmbeddingTable(schema.embedding_rows, size)
-        self.inputs = Inputs(
-            schema,
-            size,
-            ids=options.seen_ids,
-            repeat_features=options.repeat_features,
-            numbers=options.numbers,
-            history="attention",
-            request_sees_history=False,
-            attention=(units, "prelu"),
+        self.inputs = inputs_of(
+            options, schema, history="attention", request_sees_history=False, attention=(units, "prelu")
         )
         self.scenario = PredefinedScenario(schema, "sarnet")
         self.counts = (self.scenario.scenarios, options.own_experts, options.shared_experts)
