@@ -23,9 +23,9 @@ from typing import Any
 from rich.console import Console
 
 from musenet.config.loading import json_schema
-from musenet.portraits.portraits import Portrait, show_portraits
+from musenet.results import show
 from musenet.studies.comparison.results import Comparison
-from musenet.studies.comparison.table import show
+from musenet.studies.demo import Demo
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
@@ -108,9 +108,7 @@ def demo_text(demo: dict[str, Any]) -> str:
     """What `musenet demo` printed, times elided, from its JSON."""
     printed = io.StringIO()
     console = Console(file=printed, width=80, highlight=False)
-    show(comparison_of(demo["comparison"]), console)
-    show_portraits([Portrait.model_validate(portrait) for portrait in demo["scenarios"]], console)
-    console.print(f"The report: {demo['report']}", markup=False, soft_wrap=True)
+    show(Demo.model_validate(demo), console)
     lines = [re.sub(r"nan$", "  …", line.rstrip()) for line in printed.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 

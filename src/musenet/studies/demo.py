@@ -9,6 +9,7 @@ from musenet.errors import ConfigError
 from musenet.portraits.portraits import Portrait, show_portraits
 from musenet.results import Result, show
 from musenet.studies.comparison.results import Comparison
+from musenet.studies.comparison.table import show as show_table
 
 
 class Demo(Result):
@@ -23,7 +24,7 @@ class Demo(Result):
 @show.register
 def show_demo(demo: Demo, console: Console) -> None:
     """Print the table, the scenarios, and where the report is."""
-    show(demo.comparison, console)
+    show_table(demo.comparison, console)
     console.print()
     show_portraits(demo.scenarios, console)
     console.print(f"The report: {demo.report}", markup=False, soft_wrap=True)
