@@ -27,6 +27,7 @@ LAYERS = (
         "markdown",
         "metrics",
         "results",
+        "calibration",
         "workspace",
     ),
     ("dataset",),

@@ -1,5 +1,7 @@
 """A run that follows a period, and how good it is beside the same run unadapted."""
 
+from dataclasses import replace
+
 from musenet.adaptation.finetune import finetune
 from musenet.adaptation.intercept import follow_intercept
 from musenet.adaptation.mix import Followed, follow_mix
@@ -27,7 +29,7 @@ def adapted(run: Run, dataset: Dataset, split: Split, options: AdaptOptions) -> 
     unadapted = run.predictions_on(dataset, split, scenario_logits=follows_mix)
     if options.finetune is not None:
         check_finetunable(run)
-        return finetune(run.model, dataset, unadapted, options, options.finetune), unadapted
+        return finetune(run.model, dataset, unadapted, options, options.finetune, run.calibration), unadapted
     return (follow_intercept if options.intercept else follow_mix)(unadapted, options), unadapted
 
 
@@ -62,8 +64,7 @@ def evaluate_adapted(
         answered=None if state is None else state.requests,
     )
     late = f"answers count {options.answers_after:g} s after their request"
-    found = measure(followed.predictions, split, f"{protocol}; {late}", draws)
-    weights, before = {"weights": run.model_checksum}, measure(unadapted, split, protocol, draws)
+    found = measure(replace(followed.predictions, uncalibrated=None), split, f"{protocol}; {late}", draws)
     weights, before = {"weights": run.model_checksum}, measure(unadapted, split, protocol, draws)
     return found.model_copy(update=weights | {"adaptation": figures, "unadapted": before.model_copy(update=weights)})
 

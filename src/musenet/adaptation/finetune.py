@@ -8,6 +8,7 @@ import torch
 
 from musenet.adaptation.mix import Followed
 from musenet.adaptation.walk import Period
+from musenet.calibration import Calibration
 from musenet.config.adaptation import AdaptOptions, FinetuneOptions
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
@@ -18,7 +19,12 @@ from musenet.training.optimizers import Optimizers
 
 
 def finetune(
-    model: ClickModel, dataset: Dataset, predictions: Predictions, options: AdaptOptions, finetuning: FinetuneOptions
+    model: ClickModel,
+    dataset: Dataset,
+    predictions: Predictions,
+    options: AdaptOptions,
+    finetuning: FinetuneOptions,
+    calibration: Calibration | None = None,
 ) -> Followed:
     """What any model answers if it takes a step of Adam on each block of answered requests.
 
@@ -28,6 +34,7 @@ def finetune(
         predictions: of the unadapted model, for labels and times.
         options: how late answers come.
         finetuning: how fast and how often it learns.
+        calibration: what its answers are recalibrated by, as they were before it learned.
     """
     learner = copy.deepcopy(model)
     optimizers = Optimizers(learner, finetuning.learning_rate, finetuning.learning_rate)
@@ -49,4 +56,5 @@ def finetune(
             optimizers.step()
 
     period.walk(options.answers_after, finetuning.every, learn, predict)
-    return Followed(replace(predictions, logit=period.back(answered)))
+    logit = period.back(answered)
+    return Followed(replace(predictions, logit=logit if calibration is None else calibration(logit)))

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from musenet.calibration import CalibrationKind
 from musenet.config.search_space import check_space
 from musenet.config.studies import CompareOptions, SweepOptions
 from musenet.config.training import TrainingOptions
@@ -28,6 +29,9 @@ class Experiment(Recipe):
     data: AnySourceOptions
     model: AnyModelOptions = MusenetOptions()
     training: TrainingOptions = TrainingOptions()
+    calibration: CalibrationKind = Field(
+        "none", description="how logits are recalibrated after training, fitted on validation: see below"
+    )
     compare: CompareOptions = CompareOptions()
     sweep: SweepOptions = SweepOptions()
     _written: tuple[str, Content] | None = PrivateAttr(None)

@@ -1,6 +1,7 @@
 """`evaluate`: how good a run is on a split it was not trained on, with intervals, and under which protocol."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -13,12 +14,21 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Period, Split
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.estimators import METRICS, NDCG_AT
-from musenet.evaluation.intervals import Difference, Interval, resample_model, seed_and_user_interval
+from musenet.evaluation.intervals import (
+    Difference,
+    Interval,
+    Resampled,
+    difference,
+    resample_model,
+    seed_and_user_interval,
+)
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.metrics import grouped_auc
 from musenet.results import Number, Result, show
 
+_RECALIBRATED = ("auc", "gauc", "logloss", "calibration_ratio", "calibration_error")
+"""Metrics of which there are those before recalibrating."""
 _TITLES = {
     "auc": "AUC",
     "gauc": "GAUC, by request",
@@ -49,6 +59,15 @@ class AdaptationFigures(Result):
     """Requests that were learned from."""
 
 
+class RecalibrationFigures(Result):
+    """What recalibrating changed."""
+
+    before: dict[str, Interval]
+    """Metrics of the model's own logits."""
+    gained: dict[str, Difference]
+    """The recalibrated ones' minus those, paired over users; AUC falls by what was tied."""
+
+
 class Evaluation(Result):
     """What `evaluate` found; every metric with its 95 % interval over users."""
 
@@ -75,6 +94,8 @@ class Evaluation(Result):
     scenarios: ScenarioFigures | None
     weights: str | None = None
     """SHA-256 of the weights that were measured."""
+    recalibration: RecalibrationFigures | None = Field(None, exclude_if=lambda value: value is None)
+    """Beside the model's own logits, if they are recalibrated; all other keys are then of recalibrated ones."""
     adaptation: AdaptationFigures | None = Field(None, exclude_if=lambda value: value is None)
     """How the model adapted on the way; None if it did not. All other keys are then of the adapted model."""
     unadapted: "Evaluation | None" = Field(None, exclude_if=lambda value: value is None)
@@ -91,10 +112,17 @@ class Evaluation(Result):
         table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
         if self.unadapted is not None:
             table.add_column("unadapted")
+        own = None if self.recalibration is None else self.recalibration.before
+        if own is not None:
+            table.add_column("uncalibrated")
         for name, interval in self.metrics.items():
             before = [] if self.unadapted is None else [f"{self.unadapted.metrics[name].value:.4f}"]
+            before += [] if own is None else [f"{own[name].value:.4f}" if name in own else "–"]
             table.add_row(_TITLES[name], f"{interval.value:.4f}", f"{interval.low:.4f} … {interval.high:.4f}", *before)
         console.print(table)
+        if self.recalibration is not None:
+            auc = self.recalibration.gained["auc"]
+            console.print(f"Recalibrating changed AUC by {auc.value:+.5f} ({auc.low:+.5f} … {auc.high:+.5f}).")
         if self.adaptation is not None:
             show_adaptation(self.adaptation, console)
         console.print(f"Protocol: {self.protocol}.", markup=False)
@@ -107,9 +135,11 @@ class Evaluation(Result):
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per metric, with its interval."""
+        own = None if self.recalibration is None else self.recalibration.before
         return [
             {"metric": name, "value": interval.value, "low": interval.low, "high": interval.high}
             | ({} if self.unadapted is None else {"unadapted": self.unadapted.metrics[name].value})
+            | ({} if own is None else {"uncalibrated": own[name].value if name in own else None})
             for name, interval in self.metrics.items()
         ]
 
@@ -135,6 +165,17 @@ def measure(predictions: Predictions, split: Split, protocol: str, draws: UserDr
             for name, group in groups.items()
         },
         scenarios=scenario_figures(predictions, draws),
+        recalibration=_recalibration(predictions, model, draws),
+    )
+
+
+def _recalibration(predictions: Predictions, calibrated: Resampled, draws: UserDraws) -> RecalibrationFigures | None:
+    if predictions.uncalibrated is None:
+        return None
+    own = resample_model(replace(predictions, logit=predictions.uncalibrated).sample(), draws, _RECALIBRATED)
+    return RecalibrationFigures(
+        before={name: seed_and_user_interval(own, name) for name in _RECALIBRATED},
+        gained={name: difference(calibrated, own, name) for name in _RECALIBRATED},
     )
 
 

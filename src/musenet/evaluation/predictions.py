@@ -50,6 +50,8 @@ class Predictions:
     """(R) the generator's scenario, -1 unknown; None for a log that does not tell."""
     scenario_logit: Floats | None = None
     """(N, K) each scenario's logit, where that was asked for; not written to files."""
+    uncalibrated: Floats | None = None
+    """(N) the model's own logit, where `logit` is a recalibrated one."""
 
     @property
     def place(self) -> Integers:
@@ -76,7 +78,7 @@ class Predictions:
     def from_parquet(cls, candidates: Path, requests: Path) -> "Predictions":
         """Read what `to_parquet` wrote; raises `RunError` if a file is missing or damaged."""
         rows, of_request = _read(candidates), _read(requests)
-        missing = [name for name in _CANDIDATE_COLUMNS if name not in rows and name != "weight"]
+        missing = [name for name in _CANDIDATE_COLUMNS if name not in rows and name not in _OPTIONAL]
         if missing or "request" not in of_request:
             raise RunError(f"{candidates} lacks the columns {', '.join(missing) or 'request'}: evaluate the run again")
         return cls(
@@ -88,7 +90,8 @@ class Predictions:
         )
 
 
-_CANDIDATE_COLUMNS = ("request", "user", "item", "time", "label", "logit", "weight", "repeat_indicator")
+_CANDIDATE_COLUMNS = ("request", "user", "item", "time", "label", "logit", "weight", "repeat_indicator", "uncalibrated")
+_OPTIONAL = ("weight", "uncalibrated")
 
 
 def _write(path: Path, columns: dict[str, Any], model: str) -> None:

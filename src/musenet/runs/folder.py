@@ -6,6 +6,7 @@
     model.safetensors             the best weights by validation
     checkpoint.safetensors        what training resumes from
     metrics.jsonl                 a line per report of the training loop
+    calibration.json              what its logits are recalibrated by, if they are
     training.json                 how training ended (docs/commands.md, `train`)
     predictions/<split>.parquet   a row per candidate
     assignments/<split>.parquet   a row per request
@@ -56,6 +57,7 @@ class RunFolder:
         self.checkpoint_file = path / "checkpoint.safetensors"
         self.metrics_file = path / "metrics.jsonl"
         self.training_file = path / "training.json"
+        self.calibration_file = path / "calibration.json"
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, dataset: Dataset) -> "RunFolder":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from musenet.calibration import Calibration
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
 from musenet.dataset.compatibility import check_readable
@@ -13,6 +14,7 @@ from musenet.errors import RunError, one_line
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import Evaluation, measure, protocol_line
 from musenet.evaluation.predictions import Predictions, model_of
+from musenet.evaluation.recalibration import fit_calibration, recalibrated
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.evaluation.scoring import predict, scoring_device
 from musenet.models.interface import ClickModel
@@ -31,6 +33,7 @@ class Run:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._model: ClickModel | None = None
+        self._calibration: Calibration | None = None
         self._predictions: dict[Split, Predictions] = {}
         self._draws: dict[Split, UserDraws] = {}
         self._scenarios: dict[Split, ScenarioFigures | None] = {}
@@ -73,6 +76,27 @@ class Run:
         """Of the kept weights; raises `RunError` if there are none, or others than training ended with."""
         return self.folder.model_checksum
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the kept model's logits are recalibrated by, fitted on validation if they have not been; None if by
+        nothing.
+
+        Raises:
+            RunError: if there is no trained model, or validation has nothing to fit on.
+        """
+        kind, file = self.experiment.calibration, self.folder.calibration_file
+        if kind == "none":
+            return None
+        if self._calibration is None and file.is_file():
+            kept = Calibration.read(file)
+            self._calibration = kept if (kept.kind, kept.weights) == (kind, self.model_checksum) else None
+        if self._calibration is None:
+            on = predict(self.model, self.dataset, "valid")
+            self._calibration = fit_calibration(kind, on, self.model_checksum)
+            if workers.is_first() and self._calibration is not None:
+                self._calibration.write(file)
+        return self._calibration
+
     def predictions(self, split: Split, *, keep: bool = True) -> Predictions:
         """The kept model's answers on a split: those saved in the folder if they are this model's, else scored anew.
 
@@ -94,7 +118,7 @@ class Run:
         return self._predictions[split]
 
     def predictions_on(self, dataset: Dataset, split: Split, *, scenario_logits: bool = False) -> Predictions:
-        """The kept model's answers on a split of any dataset that it can read; nothing is kept.
+        """The kept model's answers, recalibrated, on a split of any dataset that it can read; nothing is kept.
 
         Args:
             dataset: see `readable`.
@@ -104,7 +128,8 @@ class Run:
         Raises:
             RunError: if the run holds no trained model.
         """
-        return predict(self.model, dataset, split, scenario_logits=scenario_logits)
+        answers = predict(self.model, dataset, split, scenario_logits=scenario_logits)
+        return recalibrated(answers, self.calibration)
 
     def readable(self, dataset: Dataset | None, split: Split) -> Dataset:
         """The dataset to measure on: another one that the kept model can be asked about, or the run's own if None.

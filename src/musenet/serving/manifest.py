@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from musenet.calibration import Calibration
 from musenet.dataset.manifest import Field, FieldSide, Part, embedding_offsets
 from musenet.dataset.numeric import NumericTransform
 from musenet.dataset.texts import ValueType
@@ -78,6 +79,8 @@ class ExportManifest(Part):
     protocol: str
     timezone: str
     negative_sampling_rate: float
+    calibration: Calibration | None = None
+    """What the model's logits are recalibrated by, before they are corrected for negatives."""
     user_column: str
     item_column: str
     log: LogColumns = LogColumns()

@@ -13,6 +13,7 @@ from musenet.dataset.manifest import Split
 from musenet.distributed import workers
 from musenet.errors import RunError
 from musenet.evaluation.ranking import larger_is_better
+from musenet.evaluation.recalibration import FIT_ON
 from musenet.models.baselines.boosted_trees import LightGbmOptions
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
@@ -53,6 +54,8 @@ def train_run(
         RunError: if the folder holds something else, another training is at work in it, or it holds a run of another
             configuration or a half-finished one, and neither `resume` nor `replace` says what becomes of that.
     """
+    if experiment.calibration != "none" and not dataset.manifest.splits["valid"].impressions:
+        raise RunError(f"calibration: {experiment.calibration} is fitted on validation, which is empty: {FIT_ON}")
     with _alone_in(path):
         if experiment.model.left_open(dataset.manifest.has_repeats):
             return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
@@ -164,8 +167,8 @@ def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset) -> bool:
 
 
 def decisive(experiment: Experiment) -> dict[str, Any]:
-    """What decides a run's weights on a given dataset."""
-    content = experiment.model_dump(mode="json", include={"seed", "model", "training"})
+    """What decides a run's weights on a given dataset, and what it makes of them."""
+    content = experiment.model_dump(mode="json", include={"seed", "model", "training", "calibration"})
     heeded = set(content["training"]) if experiment.model.heeded_training is None else experiment.model.heeded_training
     content["training"] = {
         key: value for key, value in content["training"].items() if key in heeded and key not in NO_INFLUENCE
@@ -223,7 +226,7 @@ def _asks_how_to_go_on(path: Path) -> RunError:
 
 def _clear(run: RunFolder) -> None:
     """Remove what an earlier run left, so that nothing of it is taken for the new one's."""
-    files = [run.training_file, run.model_file, run.checkpoint_file, run.metrics_file]
+    files = [run.training_file, run.model_file, run.checkpoint_file, run.metrics_file, run.calibration_file]
     for folder in ("predictions", "assignments", "evaluation"):
         files += (run.path / folder).glob("*")
     for file in files:

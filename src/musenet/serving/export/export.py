@@ -1,5 +1,6 @@
 """From a run to one folder that a service needs and nothing else does: see `manifest.py` for what is in it."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,13 @@ def check_servable(dataset: Dataset, experiment: Experiment, run: Path) -> None:
 
 
 def version_of(run: Run) -> str:
-    """The experiment's name and the first digits of the weights' checksum: what an export's scorer calls itself."""
-    return f"{run.experiment.name}-{run.model_checksum[:DIGITS]}"
+    """The experiment's name and the first digits of a checksum of the weights, and of what recalibrates them if they
+    are: what an export's scorer calls itself."""
+    calibration = run.calibration
+    if calibration is None:
+        return f"{run.experiment.name}-{run.model_checksum[:DIGITS]}"
+    digest = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()  # which names the weights too
+    return f"{run.experiment.name}-{digest[:DIGITS]}"
 
 
 def _check_target(out: Path) -> None:
@@ -177,6 +183,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         protocol=data.protocol,
         timezone=data.timezone,
         negative_sampling_rate=data.negative_sampling_rate,
+        calibration=run.calibration,
         user_column=data.user_column,
         item_column=data.item_column,
         log=_log_columns(experiment),

@@ -125,11 +125,11 @@ class _Scoring:
             requests = layout.requests(table, first)
             inputs = self._inputs(requests)
             found = self._graph(inputs)
-        logit = found["logit"].astype(np.float64) + self._scorer.correction
-        if not np.isfinite(logit).all():
-            row = first + int(np.argmin(np.isfinite(logit))) + 1
+        raw = found["logit"].astype(np.float64)
+        if not np.isfinite(raw).all():
+            row = first + int(np.argmin(np.isfinite(raw))) + 1
             raise DataError(f"{layout.name}: row {row} has no score: a number of it is too large")
-        added = {SCORE: 1 / (1 + np.exp(-logit))}
+        added = {SCORE: 1 / (1 + np.exp(-self._scorer.corrected(raw)))}
         if len(self.columns) > 1:
             share = _shares(found["log_assignment"], requests.asked.of, len(requests.sizes))[requests.asked.of]
             added |= {"scenario": share.argmax(1).astype(np.int32), "confidence": share.max(1)}

@@ -12,13 +12,13 @@ from musenet.serving.scorer.repeats import CandidateRepeats
 from musenet.serving.scorer.runtime import Arrays
 
 
-def explained(found: Arrays, repeats: CandidateRepeats, correction: float) -> dict[str, Any]:
+def explained(found: Arrays, repeats: CandidateRepeats, moved: NDArray[np.float64]) -> dict[str, Any]:
     """`scenarios`, `repeat_probability` and `candidates` of a `ScoreResponse`; what the model has not is left out.
 
     Args:
         found: `Runtime.explain`.
         repeats: of the candidates.
-        correction: added to every logit of a click.
+        moved: (N,) added to each candidate's logits, where the answer is recalibrated or corrected.
     """
     answer: dict[str, Any] = {}
     shares = np.exp(found["log_assignment"].astype(np.float64)) if "log_assignment" in found else None  # (1 or N, K)
@@ -33,7 +33,7 @@ def explained(found: Arrays, repeats: CandidateRepeats, correction: float) -> di
         if name in found and shares is not None:
             columns[name] = (shares * found[name]).sum(1).tolist()
     if "scenario_logit" in found:
-        columns["scenarios"] = _probability(found["scenario_logit"] + correction).tolist()
+        columns["scenarios"] = _probability(found["scenario_logit"] + moved[:, None]).tolist()
     answer["candidates"] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return answer
 

@@ -132,10 +132,11 @@ class Scorer:
         """
         message = _validated(request)
         encoded = self.encode(message)
-        logit = self.logit(encoded)
+        raw = self._raw(encoded)
+        logit = self.corrected(raw)
         answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
         if message.explain:
-            answer |= explained(self.runtime.explain(encoded.inputs), encoded.repeats, self.correction)
+            answer |= explained(self.runtime.explain(encoded.inputs), encoded.repeats, logit - raw)
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
     def user_of(self, user: str | int) -> str:
@@ -147,12 +148,21 @@ class Scorer:
         return self.forms.texts(self.manifest.item_column, items)
 
     def logit(self, encoded: EncodedRequest) -> NDArray[np.float64]:
-        """(N,) of a click, corrected for the negatives that the log left out.
+        """(N,) of a click, recalibrated and corrected.
 
         Raises:
             RequestError: if the numbers are too large for the model to compute with.
         """
-        logit = self.runtime.logit(encoded.inputs).astype(np.float64) + self.correction
+        return self.corrected(self._raw(encoded))
+
+    def corrected(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A model's own logits (N,), finite, recalibrated as on validation, then corrected for the negatives that the
+        log left out (validation left out as many)."""
+        calibration = self.manifest.calibration
+        return (raw if calibration is None else calibration(raw)) + self.correction
+
+    def _raw(self, encoded: EncodedRequest) -> NDArray[np.float64]:
+        logit = self.runtime.logit(encoded.inputs).astype(np.float64)
         if not np.isfinite(logit).all():
             place = int(np.argmin(np.isfinite(logit)))
             raise RequestError(f"candidates.{place}", "has no score: a number of it or of the context is too large")
