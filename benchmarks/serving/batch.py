@@ -3,8 +3,9 @@
     python benchmarks/serving/batch.py --pages 20000
 
 An export of the shape of Ali Display Ads with random weights (`ads_shape.py`), pages of ten ads, every user with fifty
-events. The same file is scored both ways in turns, its requests bringing their histories, and once more with the
-histories in a file of events; scores are compared. What is told is ratios: absolute numbers are the machine's.
+events. The same file is scored both ways in turns, its requests bringing their histories, and with the histories in a
+file of events and in a history store (a SQLite file); scores are compared. What is told is ratios: absolute numbers
+are the machine's.
 """
 
 import resource
@@ -23,10 +24,14 @@ import typer
 from ads_shape import LENGTH, export_model, write_ads_shape
 
 from musenet.serving.prediction.predict import events_of, predict_files
+from musenet.serving.prediction.stored import StoredHistories
 from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.store.history import PastEvent, UserEvent
+from musenet.serving.store.opening import open_store
 from musenet.simulators.ads.published import BRANDS, CATEGORIES
 
 PAGE = 10
+HISTORY = ("cate_id", "brand")
 MODEL: dict[str, Any] = {"name": "musenet", "assignment": "soft", "scenarios": 4, "hidden": [128, 64]}
 
 
@@ -55,6 +60,19 @@ def write_log(folder: Path, pages: int, users: int, items: int) -> tuple[Path, P
         for begin in range(0, pages, 1000):
             writer.write_table(_pages(random, min(1000, pages - begin), some, items, own))
     return file, folder / "e.parquet"
+
+
+def fill(scorer: Scorer, events: Path, address: Path) -> StoredHistories:
+    """A store that holds the events."""
+    store = open_store(str(address), scorer.rules)
+    for batch in pq.ParquetFile(events).iter_batches(10_000):
+        store.append(
+            [
+                UserEvent(str(row["user"]), PastEvent(None, None, row["time"], {one: row[one] for one in HISTORY}))
+                for row in batch.to_pylist()
+            ]
+        )
+    return StoredHistories(scorer, store)
 
 
 def _pages(random: np.random.Generator, pages: int, users: int, items: int, own: pa.ListArray) -> pa.Table:
@@ -116,13 +134,17 @@ def main(
         bare = folder / "bare.parquet"
         pq.write_table(pq.read_table(file).drop_columns("history"), bare)
         scorer, few = Scorer(folder / "export"), max(1, pages // 40)
-        known = events_of(scorer, events)
+        known, stored = events_of(scorer, events), fill(scorer, events, folder / "history.sqlite")
         ways: dict[str, tuple[int, Callable[[], Any]]] = {
             "one by one": (few, lambda: one_by_one(scorer, file, few)),
             "many at once": (pages, lambda: predict_files(scorer, file, folder / "own.parquet")),
             "many at once, of a file of events": (
                 pages,
                 lambda: predict_files(scorer, bare, folder / "known.parquet", histories=known),
+            ),
+            "many at once, of a history store": (
+                pages,
+                lambda: predict_files(scorer, bare, folder / "stored.parquet", histories=stored),
             ),
         }
         predict_files(scorer, bare, folder / "warm.parquet", histories=known)
@@ -133,7 +155,7 @@ def main(
                 seconds, found = timed(way)
                 speeds[name].append(count * PAGE / seconds)
                 expected = found if name == "one by one" else expected
-        for name in ("own", "known"):
+        for name in ("own", "known", "stored"):
             scores = pq.read_table(folder / f"{name}.parquet", columns=["score"])["score"].to_numpy()
             typer.echo(f"{name}: at most {np.abs(scores[: len(expected)] - expected).max():.1e} from one by one")
         base = median(speeds["one by one"])

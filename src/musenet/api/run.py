@@ -21,7 +21,7 @@ from musenet.runs.run import Run as OpenedRun
 from musenet.runs.training_result import TrainingResult
 from musenet.serving.export.export import version_of
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.store.history import HistoryStore
+from musenet.serving.store.history import BulkHistoryStore
 from musenet.sources.log import AnyPath
 
 
@@ -110,7 +110,7 @@ class Run:
         out: AnyPath | None = None,
         *,
         events: Frame | AnyPath | None = None,
-        store: HistoryStore | str | None = None,
+        store: BulkHistoryStore | str | None = None,
         now: str | float | None = None,
         explain: bool = False,
     ) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from musenet.serving.export.filling import Filling
     from musenet.serving.prediction.histories import Histories
     from musenet.serving.scorer.scorer import Scorer
-    from musenet.serving.store.history import HistoryStore
+    from musenet.serving.store.history import BulkHistoryStore
     from musenet.sources.log import AnyPath
 
 
@@ -26,7 +26,7 @@ def predict(
     out: "AnyPath",
     *,
     events: "AnyPath | Frame | None" = None,
-    store: "HistoryStore | str | None" = None,
+    store: "BulkHistoryStore | str | None" = None,
     now: str | float | None = None,
     explain: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -60,7 +60,7 @@ def predict_frame(
     requests: Frame,
     *,
     events: "AnyPath | Frame | None" = None,
-    store: "HistoryStore | str | None" = None,
+    store: "BulkHistoryStore | str | None" = None,
     now: str | float | None = None,
     explain: bool = False,
 ) -> Any:
@@ -85,11 +85,11 @@ def _moment(now: str | float | None) -> float | None:
 
 @contextmanager
 def _histories(
-    scorer: "Scorer", requests: Path | Frame, events: "AnyPath | Frame | None", store: "HistoryStore | str | None"
+    scorer: "Scorer", requests: Path | Frame, events: "AnyPath | Frame | None", store: "BulkHistoryStore | str | None"
 ) -> Iterator["Histories | None"]:
     """What is known of the users' past; warns if that is nothing and would make a difference."""
-    from musenet.serving.prediction.histories import StoredHistories
     from musenet.serving.prediction.predict import events_of, lacks_histories
+    from musenet.serving.prediction.stored import StoredHistories
     from musenet.serving.store.opening import open_existing
 
     if events is not None and store is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import write_column
@@ -25,6 +26,7 @@ LONGEST = 19
 """Digits that surely fit into 64 bits are fewer."""
 _WHOLE = re.compile("0|-?[1-9][0-9]{0,18}")
 """Texts of whole numbers of up to 64 bits, as `str` writes them."""
+_FEW_DIGITS = f"^(0|[1-9][0-9]{{0,{LONGEST - 2}}})$"
 
 
 class TextIndex:
@@ -64,18 +66,21 @@ class TextIndex:
         texts = chosen.astype(">u8").view(f"S{SHORT}") if self._short else chosen
         return [text.decode() for text in texts.tolist()]
 
-    def find(self, texts: Sequence[str | int | None]) -> NDArray[np.int64]:
+    def find(self, texts: Sequence[str | int | None] | pa.Array) -> NDArray[np.int64]:
         """(rows) the number of each text; -1 for those that are not there, and for None. 17 stands for its text."""
-        wanted = None if self._table is None else _whole_numbers(texts)
+        whole = _whole_numbers_of if isinstance(texts, pa.Array) else _whole_numbers
+        wanted = None if self._table is None else whole(texts)
         if self._table is None or wanted is None:
+            if isinstance(texts, pa.Array):
+                return self._of_texts(texts.cast(pa.string()))
             return self._of_texts([str(text) if isinstance(text, int) else text for text in texts])
         last = len(self._table) - 1
         return self._table.take(np.where((wanted >= 0) & (wanted < last), wanted, last)).astype(np.int64)
 
-    def _of_texts(self, texts: Sequence[str | None]) -> NDArray[np.int64]:
+    def _of_texts(self, texts: Sequence[str | None] | pa.Array) -> NDArray[np.int64]:
         if not len(self._texts) or not len(texts):
             return np.full(len(texts), NOWHERE, dtype=np.int64)
-        encoded, fits = self._bytes(texts)
+        encoded, fits = self._bytes_of(texts) if isinstance(texts, pa.Array) else self._bytes(texts)
         wanted = _as_numbers(encoded) if self._short else encoded
         place = np.minimum(np.searchsorted(self._texts, wanted), len(self._texts) - 1)
         found = (self._texts[place] == wanted) & fits
@@ -94,6 +99,14 @@ class TextIndex:
         fits = [len(one) <= self._width and not one.endswith(b"\0") for one in encoded]
         return np.array(encoded, dtype=kind), np.array(fits, dtype=bool)
 
+    def _bytes_of(self, texts: pa.Array) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
+        """As `_bytes`, of an array of text."""
+        fits = pc.and_not(pc.less_equal(pc.binary_length(texts), self._width), pc.ends_with(texts, "\0"))
+        fits = pc.fill_null(fits, False)
+        padded = pc.ascii_rpad(pc.if_else(fits, texts, ""), self._width, "\0")
+        encoded = np.frombuffer(padded.buffers()[2], dtype=f"S{self._width}", count=len(texts))
+        return encoded, fits.to_numpy(zero_copy_only=False)
+
 
 def _as_numbers(texts: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """Whole numbers in the order of these texts of eight bytes."""
@@ -110,6 +123,16 @@ def _whole_numbers(texts: Sequence[str | int | None]) -> NDArray[np.int64] | Non
         numbers = list(map(int, texts))  # type: ignore[arg-type]
         return np.array(numbers, dtype=np.int64) if list(map(str, numbers)) == texts else None
     return np.array(texts, dtype=np.int64) if kinds == {int} else None
+
+
+def _whole_numbers_of(texts: pa.Array) -> NDArray[np.int64] | None:
+    """As `_whole_numbers`, of an array of whole numbers or of text; nothing is -1."""
+    if not pa.types.is_integer(texts.type):
+        if pc.all(pc.match_substring_regex(texts, _FEW_DIGITS)).as_py() is False:
+            return None
+        texts = texts.cast(pa.int64())
+    numbers: NDArray[np.int64] = texts.cast(pa.int64(), safe=False).fill_null(NOWHERE).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _table(texts: Sequence[str], first: int) -> NDArray[np.int32] | None:

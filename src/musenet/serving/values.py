@@ -5,11 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS, SPACES, ValueType, number_text, text_of
 
 Scalar = str | int | float | bool
 Value = Scalar | list[Scalar | None] | None
+_PLAIN_WHOLE = "^(0|-?[1-9][0-9]*)$"
+"""A whole number in its one form."""
 
 
 def text_of_value(value: Value) -> str | None:
@@ -65,6 +68,30 @@ class ValueForms:
         """The values themselves where they are in their form, else the text that is."""
         told = zip(values, self.texts(column, values), strict=True)
         return [value if text_of_value(value) == text else text for value, text in told]
+
+    def are_plain(self, column: str, values: pa.Array) -> bool:
+        """Whether these are whole numbers whose digits are their one text form."""
+        return pa.types.is_integer(values.type) and self.types.get(column, "text") in ("text", "whole")
+
+    def texts_of_array(self, column: str, values: pa.Array) -> pa.Array:
+        """As `texts`, of an Arrow array."""
+        if self.are_plain(column, values):
+            return values.cast(pa.string())
+        if pa.types.is_string(values.type) and (kind := self.types.get(column, "text")) in ("text", "whole"):
+            texts = pc.utf8_trim(values, SPACES)
+            nothing = pc.is_in(texts, pa.array([*NO_TEXTS, *self.missing]))
+            texts = pc.if_else(nothing, pa.scalar(None, pa.string()), texts)
+            if kind == "text" or pc.all(pc.match_substring_regex(texts, _PLAIN_WHOLE)).as_py() is not False:
+                return texts
+        return pa.array(self.texts(column, values.to_pylist()), pa.string())
+
+    def values_of_array(self, column: str, values: pa.Array) -> Sequence[Value] | pa.Array:
+        """As `values`, of an Arrow array; a list where some values change their type."""
+        if self.are_plain(column, values):
+            return values
+        if pa.types.is_string(values.type):
+            return self.texts_of_array(column, values)
+        return self.values(column, values.to_pylist())
 
     def _text(self, kind: ValueType, value: Value, nothing: Collection[str]) -> str | None:
         if isinstance(value, str):

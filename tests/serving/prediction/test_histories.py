@@ -1,5 +1,6 @@
 """Histories of many requests at once are those that the service has of each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,19 @@ from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.prediction.histories import EventHistories
 from musenet.serving.prediction.past import TIMELESS, Happened, PastOfMany
 from musenet.serving.prediction.scoring import score_rows
+from musenet.serving.prediction.stored import StoredHistories
 from musenet.serving.scorer.messages import Event
 from musenet.serving.scorer.repeats import count_repeats
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.store.history import PastEvent, UserEvent
+from musenet.serving.store.history import PastEvent, StoredPasts, UserEvent
 from musenet.serving.store.opening import open_store
 from musenet.serving.store.rules import HistoryRules
+from musenet.serving.store.sqlite_store import SqliteStore
 from serving.exports import Exported, events_of, request_of, rows_of_test
 from serving.prediction.test_predict import frame
 
 KINDS = ("click", "buy", "view")
+DAY = 86_400.0
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +75,40 @@ def test_requests_that_bring_none_get_what_the_events_tell(
     np.testing.assert_allclose(found["score"], expected, atol=1e-6)
 
 
-def test_a_store_tells_as_it_tells_the_service(exported: Exported, shown: pl.DataFrame, tmp_path: Path) -> None:
-    """A store forgets what only requests of the past would ask for, so that it is the service's answers that count."""
-    scorer, address = Scorer(exported.folder), str(tmp_path / "history.sqlite")
-    with open_store(address, scorer.rules) as store:
+@pytest.mark.parametrize("retention", [None, 3 * DAY])
+def test_a_store_tells_as_it_tells_the_service(
+    exported: Exported, shown: pl.DataFrame, address: str, retention: float | None, tmp_path: Path
+) -> None:
+    """Read once for all of a user's requests, old ones and new, it knows of each what it knows of that one alone."""
+    scorer, random = Scorer(exported.folder), np.random.default_rng(3)
+    asked = [request_of(exported, row, history=False) for row in rows_of_test(exported.dataset)]
+    ago = random.integers(8 * int(DAY), size=len(asked))
+    for request, seconds in zip(asked, ago.tolist(), strict=True):
+        request["time"] -= seconds
+    sizes = [len(one["candidates"]) for one in asked]
+    moved = shown.with_columns(time=pl.Series(np.repeat([one["time"] for one in asked], sizes)))
+    with open_store(address, scorer.rules, retention) as store:
         for user in shown["user_id"].unique():
             events = (scorer.past_event(Event.model_validate(one)) for one in events_of(exported.log, user))
             store.append([UserEvent(user, event) for event in events])
         scorer.use(store)
-        asked = [request_of(exported, row, history=False) for row in rows_of_test(exported.dataset)]
         expected = [score for one in asked for score in scorer.score(one)["scores"]]
-    shown.write_parquet(tmp_path / "in.parquet")
-    musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=address)
+        moved.write_parquet(tmp_path / "in.parquet")
+        musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=store)
     np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
+
+
+def test_a_store_is_read_once_for_many_requests(exported: Exported, shown: pl.DataFrame, tmp_path: Path) -> None:
+    scorer, reads = Scorer(exported.folder), []
+
+    class Counted(SqliteStore):
+        def read_many(self, users: Sequence[str], first: Sequence[int], last: Sequence[int]) -> StoredPasts:
+            reads.append(len(set(users)) == len(users))
+            return super().read_many(users, first, last)
+
+    with Counted(tmp_path / "history.sqlite", scorer.rules) as store:
+        score_rows(scorer, shown.to_arrow(), histories=StoredHistories(scorer, store)).read_all()
+    assert reads == [True]
 
 
 def test_what_gives_no_histories_is_told(exported: Exported, shown: pl.DataFrame, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from musenet.serving.scorer.encoder import Distinct
+from musenet.serving.scorer.encoder import Distinct, Told_co
 from musenet.serving.values import Value, ValueForms
 
 Places = NDArray[np.int64]
@@ -21,6 +21,8 @@ def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         return plain(column.cast(kind.value_type))
     if pa.types.is_decimal(kind):
         return column.cast(pa.float64())
+    if any(test(kind) for test in (pa.types.is_large_string, pa.types.is_string_view)):
+        return column.cast(pa.string())
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_finite(column), column, pa.scalar(None, kind))
     return column.cast(pa.string()) if pa.types.is_temporal(kind) else column
@@ -35,12 +37,39 @@ def is_number(kind: pa.DataType) -> bool:
 
 def texts_of(forms: ValueForms, name: str, column: Distinct[Value]) -> Distinct[str | None]:
     """The one text form of each value of a column; None where missing."""
-    return Distinct(forms.texts(name, column.values), column.places)
+    values = column.values
+    texts = forms.texts_of_array(name, values) if isinstance(values, pa.Array) else forms.texts(name, values)
+    return Distinct(texts, column.places)
+
+
+def in_form(forms: ValueForms, name: str, column: Distinct[Value]) -> Distinct[Value]:
+    """The column's values in their form; see `ValueForms.values`."""
+    values = column.values
+    kept = forms.values_of_array(name, values) if isinstance(values, pa.Array) else forms.values(name, values)
+    return Distinct(kept, column.places)
 
 
 def spread(column: Distinct[Value], kind: pa.DataType | None = None) -> pa.Array:
     """The column row by row."""
-    return pa.array(column.values, kind).take(pa.array(column.places))
+    values = column.values if isinstance(column.values, pa.Array) else pa.array(column.values, kind)
+    return values.take(pa.array(column.places))
+
+
+def is_there(column: Distinct[Value]) -> NDArray[np.bool_]:
+    """(rows,) whether there is a value."""
+    values = column.values
+    if isinstance(values, pa.Array):
+        there: NDArray[np.bool_] = values.is_valid().to_numpy(zero_copy_only=False)
+    else:
+        there = np.array([value is not None for value in values], dtype=bool)
+    return there[column.places]
+
+
+def listed_values(column: Distinct[Told_co]) -> Sequence[Told_co]:
+    """The distinct values as Python has them."""
+    values: Sequence[Told_co]
+    values = column.values.to_pylist() if isinstance(column.values, pa.Array) else column.values
+    return values
 
 
 def first_rows(keys: Iterable[Places], rows: int) -> Places:

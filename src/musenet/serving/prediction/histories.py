@@ -5,7 +5,6 @@ Shapes: R requests, N candidates, L events of the longest history, H history fie
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -14,17 +13,24 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
-from musenet.dataset.roles import ITEM, KIND, MICROSECONDS
+from musenet.dataset.roles import ITEM, KIND
 from musenet.dataset.texts import kind_text
 from musenet.errors import DataError, RequestError
-from musenet.serving.prediction.columns import Places, first_rows, listed, plain, spread, texts_of
-from musenet.serving.prediction.past import TIMELESS, Happened, PastOfMany, padded
+from musenet.serving.prediction.columns import (
+    Places,
+    first_rows,
+    in_form,
+    is_there,
+    listed,
+    listed_values,
+    plain,
+    spread,
+    texts_of,
+)
+from musenet.serving.prediction.past import TIMELESS, Happened, PastOfMany
 from musenet.serving.prediction.times import NO_TIME, NoTimeError, microseconds_of
 from musenet.serving.scorer.encoder import NO_VALUES, Distinct
-from musenet.serving.scorer.history_codes import encode_events
-from musenet.serving.scorer.repeats import count_repeats
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.store.history import HistoryStore
 from musenet.serving.values import Value, text_of_value
 from musenet.sources.files.options import TimeColumn
 
@@ -79,38 +85,6 @@ class NoHistories:
         return Past(codes, np.zeros(requests, dtype=np.int64), repeats)
 
 
-class StoredHistories:
-    """A history store is asked, request by request.
-
-    Args:
-        scorer: whose store it is.
-        store: to be asked.
-    """
-
-    def __init__(self, scorer: Scorer, store: HistoryStore) -> None:
-        self._scorer, self._store = scorer, store
-
-    def of(self, asked: Asked) -> Past:
-        """What the store knows."""
-        scorer, length = self._scorer, self._scorer.rules.history.length
-        times = (asked.when / MICROSECONDS).tolist()
-        users = [asked.users.values[place] or "" for place in asked.users.places.tolist()]
-        known = [self._store.read(user, when) for user, when in zip(users, times, strict=True)]
-        shown = [encode_events(scorer.encoder, history.events, length) for history in known]
-        lengths = np.array([int((codes > 0).any(1).sum()) for codes in shown], dtype=np.int64)
-        sizes = np.array([len(codes) for codes in shown], dtype=np.int64)
-        every = np.concatenate(shown) if shown else np.zeros((0, len(scorer.manifest.fields_of("history"))), np.int64)
-        repeats = np.zeros((len(asked.of), REPEAT_FEATURES), dtype=np.float32)
-        keys = [key.to_pylist() for key in asked.keys]
-        ends = np.searchsorted(asked.of, np.arange(len(known) + 1))
-        for history, when, (begin, end) in zip(known, times, pairwise(ends.tolist()), strict=True):
-            if history.repeats:
-                own = [key[begin:end] for key in keys]
-                found = count_repeats(scorer.rules, end - begin, lambda own=own: own, history, when)  # type: ignore[misc]
-                repeats[begin:end] = found.features
-        return Past(padded(every, np.cumsum(sizes) - sizes, lengths), lengths, repeats)
-
-
 class EventHistories:
     """Events of a table, all held in memory as numbers: some tens of bytes each.
 
@@ -138,8 +112,8 @@ class EventHistories:
 
     def of(self, asked: Asked) -> Past:
         """What these events tell."""
-        known = np.array([self._users.get(user or "", -1) for user in asked.users.values], dtype=np.int64)
-        return _past(self._past, known[asked.users.places], asked)
+        known = np.array([self._users.get(user or "", -1) for user in listed_values(asked.users)], dtype=np.int64)
+        return past_of(self._past, known[asked.users.places], asked)
 
 
 class OwnHistories:
@@ -174,7 +148,9 @@ class OwnHistories:
             return others
         events = pc.list_flatten(asked.own)
         group = pc.list_parent_indices(asked.own).to_numpy(zero_copy_only=False).astype(np.int64)
-        own = _past(self._happened(events, group, len(brought)), np.where(brought, np.arange(len(brought)), -1), asked)
+        own = past_of(
+            self._happened(events, group, len(brought)), np.where(brought, np.arange(len(brought)), -1), asked
+        )
         of_own = brought[asked.of]
         return Past(
             np.where(brought[:, None, None], *_equally_long(own.codes, others.codes)),
@@ -234,12 +210,10 @@ class _EventReader:
         columns["user"] = texts_of(manifest.forms, manifest.user_column, Distinct.of(plain(batch[self._user])))
         kinds = columns.get(KIND, NO_VALUES)
         counts = _of_kinds(kinds, rules.in_history, len(time)) | _of_kinds(kinds, rules.in_repeats, len(time))
-        counts &= (time != NO_TIME) & np.array([text is not None for text in columns["user"].values])[
-            columns["user"].places
-        ]
+        counts &= (time != NO_TIME) & is_there(columns["user"])
         if self._label is not None:
             label = Distinct.of(plain(batch[self._label]))
-            counts &= np.array([self._is_positive(value) for value in label.values])[label.places]
+            counts &= np.array([self._is_positive(value) for value in listed_values(label)])[label.places]
         kept = pa.array(np.flatnonzero(counts))
         told = {name: spread(column).take(kept).dictionary_encode() for name, column in columns.items()}
         return pa.table(told | {"time": pa.array(time).take(kept)})
@@ -274,30 +248,32 @@ def happened(scorer: Scorer, group: Places, time: Places, told: Mapping[str, Dis
     """
     manifest, rules, forms = scorer.manifest, scorer.rules, scorer.forms
     items = texts_of(forms, manifest.item_column, told.get(ITEM, _nothing(len(time))))
-    rows = scorer.items.find([text or "" for text in items.values])
+    rows = scorer.items.find(items.values)
     columns: dict[str, Distinct[Value]] = {}
     for name, origin in manifest.event_columns.items():
         if name == manifest.item_column:
             columns[name] = items
         elif name in told:
             columns[name] = told[name]
+        elif origin == "items":
+            columns[name] = Distinct(scorer.items.attribute(name, rows), items.places)
         else:
-            values = scorer.items.attribute(name, rows) if origin == "items" else [None] * len(rows)
-            columns[name] = Distinct(values, items.places)
-        columns[name] = Distinct(forms.values(name, columns[name].values), columns[name].places)
+            columns[name] = _nothing(len(time))
+    keys = [texts_of(forms, name, columns[name]) for name in (rules.repeat.key if rules.repeat else [])]
+    columns = {name: in_form(forms, name, one) for name, one in columns.items()}
     kinds = told.get(KIND, _nothing(len(time)))
-    keys = [columns[name] for name in (rules.repeat.key if rules.repeat else [])]
     return Happened(
         group,
         time,
         _of_kinds(kinds, rules.in_history, len(time)),
         _of_kinds(kinds, rules.in_repeats, len(time)),
         scorer.encoder.encode_columns("history", columns, len(time), lambda _, name: f"history.{name}").codes,
-        [_dictionary(Distinct([text_of_value(value) for value in key.values], key.places)) for key in keys],
+        [dictionary_of(key) for key in keys],
     )
 
 
-def _past(past: PastOfMany, group: Places, asked: Asked) -> Past:
+def past_of(past: PastOfMany, group: Places, asked: Asked) -> Past:
+    """What is known of the requests of these groups."""
     return Past(*past.histories(group, asked.when), past.repeats(group, asked.when, asked.of, asked.keys))
 
 
@@ -305,18 +281,19 @@ def _of_kinds(kinds: Distinct[Value], counts: Callable[[str | None], bool], rows
     """(rows,) whether events of these kinds count."""
     if kinds is NO_VALUES:
         return np.full(rows, counts(None))
-    texts = [text_of_value(value) for value in kinds.values]
+    texts = [text_of_value(value) for value in listed_values(kinds)]
     return np.array([counts(None if text is None else kind_text(text)) for text in texts])[kinds.places]
 
 
-def _dictionary(column: Distinct[str | None]) -> pa.DictionaryArray:
+def dictionary_of(column: Distinct[str | None]) -> pa.DictionaryArray:
     """The column's texts by the distinct ones; null where missing."""
-    distinct = pa.array(column.values, pa.string()).dictionary_encode()
+    values = column.values if isinstance(column.values, pa.Array) else pa.array(column.values, pa.string())
+    distinct = values.dictionary_encode()
     return pa.DictionaryArray.from_arrays(distinct.indices.take(pa.array(column.places)), distinct.dictionary)
 
 
 def _nothing(rows: int) -> Distinct[None]:
-    return Distinct([None], np.zeros(rows, dtype=np.int64))
+    return Distinct(pa.nulls(1), np.zeros(rows, dtype=np.int64))
 
 
 def _equally_long(one: Places, other: Places) -> tuple[Places, Places]:

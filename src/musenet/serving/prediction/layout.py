@@ -9,12 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.roles import MICROSECONDS
 from musenet.dataset.texts import LONGEST_ID
 from musenet.errors import DataError, RequestError
-from musenet.serving.prediction.columns import Places, first_rows, is_number, listed, plain, spread, texts_of
+from musenet.serving.prediction.columns import (
+    Places,
+    first_rows,
+    is_number,
+    listed,
+    listed_values,
+    plain,
+    spread,
+    texts_of,
+)
 from musenet.serving.prediction.histories import Asked
 from musenet.serving.prediction.local_clock import CLOCK
 from musenet.serving.prediction.times import NO_TIME, NoTimeError, Times, microseconds_of
@@ -119,7 +129,7 @@ class Layout:
         times = self._times(table, first) if self._request is None else None
         begins = first_rows(self._keys(table, times), table.num_rows)
         columns = [Distinct[Value].of(plain(table[one])) for one in (self._user, self._request) if one is not None]
-        told = [[one.values[place] for place in one.places[begins]] for one in columns]
+        told = [spread(Distinct(one.values, one.places[begins])).to_pylist() for one in columns]
         for place, key in zip(
             begins, zip(*told, *([] if times is None else [times[begins]]), strict=True), strict=True
         ):
@@ -229,11 +239,14 @@ class Layout:
     def _ids(self, name: str, column: Distinct[Value], first: int) -> Distinct[str | None]:
         """Text of the ids, all of which are there."""
         texts = texts_of(self._scorer.forms, name, column)
-        wrong = [
-            text is None or len(text) > LONGEST_ID or type(value) not in (str, int, float)
-            for text, value in zip(texts.values, column.values, strict=True)
-        ]
-        wrong_rows = np.array(wrong)[column.places]
+        are_ids = isinstance(column.values, pa.Array) and any(
+            test(column.values.type) for test in (pa.types.is_string, pa.types.is_integer, pa.types.is_floating)
+        )
+        wrong = np.ones(len(texts.values), dtype=bool)
+        if are_ids:
+            lengths = pc.fill_null(pc.utf8_length(texts.values), LONGEST_ID + 1)
+            wrong = pc.greater(lengths, LONGEST_ID).to_numpy(zero_copy_only=False)
+        wrong_rows = wrong[column.places]
         if wrong_rows.any():
             raise RequestError(f"row {first + int(wrong_rows.argmax()) + 1}: column '{name}'", ID_WANTED)
         return texts
@@ -260,7 +273,7 @@ class Layout:
         told: list[Sequence[Value]] = []
         for name in names:
             texts = texts_of(self._scorer.forms, name, columns[name])
-            words = [f"{name}={'missing' if text is None else text}" for text in texts.values]
+            words = [f"{name}={'missing' if text is None else text}" for text in listed_values(texts)]
             told.append([words[place] for place in texts.places.tolist()])
         codes = {label: code for code, label in enumerate(known)}
         return np.array(

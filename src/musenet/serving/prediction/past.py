@@ -7,9 +7,11 @@ Shapes: E events, R requests, N candidates, L events of the longest history, H h
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.codes import sort_ties
@@ -38,16 +40,33 @@ class Happened:
     """Texts of the repeat key, column by column; null where missing."""
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Totals of events that no request can tell apart any more, by group and repeat key."""
+
+    group: Places
+    """(rows,)."""
+    count: Places
+    """(rows,) how many they are."""
+    last: Places
+    """(rows,) microseconds of the last of them."""
+    keys: Sequence[pa.DictionaryArray]
+    """As of `Happened`."""
+    retention: int | None
+    """Microseconds after which a key that was not met again is forgotten."""
+
+
 class PastOfMany:
     """Answers for requests by their groups.
 
     Args:
         rules: which events count.
-        events: all of them.
+        events: all of them, but for those that are settled.
         groups: how many there are.
+        settled: totals of earlier events.
     """
 
-    def __init__(self, rules: HistoryRules, events: Happened, groups: int) -> None:
+    def __init__(self, rules: HistoryRules, events: Happened, groups: int, settled: Settled | None = None) -> None:
         self._rules, self._groups = rules, groups
         shown = np.flatnonzero(events.in_history)
         shown = shown[np.lexsort([events.time[shown], events.group[shown]])]
@@ -57,9 +76,14 @@ class PastOfMany:
         self._codes = np.stack(columns, axis=1) if columns else np.zeros((len(shown), 0), dtype=np.int64)
         self._offset = _offsets(group, groups)
         counted = np.flatnonzero(events.in_repeats)
-        self._counted = (events.group[counted], events.time[counted])
-        self._columns = [key.take(pa.array(counted)) for key in events.keys]
-        self._by_lacking: dict[tuple[bool, ...], _KeyIndex] = {}
+        keys = [key.take(pa.array(counted)) for key in events.keys]
+        self._counted = _Counted(events.group[counted], events.time[counted], np.ones_like(counted), keys)
+        self._settled = None
+        self._kept = rules.span(repeats=True).window
+        if settled is not None:
+            self._settled = _Counted(settled.group, settled.last, settled.count, settled.keys)
+            self._retention = settled.retention
+            self._kept = settled.retention if self._kept is None else self._kept
 
     def histories(self, group: Places, when: Places) -> tuple[Places, Places]:
         """(R, L, H) rows of the embedding table of the last events, oldest first, and (R,) how many there are.
@@ -85,7 +109,7 @@ class PastOfMany:
         """
         count, recency = np.zeros(len(of), dtype=np.int64), np.full(len(of), np.nan, dtype=np.float32)
         options = self._rules.repeat
-        if options is None or not len(self._counted[0]):
+        if options is None or not (self._counted or self._settled):
             return repeat_features(count > 0, count, recency)
         lacks = np.stack([~_valid(key) for key in keys], axis=1)  # (N, columns)
         may = np.array([name in options.optional for name in options.key])
@@ -93,18 +117,36 @@ class PastOfMany:
         for lacking in {tuple(row) for row in np.unique(lacks[asks], axis=0).tolist()}:
             chosen = np.flatnonzero(asks & (lacks == np.array(lacking)).all(1))
             texts = [key.take(pa.array(chosen)) for key, lack in zip(keys, lacking, strict=True) if not lack]
-            found = self._index(lacking).count(group[of[chosen]], texts, when[of[chosen]], self._rules)
-            count[chosen], last = found
+            groups, moments = group[of[chosen]], when[of[chosen]]
+            begin = None if self._kept is None else moments - self._kept
+            end = moments - self._rules.span(repeats=True).delay
+            count[chosen], last = self._counted.index(lacking).count(groups, texts, begin, end)
+            if self._settled is not None:
+                begin = None if self._retention is None else moments - self._retention
+                more, last_settled = self._settled.index(lacking).count(groups, texts, begin, None)
+                count[chosen] += more
+                last = np.maximum(last, last_settled)
             if options.recency:
-                ago = (when[of[chosen]] - last) / MICROSECONDS
+                ago = (moments - last) / MICROSECONDS
                 recency[chosen] = np.where((count[chosen] > 0) & (last > TIMELESS), ago, np.nan)
         return repeat_features(count > 0, count, recency)
 
-    def _index(self, lacking: tuple[bool, ...]) -> "_KeyIndex":
+
+class _Counted:
+    """Events that repeats count, or totals of some, to be looked up by the columns of the key that a candidate has."""
+
+    def __init__(self, group: Places, time: Places, count: Places, keys: Sequence[pa.DictionaryArray]) -> None:
+        self._group, self._time, self._count, self._keys = group, time, count, keys
+        self._by_lacking: dict[tuple[bool, ...], _KeyIndex] = {}
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def index(self, lacking: tuple[bool, ...]) -> "_KeyIndex":
         """By the columns that a candidate has alone; of an event, these must not be missing."""
         if lacking not in self._by_lacking:
-            columns = [column for column, lack in zip(self._columns, lacking, strict=True) if not lack]
-            self._by_lacking[lacking] = _KeyIndex(*self._counted, columns)
+            columns = [column for column, lack in zip(self._keys, lacking, strict=True) if not lack]
+            self._by_lacking[lacking] = _KeyIndex(self._group, self._time, self._count, columns)
         return self._by_lacking[lacking]
 
 
@@ -114,46 +156,72 @@ class _KeyIndex:
     Args:
         group: (E,).
         time: (E,) microseconds.
+        count: (E,) how many events a row stands for.
         columns: (E,) texts of each column of the key.
     """
 
-    def __init__(self, group: Places, time: Places, columns: Sequence[pa.DictionaryArray]) -> None:
+    def __init__(self, group: Places, time: Places, count: Places, columns: Sequence[pa.DictionaryArray]) -> None:
         whole = np.flatnonzero(np.logical_and.reduce([_valid(column) for column in columns]))
         number = group[whole]
-        self._steps: list[tuple[Places, dict[str, int]]] = []
+        self._steps: list[tuple[Places, _Places]] = []
         for column in columns:
             codes = column.indices.take(pa.array(whole)).to_numpy(zero_copy_only=False).astype(np.int64)
-            texts = {text: place for place, text in enumerate(column.dictionary.to_pylist())}
+            texts = _Places(column.dictionary)
             pairs, number = np.unique(_paired(number, codes, texts), return_inverse=True)
             self._steps.append((pairs, texts))
         order = np.lexsort([time[whole], number])
         self._time = time[whole][order]
+        self._before = np.concatenate([[0], np.cumsum(count[whole][order])])
         self._offset = _offsets(number[order], int(number.max()) + 1 if len(number) else 0)
 
     def count(
-        self, group: Places, texts: Sequence[pa.Array], when: Places, rules: HistoryRules
+        self, group: Places, texts: Sequence[pa.Array], first: Places | None, last: Places | None
     ) -> tuple[Places, Places]:
-        """(rows,) how many events of the group have this key and count at this time, and when the last of them was."""
+        """(rows,) how many events of the group have this key and lie between two times, and when the last of them was.
+
+        Of events whose time is not known, all are counted.
+        """
         number, known = group, np.ones(len(group), dtype=bool)
         for (pairs, places), column in zip(self._steps, texts, strict=True):
             told = column.dictionary_encode()
-            found = np.array([places.get(text, -1) for text in told.dictionary.to_pylist()], dtype=np.int64)
+            found = places.of(told.dictionary)
             place = found[told.indices.to_numpy(zero_copy_only=False)]
             asked = _paired(number, place, places)
             number = np.minimum(np.searchsorted(pairs, asked), max(len(pairs) - 1, 0))
             known &= (place >= 0) & (pairs[number] == asked if len(pairs) else False)
         number = np.where(known, number, len(self._offset) - 2)
-        span = rules.span(repeats=True)
-        begin, stop = self._offset[number], self._offset[number + 1]
-        end = first_not_before(self._time, begin, stop, when - span.delay)
-        timeless = np.zeros(len(begin), dtype=np.int64)
-        if span.window is not None:
-            first = begin
-            begin = first_not_before(self._time, first, end, when - span.window)
-            timeless = first_not_before(self._time, first, begin, np.full(len(begin), TIMELESS)) - first
-        last = self._time.take(np.maximum(end - 1, 0), mode="clip") if len(self._time) else end
-        count = np.where(known, end - begin + timeless, 0)
-        return count, np.where(end > begin, last, TIMELESS - 1)
+        start, end = self._offset[number], self._offset[number + 1]
+        if last is not None:
+            end = first_not_before(self._time, start, end, last)
+        begin, timeless = start, start
+        if first is not None:
+            begin = first_not_before(self._time, start, end, first)
+            timeless = first_not_before(self._time, start, begin, np.full(len(begin), TIMELESS))
+        newest = self._time.take(np.maximum(end - 1, 0), mode="clip") if len(self._time) else end
+        counted = self._before[end] - self._before[begin] + self._before[timeless] - self._before[start]
+        return np.where(known, counted, 0), np.where(known & (end > begin), newest, TIMELESS - 1)
+
+
+class _Places:
+    """Where texts stand among some: a single look-up builds a table of Arrow's, the second one that is kept."""
+
+    def __init__(self, texts: pa.Array) -> None:
+        self._texts, self._asked = texts, False
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def of(self, asked: pa.Array) -> Places:
+        """(rows,) -1 for texts that are not among them."""
+        if not self._asked:
+            self._asked = True
+            found: Places = pc.index_in(asked, self._texts).fill_null(-1).to_numpy(zero_copy_only=False)
+            return found.astype(np.int64)
+        return np.array([self._known.get(text, -1) for text in asked.to_pylist()], dtype=np.int64)
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        return {text: place for place, text in enumerate(self._texts.to_pylist())}
 
 
 def first_not_before(times: Places, begin: Places, end: Places, wanted: Places) -> Places:

@@ -1,6 +1,7 @@
 """Times of a file to be scored, read as preparation reads those of the log: UTC microseconds."""
 
 import math
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from musenet.dataset.roles import MICROSECONDS
 from musenet.dataset.texts import NO_TEXTS
+from musenet.serving.prediction.columns import listed_values
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.messages import EPOCH, FIRST_TIME, LAST_TIME
 from musenet.sources.files.options import TimeColumn
@@ -48,21 +50,58 @@ def microseconds_of(column: pa.Array, written: TimeColumn, zone: str) -> Times:
         column = column.cast(pa.timestamp("us"))
     if pa.types.is_timestamp(column.type):
         return _of_timestamps(column, zone)
+    if written.format is None and any(test(column.type) for test in (pa.types.is_integer, pa.types.is_floating)):
+        return _of_numbers(column, written)
     told = Distinct.of(column)
+    distinct = listed_values(told)
     read = partial(_of_value, written=written, zone=ZoneInfo(zone))
-    found = np.full(len(told.values), NO_TIME, dtype=np.int64)
-    for place, value in enumerate(told.values):
+    found = np.full(len(distinct), NO_TIME, dtype=np.int64)
+    for place, value in enumerate(distinct):
         if value is None or (isinstance(value, str) and value.strip() in NO_TEXTS):
             continue
         try:
             found[place] = read(value)
         except ValueError as error:
             raise NoTimeError(int((told.places == place).argmax()), str(error)) from None
-    numbers = [value if isinstance(value, int | float) else _number(value or "") for value in told.values]
-    known = [number for number in numbers if number is not None]
-    if written.unit is None and written.format is None and known and all(map(_may_be_date, known)):
-        raise NoTimeError(0, f"holds {known[0]:.0f}, which is a date or a time since 1970: {_FORM}")
+    numbers = [value if isinstance(value, int | float) else _number(value or "") for value in distinct]
+    if written.unit is None and written.format is None:
+        _refuse_dates([number for number in numbers if number is not None])
     return found[told.places]
+
+
+def _of_numbers(column: pa.Array, written: TimeColumn) -> Times:
+    """Of numbers since 1970; each value's size tells its unit, if the log's is not given."""
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
+    there &= ~np.isnan(numbers)
+    size = np.abs(numbers.astype(np.float64))
+    found = np.full(len(numbers), NO_TIME, dtype=np.int64)
+    units = np.searchsorted(list(_SMALLER_THAN.values())[:-1], size, side="right")
+    for place_of_unit, unit in enumerate(_SECONDS):
+        of_unit = there & (written.unit == unit if written.unit else units == place_of_unit)
+        chosen = numbers[of_unit]
+        seconds = chosen.astype(np.float64) * _SECONDS[unit]
+        wrong = ~((seconds >= FIRST_TIME) & (seconds <= LAST_TIME))
+        if wrong.any():
+            place = int(np.flatnonzero(of_unit)[wrong.argmax()])
+            raise NoTimeError(place, f"holds {numbers[place]:g}, which is no time")
+        if chosen.dtype.kind == "f":
+            found[of_unit] = np.rint(seconds * MICROSECONDS)
+        elif unit == "nanoseconds":
+            found[of_unit] = chosen.astype(np.int64) // 1000
+        else:
+            found[of_unit] = chosen.astype(np.int64) * round(_SECONDS[unit] * MICROSECONDS)
+    if written.unit is None and there.any():
+        _refuse_dates(numbers[there])
+    return found
+
+
+def _refuse_dates(numbers: Collection[float]) -> None:
+    """Raise `NoTimeError` if all may be days as well as times."""
+    known = iter(numbers)
+    first = next(known, None)
+    if first is not None and _may_be_date(first) and all(map(_may_be_date, known)):
+        raise NoTimeError(0, f"holds {first:.0f}, which is a date or a time since 1970: {_FORM}")
 
 
 def _of_timestamps(column: pa.Array, zone: str) -> Times:

@@ -32,7 +32,7 @@ FARTHEST = 1e9
 class Distinct(Generic[Told_co]):
     """A column of many rows by its distinct values."""
 
-    values: Sequence[Told_co]
+    values: Sequence[Told_co] | pa.Array
     places: Codes
     """(rows,) where each row's value stands among them."""
 
@@ -49,12 +49,12 @@ class Distinct(Generic[Told_co]):
     @classmethod
     def of_dictionary(cls, column: pa.DictionaryArray) -> "Distinct[Any]":
         """Of an Arrow column that holds its distinct values already."""
-        values = column.dictionary.to_pylist()
+        values = column.dictionary
         places = column.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
-        return Distinct([*values, None], places)
+        return Distinct(pa.concat_arrays([values, pa.nulls(1, values.type)]), places)
 
 
-NO_VALUES: "Distinct[Value]" = Distinct([None], np.zeros(0, dtype=np.int64))
+NO_VALUES: "Distinct[Value]" = Distinct(pa.nulls(1), np.zeros(0, dtype=np.int64))
 """Stands for a column that is not there."""
 
 
@@ -155,24 +155,31 @@ class Encoder:
         )
 
     def _categories(
-        self, name: str, one: Field, values: Sequence[Value], at: Callable[[int], str], tally: Tally
+        self, name: str, one: Field, values: Sequence[Value] | pa.Array, at: Callable[[int], str], tally: Tally
     ) -> Codes:
         """(rows,) or (rows, width) rows of the embedding table."""
         if one.is_position:  # learned in training, the most frequent one when scoring
             return self._embedded(one, np.full(len(values), FIRST_VALUE))
         index = self._vocabularies[one.vocabulary_name]
         if one.kind == "multi_valued":
+            values = values.to_pylist() if isinstance(values, pa.Array) else values
             lists = pa.array([self._parts(name, value) for value in values], pa.list_(pa.string()))
             codes = encode_lists(lists, one.width, lambda column: _codes(index, column.to_pylist()))
             first = codes[:, 0]
         else:
-            for place, value in enumerate(values):
+            for place, value in enumerate(() if isinstance(values, pa.Array) else values):
                 if type(value) is list:
                     raise RequestError(at(place), "takes one value, not a list")
-            first = codes = _codes(index, self._forms.texts(name, values))
+            first = codes = _codes(index, self._texts(name, values))
         _count(tally.missing, name, int((first == MISSING).sum()))
         _count(tally.unseen, name, int((codes == UNSEEN).sum()))
         return self._embedded(one, codes)
+
+    def _texts(self, name: str, values: Sequence[Value] | pa.Array) -> Sequence[str | None] | pa.Array:
+        """The one text form of each value, or whole numbers, which `TextIndex` takes as they are."""
+        if not isinstance(values, pa.Array):
+            return self._forms.texts(name, values)
+        return values if self._forms.are_plain(name, values) else self._forms.texts_of_array(name, values)
 
     def _parts(self, name: str, value: Value) -> list[str | None]:
         """The values of a multi-valued column."""
@@ -207,12 +214,17 @@ class Encoder:
         return table_rows(codes, self._manifest.embedding_offset[one.vocabulary_name])
 
 
-def numbers(values: Sequence[Value], at: Callable[[int], str]) -> FloatArray:
+def numbers(values: Sequence[Value] | pa.Array, at: Callable[[int], str]) -> FloatArray:
     """(rows) NaN where missing.
 
     Raises:
         RequestError: for text, a list, or a whole number beyond floating point.
     """
+    if isinstance(values, pa.Array):
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+            found: FloatArray = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            return found
+        values = values.to_pylist()
     for place, value in enumerate(values):
         if isinstance(value, str | list):
             raise RequestError(at(place), f"takes a number, not {'text' if isinstance(value, str) else 'a list'}")
@@ -223,11 +235,13 @@ def numbers(values: Sequence[Value], at: Callable[[int], str]) -> FloatArray:
         raise RequestError(at(place), "is too large a number") from None
 
 
-def _codes(index: TextIndex, texts: Sequence[str | None]) -> NDArray[np.int32]:
+def _codes(index: TextIndex, texts: Sequence[str | None] | pa.Array) -> NDArray[np.int32]:
     """(rows,) codes as `Vocabulary.encode` gives them: 2 where there is nothing, 1 where the value has none."""
     found = index.find(texts)
     codes = np.where(found < 0, UNSEEN, found).astype(np.int32)
-    if None in texts:
+    if isinstance(texts, pa.Array):
+        codes[texts.is_null().to_numpy(zero_copy_only=False)] = MISSING
+    elif None in texts:
         codes[[text is None for text in texts]] = MISSING
     return codes
 

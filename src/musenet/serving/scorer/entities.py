@@ -34,7 +34,7 @@ class Entities:
         self._ids = TextIndex(folder, "ids")
         self._codes, self._dense = map_column(folder, "codes"), map_column(folder, "dense")
 
-    def find(self, ids: Sequence[str | None]) -> Rows:
+    def find(self, ids: Sequence[str | None] | pa.Array) -> Rows:
         """(rows) where each id stands; 0 if it is unseen."""
         return np.maximum(self._ids.find(ids), 0)
 
@@ -84,11 +84,11 @@ class Items(Entities):
         """The attributes that an item may have."""
         self._added, self._version, self._lock = _Added(), 0, threading.Lock()
 
-    def find(self, ids: Sequence[str | None]) -> Rows:
+    def find(self, ids: Sequence[str | None] | pa.Array) -> Rows:
         """(rows) where each id stands, from the end of the export's items on for those added; 0 if it is unseen."""
         rows, added = super().find(ids), self._added.places
         if added:
-            for place, one in enumerate(ids):
+            for place, one in enumerate(ids.to_pylist() if isinstance(ids, pa.Array) else ids):
                 if one is not None and one in added:
                     rows[place] = len(self._codes) + added[one]
         return rows

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from musenet.dataset.roles import MICROSECONDS
 from musenet.serving.values import Value
 
@@ -74,11 +78,51 @@ class Filled:
     finished: bool
 
 
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of several users as a store keeps them."""
+
+    user: NDArray[np.int64]
+    """(rows,) whose a row is: a place among the users asked for."""
+    time: NDArray[np.int64]
+    """(rows,) microseconds."""
+    content: pa.Array
+    """(rows,) JSON: of an event kind, item and attributes; of a repeat key its values."""
+    count: NDArray[np.int64]
+    """(rows,) how many events a row stands for."""
+
+
+@dataclass(frozen=True)
+class StoredPasts:
+    """What a store knows of several users."""
+
+    events: StoredRows
+    """At least the last L before each moment asked about."""
+    recent: StoredRows
+    """Repeat keys of events that requests can tell apart."""
+    settled: StoredRows
+    """How often each repeat key occurred before all that; `time` is of the last."""
+    retention: int | None
+    """Microseconds after which a key that was not met again is forgotten."""
+
+
 class HistoryStore(Protocol):
     """Who keeps the users' events. Every user may be asked for; one without events has the empty history."""
 
     def read(self, user: str, before: float | None) -> UserHistory:
         """What counts before this moment (seconds since 1970 in UTC), delay and window applied; None: before now.
+
+        Raises:
+            UserError: if the store cannot be read.
+        """
+        ...
+
+
+class BulkHistoryStore(HistoryStore, Protocol):
+    """One that many users are asked for at once."""
+
+    def read_many(self, users: Sequence[str], first: Sequence[int], last: Sequence[int]) -> StoredPasts:
+        """What requests of these users ask for, the first and the last of each at these moments (microseconds).
 
         Raises:
             UserError: if the store cannot be read.
@@ -99,7 +143,7 @@ class ItemStore(Protocol):
         ...
 
 
-class WritableStore(HistoryStore, ItemStore, AbstractContextManager["WritableStore"], Protocol):
+class WritableStore(BulkHistoryStore, ItemStore, AbstractContextManager["WritableStore"], Protocol):
     """A store that events are added to; threads may share it.
 
     Every method raises `StoreError` while the store does not answer.

@@ -14,7 +14,11 @@ import struct
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from musenet.serving.store.history import NOTHING, UserHistory
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from musenet.serving.store.history import NOTHING, StoredRows, UserHistory
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.store.user_past import REMEMBERED_DAYS, TIES, Asked, Change, user_history
 
@@ -22,6 +26,7 @@ PREFIX = "musenet:"
 NEWEST = "newest"
 _ROW = struct.Struct(">Qq")
 _SIGN = 2**63
+_USERS_AT_ONCE = 64
 _TWO_GENERATIONS = 2 * REMEMBERED_DAYS * 86_400
 
 
@@ -131,6 +136,49 @@ def read_history(database: Any, rules: HistoryRules, user: str, asked: Asked) ->
     settled = [(key.decode(), *_totals(value)) for key, value in totals.items()]
     settled = [row for row in settled if asked.keys_begin is None or row[2] >= asked.keys_begin]
     return user_history(kept[::-1], settled, _counted([_unpacked(row) for row in counted]))
+
+
+def read_rows(
+    database: Any, rules: HistoryRules, users: Sequence[str], first: Sequence[Asked], last: Sequence[Asked]
+) -> tuple[StoredRows, StoredRows, StoredRows]:
+    """Events, recent and settled keys of users between the first and the last of their requests."""
+    length = rules.history.length
+    found: list[Any] = []
+    for begin in range(0, len(users), _USERS_AT_ONCE):
+        part = slice(begin, begin + _USERS_AT_ONCE)
+        with database.pipeline(transaction=True) as moment:
+            for user, one, other in zip(users[part], first[part], last[part], strict=True):
+                _, events, recent, repeats, _ = _names(user)
+                # The first of several moments may ask for older ones: whatever there is, then.
+                most = {"start": 0, "num": length + TIES} if one.events_end == other.events_end else {}
+                moment.zrevrangebylex(events, _border(other.events_end), b"-", **most)
+                oldest = b"-" if one.repeats_begin is None else _border(one.repeats_begin, including=True)
+                moment.zrangebylex(recent, oldest, _border(other.repeats_end))
+                moment.hgetall(repeats)
+            found += moment.execute()
+    settled = []
+    for one, totals in zip(first, found[2::3], strict=True):
+        kept = ((key, *_totals(value)) for key, value in totals.items())
+        settled.append([row for row in kept if one.keys_begin is None or row[2] >= one.keys_begin])
+    of_settled = np.repeat(np.arange(len(users)), [len(rows) for rows in settled])
+    keys, counts, times = ([row[at] for rows in settled for row in rows] for at in range(3))
+    return (
+        _stored(found[::3]),
+        _stored(found[1::3]),
+        StoredRows(of_settled, np.array(times, np.int64), pa.array(keys, pa.string()), np.array(counts, np.int64)),
+    )
+
+
+def _stored(found: Sequence[Sequence[bytes]]) -> StoredRows:
+    """Packed rows of each user."""
+    packed = pa.array([row for rows in found for row in rows], pa.binary())
+    time = np.frombuffer(b"".join(pc.binary_slice(packed, 0, 8).to_pylist()), dtype=">u8")
+    return StoredRows(
+        np.repeat(np.arange(len(found)), [len(rows) for rows in found]),
+        (time ^ np.uint64(_SIGN)).astype(np.int64),
+        pc.binary_slice(packed, _ROW.size).cast(pa.string()),
+        np.ones(len(packed), dtype=np.int64),
+    )
 
 
 def _counted(rows: Sequence[tuple[int, int, str]]) -> list[tuple[str, int, int]]:

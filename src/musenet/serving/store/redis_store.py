@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any
 
 from musenet.errors import StoreError
-from musenet.serving.store.history import Filled, UserEvent, UserHistory
+from musenet.serving.store.history import Filled, StoredPasts, UserEvent, UserHistory, microseconds
 from musenet.serving.store.public_address import PASSWORD_VARIABLE, USER_VARIABLE, public
-from musenet.serving.store.redis_rows import PREFIX, RedisRows, read_history, user_key
+from musenet.serving.store.redis_rows import PREFIX, RedisRows, read_history, read_rows, user_key
 from musenet.serving.store.rules import HistoryRules, check_rules, description
-from musenet.serving.store.user_past import Arrival, arrival, asked, by_user, generation_of, take_in
+from musenet.serving.store.user_past import Arrival, arrival, asked, asked_at, by_user, generation_of, take_in
 from musenet.serving.values import Value
 
 WAIT_SECONDS = 5.0
@@ -70,6 +70,15 @@ class RedisStore:
         wanted = asked(self._rules, before, self._retention)
         with self._explained():
             return read_history(self._database, self._rules, user, wanted)
+
+    def read_many(self, users: Sequence[str], first: Sequence[int], last: Sequence[int]) -> StoredPasts:
+        """What requests of these users between two moments ask for."""
+        asked_first, asked_last = (
+            [asked_at(self._rules, moment, self._retention) for moment in moments] for moments in (first, last)
+        )
+        with self._explained():
+            rows = read_rows(self._database, self._rules, users, asked_first, asked_last)
+        return StoredPasts(*rows, None if self._retention is None else microseconds(self._retention))
 
     def append(self, events: Sequence[UserEvent]) -> list[bool]:
         """Keep events, those of one user in one transaction."""

@@ -2,9 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
-from musenet.serving.store.history import NOTHING, UserHistory
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from musenet.serving.store.history import NOTHING, StoredRows, UserHistory
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.store.user_past import TIES, Asked, Change, user_history
 
@@ -24,6 +28,29 @@ TABLES = (
     "CREATE TABLE items (item TEXT PRIMARY KEY, version INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX items_by_version ON items (version)",
 )
+_ASKED = """
+    WITH wanted AS MATERIALIZED (
+        SELECT value ->> 0 AS place, users.id AS user, value ->> 2 AS first_end, value ->> 3 AS events_end,
+            value ->> 4 AS repeats_end, value ->> 5 AS repeats_begin, value ->> 6 AS keys_begin
+        FROM json_each(:asked) JOIN users ON users.user = value ->> 1
+    ), asked AS MATERIALIZED (
+        SELECT *, coalesce((
+            SELECT time FROM events WHERE events.user = wanted.user AND time < first_end
+            ORDER BY time DESC, mark DESC LIMIT 1 OFFSET :before
+        ), -9223372036854775808) AS events_begin FROM wanted
+    )
+    SELECT json_group_array(place), json_group_array(time), group_concat(content, char(10)), json_group_array(count)
+    FROM """
+_OF_MANY = (
+    f"{_ASKED} (SELECT place, time, content, 1 AS count FROM asked CROSS JOIN events "
+    "ON events.user = asked.user AND time < events_end AND time >= events_begin)",
+    f"{_ASKED} (SELECT place, time, key AS content, 1 AS count FROM asked CROSS JOIN recent "
+    "ON recent.user = asked.user AND time >= repeats_begin AND time < repeats_end)",
+    f"{_ASKED} (SELECT place, last AS time, key AS content, count FROM asked CROSS JOIN repeats "
+    "ON repeats.user = asked.user AND last >= keys_begin)",
+)
+"""Each gives one row of texts: Python's lock is handed over once for all users, not at every row."""
+_USERS_AT_ONCE = 64
 _OF_USERS = ("events", "recent", "repeats", "marks")
 _AT_ONCE = 1000
 """Expired rows that one transaction removes."""
@@ -162,6 +189,40 @@ def read_history(connection: sqlite3.Connection, rules: HistoryRules, user: str,
         (row, _from(asked.repeats_begin), asked.repeats_end),
     ).fetchall()
     return user_history(((time, content) for time, content, _ in reversed(events)), settled, recent)
+
+
+def read_rows(
+    connection: sqlite3.Connection,
+    rules: HistoryRules,
+    users: Sequence[str],
+    first: Sequence[Asked],
+    last: Sequence[Asked],
+) -> tuple[StoredRows, StoredRows, StoredRows]:
+    """Events, recent and settled keys of users between the first and the last of their requests, in a transaction."""
+    wanted = []
+    for place, (user, one, other) in enumerate(zip(users, first, last, strict=True)):
+        begins = _from(one.repeats_begin), _from(one.keys_begin)
+        wanted.append([place, user, one.events_end, other.events_end, other.repeats_end, *begins])
+    found: list[list[tuple[str, str, str | None, str]]] = [[], [], []]
+    for begin in range(0, len(wanted), _USERS_AT_ONCE):
+        part = json.dumps(wanted[begin : begin + _USERS_AT_ONCE])
+        for rows, statement in zip(found, _OF_MANY, strict=True):
+            rows.append(connection.execute(statement, {"asked": part, "before": rules.history.length - 1}).fetchone())
+    events, recent, settled = (_together(rows) for rows in found)
+    return events, recent, settled
+
+
+def _together(parts: Iterable[tuple[str, str, str | None, str]]) -> StoredRows:
+    """The columns of all parts, each a text."""
+    numbers: list[list[int]] = [[], [], []]
+    contents = [pa.array([], pa.string())]
+    for users, times, content, counts in parts:
+        if content is not None:
+            for column, text in zip(numbers, (users, times, counts), strict=True):
+                column.extend(json.loads(text))
+            contents.append(pc.list_flatten(pc.split_pattern(pa.array([content]), "\n")))
+    user, time, count = (np.array(column, dtype=np.int64) for column in numbers)
+    return StoredRows(user, time, pa.concat_arrays(contents), count)
 
 
 def remove_expired(connection: sqlite3.Connection, generation: int, keys_begin: int | None) -> None:

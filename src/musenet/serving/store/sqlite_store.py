@@ -14,10 +14,10 @@ from typing import Any
 
 from musenet.errors import StoreError
 from musenet.files import full_disk_explained, replacing
-from musenet.serving.store.history import Filled, UserEvent, UserHistory
+from musenet.serving.store.history import Filled, StoredPasts, UserEvent, UserHistory, microseconds
 from musenet.serving.store.rules import FORMAT, HistoryRules, check_rules, description
-from musenet.serving.store.sqlite_rows import TABLES, SqliteRows, read_history, remove_expired
-from musenet.serving.store.user_past import Arrival, arrival, asked, by_user, generation_of, take_in
+from musenet.serving.store.sqlite_rows import TABLES, SqliteRows, read_history, read_rows, remove_expired
+from musenet.serving.store.user_past import Arrival, arrival, asked, asked_at, by_user, generation_of, take_in
 from musenet.serving.values import Value
 
 WAIT_SECONDS = 30.0
@@ -78,6 +78,15 @@ class SqliteStore:
         wanted = asked(self._rules, before, self._retention)
         with self._explained(), self._reader() as reader:
             return read_history(reader, self._rules, user, wanted)
+
+    def read_many(self, users: Sequence[str], first: Sequence[int], last: Sequence[int]) -> StoredPasts:
+        """What requests of these users between two moments ask for."""
+        asked_first, asked_last = (
+            [asked_at(self._rules, moment, self._retention) for moment in moments] for moments in (first, last)
+        )
+        with self._explained(), self._reader() as reader:
+            rows = read_rows(reader, self._rules, users, asked_first, asked_last)
+        return StoredPasts(*rows, None if self._retention is None else microseconds(self._retention))
 
     def append(self, events: Sequence[UserEvent]) -> list[bool]:
         """Keep events; all that wait are committed in one transaction by whoever comes to it first."""

@@ -221,7 +221,11 @@ class Asked:
 
 def asked(rules: HistoryRules, before: float | None, retention: float | None) -> Asked:
     """What a request at this time (seconds) knows; at the present time, if None."""
-    moment = microseconds(clock.time() if before is None else before)
+    return asked_at(rules, microseconds(clock.time() if before is None else before), retention)
+
+
+def asked_at(rules: HistoryRules, moment: int, retention: float | None) -> Asked:
+    """As `asked`, of a moment in microseconds."""
     events, repeats = rules.span(repeats=False), rules.span(repeats=True)
     kept = None if retention is None else moment - microseconds(retention)
     begin = kept if repeats.window is None else moment - repeats.window
