@@ -245,6 +245,8 @@ def hand_made_batch() -> Batch:
         history_offset=torch.tensor([0, 2, 2]),
         request_dense=torch.tensor([[0.5], [-1.0]]),
         candidate_dense=torch.zeros(3, 0),
+        request_vectors=torch.zeros(2, 0),
+        candidate_vectors=torch.zeros(3, 0),
         request=torch.tensor([0, 0, 1]),
         repeat_indicator=torch.tensor([True, False, False]),
         repeat_features=torch.tensor([[1.0, 0.7, 0.1], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),

@@ -3,7 +3,8 @@
 Shapes: R requests, N candidates, T history events of all requests together, U distinct embedding rows.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.inputs.relative import Relative
-from musenet.dataset.manifest import Field, Manifest
+from musenet.dataset.manifest import Field, FieldSide, Manifest
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,19 @@ class Schema:
     true_scenarios: int | None
     first_rows: dict[str, int] = field(default_factory=dict)
     """Where each vocabulary's rows begin in the embedding table."""
+    request_vectors: tuple[Field, ...] = ()
+    candidate_vectors: tuple[Field, ...] = ()
+
+    @property
+    def projected(self) -> "Schema":
+        """As a model is built for: the numbers that vectors are projected to are behind all others."""
+        return replace(
+            self,
+            request_dense=(*self.request_dense, *_projections(self.request_vectors)),
+            candidate_dense=(*self.candidate_dense, *_projections(self.candidate_vectors)),
+            request_vectors=(),
+            candidate_vectors=(),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,10 @@ class Batch:
     """(R, request_dense)."""
     candidate_dense: Tensor
     """(N, candidate_dense)."""
+    request_vectors: Tensor
+    """(R, sum of widths of request_vectors)."""
+    candidate_vectors: Tensor
+    """(N, sum of widths of candidate_vectors)."""
     request: Tensor
     """(N,) which request of the batch a candidate belongs to, ascending."""
     repeat_indicator: Tensor
@@ -104,24 +122,36 @@ class Batch:
 def schema_of(dataset: Dataset) -> Schema:
     """The schema of a dataset's batches."""
 
-    def pick(dense: bool, *sides: Any) -> tuple[Field, ...]:
-        return tuple(one for one in dataset.fields(*sides) if (one.kind == "dense") == dense)
+    def coded(*sides: FieldSide) -> tuple[Field, ...]:
+        return tuple(one for one in dataset.fields(*sides) if one.has_codes)
+
+    def of_kind(kind: str, *sides: FieldSide) -> tuple[Field, ...]:
+        return tuple(one for one in dataset.fields(*sides) if one.kind == kind)
 
     manifest, relative = dataset.manifest, relative_of(dataset.manifest)
     return Schema(
-        request_fields=pick(False, "user", "context"),
-        candidate_fields=pick(False, "item", "candidate"),
-        history_fields=pick(False, "history"),
-        request_dense=pick(True, "user", "context"),
-        candidate_dense=pick(True, "item", "candidate") + (relative.fields if relative else ()),
+        request_fields=coded("user", "context"),
+        candidate_fields=coded("item", "candidate"),
+        history_fields=coded("history"),
+        request_dense=of_kind("dense", "user", "context"),
+        candidate_dense=of_kind("dense", "item", "candidate") + (relative.fields if relative else ()),
         embedding_rows=dataset.embedding_rows,
         has_repeats=manifest.has_repeats,
         predefined_scenarios=None if manifest.predefined_scenarios is None else tuple(manifest.predefined_scenarios),
         true_scenarios=manifest.true_scenarios,
         first_rows=dict(dataset.embedding_offset),
+        request_vectors=of_kind("vector", "user", "context"),
+        candidate_vectors=of_kind("vector", "item", "candidate"),
     )
 
 
 def relative_of(manifest: Manifest) -> Relative | None:
     """What tells candidates' places in their lists, if the dataset's models see them."""
-    return Relative(manifest.fields, manifest.numeric, manifest.has_repeats) if manifest.relative else None
+    fitted = {*manifest.numeric, *manifest.vectors}
+    return Relative(manifest.fields, fitted, manifest.has_repeats) if manifest.relative else None
+
+
+def _projections(vectors: Iterable[Field]) -> Iterable[Field]:
+    for one in vectors:
+        for place in range(one.projection or 0):
+            yield Field(name=f"{one.name} {place}", side=one.side, kind="dense", column=one.column)

@@ -110,6 +110,8 @@ class BatchBuilder:
             history_offset=torch.from_numpy(history_offset),
             request_dense=torch.from_numpy(self._dense(("user", "context"), sources, len(requests))),
             candidate_dense=torch.from_numpy(dense),
+            request_vectors=self._vectors(self.schema.request_vectors, sources, len(requests)),
+            candidate_vectors=self._vectors(self.schema.candidate_vectors, sources, len(candidates)),
             request=torch.from_numpy(np.repeat(np.arange(len(requests)), np.diff(offset))),
             repeat_indicator=torch.from_numpy(indicator),
             repeat_features=torch.from_numpy(statistics),
@@ -142,6 +144,11 @@ class BatchBuilder:
         for place, field in enumerate(fields):
             out[:, place] = self.dataset.values(field, sources[field.side])
         return out
+
+    def _vectors(self, fields: tuple[Field, ...], sources: Sources, count: int) -> Tensor:
+        """(rows, sum of widths); of what lies on disk, those rows alone are read."""
+        rows = [self.dataset.values(field, sources[field.side]) for field in fields]
+        return torch.from_numpy(np.concatenate([np.zeros((count, 0), dtype=np.float32), *rows], axis=1))
 
     def _repeats(self, requests: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not self.schema.has_repeats:

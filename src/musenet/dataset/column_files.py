@@ -65,13 +65,15 @@ def mapped(folder: Path, name: str) -> NDArray[Any]:
     return np.asarray(np.load(column_file(folder, name), mmap_mode="r", allow_pickle=False))
 
 
-def blocks(folder: Path, name: str, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The rows from `begin` to before `end` in memory, `BLOCK` at a time, each block with its first row's number."""
+def blocks(
+    folder: Path, name: str, begin: int = 0, end: int | None = None, at_once: int = BLOCK
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The rows from `begin` to before `end` in memory, so many at a time, each block with its first row's number."""
     with column_file(folder, name).open("rb") as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         width = int(np.prod(shape[1:], dtype=np.int64))
         file.seek(begin * width * dtype.itemsize, 1)
-        for first in range(begin, shape[0] if end is None else end, BLOCK):
-            rows = min(BLOCK, (shape[0] if end is None else end) - first)
+        for first in range(begin, shape[0] if end is None else end, at_once):
+            rows = min(at_once, (shape[0] if end is None else end) - first)
             yield first, np.fromfile(file, dtype=dtype, count=rows * width).reshape(rows, *shape[1:])

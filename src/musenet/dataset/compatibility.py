@@ -49,8 +49,8 @@ def _differences(first: Manifest, second: Manifest) -> Iterator[str]:
     vocabularies = {name for name, _ in _contents(first).items() ^ _contents(second).items()}
     if vocabularies or list(first.vocabularies) != list(second.vocabularies):
         yield _named("vocabularies", vocabularies)
-    names = {*first.numeric, *second.numeric}
-    scales = {name for name in names if not _close(first.numeric.get(name), second.numeric.get(name))}
+    fitted, others = first.numeric | first.vectors, second.numeric | second.vectors
+    scales = {name for name in fitted.keys() | others.keys() if not _close(fitted.get(name), others.get(name))}
     if scales:
         yield _named("scales of", scales)
     yield from (words for name, words in ALONE.items() if getattr(first, name) != getattr(second, name))

@@ -13,7 +13,8 @@
 What events, requests and candidates have beside their fields is told by `Events`, `Requests` and `Candidates`.
 
 Codes of categorical fields: 0 padding, 1 unseen, 2 missing, 3 and up the values by count, then value. A multi-valued
-field is (rows, width), padded with 0. Dense fields are float32, standardised on the training period, 0 where missing.
+field is (rows, width), padded with 0. Dense fields and vectors, which are (rows, width), are float32, standardised on
+the training period, 0 where missing.
 
 Nothing outside this package knows a name of these files.
 """

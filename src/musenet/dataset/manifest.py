@@ -48,20 +48,27 @@ class Part(BaseModel):
 class Field(Part):
     """One encoded column.
 
-    `categorical` holds codes of `vocabulary`, `multi_valued` several codes per row, `dense` a float.
+    `categorical` holds codes of `vocabulary`, `multi_valued` several codes per row, `dense` a float, `vector` `width`
+    floats, which models see as the `projection` numbers that they learn to project them to.
     """
 
     name: str
     side: FieldSide
-    kind: Literal["categorical", "multi_valued", "dense"]
+    kind: Literal["categorical", "multi_valued", "dense", "vector"]
     vocabulary: str | None = None
     width: int = 1
+    projection: int | None = None
     is_id: bool = False
     is_position: bool = False
     is_bucketed: bool = False
     """Quantile buckets of a numeric feature, whose dense form is a field of its own."""
     column: str | None = None
     """The log's own name of the column; the ids under `user_column` and `item_column`."""
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether it holds codes rather than numbers."""
+        return self.kind in ("categorical", "multi_valued")
 
     @property
     def vocabulary_name(self) -> str:
@@ -103,6 +110,8 @@ class Manifest(Part):
     """Number of codes of each vocabulary, padding left out: unseen, missing and the values."""
     numeric: dict[str, dict[str, Any]] = {}
     """How each numeric feature was transformed (fitted on the training period)."""
+    vectors: dict[str, dict[str, Any]] = {}
+    """How each vector was standardised (fitted on the training period)."""
     history_length: int
     has_repeats: bool
     relative: bool = False

@@ -1,4 +1,4 @@
-"""How a numeric feature became a dense one."""
+"""How a numeric feature became a dense one, and how vectors were standardised."""
 
 from typing import Literal
 
@@ -56,6 +56,30 @@ class NumericTransform(BaseModel):
         """(rows) codes of the quantile buckets."""
         codes = np.searchsorted(np.asarray(self.edges), values, side="right") + FIRST_VALUE
         return np.where(np.isfinite(values), codes, MISSING).astype(np.int32)
+
+
+class VectorScale(BaseModel):
+    """z = (x − mean) / deviation, each of a vector's numbers by its own; fitted on the training period alone.
+
+    A vector that is missing, NaN here, becomes zeros: the mean of those that are there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: list[float]
+    deviation: list[float]
+    has_missing: bool
+    """Whether training had missing vectors, which makes a further 0/1 field."""
+
+    def missing(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(rows) which of the vectors (rows, width) are not there."""
+        return np.asarray(~np.isfinite(values).all(axis=1))
+
+    def standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(rows, width) float32, of about mean 0 and deviation 1 in training."""
+        scaled = (values - np.asarray(self.mean)) / np.asarray(self.deviation)
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite
+            return np.where(self.missing(values)[:, None], 0.0, scaled).astype(np.float32)
 
 
 def _shape(numeric: str, values: FloatArray, knots: list[float], levels: list[float]) -> FloatArray:

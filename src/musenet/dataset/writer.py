@@ -92,8 +92,8 @@ def write_dataset(
         keys: the log's own ids, row by row, by the names of `roles.py`; exports and tables of scenarios need them.
         replace: another dataset in the folder gives way, and runs on it lose theirs.
         facts: what else `Manifest` holds: `user_column`, `item_column` and `history_length` always, `protocol`,
-            `timezone`, `numeric`, `predefined_scenarios`, `true_scenarios`, `event_columns`, `key_columns` if known.
-            A fingerprint is made of the contents if none is given.
+            `timezone`, `numeric`, `vectors`, `predefined_scenarios`, `true_scenarios`, `event_columns`, `key_columns`
+            if known. A fingerprint is made of the contents if none is given.
 
     Raises:
         DatasetError: if the arrays do not fit together, or the folder holds something else, or another dataset that may
@@ -197,7 +197,7 @@ def _check(arrays: Arrays, fields: Sequence[Field], sizes: Mapping[str, int]) ->
     _check_offset("candidates", arrays.requests["candidate_offset"], rows["requests"], rows["candidates"])
     for one in fields:
         column = getattr(arrays, RELATIONS[one.side])[one.name]
-        if one.kind != "dense" and len(column) and not 0 <= column.min() <= column.max() <= sizes[one.vocabulary_name]:
+        if one.has_codes and len(column) and not 0 <= column.min() <= column.max() <= sizes[one.vocabulary_name]:
             raise DatasetError(f"the {one.side} field '{one.name}' holds codes that its vocabulary does not have")
 
 

@@ -125,22 +125,25 @@ class Engine:
         """Number of rows."""
         return int(self.connection.to_pyarrow(table.count()).as_py())
 
-    def chunks(self, table: ir.Table, stored_in: Sequence[str] = ()) -> Iterator[pa.Table]:
-        """The rows of a table, `ROWS_PER_CHUNK` at a time; ask the engine for nothing else on the way.
+    def chunks(
+        self, table: ir.Table, stored_in: Sequence[str] = (), at_once: int = ROWS_PER_CHUNK
+    ) -> Iterator[pa.Table]:
+        """The rows of a table, so many at a time; ask the engine for nothing else on the way.
 
         Args:
             table: in an order of its own, or one whose rows were stored in an order.
             stored_in: that order.
+            at_once: fewer where rows are large.
         """
         # The query begins here and not in the thread that reads its rows: there Ctrl-C would not reach it.
-        return ahead(even_tables(self._batches(self._in_order(table, stored_in)), ROWS_PER_CHUNK))
+        return ahead(even_tables(self._batches(self._in_order(table, stored_in), at_once), at_once))
 
-    def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
+    def _batches(self, table: ir.Table, at_once: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query that has begun."""
         # DuckDB 2 renamed the reader that Ibis 12 still calls by its old name.
         relation = self._native.sql(str(ibis.to_sql(table, dialect="duckdb")))
         reader = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_record_batch
-        batches = reader(ROWS_PER_CHUNK)
+        batches = reader(at_once)
         self._unread.append(batches)
         return self._read(batches)
 

@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet.engines.engine import NO_VALUE, ROWS_PER_CHUNK, Engine, said_by_folder
+from musenet.engines.engine import NO_VALUE, Engine, said_by_folder
 from musenet.errors import UserError
 
 DONE = "_SUCCESS"
@@ -111,22 +111,22 @@ class SparkEngine(Engine):
         frame.createOrReplaceTempView(name)
         return self.connection.table(name)
 
-    def _batches(self, table: ir.Table) -> Iterator[pa.RecordBatch]:
+    def _batches(self, table: ir.Table, at_once: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query that has ended: they lie in files, which are removed behind the reader."""
         folder = self._tables / "passing"
         self._frame(table).write.mode("overwrite").parquet(str(folder))
-        return _read_and_remove(folder, table.schema().to_pyarrow())
+        return _read_and_remove(folder, table.schema().to_pyarrow(), at_once)
 
     def _frame(self, table: ir.Table) -> Any:
         self.connection._run_pre_execute_hooks(table)
         return self._session.sql(self.connection.compile(table))
 
 
-def _read_and_remove(folder: Path, fields: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _read_and_remove(folder: Path, fields: pa.Schema, at_once: int) -> Iterator[pa.RecordBatch]:
     schema = pa.schema([field.with_nullable(True) for field in fields])
     for path in sorted(folder.glob("part-*.parquet")):
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_PER_CHUNK):
+            for batch in file.iter_batches(at_once):
                 yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
     shutil.rmtree(folder)
 

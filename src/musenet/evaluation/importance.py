@@ -44,6 +44,8 @@ class Group:
     """Columns of request_codes or candidate_codes."""
     dense: tuple[int, ...] = ()
     """Columns of request_dense or candidate_dense."""
+    vectors: tuple[int, ...] = ()
+    """Columns of request_vectors or candidate_vectors."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Importance:
 def groups_of(schema: Schema) -> list[Group]:
     """Everything that can be permuted: a group per column of the log, the history, and the repeat features."""
     found = [
-        *_column_groups("request", schema.request_fields, schema.request_dense),
-        *_column_groups("candidate", schema.candidate_fields, schema.candidate_dense),
+        *_column_groups("request", schema.request_fields, schema.request_dense, schema.request_vectors),
+        *_column_groups("candidate", schema.candidate_fields, schema.candidate_dense, schema.candidate_vectors),
     ]
     if schema.history_fields:
         found.append(Group(HISTORY, "history"))
@@ -80,6 +82,7 @@ def permute(batch: Batch, group: Group, random: np.random.Generator) -> Batch:
             batch,
             request_codes=_reordered(batch.request_codes, group.codes, order),
             request_dense=_reordered(batch.request_dense, group.dense, order),
+            request_vectors=_reordered(batch.request_vectors, group.vectors, order),
         )
     order = torch.from_numpy(random.permutation(batch.candidates))
     if group.side == "repeats":
@@ -89,6 +92,7 @@ def permute(batch: Batch, group: Group, random: np.random.Generator) -> Batch:
         batch,
         candidate_codes=_reordered(batch.candidate_codes, group.codes, order),
         candidate_dense=_reordered(batch.candidate_dense, group.dense, order),
+        candidate_vectors=_reordered(batch.candidate_vectors, group.vectors, order),
     )
 
 
@@ -192,19 +196,21 @@ def _logits(model: ClickModel, batches: Sequence[Batch]) -> Floats:
     return np.concatenate([model(batch).logit.double().cpu().numpy() for batch in batches])
 
 
-def _column_groups(side: Side, fields: tuple[Field, ...], dense: tuple[Field, ...]) -> Iterator[Group]:
-    """In the fields' order; positions are left out, as every candidate is scored at the same one."""
-    codes: dict[str, list[int]] = {}
-    start = 0
-    for field in fields:
-        if not field.is_position:
-            codes.setdefault(field.column or field.name, []).extend(range(start, start + field.width))
-        start += field.width
-    numbers: dict[str, list[int]] = {}
-    for place, field in enumerate(dense):
-        numbers.setdefault(field.column or field.name, []).append(place)
-    for name in dict.fromkeys([*codes, *numbers]):
-        yield Group(name, side, tuple(codes.get(name, ())), tuple(numbers.get(name, ())))
+def _column_groups(side: Side, *blocks: tuple[Field, ...]) -> Iterator[Group]:
+    """By the columns of codes, numbers and vectors, in the fields' order.
+
+    Positions are left out, as every candidate is scored at the same one.
+    """
+    found: dict[str, list[list[int]]] = {}
+    for block, fields in enumerate(blocks):
+        start = 0
+        for field in fields:
+            if not field.is_position:
+                places = found.setdefault(field.column or field.name, [[] for _ in blocks])
+                places[block].extend(range(start, start + field.width))
+            start += field.width
+    for name, places in found.items():
+        yield Group(name, side, *map(tuple, places))
 
 
 def _reordered(values: Tensor, columns: tuple[int, ...], order: Tensor) -> Tensor:

@@ -180,7 +180,8 @@ class Health:
 class ClickModel(nn.Module):
     """A click model: an embedding table and what is computed from it.
 
-    A model knows no files, devices or optimizers. It is built from its options and the schema of the batches.
+    A model knows no files, devices or optimizers. It is built from its options and the schema of the batches, in which
+    vectors are numbers like others: `vectors.py` projects them before `forward`.
     """
 
     options_type: ClassVar[type[ModelOptions]]

@@ -21,6 +21,7 @@ from musenet.models.baselines.scenarios.star import Star
 from musenet.models.baselines.scenarios.treems import TreeMs
 from musenet.models.interface import ClickModel, ModelOptions
 from musenet.models.musenet.model import Musenet
+from musenet.models.vectors import project_vectors
 from musenet.options import one_of
 
 MODELS: dict[str, type[ClickModel]] = {
@@ -50,5 +51,13 @@ else:
 
 
 def build_model(options: ModelOptions, schema: Schema) -> ClickModel:
-    """The model that the options name, with fresh weights from torch's global generator."""
-    return MODELS[options.name](options, schema)
+    """The model that the options name, with fresh weights from torch's global generator.
+
+    Vectors reach it as the numbers that they are projected to. What is not learned by gradient learns no projection,
+    and gets them as they are.
+    """
+    if not options.by_gradient:
+        return MODELS[options.name](options, schema)
+    model = MODELS[options.name](options, schema.projected)
+    project_vectors(model, schema)
+    return model

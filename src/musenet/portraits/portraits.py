@@ -150,8 +150,8 @@ def _columns(dataset: Dataset, predictions: Predictions) -> Iterator[_Column]:
     clicked_weight = assignment[predictions.place[clicked]]
     candidates = dataset.requests.candidate_offset[requests[0]] + clicked
     for field in dataset.fields("user", "context", "item", "candidate"):
-        # Ids name single users and items; a bucketed number is there as a number too.
-        if field.is_id or field.is_bucketed or field.is_position:
+        # Ids name single users and items, a bucketed number is there as a number too, a vector's numbers mean nothing.
+        if field.is_id or field.is_bucketed or field.is_position or field.kind == "vector":
             continue
         values = dataset.values(field, dataset.rows_of(field.side, requests, candidates))
         if field.side in ("user", "context"):

@@ -16,7 +16,7 @@ MISSING_PART = ".missing"
 
 
 class RequestWords:
-    """Tells of single requests of a dataset; ids, positions and buckets of numbers are passed over."""
+    """Tells of single requests of a dataset; ids, positions, vectors and buckets of numbers are not told."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -50,6 +50,7 @@ class RequestWords:
             field
             for field in fields
             if field.side in sides
+            and field.kind != "vector"
             and not (field.is_id or field.is_position or field.is_bucketed or field.name.endswith(MISSING_PART))
         ]
 

@@ -115,7 +115,7 @@ def best_rule(holds: NDArray[np.bool_], fields: NDArray[np.str_], own: Floats) -
 def _conditions(dataset: Dataset, requests: NDArray[np.int64]) -> Iterator[_Condition]:
     """Values and halves of every feature of the user and the context, ids left out."""
     for field in dataset.fields("user", "context"):
-        if field.is_id or field.is_bucketed or field.name.endswith(".missing"):
+        if field.is_id or field.is_bucketed or field.kind == "vector" or field.name.endswith(".missing"):
             continue
         values = dataset.values(field, dataset.rows_of(field.side, requests))
         found = _of_number(dataset, field, values) if field.kind == "dense" else _of_values(dataset, field, values)

@@ -246,6 +246,7 @@ def _write_manifest(
         fields=writer.fields,
         vocabularies=dict(sorted(writer.written.sizes.items())),
         numeric={name: transform.model_dump() for name, transform in sorted(writer.written.transforms.items())},
+        vectors={name: scale.model_dump() for name, scale in sorted(writer.written.vectors.items())},
         history_length=recipe.history.length,
         has_repeats=recipe.repeat is not None,
         relative=recipe.features.relative,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from musenet.errors import UserError
+from musenet.recipe.features import VectorOptions
 from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import LogSize
 
@@ -26,8 +27,9 @@ COSTS: dict[str, tuple[float, float]] = {
     "putting the dataset into its place": (0.0, 0.0),
 }
 """Microseconds of a core per event and per impression; only their proportions matter."""
-EVENT_BYTES, IMPRESSION_BYTES, COLUMN_BYTES = 90, 120, 30
-"""Disk per row, and for each column in use beyond that: the dataset, tables on the way, and what sorting spills."""
+EVENT_BYTES, IMPRESSION_BYTES, COLUMN_BYTES, NUMBER_BYTES = 90, 120, 30, 24
+"""Disk per row, for each column in use beyond that, and for each number of vectors: the dataset, tables on the way, and
+what sorting spills."""
 GIGABYTE = 1e9
 
 
@@ -86,8 +88,9 @@ def needed_space(size: LogSize, recipe: Recipe) -> int:
     of_event = {*recipe.history.columns, *(recipe.repeat.key if recipe.repeat else ())}
     of_impression = [feature for feature in recipe.features.resolved() if feature.side in ("context", "candidate")]
     shown = size.impressions * (1 if recipe.negatives == "none" else 1 + recipe.negatives.per_request)
+    numbers = sum(one.options.vector for one in of_impression if isinstance(one.options, VectorOptions))
     return size.events * (EVENT_BYTES + COLUMN_BYTES * len(of_event)) + shown * (
-        IMPRESSION_BYTES + COLUMN_BYTES * len(of_impression)
+        IMPRESSION_BYTES + COLUMN_BYTES * len(of_impression) + NUMBER_BYTES * numbers
     )
 
 

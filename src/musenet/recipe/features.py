@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from musenet.options import Options
 
 Side = Literal["user", "item", "context", "candidate"]
+LONGEST_VECTOR = 8192
 
 
 class CategoricalOptions(Options, frozen=True):
@@ -33,9 +34,16 @@ class MultiValuedOptions(Options, frozen=True):
     vocabulary: str | None = None
 
 
+class VectorOptions(Options, frozen=True):
+    """A column of lists of numbers, all of one length, such as the embeddings of texts or pictures."""
+
+    vector: int = Field(ge=1, le=LONGEST_VECTOR, description="how many numbers each list holds")
+    projection: int = Field(16, ge=1, le=1024, description="to how many numbers a model learns to project them")
+
+
 FeatureKind = Literal["categorical", "multi_valued", "position"]
 # Of two that fit equally well, the first is taken: a bare vocabulary or min_count is a categorical column.
-FeatureOptions = FeatureKind | NumericOptions | CategoricalOptions | MultiValuedOptions
+FeatureOptions = FeatureKind | NumericOptions | CategoricalOptions | MultiValuedOptions | VectorOptions
 FeatureEntry = str | Annotated[dict[str, FeatureOptions], Field(min_length=1, max_length=1)]
 
 
@@ -44,8 +52,8 @@ class Feature(Options, frozen=True):
 
     name: str
     side: Side
-    type: Literal["categorical", "numeric", "multi_valued", "position"]
-    options: NumericOptions | MultiValuedOptions | CategoricalOptions
+    type: Literal["categorical", "numeric", "multi_valued", "position", "vector"]
+    options: NumericOptions | MultiValuedOptions | CategoricalOptions | VectorOptions
 
     @property
     def vocabulary(self) -> str:
@@ -57,6 +65,8 @@ def _resolve(entry: FeatureEntry, side: Side) -> Feature:
     name, kind = (entry, "categorical") if isinstance(entry, str) else next(iter(entry.items()))
     if isinstance(kind, NumericOptions):
         return Feature(name=name, side=side, type="numeric", options=kind)
+    if isinstance(kind, VectorOptions):
+        return Feature(name=name, side=side, type="vector", options=kind)
     if kind == "multi_valued" or isinstance(kind, MultiValuedOptions):
         options = kind if isinstance(kind, MultiValuedOptions) else MultiValuedOptions.model_validate({})
         return Feature(name=name, side=side, type="multi_valued", options=options)

@@ -35,6 +35,23 @@ class Recipe(Options):
         return self
 
     @model_validator(mode="after")
+    def _vectors_are_features_alone(self) -> "Recipe":
+        vectors = {feature.name for feature in self.features.resolved() if feature.type == "vector"}
+        named = {
+            "history.columns": self.history.columns,
+            "repeat.key": self.repeat.key if self.repeat else [],
+            "predefined_scenario": self.predefined_scenario,
+        }
+        for key, names in named.items():
+            for name in names:
+                if name in vectors:
+                    raise ValueError(
+                        f"{key}: '{name}' is a vector, whose values do not recur: name a column of categories, or "
+                        "leave it out"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _lists_are_as_shown(self) -> "Recipe":
         if self.features.relative and self.negatives != "none":
             raise ValueError(

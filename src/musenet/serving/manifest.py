@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from musenet.calibration import Calibration
 from musenet.dataset.manifest import Field, FieldSide, Part, embedding_offsets
-from musenet.dataset.numeric import NumericTransform
+from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.dataset.texts import ValueType
 from musenet.errors import ExportError
 from musenet.files import checksum
@@ -42,6 +42,8 @@ from musenet.sources.files.options import TimeColumn
 FORMAT = 3
 MANIFEST = "manifest.json"
 SCENARIOS = "scenarios.json"
+PROJECTIONS = "projections"
+"""The folder of what each vector is projected by."""
 EXPORT_AGAIN = "export the run again"
 
 
@@ -90,6 +92,8 @@ class ExportManifest(Part):
     vocabularies: dict[str, int]
     """Number of codes of each vocabulary, in the order in which they stand in the embedding table."""
     numeric: dict[str, NumericTransform]
+    vectors: dict[str, VectorScale] = {}
+    """How each vector is standardised before it is projected."""
     relative: bool = False
     """Whether the model sees candidates' places in their lists."""
     separators: dict[str, str]

@@ -75,6 +75,7 @@ def manifest(field: Field, vocabulary: Vocabulary, separator: str = ",") -> Expo
         **dict.fromkeys(("name", "model_version", "protocol", "timezone", "user_column", "item_column"), "x"),
         "history": HistoryOptions(),
         "log": {},
+        "vectors": {},
         **{"value_types": {"c": value_type(vocabulary.values.type)}, "missing_texts": ["n/a"]},
     }
     return ExportManifest.model_validate(content)

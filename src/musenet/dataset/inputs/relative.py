@@ -31,12 +31,12 @@ class Relative:
     Args:
         fields: of the dataset; its dense ones of items and candidates are compared, but not those that say that a
             number is missing.
-        numeric: names of the fitted numeric features.
+        fitted: names of the numeric features and vectors.
         has_repeats: whether candidates have repeat features, which are compared too.
     """
 
-    def __init__(self, fields: Iterable[Field], numeric: Collection[str], has_repeats: bool) -> None:
-        flags = {f"{name}.missing" for name in numeric}
+    def __init__(self, fields: Iterable[Field], fitted: Collection[str], has_repeats: bool) -> None:
+        flags = {f"{name}.missing" for name in fitted}
         names = [one.name for one in fields if one.side in ("item", "candidate") and one.kind == "dense"]
         self._compared = [place for place, name in enumerate(names) if name not in flags]
         self._has_repeats = has_repeats

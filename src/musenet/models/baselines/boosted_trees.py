@@ -69,7 +69,8 @@ class TreeColumns:
 
     A category is its code, NaN where there is none. A field of several values is its first one and how many there
     are. Of the history, trees get aggregates: how many events, the last event's columns, and the share of events that
-    have the candidate's value, which is what the mean of embeddings tells of the candidate.
+    have the candidate's value, which is what the mean of embeddings tells of the candidate. Of a vector, each number is
+    a column.
 
     Args:
         schema: of the batches.
@@ -91,6 +92,7 @@ class TreeColumns:
         places = CandidateQuery(schema, asked).places
         self.shared = [(at, place) for at, place in zip(asked, places, strict=True) if place is not None]
         dense = len(schema.request_dense) + len(schema.candidate_dense) + REPEAT_FEATURES * self.repeats
+        dense += sum(one.width for one in (*schema.request_vectors, *schema.candidate_vectors))
         self.categorical = of_codes + [False] * (self.has_history + len(self.shared) + dense)
         """(C,) whether a column's numbers are categories."""
 
@@ -109,7 +111,8 @@ class TreeColumns:
         columns += [one.of(latest).index_select(0, of) for one in self.last]
         if self.has_history:
             columns += [counts.index_select(0, of), *self._shares(history, candidate, offset, of)]
-        numbers = [batch.request_dense.cpu().index_select(0, of), batch.candidate_dense.cpu()]
+        of_request = torch.cat([batch.request_dense, batch.request_vectors], dim=1)
+        numbers = [of_request.cpu().index_select(0, of), batch.candidate_dense.cpu(), batch.candidate_vectors.cpu()]
         if self.repeats:
             numbers.append(batch.repeat_features.cpu())
         table = torch.cat(

@@ -53,10 +53,12 @@ class Inspector:
 
         Args:
             field: not of the history, see `history`.
-            missing: share of impressions that lack a dense field's value, which the column does not tell.
+            missing: share of impressions that lack a dense field's value or a vector, which the column does not tell.
         """
         values = self._views.column(field)
         name = field.column or field.name
+        if field.kind == "vector":  # no order tells what a vector is worth alone
+            return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0)
         if field.kind == "dense":
             return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0, auc=self._alone(field, values))
         shares, later = _Shares(), self._begin("valid")

@@ -16,12 +16,15 @@ from musenet.dataset.column_files import NewColumn
 from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import MISSING, UNSEEN, Field
 from musenet.dataset.texts import text_of
-from musenet.engines.engine import Engine
+from musenet.engines.engine import ROWS_PER_CHUNK, Engine
 from musenet.errors import DataError
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import Relations
 from musenet.recipe.features import MultiValuedOptions
+
+NUMBERS_PER_COLUMN = 8
+"""Of a vector, as many as take the memory of a column or two."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ class InOrder:
     table: ir.Table
     order: Sequence[str]
 
-    def chunks(self, engine: Engine, names: Sequence[str]) -> Iterator[pa.Table]:
-        """These columns, and those of the order, a chunk of rows at a time."""
-        return engine.chunks(self.table.select(*dict.fromkeys([*names, *self.order])), self.order)
+    def chunks(self, engine: Engine, names: Sequence[str], numbers: int = 0) -> Iterator[pa.Table]:
+        """These columns, and those of the order, a chunk of rows at a time; rows of so many numbers are large."""
+        at_once = max(1, ROWS_PER_CHUNK // (1 + numbers // NUMBERS_PER_COLUMN))
+        return engine.chunks(self.table.select(*dict.fromkeys([*names, *self.order])), self.order, at_once)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def encode_relation(
     plain_columns: Mapping[str, UncodedColumn],
     first: int = 0,
 ) -> None:
-    """Write the categorical fields, the raw values of numeric ones (NaN where missing) and the plain columns.
+    """Write the fields of codes, the raw numbers and vectors of the others (NaN where missing), the plain columns.
 
     Args:
         engine: where the relation lies.
@@ -89,7 +93,8 @@ def encode_relation(
             if first:
                 files[entry.name].append(_unknown(entry, first))
         columns = list(dict.fromkeys([*(e.column for e in planned), *(c.column for c in plain_columns.values())]))
-        for chunk in relation.chunks(engine, columns) if columns else ():
+        wide = sum(entry.vector.vector for entry in planned if entry.vector)
+        for chunk in relation.chunks(engine, columns, wide) if columns else ():
             for name, column in plain_columns.items():
                 files[name].append(numbers(chunk[column.column], column.missing).astype(column.dtype))
             for entry in planned:
@@ -97,14 +102,18 @@ def encode_relation(
 
 
 def new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:
-    """The file of a field's codes, or of the raw values of a numeric one."""
+    """The file of a field's codes, or of its raw numbers or vectors."""
+    if entry.vector:
+        return NewColumn(folders.passing, entry.name, (rows, entry.vector.vector), np.float32)
     if entry.numeric:
         return NewColumn(folders.passing, entry.name, (rows,), np.float64)
     return NewColumn(folders.kept, entry.name, (rows, *((entry.list_length,) if entry.list_length else ())), np.int32)
 
 
 def encoded(column: pa.ChunkedArray, entry: PlannedField, vocabularies: Mapping[str, Vocabulary]) -> NDArray[Any]:
-    """(rows) codes, (rows, width) if the field is multi-valued, or the values themselves if it is numeric."""
+    """(rows) codes, (rows, width) if the field is multi-valued; numbers and vectors are themselves."""
+    if entry.vector:
+        return _vectors(column, entry, entry.vector.vector)
     if entry.numeric:
         return numbers(column, np.nan)
     vocabulary = vocabularies[entry.vocabulary]
@@ -113,6 +122,8 @@ def encoded(column: pa.ChunkedArray, entry: PlannedField, vocabularies: Mapping[
 
 def _unknown(entry: PlannedField, rows: int) -> NDArray[Any]:
     """What the unseen user or item has in a field."""
+    if entry.vector:
+        return np.full((rows, entry.vector.vector), np.nan)
     if entry.numeric:
         return np.full(rows, np.nan)
     codes = np.zeros((rows, entry.list_length or 1), dtype=np.int32)
@@ -132,8 +143,28 @@ def numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
     return np.asarray(flat.to_numpy(zero_copy_only=False))
 
 
+def _vectors(column: pa.ChunkedArray, entry: PlannedField, width: int) -> NDArray[np.float32]:
+    """(rows, width) the lists themselves, NaN where a row has none.
+
+    Raises:
+        DataError: for a list of another length.
+    """
+    flat = column.combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(flat), 0).to_numpy(zero_copy_only=False)
+    there = lengths > 0
+    if (lengths[there] != width).any():
+        odd = int(lengths[there & (lengths != width)][0])
+        raise DataError(
+            f"features.{entry.side}: column '{entry.source}' is a vector of {width} numbers, but holds a list of {odd}"
+        )
+    vectors = np.full((len(flat), width), np.nan, dtype=np.float32)
+    numbers = pc.list_flatten(flat).cast(pa.float32(), safe=False)
+    vectors[there] = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
+    return vectors
+
+
 def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:
-    """Refuse text under `numeric`, and lists under anything but `multi_valued`, before anything is computed.
+    """Refuse text under `numeric`, and lists where one value is wanted or the other way round, before any computing.
 
     Raises:
         DataError: naming the column.
@@ -145,8 +176,10 @@ def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:
             raise DataError(f"{where} is numeric, but holds {kind}s")
         if entry.list_length is not None and not (kind.is_array() or kind.is_string()):
             raise DataError(f"{where} is multi_valued, but holds neither lists nor text: it holds {kind}s")
-        if kind.is_array() and entry.list_length is None:
-            raise DataError(f"{where} holds lists: say {{{entry.source}: multi_valued}}")
+        if entry.vector and not (kind.is_array() and kind.value_type.is_numeric()):
+            raise DataError(f"{where} is a vector, but holds {kind}s: give lists of numbers")
+        if kind.is_array() and not entry.vector and entry.list_length is None:
+            raise DataError(f"{where} holds lists: say {{{entry.source}: multi_valued}}, or how long a vector it is")
 
 
 def split_texts(engine: Engine, relations: Relations, planned: Iterable[PlannedField]) -> Relations:

@@ -10,7 +10,7 @@ from musenet.dataset.roles import ITEM, USER
 from musenet.errors import DataError
 from musenet.files import LONGEST_NAME
 from musenet.preparation.relations.columns import role_name
-from musenet.recipe.features import CategoricalOptions, Feature, MultiValuedOptions, NumericOptions
+from musenet.recipe.features import CategoricalOptions, Feature, MultiValuedOptions, NumericOptions, VectorOptions
 from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Tables
 
@@ -35,6 +35,16 @@ class PlannedField:
     def numeric(self) -> NumericOptions | None:
         """How it is transformed, if it is numeric."""
         return self.feature.options if isinstance(self.feature.options, NumericOptions) else None
+
+    @property
+    def vector(self) -> VectorOptions | None:
+        """How long it is and what it is projected to, if it is a vector."""
+        return self.feature.options if isinstance(self.feature.options, VectorOptions) else None
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether it becomes codes of a vocabulary that is fitted before; else it is written raw first."""
+        return self.numeric is None and self.vector is None
 
     @property
     def list_length(self) -> int | None:

@@ -36,7 +36,7 @@ class Training:
         tables = self._seen_by("training", lambda period: period == 0)
         self._entries: dict[str, list[PlannedField]] = {}
         for entry in planned:
-            if not entry.numeric:
+            if entry.has_codes:
                 self._entries.setdefault(entry.vocabulary, []).append(entry)
         self._columns = {
             name: [_occurrences(tables, entry) for entry in entries] for name, entries in self._entries.items()
@@ -68,7 +68,8 @@ class Training:
             entry
             for entry, share in unseen.items()
             if share >= UNREPEATABLE_SHARE
-            and not (entry.is_id or entry.numeric or entry.side == "history" or entry.feature.type == "position")
+            and entry.has_codes
+            and not (entry.is_id or entry.side == "history" or entry.feature.type == "position")
         ]
         later = self._seen_by("later", lambda period: period > 0) if suspects else {}
         for entry in suspects:
@@ -111,7 +112,7 @@ def value_types(
         (relations.columns.key, relations.events),
     )
     held = {name: table[name].type().to_pyarrow() for names, table in named for name in names if name in table.columns}
-    held |= {entry.column: vocabularies[entry.vocabulary].values.type for entry in planned if not entry.numeric}
+    held |= {entry.column: vocabularies[entry.vocabulary].values.type for entry in planned if entry.has_codes}
     return {name: value_type(kind) for name, kind in held.items()}
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from musenet.dataset.column_files import NewColumn, blocks, mapped
 from musenet.dataset.layout import Relation, keys_file, relation_folder
 from musenet.dataset.manifest import Field, FieldSide
-from musenet.dataset.numeric import NumericTransform
+from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
 from musenet.files import write_text
@@ -30,6 +30,7 @@ from musenet.preparation.encoding.encode import (
 from musenet.preparation.encoding.events import count_events, counted_runs, encode_events, stored_runs
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.numbers import Impressions, fit_column, write_buckets, write_numeric
+from musenet.preparation.encoding.vectors import fit_vector, write_vector
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, REQUEST_ROW, USER_ROW
@@ -46,8 +47,9 @@ class Written(BaseModel):
     sizes: dict[str, int] = {}
     """Number of codes of each vocabulary."""
     transforms: dict[str, NumericTransform] = {}
+    vectors: dict[str, VectorScale] = {}
     missing: dict[str, float] = {}
-    """Share of the impressions that lack a numeric feature, by side and name of the field."""
+    """Share of the impressions that lack a numeric feature or a vector, by side and name of the field."""
     predefined_scenarios: list[str] | None = None
     true_scenarios: int | None = None
 
@@ -191,17 +193,21 @@ class DatasetWriter:
     def _encode(
         self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, UncodedColumn], first: int = 0
     ) -> None:
-        """Write the side's categorical fields, plain columns and raw numbers."""
+        """Write the side's fields of codes, plain columns and raw numbers."""
         planned, folders = self._of(side), self._of_relation(side)
         encode_relation(self._engine, relation, rows, folders, planned, self._vocabularies, plain, first)
         for entry in planned:
-            if not entry.numeric:
+            if entry.has_codes:
                 self.written.fields[_name(entry)] = [category_field(entry)]
 
     def _finish(self, side: FieldSide, shown: Impressions) -> None:
-        """Fit and write the side's numeric fields."""
+        """Fit and write the side's numeric fields and vectors."""
         folders = self._of_relation(side)
         for entry in self._of(side):
+            if entry.vector:
+                scale, self.written.missing[_name(entry)] = fit_vector(folders, entry, shown)
+                self.written.vectors[entry.name] = scale
+                self.written.fields[_name(entry)] = write_vector(folders, entry, scale)
             if not entry.numeric:
                 continue
             fitted = fit_column(folders, entry, shown)

@@ -125,7 +125,7 @@ def _columns(manifest: ExportManifest, folder: Path, side: Literal["context", "c
     seen = set()
     for field in manifest.fields_of(side):
         name = field.column or field.name
-        if name in seen or field.is_position or field.name.endswith(".missing"):
+        if name in seen or field.is_position or field.kind == "vector" or field.name.endswith(".missing"):
             continue
         seen.add(name)
         scale = manifest.numeric.get(field.name.removesuffix(".rank"))

@@ -1,7 +1,7 @@
 """From a run to one folder that a service needs and nothing else does: see `manifest.py` for what is in it."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,10 +22,11 @@ from musenet.dataset.texts import text_of
 from musenet.errors import ExportError, RunError, missing_extra
 from musenet.files import checksum, full_disk_explained, write_json, write_text
 from musenet.models.interface import ClickModel
+from musenet.models.vectors import projection_of
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
-from musenet.serving.manifest import MANIFEST, SCENARIOS, ExportManifest, LogColumns, read_export
+from musenet.serving.manifest import MANIFEST, PROJECTIONS, SCENARIOS, ExportManifest, LogColumns, read_export
 from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
 from musenet.sources.files.options import OwnFilesOptions, TimeColumn
@@ -61,11 +62,12 @@ def export_run(
     with full_disk_explained(out.parent), workspace(out, f"export {uuid4()}") as work:
         folder = result_folder(work)
         write_column(folder, "embeddings", model.table.weight.detach().numpy())
+        projections = _write_projections(model, dataset, folder / PROJECTIONS)
         for side in IDS:
-            _write_entities(dataset, side, folder / RELATIONS[side])
+            _write_entities(dataset, side, projections, folder / RELATIONS[side])
         _write_attributes(dataset, folder / "items")
         _write_vocabularies(dataset, folder / "vocabularies")
-        export_graphs(model, schema_of(dataset), folder)
+        export_graphs(model, schema_of(dataset).projected, folder)
         description = describe(run)
         if description is not None:
             write_json(folder / SCENARIOS, description)
@@ -124,13 +126,25 @@ def _check_target(out: Path) -> None:
         raise ExportError(f"{out} exists and is no export: name another folder, or remove it")
 
 
-def _write_entities(dataset: Dataset, side: FieldSide, folder: Path) -> None:
-    """Codes and numbers of all users or items, and where each of the log's ids stands."""
+def _write_projections(model: ClickModel, dataset: Dataset, folder: Path) -> dict[Field, NDArray[np.float32]]:
+    """(width, projection) by which each vector is projected."""
+    vectors = [field for field in dataset.manifest.fields if field.kind == "vector"]
+    found = {field: projection_of(model, field).detach().numpy().T for field in vectors}
+    for field, weight in found.items():
+        write_column(folder, f"{field.side}.{field.name}", weight)
+    return found
+
+
+def _write_entities(
+    dataset: Dataset, side: FieldSide, projections: Mapping[Field, NDArray[np.float32]], folder: Path
+) -> None:
+    """Codes, numbers and projected vectors of all users or items, and where each of the log's ids stands."""
     ids = dataset.keys(RELATIONS[side], [IDS[side]])[IDS[side]]
-    coded = [_embedding_rows(dataset, field) for field in dataset.fields(side) if field.kind != "dense"]
-    dense = [dataset.column(field) for field in dataset.fields(side) if field.kind == "dense"]
+    coded = [_embedding_rows(dataset, field) for field in dataset.fields(side) if field.has_codes]
+    dense = [dataset.column(field)[:, None] for field in dataset.fields(side) if field.kind == "dense"]
+    dense += [dataset.column(field) @ weight for field, weight in projections.items() if field.side == side]
     write_column(folder, "codes", np.concatenate(coded, axis=1).astype(np.int32))
-    write_column(folder, "dense", np.stack(dense, axis=1) if dense else np.zeros((len(ids), 0), dtype=np.float32))
+    write_column(folder, "dense", np.concatenate([np.zeros((len(ids), 0), dtype=np.float32), *dense], axis=1))
     TextIndex.write(folder, "ids", text_of(ids.combine_chunks())[1:], first=1)
 
 
@@ -192,6 +206,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         fields=data.fields,
         vocabularies=data.vocabularies,
         numeric=data.numeric,
+        vectors=data.vectors,
         relative=data.relative,
         separators={
             feature.name: feature.options.multi_valued

@@ -82,7 +82,7 @@ def many_requests(model: ClickModel) -> ClickModel:
 
 
 def batch_of_many(inputs: Sequence[Tensor]) -> ManyRequests:
-    """The batch of `INPUTS_OF_MANY`; what only training and evaluation read is left empty."""
+    """The batch of `INPUTS_OF_MANY`, vectors projected; what only training and evaluation read is left empty."""
     given = dict(zip(INPUTS_OF_MANY, inputs, strict=True))
     lengths, features = given.pop("history_lengths"), given["repeat_features"]
     nothing = lengths.to(features.dtype) * 0
@@ -92,6 +92,8 @@ def batch_of_many(inputs: Sequence[Tensor]) -> ManyRequests:
         history_offset=torch.cat([lengths[:1] * 0, lengths.cumsum(0)]),
         repeat_indicator=features[:, 0] > 0.5,
         repeat_fraction=nothing,
+        request_vectors=given["request_dense"][:, :0],
+        candidate_vectors=features[:, :0],
         label=features[:, 0] * 0,
         weight=None,
         true_scenario=None,

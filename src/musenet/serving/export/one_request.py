@@ -190,7 +190,7 @@ def one_request(model: ClickModel, *, repeats: bool = True) -> ClickModel:
 
 
 def batch_of(inputs: Sequence[Tensor]) -> Batch:
-    """The batch of one request's `INPUTS`; what only training and evaluation read is left empty."""
+    """The batch of one request's `INPUTS`, vectors projected; what only training and evaluation read is left empty."""
     given = dict(zip(INPUTS, inputs, strict=True))
     features = given.pop("repeat_features")
     nothing = features[:1, 0] * 0  # (1,)
@@ -203,6 +203,8 @@ def batch_of(inputs: Sequence[Tensor]) -> Batch:
         repeat_indicator=features[:, 0] > 0.5,
         repeat_features=features,
         repeat_fraction=nothing,
+        request_vectors=given["request_dense"][:, :0],
+        candidate_vectors=features[:, :0],
         label=nothing,
         weight=None,
         true_scenario=None,

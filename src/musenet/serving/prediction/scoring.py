@@ -140,10 +140,7 @@ class _Scoring:
     def _inputs(self, requests: Requests) -> Arrays:
         """Of the graph, by name; see `many_requests.INPUTS_OF_MANY`."""
         past = self._histories.of(requests.asked)
-        numbers = requests.candidate.dense
-        if self._scorer.relative is not None:
-            offset = np.concatenate([[0], np.cumsum(requests.sizes)])
-            numbers = self._scorer.relative.append(numbers, past.repeats, offset)
+        numbers, offset = self._scorer.numbers, np.concatenate([[0], np.cumsum(requests.sizes)])
         rows, codes = distinct_rows([requests.request.codes, requests.candidate.codes, past.codes])
         return {
             "values": self._scorer.embeddings.take(rows, axis=0, mode="clip"),
@@ -151,8 +148,8 @@ class _Scoring:
             "candidate_codes": codes[1],
             "history_codes": codes[2],
             "history_lengths": past.lengths,
-            "request_dense": requests.request.dense,
-            "candidate_dense": numbers,
+            "request_dense": numbers.of_requests(requests.request.dense),
+            "candidate_dense": numbers.of_candidates(requests.candidate.dense, past.repeats, offset),
             "repeat_features": past.repeats,
             "predefined_scenario": requests.predefined,
             "request": requests.asked.of,

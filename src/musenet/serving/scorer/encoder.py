@@ -1,5 +1,6 @@
 """A request's columns as the model's codes and numbers, by the definitions that prepared the training data."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from musenet.dataset.codes import encode_lists
 from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, FieldSide, table_rows
 from musenet.dataset.numeric import FloatArray
 from musenet.errors import RequestError
-from musenet.serving.manifest import ExportManifest
-from musenet.serving.text_index import TextIndex
+from musenet.serving.manifest import PROJECTIONS, ExportManifest
+from musenet.serving.text_index import TextIndex, map_column
 from musenet.serving.values import Value, ValueForms
 
 Attributes = Mapping[str, Value]
@@ -24,6 +25,8 @@ Where = Callable[[int, str], str]
 Codes = NDArray[np.int64]
 Told_co = TypeVar("Told_co", covariant=True)
 Made = NDArray[np.int64] | NDArray[np.float32]
+TOO_LARGE = "is too large a number"
+LARGEST = float(np.finfo(np.float32).max)
 FARTHEST = 1e9
 """From its mean, in deviations: where a model multiplies numbers, farther ones leave floating point."""
 
@@ -73,7 +76,7 @@ class Encoded:
     codes: Codes
     """(rows, sum of widths) rows of the embedding table."""
     dense: NDArray[np.float32]
-    """(rows, dense fields)."""
+    """(rows, dense fields, then what each vector is projected to)."""
 
 
 class Encoder:
@@ -94,6 +97,11 @@ class Encoder:
         self._vocabularies = {
             name: TextIndex(folder / "vocabularies", name) for name in manifest.vocabularies if name not in bucketed
         }
+        self._projections = {
+            (f.side, f.name): map_column(folder / PROJECTIONS, f"{f.side}.{f.name}")
+            for f in manifest.fields
+            if f.kind == "vector"
+        }
         self._scales = {f.vocabulary: manifest.numeric[f.name] for f in manifest.fields if _has_buckets(f)}
 
     def columns(self, side: FieldSide) -> dict[str, list[Field]]:
@@ -104,7 +112,8 @@ class Encoder:
         """The rows' columns as codes and numbers; a column that a row lacks is missing.
 
         Raises:
-            RequestError: for text where a number is wanted, or several values where there is one.
+            RequestError: for text where a number is wanted, several values where there is one, or a vector of another
+                length.
         """
         made: dict[str, Made] = {}
         tally = Tally() if tally is None else tally
@@ -114,10 +123,7 @@ class Encoder:
             def at(place: int, name: str = name) -> str:
                 return where(place, name)
 
-            if _takes_numbers(fields):
-                made |= self._numeric(name, fields, numbers(values, at), at, tally)
-            else:
-                made |= {one.name: self._categories(name, one, values, at, tally) for one in fields}
+            made |= self._made(name, fields, values, at, tally)
         return self._together(side, made, len(rows))
 
     def encode_columns(
@@ -137,21 +143,29 @@ class Encoder:
             def at(place: int, name: str = name, places: Codes = places) -> str:
                 return where(int((places == place).argmax()), name)
 
-            if _takes_numbers(fields):
-                found = self._numeric(name, fields, numbers(column.values, at), at, tally)
-            else:
-                found = {one.name: self._categories(name, one, column.values, at, tally) for one in fields}
+            found = self._made(name, fields, column.values, at, tally)
             made |= {one: values[places] for one, values in found.items()}
         return self._together(side, made, rows)
+
+    def _made(
+        self, name: str, fields: Sequence[Field], values: Sequence[Value], at: Callable[[int], str], tally: Tally
+    ) -> dict[str, Made]:
+        """What a column becomes, by field."""
+        if fields[0].kind == "vector":
+            return self._vector(name, fields, vectors(values, fields[0].width, at), at, tally)
+        if _takes_numbers(fields):
+            return self._numeric(name, fields, numbers(values, at), at, tally)
+        return {one.name: self._categories(name, one, values, at, tally) for one in fields}
 
     def _together(self, side: FieldSide, made: Mapping[str, Made], rows: int) -> Encoded:
         """The fields of a side, each beside the other."""
         every = self._fields[side]
-        coded = [made[one.name].reshape(rows, one.width) for one in every if one.kind != "dense"]
-        dense = [made[one.name] for one in every if one.kind == "dense"]
+        coded = [made[one.name].reshape(rows, one.width) for one in every if one.has_codes]
+        dense = [made[one.name][:, None] for one in every if one.kind == "dense"]
+        dense += [made[one.name] for one in every if one.kind == "vector"]
         return Encoded(
             codes=np.concatenate(coded, axis=1) if coded else np.zeros((rows, 0), dtype=np.int64),
-            dense=np.stack(dense, axis=1).astype(np.float32) if dense else np.zeros((rows, 0), dtype=np.float32),
+            dense=np.concatenate(dense, axis=1, dtype=np.float32) if dense else np.zeros((rows, 0), dtype=np.float32),
         )
 
     def _categories(
@@ -206,8 +220,22 @@ class Encoder:
                 scale = self._manifest.numeric[base]
                 made[one.name] = scale.missing(raw).astype(np.float32) if part == "missing" else scale.dense(raw)
             if (far := np.abs(made[one.name]) > FARTHEST).any() and one.kind == "dense":
-                raise RequestError(at(int(far.argmax())), "is too large a number")
+                raise RequestError(at(int(far.argmax())), TOO_LARGE)
         return made
+
+    def _vector(
+        self, name: str, fields: Sequence[Field], raw: NDArray[np.float32], at: Callable[[int], str], tally: Tally
+    ) -> dict[str, Made]:
+        """What a vector is projected to and, if training lacked some, whether it is missing."""
+        own, *flags = fields
+        scale = self._manifest.vectors[own.name]
+        missing, scaled = scale.missing(raw), scale.standardised(raw)
+        _count(tally.missing, name, int(missing.sum()))
+        if (far := (np.abs(scaled) > FARTHEST).any(axis=1)).any():
+            raise RequestError(at(int(far.argmax())), "holds too large a number")
+        projected: NDArray[np.float32] = scaled @ self._projections[own.side, own.name]
+        made: dict[str, Made] = {own.name: projected}
+        return made | {one.name: missing.astype(np.float32) for one in flags}
 
     def _embedded(self, one: Field, codes: NDArray[np.integer]) -> Codes:
         """Rows of the embedding table of a field's codes; padding stays 0."""
@@ -232,7 +260,32 @@ def numbers(values: Sequence[Value] | pa.Array, at: Callable[[int], str]) -> Flo
         return np.array(values, dtype=np.float64)
     except OverflowError:
         place = next(i for i, value in enumerate(values) if isinstance(value, int) and abs(value) >= 2**1023)
-        raise RequestError(at(place), "is too large a number") from None
+        raise RequestError(at(place), TOO_LARGE) from None
+
+
+def vectors(values: Sequence[Value], width: int, at: Callable[[int], str]) -> NDArray[np.float32]:
+    """(rows, width) NaN where missing, as an empty list is.
+
+    Raises:
+        RequestError: for what is no list of so many finite numbers.
+    """
+    found = np.full((len(values), width), np.nan, dtype=np.float32)
+    for place, value in enumerate(values):
+        if value is None or value == []:
+            continue
+        if type(value) is not list or len(value) != width:
+            what = f"a list of {len(value)}" if type(value) is list else "text" if type(value) is str else "one value"
+            raise RequestError(at(place), f"takes a list of {width} numbers, not {what}")
+        if not set(map(type, value)) <= {int, float} or any(map(_is_nan, value)):
+            raise RequestError(at(place), f"takes a list of {width} numbers: something in it is none")
+        if any(not -LARGEST <= one <= LARGEST for one in value):  # type: ignore[operator]
+            raise RequestError(at(place), "holds too large a number")
+        found[place] = value
+    return found
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _codes(index: TextIndex, texts: Sequence[str | None] | pa.Array) -> NDArray[np.int32]:

@@ -43,7 +43,7 @@ class Entities:
         return self._codes.take(rows, axis=0, mode="clip").astype(np.int64)
 
     def dense(self, rows: Rows) -> NDArray[np.float32]:
-        """(rows, dense fields)."""
+        """(rows, dense fields, then what each vector is projected to)."""
         found: NDArray[np.float32] = self._dense.take(rows, axis=0, mode="clip")
         return found
 
@@ -103,7 +103,7 @@ class Items(Entities):
         return codes
 
     def dense(self, rows: Rows) -> NDArray[np.float32]:
-        """(rows, dense fields)."""
+        """(rows, dense fields, then what each vector is projected to)."""
         known, added = rows < len(self._codes), self._added.dense
         if added is None or known.all():
             return super().dense(rows)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from musenet.dataset.inputs.relative import Relative
 from musenet.errors import RequestError
 from musenet.serving.manifest import read_export
 from musenet.serving.scorer.encoder import Attributes, Encoder, Tally
@@ -19,6 +18,7 @@ from musenet.serving.scorer.entities import Entities, Items
 from musenet.serving.scorer.explanation import explained
 from musenet.serving.scorer.history_codes import encode_events
 from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
+from musenet.serving.scorer.numbers import Numbers
 from musenet.serving.scorer.repeats import CandidateRepeats, Places, count_repeats
 from musenet.serving.scorer.runtime import Arrays, Runtime
 from musenet.serving.store.history import NOTHING, HistoryStore, ItemStore, PastEvent, RepeatKey, UserHistory
@@ -74,10 +74,8 @@ class Scorer:
         self.items = Items(self.manifest, self.folder, self.encoder)
         """Those of the export, and those added since."""
         self.use(store)
-        manifest = self.manifest
-        self.relative = (
-            Relative(manifest.fields, manifest.numeric, manifest.repeat is not None) if manifest.relative else None
-        )
+        self.numbers = Numbers(self.manifest)
+        self.relative = self.numbers.relative
         self.embeddings = map_column(self.folder, "embeddings")
         self.correction = math.log(self.manifest.negative_sampling_rate)
         of_key = {name for name, origin in self.manifest.key_columns.items() if origin == "request"}
@@ -111,7 +109,9 @@ class Scorer:
     def numeric_columns(self) -> list[str]:
         """Of context and candidates, those that take numbers."""
         fields = self.manifest.fields_of("context", "candidate")
-        return list(dict.fromkeys(f.column or f.name for f in fields if f.kind == "dense" or f.is_bucketed))
+        vectors = {f.column for f in fields if f.kind == "vector"}
+        numbers = [f.column or f.name for f in fields if f.kind == "dense" or f.is_bucketed]
+        return [name for name in dict.fromkeys(numbers) if name not in vectors]
 
     @property
     def sees_histories(self) -> bool:
@@ -194,16 +194,16 @@ class Scorer:
             encode_events(self.encoder, history.events, self.rules.history.length),
         ]
         rows, codes = rows_in_use(blocks)
-        numbers = np.concatenate([self.items.dense(item_rows), candidate.dense], axis=1)
-        if self.relative is not None:
-            numbers = self.relative.append(numbers, repeats.features, np.array([0, len(item_rows)]))
+        of_request = np.concatenate([self.users.dense(user_row), context.dense], axis=1)
+        of_candidates = np.concatenate([self.items.dense(item_rows), candidate.dense], axis=1)
+        offset = np.array([0, len(item_rows)])
         inputs = {
             "values": self.embeddings.take(rows, axis=0, mode="clip"),  # which reads ahead, as indexing does not
             "request_codes": codes[0],
             "candidate_codes": codes[1],
             "history_codes": codes[2],
-            "request_dense": np.concatenate([self.users.dense(user_row), context.dense], axis=1),
-            "candidate_dense": numbers,
+            "request_dense": self.numbers.of_requests(of_request),
+            "candidate_dense": self.numbers.of_candidates(of_candidates, repeats.features, offset),
             "repeat_features": repeats.features,
             "predefined_scenario": self._predefined(message),
         }

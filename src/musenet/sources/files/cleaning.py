@@ -12,7 +12,7 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.files.columns import Need
 from musenet.sources.files.opening import LogFile, reading
-from musenet.sources.files.values import Parsed, as_number
+from musenet.sources.files.values import Parsed, as_number, as_vector
 from musenet.sources.tables import REFUSED, CleaningRule
 
 REASON = "_reason"
@@ -53,9 +53,12 @@ class Sieve:
             self.columns[need.name] = column.cast("string") if column.type().is_unknown() else column
             return
         with self.explained(need.name, need.key):
-            number = as_number(column, whole=need.form == "whole")
-        what = "a whole number" if need.form == "whole" else "a number"
-        self.parsed(need.name, number, need.name, what, required=False)
+            if need.form == "vector":
+                read, what = as_vector(column, need.length), f"a list of {need.length} numbers"
+            else:
+                read = as_number(column, whole=need.form == "whole")
+                what = "a whole number" if need.form == "whole" else "a number"
+        self.parsed(need.name, read, need.name, what, required=False)
 
     def explained(self, name: str, key: str) -> "_Explained":
         """Say which column of which file an error is about."""
@@ -151,7 +154,7 @@ def _as_json(name: str, chunk: pa.Table) -> pa.Table:
     """Refused rows as text; written here rather than by an engine, since no two of them write numbers alike."""
     frame = pl.DataFrame(chunk)
     text = [
-        pl.col(column).cast(pl.List(pl.String) if isinstance(kind, pl.List) else pl.String)
+        pl.col(column).cast(pl.List(pl.String) if isinstance(kind, pl.List | pl.Array) else pl.String)
         for column, kind in frame.schema.items()
         if column != REASON
     ]

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from musenet.errors import DataError
-from musenet.recipe.features import Feature
+from musenet.recipe.features import Feature, VectorOptions
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.opening import LogFile
 
 Relation = Literal["impressions", "events", "users", "items"]
-Form = Literal["value", "number", "whole"]
+Form = Literal["value", "number", "whole", "vector"]
 CLOCK_COLUMNS = ("hour", "weekday")
 """Context that comes from the time, where the log has no column of that name."""
 
@@ -24,6 +24,8 @@ class Need:
     key: str
     """Where it is named, such as `features.context`."""
     form: Form = "value"
+    length: int = 0
+    """Of a vector."""
 
 
 @dataclass
@@ -92,8 +94,9 @@ class _Planner:
         self.plan = Plan()
 
     def add_feature(self, feature: Feature) -> None:
-        form: Form = "number" if feature.type == "numeric" else "whole" if feature.type == "position" else "value"
-        need = Need(feature.name, f"features.{feature.side}", form)
+        forms: dict[str, Form] = {"numeric": "number", "position": "whole", "vector": "vector"}
+        length = feature.options.vector if isinstance(feature.options, VectorOptions) else 0
+        need = Need(feature.name, f"features.{feature.side}", forms.get(feature.type, "value"), length)
         if feature.side in ("context", "candidate"):
             self.add(need, "impressions")
             return

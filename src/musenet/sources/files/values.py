@@ -92,6 +92,26 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
     return Parsed(value, wrong, missing)
 
 
+def as_vector(column: ir.Value, length: int) -> Parsed:
+    """A list of so many finite numbers, each of which a model can hold; text in it is tried. An empty one is missing.
+
+    Raises:
+        DataError: for what is no list, or one of anything else.
+    """
+    kind = column.type()
+    inner = kind.value_type if isinstance(kind, dt.Array) else dt.null
+    if inner.is_string():
+        numbers = column.map(lambda text: read_as(text.strip(), NUMBER, "float64"))
+    elif inner.is_numeric() and not inner.is_boolean():
+        numbers = column.cast(dt.Array(dt.float64))
+    else:
+        raise DataError(f"holds {kind}, not lists of numbers: give vectors as lists, in Parquet, JSON lines or frames")
+    odd = numbers.filter(lambda one: one.isnull() | one.isnan() | (one.abs() > LARGEST_NUMBER)).length() > 0
+    missing = column.isnull() | (column.length() == 0)
+    wrong = ~missing & (odd | (numbers.length() != length))
+    return Parsed((missing | wrong).ifelse(ibis.null(numbers.type()), numbers), wrong, missing)
+
+
 def as_id(engine: Engine, column: ir.Value, table: ir.Table) -> ir.Value:
     """An id as int64 or text; whole floats, which a table tool makes of integers with gaps, become integers again.
 
