@@ -31,7 +31,8 @@ from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Resampled, difference, resample_model, seed_and_user_interval
 from musenet.evaluation.predictions import Predictions
 from musenet.metrics import auc
-from musenet.models.musenet.adaptation import Adaptation, Evidence, MixOptions, mixed_logit
+from musenet.models.musenet.adaptation import Evidence, MixOptions, mixed_logit
+from musenet.models.musenet.following import Adaptation
 from musenet.runs.run import Run
 from musenet.simulators.hotels.visits import HotelOptions, make_plan, simulate_blocks
 from musenet.studies.plans import folder_name

@@ -14,14 +14,8 @@ from musenet.adaptation.walk import Period
 from musenet.config.adaptation import AdaptOptions
 from musenet.evaluation.predictions import Predictions
 from musenet.metrics import logloss_from_logit
-from musenet.models.musenet.adaptation import (
-    Adaptation,
-    Evidence,
-    believed,
-    label_log_likelihood,
-    log_prior,
-    mixed_logit,
-)
+from musenet.models.musenet.adaptation import Evidence, believed, label_log_likelihood, log_prior, mixed_logit
+from musenet.models.musenet.following import Adaptation
 
 SECOND = 1_000_000
 DRIFTED = np.array([1.5, 0.0, -1.5, 1.0, 0.0])

@@ -11,8 +11,6 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from musenet.models.musenet.adaptation import (
-    Adaptation,
-    AdaptationState,
     Evidence,
     Floats,
     Integers,
@@ -23,9 +21,9 @@ from musenet.models.musenet.adaptation import (
     label_log_likelihood,
     log_prior,
     mixed_logit,
-    shared_trust,
     trained_mix,
 )
+from musenet.models.musenet.following import Adaptation, AdaptationState, shared_trust
 from musenet.models.musenet.objectives import mix_probabilities
 
 CANDIDATES = 10

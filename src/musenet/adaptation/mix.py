@@ -1,4 +1,4 @@
-"""Following the mix of scenarios through a period: `musenet.models.musenet.adaptation`, request by request.
+"""Following the mix of scenarios through a period: `musenet.models.musenet.following`, request by request.
 
 Shapes: R requests, N candidates, K scenarios.
 """
@@ -9,14 +9,9 @@ import numpy as np
 
 from musenet.adaptation.walk import Period
 from musenet.config.adaptation import AdaptOptions
-from musenet.evaluation.predictions import Floats, Integers, Predictions
-from musenet.models.musenet.adaptation import (
-    Adaptation,
-    AdaptationState,
-    Evidence,
-    believed,
-    label_log_likelihood,
-)
+from musenet.evaluation.predictions import Predictions
+from musenet.models.musenet.adaptation import believed
+from musenet.models.musenet.following import Adaptation, AdaptationState, Answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,33 +39,29 @@ def follow_mix(predictions: Predictions, options: AdaptOptions) -> Followed:
     log_assignment, scenario_logit = believed(assignment[period.requests]), scenario_logit[period.candidates]
     unadapted, label = predictions.logit[period.candidates], predictions.label[period.candidates]
     weight = np.ones(len(label)) if predictions.weight is None else predictions.weight[period.candidates]
-    logit, adapted, prior = np.empty(len(label)), np.empty(len(label)), np.empty_like(log_assignment)
+    logit, adapted, answered = np.empty(len(label)), np.empty(len(label)), assignment.copy()
 
     def predict(requests: slice) -> None:
-        own, trust = period.candidates_of(requests), adaptation.state.weight
-        new = adaptation.prior(log_assignment[requests])
-        adapted[own] = adaptation.adapted(np.repeat(new, period.sizes[requests], axis=0), scenario_logit[own])
-        logit[own] = adaptation.guarded(adapted[own], unadapted[own])
-        prior[requests] = trust * np.exp(new) + (1 - trust) * assignment[period.requests[requests]]
+        own = period.candidates_of(requests)
+        answer = adaptation.predict(
+            log_assignment[requests], scenario_logit[own], unadapted[own], period.sizes[requests]
+        )
+        logit[own], adapted[own], answered[period.requests[requests]] = answer.logit, answer.adapted, answer.assignment
 
     def learn(requests: slice) -> None:
         own = period.candidates_of(requests)
-        both = np.column_stack([adapted[own], unadapted[own]])
-        loss = _mean_by_request(-label_log_likelihood(both, label[own]), weight[own], period.sizes[requests])
-        evidence = Evidence.of(
-            scenario_logit[own], label[own], weight[own], period.sizes[requests], level=adaptation.level
+        adaptation.learn_from(
+            Answers(
+                time=seconds[requests],
+                sizes=period.sizes[requests],
+                log_assignment=log_assignment[requests],
+                scenario_logit=scenario_logit[own],
+                adapted=adapted[own],
+                unadapted=unadapted[own],
+                label=label[own],
+                weight=weight[own],
+            )
         )
-        adaptation.learn(log_assignment[requests], evidence, loss, seconds[requests])
 
     period.walk(options.answers_after, options.every, learn, predict)
-    answered = assignment.copy()
-    answered[period.requests] = prior
     return Followed(replace(predictions, logit=period.back(logit), assignment=answered), adaptation.state)
-
-
-def _mean_by_request(values: Floats, weight: Floats, sizes: Integers) -> Floats:
-    """(R, …) weighted means of values (N, …); 0 where nothing has a weight."""
-    begin = np.cumsum(sizes) - sizes
-    total = np.add.reduceat(weight, begin)
-    sums = np.add.reduceat(values * weight[:, None], begin, axis=0)
-    return np.asarray(sums / np.where(total > 0, total, 1.0)[:, None])

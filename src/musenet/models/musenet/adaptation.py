@@ -9,23 +9,19 @@ requests whose labels have become known, with a level b that is added to every s
 with λ_r the request's weight by age, and the distance to the trained mix, log w = 0, t = 1 and b = 0. Without b the
 scenarios that are clicked more would seem to be more frequent whenever people click more than before in all of them.
 What older requests say is kept in quadratic form, so that the state is a few numbers however many requests there were.
-A guard scores the adapted and the unadapted prediction of every request before it is learned from, and mixes the two by
-how well they did.
 
 Everything is on numpy arrays in float64. Shapes: R requests, N candidates, K scenarios; "mix" is (log w, t, b),
 (K + 2).
 """
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from musenet.options import Options, parse_duration
-from musenet.results import Result
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -35,8 +31,6 @@ LEAST_ASSIGNMENT = 1e-4
 TOLERANCE = 1e-4
 """A step of the solver that moves nothing by more is its last; a thousand requests tell the mix to about 0.03."""
 MOST_STEPS = 100
-MOST_DIFFERENCE = 600.0
-"""Of two losses, in nats: e to this and to the largest trust, ln(2 / share), can still be computed."""
 
 
 class MixOptions(Options):
@@ -207,118 +201,6 @@ class _Answered:
         each = np.column_stack([moved, (moved * self.log_assignment) @ self.ones, (after * by_level) @ self.ones])
         weighted = each * self.weight[:, None]
         return float(self.weight @ (np.log(total) + most[:, 0])), self.weight @ each, weighted.T @ each
-
-
-class AdaptationState(Result):
-    """All that adaptation knows: some (K + 2)² numbers, to be kept where it has to survive a restart."""
-
-    written_by: ClassVar[str] = "adaptation"
-
-    requests: int
-    """Answered so far."""
-    time: float | None
-    """Of the last of them, in seconds."""
-    mix: list[float]
-    information: list[list[float]]
-    pull: list[float]
-    trust: float
-    """Log-odds of the adapted prediction against the unadapted one."""
-
-    @property
-    def weight(self) -> float:
-        """Of the adapted prediction in what is answered, in (0, 1)."""
-        return 1 / (1 + math.exp(-self.trust))
-
-
-class Adaptation:
-    """Follows the mix of one model's scenarios.
-
-    Args:
-        scenarios: K.
-        options: how quickly.
-        state: what an earlier one knew; raises `ValueError` if that is of another number of scenarios.
-    """
-
-    def __init__(self, scenarios: int, options: MixOptions, state: AdaptationState | None = None) -> None:
-        self.scenarios, self.options = scenarios, options
-        self.mix, self.known = trained_mix(scenarios), Known.nothing(scenarios)
-        self.requests, self.time = 0, None if state is None else state.time
-        self.trust = 0.0
-        if state is not None:
-            if len(state.mix) != scenarios + 2:
-                raise ValueError(f"the state is of {len(state.mix) - 2} scenarios, the model has {scenarios}")
-            self.mix, self.known = np.array(state.mix), Known(np.array(state.information), np.array(state.pull))
-            self.requests, self.trust = state.requests, state.trust
-
-    @property
-    def state(self) -> AdaptationState:
-        """What it knows by now."""
-        return AdaptationState(
-            requests=self.requests,
-            time=self.time,
-            mix=self.mix.tolist(),
-            information=self.known.information.tolist(),
-            pull=self.known.pull.tolist(),
-            trust=self.trust,
-        )
-
-    @property
-    def level(self) -> float:
-        """b, added to every scenario's logit."""
-        return float(self.mix[-1])
-
-    def prior(self, log_assignment: Floats) -> Floats:
-        """(R, K) log P_new(c|x)."""
-        return log_prior(self.mix, log_assignment)
-
-    def adapted(self, log_prior: Floats, scenario_logit: Floats) -> Floats:
-        """(N) logit under log P_new(c|x) and the trained scenarios' logits, both (N, K)."""
-        return mixed_logit(log_prior, scenario_logit + self.level)
-
-    def guarded(self, adapted: Floats, unadapted: Floats) -> Floats:
-        """(N) logit of the two predictions' mixture, from their logits (N)."""
-        ours, theirs = -math.log1p(math.exp(-self.trust)), -math.log1p(math.exp(self.trust))
-        click = np.logaddexp(ours + log_sigmoid(adapted), theirs + log_sigmoid(unadapted))
-        return np.asarray(click - np.logaddexp(ours + log_sigmoid(-adapted), theirs + log_sigmoid(-unadapted)))
-
-    def learn(self, log_assignment: Floats, evidence: Evidence, loss: Floats, time: Floats) -> None:
-        """Learn from requests whose labels have become known, in order of time; the guard first.
-
-        Args:
-            log_assignment: (R, K).
-            evidence: of these requests, best about the present `level`.
-            loss: (R, 2) mean log-loss over a request's candidates, of the adapted and the unadapted prediction, both as
-                made before the request was learned from.
-            time: (R) of the requests, in seconds, ascending.
-        """
-        self.trust = shared_trust(self.trust, loss, self.options.share)
-        left, last = np.arange(len(time), dtype=np.float64)[::-1], float(time[-1])
-        passed = 0.0 if self.time is None else last - self.time
-        earlier = self.known.faded(float(self.options.fade(len(time), passed)))
-        self.mix, self.known = estimate(
-            log_assignment,
-            evidence,
-            weight=self.options.fade(left, last - time),
-            ridge=self.options.ridge,
-            known=earlier,
-            start=self.mix,
-        )
-        self.requests, self.time = self.requests + len(time), last
-
-
-def shared_trust(trust: float, loss: Floats, share: float) -> float:
-    """Log-odds of the first of two forecasters after these losses (R, 2): Herbster and Warmuth's fixed share (1998).
-
-    Each request multiplies the forecasters' weights by exp(−loss) and then gives `share` of all weight back to both
-    evenly. With the loss a mean of log-losses, exp(−loss) is a geometric mean and so concave in the weights: over R
-    requests the mixture's summed loss exceeds that of the better forecaster, even if that changes S times, by at most
-    (S + 1) ln 2 − S ln share − R ln(1 − share / 2).
-    """
-    even = share / 2
-    for worse in (loss[:, 0] - loss[:, 1]).clip(-MOST_DIFFERENCE, MOST_DIFFERENCE).tolist():
-        weight = even + (1 - share) / (1 + math.exp(worse - trust))
-        trust = math.log(weight / (1 - weight))
-    return trust
 
 
 def mixed_logit(log_probability: Floats, scenario_logit: Floats) -> Floats:
