@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from musenet.config.adaptation import AdaptOptions
 from musenet.serving.http.app import create_app
 from musenet.serving.http.middleware import Access
 from musenet.serving.service.service import Service
@@ -12,9 +13,15 @@ from serving.exports import Exported, events_of, request_of
 HOST = "http://localhost"
 
 
-def client_of(exported: Exported, store: str, access: Access = Access(), **options: Any) -> TestClient:  # noqa: B008
+def client_of(
+    exported: Exported,
+    store: str,
+    access: Access = Access(),  # noqa: B008
+    adapt: AdaptOptions | None = None,
+    **options: Any,
+) -> TestClient:
     """To be used as a context manager, which starts and stops the application."""
-    service = Service(exported.folder, store)
+    service = Service(exported.folder, store, adapt=adapt)
     app = create_app(service, access, **options)
     return TestClient(app, base_url=HOST, raise_server_exceptions=False)
 

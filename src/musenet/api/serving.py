@@ -2,17 +2,18 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from musenet.errors import NoHistoriesWarning, UserError
+from musenet.errors import ConfigError, NoHistoriesWarning, UserError
 from musenet.frames import Frame, as_kind, kind_of
 
 if TYPE_CHECKING:
+    from musenet.config.adaptation import AdaptOptions
     from musenet.serving.export.filling import Filling
     from musenet.serving.prediction.histories import Histories
     from musenet.serving.scorer.scorer import Scorer
@@ -167,6 +168,7 @@ def serve(
     store: str = "history.sqlite",
     token_file: "AnyPath | None" = None,
     retention: float | None = None,
+    adapt: "AdaptOptions | Mapping[str, Any] | bool" = False,
 ) -> None:
     """Score, keep histories and show why, over HTTP, until told to stop (docs/serving.md).
 
@@ -177,10 +179,20 @@ def serve(
         store: a file's path, or an URL of Valkey or Redis.
         token_file: holds the bearer token; `$MUSENET_TOKEN` if None.
         retention: forget what a user did not do again for so many seconds; never if None.
+        adapt: follow the mix of scenarios by the answers to what was shown: true, or how.
+
+    Raises:
+        UserError: if the export, the store, the token or the port cannot be used, or the extra `serve` is missing.
+        ConfigError: if `adapt` is no way to follow the mix.
     """
+    from musenet.config.adaptation import adapt_options
     from musenet.serving.http.server import serve as run_server
 
-    run_server(Path(folder), host, port, store, None if token_file is None else Path(token_file), retention)
+    options = adapt_options(adapt)
+    if options is not None and (options.finetune is not None or options.intercept):
+        raise ConfigError("adapt: a service follows the mix of scenarios alone: leave finetune and intercept out")
+    token = None if token_file is None else Path(token_file)
+    run_server(Path(folder), host, port, store, token, retention, options)
 
 
 def backup(store: str, out: "AnyPath") -> None:

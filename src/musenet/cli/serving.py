@@ -13,7 +13,7 @@ from musenet.errors import NoHistoriesWarning, UserError
 from musenet.reporter import Reporter
 
 
-def _duration(text: str) -> float:
+def _duration(text: str, option: str = "--retention") -> float:
     from pydantic import TypeAdapter, ValidationError
 
     from musenet.options import Seconds, reason
@@ -21,7 +21,11 @@ def _duration(text: str) -> float:
     try:
         return float(TypeAdapter(Seconds).validate_python(text))
     except ValidationError as error:
-        raise UserError(f"--retention {text}: {reason(error)}") from error
+        raise UserError(f"{option} {text}: {reason(error)}") from error
+
+
+def _answers_after(text: str) -> float:
+    return _duration(text, "--answers-after")
 
 
 def export(
@@ -96,11 +100,26 @@ def serve(
             help="forget what a user did not do again for so long, such as '400 days' (never, if left out)",
         ),
     ] = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="follow the mix of scenarios by the answers to what was shown")
+    ] = False,
+    answers_after: Annotated[
+        float | None,
+        typer.Option(
+            "--answers-after",
+            metavar="DURATION",
+            parser=_answers_after,
+            help="with --adapt: what was not taken so long after it was shown counts as left (1 minute, if left out)",
+        ),
+    ] = None,
 ) -> None:
     """Score, keep histories and show why, over HTTP, until told to stop."""
-    from musenet.serving.http.server import serve as run_server  # not `api.serve`: that loads torch
+    from musenet import api
 
-    run_server(export, host, port, store, token_file, retention)
+    if answers_after is not None and not adapt:
+        raise UserError("--answers-after says how the mix is followed: give --adapt too")
+    options = adapt if answers_after is None else {"answers_after": answers_after}
+    api.serve(export, host=host, port=port, store=store, token_file=token_file, retention=retention, adapt=options)
 
 
 def forget(

@@ -42,8 +42,18 @@ def test_scores_are_the_scorers_and_events_count_from_then_on(client: TestClient
     assert client.post("/score", json=request).json() == scorer.score(request | {"history": []})
     item, time = request["candidates"][0]["item"], request["time"]
     event = {"user": request["user"], "item": item, "kind": "click", "time": time - 60}
-    assert client.post("/events", json={"events": [event]}).json() == {"events": 1, "new": 1, "ignored": 0}
-    assert client.post("/events", json={"events": [event]}).json() == {"events": 1, "new": 0, "ignored": 0}
+    assert client.post("/events", json={"events": [event]}).json() == {
+        "events": 1,
+        "new": 1,
+        "ignored": 0,
+        "answered": 0,
+    }
+    assert client.post("/events", json={"events": [event]}).json() == {
+        "events": 1,
+        "new": 0,
+        "ignored": 0,
+        "answered": 0,
+    }
     answer = client.post("/score", json=request).json()
     assert answer["candidates"][0]["repeat"]
     assert answer["candidates"][0]["repeat_count"] == 1

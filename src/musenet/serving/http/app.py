@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio.to_thread
@@ -34,6 +34,7 @@ from musenet.serving.scorer.messages import (
     ScoreRequest,
     ScoreResponse,
 )
+from musenet.serving.service.mix import MixAnswer, MixChange
 from musenet.serving.service.scenario_description import ScenariosAnswer
 from musenet.serving.service.service import Service
 
@@ -42,7 +43,7 @@ LEFT = 499
 """Status in logs and counters of a request whose client left before it was answered, as nginx has it."""
 LONGEST_SAID = 1000
 """Characters of a field's name or a reason in a refusal."""
-MESSAGES = (ScoreRequest, Events, NewItems)
+MESSAGES = (ScoreRequest, Events, NewItems, MixChange)
 SCHEMAS = "#/components/schemas/{model}"
 
 _FIELDS = {404: "path", 405: "method", 408: "body", 413: "body", 415: "Content-Type", 503: "service"}
@@ -92,7 +93,7 @@ def create_app(service: Service, access: Access = Access(), *, reload_seconds: f
     )
     answering = Answering()
     _add_routes(app, service, counters, answering)
-    _add_state_routes(app, service, counters)
+    _add_state_routes(app, service, counters, answering)
     app.include_router(explorer_router(service, answering))
     _explain_errors(app)
     _describe_messages(app)
@@ -119,12 +120,14 @@ def _add_routes(app: FastAPI, service: Service, counters: Counters, answering: A
         """Keep what users did; an event that is sent again counts once, and one that counts nowhere is ignored."""
 
         def answer(sent: Events) -> dict[str, int]:
-            kept = service.add_events(sent.events)
-            ignored = len(sent.events) - len(kept)
-            found = {"new": sum(kept), "known": len(kept) - sum(kept), "ignored": ignored}
-            for what, count in found.items():
+            added = service.add_events(sent.events)
+            kept, new, answered = len(added.new), sum(added.new), sum(added.answers)
+            ignored = len(sent.events) - kept
+            for what, count in {"new": new, "known": kept - new, "ignored": ignored}.items():
                 counters.events.labels(what).inc(count)
-            return {"events": len(sent.events), "new": found["new"], "ignored": ignored}
+            for what, count in {"waited for": answered, "too late": len(added.answers) - answered}.items():
+                counters.answers.labels(what).inc(count)
+            return {"events": len(sent.events), "new": new, "ignored": ignored, "answered": answered}
 
         return await answering(request, Events, answer, writes=True)
 
@@ -160,13 +163,30 @@ def _describe_messages(app: FastAPI) -> None:
     described["components"]["schemas"] |= found["$defs"]
 
 
-def _add_state_routes(app: FastAPI, service: Service, counters: Counters) -> None:
+def _add_state_routes(app: FastAPI, service: Service, counters: Counters, answering: Answering) -> None:
     refused: dict[int | str, dict[str, Any]] = {status: REFUSED[status] for status in (401, 403)}
 
     @app.get("/scenarios", responses={200: {"model": ScenariosAnswer}, **refused}, tags=["model"])
     def scenarios() -> Response:
         """What the model's scenarios are, as the report says it."""
         return _json(service.scenarios.model_dump())
+
+    @app.get("/mix", responses={200: {"model": MixAnswer}, **refused}, tags=["model"])
+    def mix() -> Response:
+        """The mix of scenarios that is followed, and how it came to be."""
+        return _json(service.read_mix().model_dump())
+
+    @app.put("/mix", **_described(MixChange, examples.MIX, MixAnswer))
+    async def freeze(request: Request) -> Response:
+        """Keep the mix as it is, or follow it again."""
+        return await answering(
+            request, MixChange, lambda asked: service.followed.freeze(asked.frozen).model_dump(), writes=True
+        )
+
+    @app.delete("/mix", responses={200: {"model": MixAnswer}, **refused}, tags=["model"])
+    def reset() -> Response:
+        """Begin again with the mix as trained."""
+        return _json(service.followed.reset().model_dump())
 
     @app.get("/health", responses={403: REFUSED[403]}, tags=["state"])
     async def health() -> dict[str, str]:
@@ -182,8 +202,11 @@ def _add_state_routes(app: FastAPI, service: Service, counters: Counters) -> Non
     @app.get(
         "/metrics", responses={200: {"content": {"text/plain": {}}}, **refused}, response_class=Response, tags=["state"]
     )
-    async def metrics() -> Response:
+    def metrics() -> Response:
         """Counters and times, for Prometheus."""
+        if service.mix is not None:
+            with suppress(StoreError):
+                counters.note_mix(service.mix.read())
         return Response(counters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -24,6 +24,7 @@ SCORE: dict[str, Any] = {
     },
 }
 EVENTS: dict[str, Any] = {"a click": {"summary": "a user clicked", "value": {"events": [_EVENT]}}}
+MIX: dict[str, Any] = {"freeze": {"summary": "keep the mix as it is", "value": {"frozen": True}}}
 ITEMS: dict[str, Any] = {
     "a hotel": {"summary": "a new hotel", "value": {"items": [{"item": "h900001", "city": "c003", "stars": 4}]}}
 }

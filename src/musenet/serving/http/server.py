@@ -7,6 +7,7 @@ import stat
 import sys
 from pathlib import Path
 
+from musenet.config.adaptation import AdaptOptions
 from musenet.errors import UserError
 from musenet.serving.http.middleware import LOOPBACK, Access
 
@@ -43,7 +44,13 @@ def access_for(host: str, token_file: Path | None) -> Access:
 
 
 def serve(
-    folder: Path, host: str, port: int, store: str, token_file: Path | None = None, retention: float | None = None
+    folder: Path,
+    host: str,
+    port: int,
+    store: str,
+    token_file: Path | None = None,
+    retention: float | None = None,
+    adapt: AdaptOptions | None = None,
 ) -> None:
     """Answer until told to stop; requests under way are finished first.
 
@@ -61,7 +68,7 @@ def serve(
     from musenet.serving.http.structured_log import start_logging
     from musenet.serving.service.service import Service
 
-    app = create_app(Service(folder, store, retention), access)
+    app = create_app(Service(folder, store, retention, adapt), access)
     start_logging()
     config = uvicorn.Config(
         app,

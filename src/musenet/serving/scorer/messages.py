@@ -137,6 +137,12 @@ class ScoreRequest(Message):
         None, description="what the user did before, oldest first; from the history store, if left out"
     )
     explain: Annotated[bool, Field(strict=True)] = Field(False, description="also say why")
+    request: Id | None = Field(
+        None, description="this request's id, where the mix of scenarios is followed; made here, if left out"
+    )
+    shown: Annotated[bool, Field(strict=True)] = Field(
+        True, description="whether the user sees the candidates: answers to what nobody saw are not waited for"
+    )
 
 
 class Unknown(BaseModel):
@@ -169,6 +175,9 @@ class ScoreResponse(BaseModel):
     candidates: list[CandidateExplanation] | None = None
     model: str = Field(description="which model answered: the experiment's name and the weights' checksum")
     unknown: Unknown
+    request: str | None = Field(
+        None, description="where the mix of scenarios is followed: the id that events name as theirs to answer it"
+    )
 
 
 class NewEvent(Event):
@@ -179,6 +188,7 @@ class NewEvent(Event):
         None, description="makes it the same event when it is sent again; its content does, if left out"
     )
     time: Time | None = Field(None, description="when it happened; now, if left out")
+    request: Id | None = Field(None, description="the scored request that it answers: its item was taken")
 
 
 class Events(Message):
@@ -193,6 +203,7 @@ class EventsKept(BaseModel):
     events: int = Field(description="how many were sent")
     new: int = Field(description="how many of them were not known before")
     ignored: int = Field(description="how many of them are of a kind that counts nowhere, and are not kept")
+    answered: int = Field(description="how many of them answer a request that waits for it")
 
 
 class NewItems(Message):

@@ -69,6 +69,10 @@ class Runtime:
         """Whether the model looks at this input."""
         return any(graph is not None and name in graph.inputs for graph in (self._request, self._candidates))
 
+    def explains(self, *names: str) -> bool:
+        """Whether `explain` tells all of these."""
+        return self._explanation is not None and set(names) <= set(self._explanation.outputs)
+
     def logit(self, inputs: Arrays) -> NDArray[Any]:
         """(N,) of one request's candidates; what depends on the request alone is computed once."""
         request, candidates = self._request, self._candidates
@@ -89,9 +93,10 @@ class Graph:
         self._session = session
         self.inputs = [value.name for value in session.get_inputs()]
         """Names of the arrays that it takes."""
-        self._outputs = [value.name for value in session.get_outputs()]
+        self.outputs = [value.name for value in session.get_outputs()]
+        """Names of those that it gives."""
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """The outputs by name."""
-        found = self._session.run(self._outputs, {name: inputs[name] for name in self.inputs})
-        return dict(zip(self._outputs, found, strict=True))
+        found = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
+        return dict(zip(self.outputs, found, strict=True))

@@ -132,18 +132,40 @@ class Scorer:
         """
         message = _validated(request)
         encoded = self.encode(message)
-        raw = self._raw(encoded)
+        raw = self.raw(encoded)
         logit = self.corrected(raw)
+        return self.answer(message, encoded, logit, logit - raw)
+
+    def answer(
+        self,
+        request: ScoreRequest,
+        encoded: EncodedRequest,
+        logit: NDArray[np.float64],
+        moved: NDArray[np.float64],
+        assignment: NDArray[np.float64] | None = None,
+    ) -> dict[str, Any]:
+        """What is answered by these logits (N,), in the shape of `ScoreResponse`.
+
+        Args:
+            request: what was asked.
+            encoded: the same for the graphs.
+            logit: (N,) of the scores.
+            moved: (N,) what recalibration and correction add to the model's own.
+            assignment: (1, K) P(c|x), if it is not the model's own.
+        """
         answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
-        if message.explain:
-            answer |= explained(self.runtime.explain(encoded.inputs), encoded.repeats, logit - raw)
+        if request.explain:
+            told = dict(self.runtime.explain(encoded.inputs))
+            if assignment is not None:
+                told["log_assignment"] = np.log(assignment)
+            answer |= explained(told, encoded.repeats, moved)
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
     def user_of(self, user: str | int) -> str:
         """A user's id in the one form in which exports and stores know it."""
         return self.forms.text(self.manifest.user_column, user) or ""
 
-    def _items_of(self, items: Sequence[Any]) -> list[str | None]:
+    def items_of(self, items: Sequence[Any]) -> list[str | None]:
         """Ids of items in the one form in which exports know them."""
         return self.forms.texts(self.manifest.item_column, items)
 
@@ -153,7 +175,7 @@ class Scorer:
         Raises:
             RequestError: if the numbers are too large for the model to compute with.
         """
-        return self.corrected(self._raw(encoded))
+        return self.corrected(self.raw(encoded))
 
     def corrected(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """A model's own logits (N,), finite, recalibrated as on validation, then corrected for the negatives that the
@@ -161,7 +183,8 @@ class Scorer:
         calibration = self.manifest.calibration
         return (raw if calibration is None else calibration(raw)) + self.correction
 
-    def _raw(self, encoded: EncodedRequest) -> NDArray[np.float64]:
+    def raw(self, encoded: EncodedRequest) -> NDArray[np.float64]:
+        """(N,) the model's own logits; raises `RequestError` if numbers are too large for it to compute with."""
         logit = self.runtime.logit(encoded.inputs).astype(np.float64)
         if not np.isfinite(logit).all():
             place = int(np.argmin(np.isfinite(logit)))
@@ -180,7 +203,7 @@ class Scorer:
         when = time.time() if message.time is None else message.time
         user_row = self.users.find([self.user_of(message.user)])
         candidates = cast("list[Attributes]", message.candidates)
-        item_rows = self.items.find(self._items_of([candidate["item"] for candidate in message.candidates]))
+        item_rows = self.items.find(self.items_of([candidate["item"] for candidate in message.candidates]))
         context = self.encoder.encode("context", [message.context], lambda _, name: f"context.{name}", tally)
         candidate = self.encoder.encode("candidate", candidates, lambda i, name: f"candidates.{i}.{name}", tally)
         history = self._history(message, when)
@@ -225,7 +248,7 @@ class Scorer:
                 wrong = request_error(error)
                 raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
             _check(message.columns, self.items.columns, f"items.{place}", "items")
-            known[self._items_of([message.item])[0] or ""] = message.columns
+            known[self.items_of([message.item])[0] or ""] = message.columns
         self.items.add(known)
         return len(known)
 
@@ -245,7 +268,7 @@ class Scorer:
 
     def _past_events(self, events: Sequence[Event]) -> list[PastEvent]:
         """What is known of each event; what it lacks is taken from its item, if that is where it comes from."""
-        items = self._items_of([event.item for event in events])
+        items = self.items_of([event.item for event in events])
         rows = self.items.find([item or "" for item in items])
         columns: dict[str, Sequence[Any]] = {}
         for name, origin in self.manifest.event_columns.items():
@@ -285,7 +308,7 @@ class Scorer:
         keys: list[Sequence[str | None]] = []
         for name, origin in self.manifest.key_columns.items():
             if name == self.manifest.item_column:
-                keys.append(self._items_of([one[ITEM] for one in asked]))
+                keys.append(self.items_of([one[ITEM] for one in asked]))
             elif origin == "items":
                 keys.append(self.items.key(name, rows[places]))
             else:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from musenet.dataset.roles import MICROSECONDS
+from musenet.serving.store.mix import MixStore
 from musenet.serving.values import Value
 
 RepeatKey = tuple[str | None, ...]
@@ -167,6 +168,11 @@ class WritableStore(BulkHistoryStore, ItemStore, AbstractContextManager["Writabl
 
     def backup(self, out: Path) -> None:
         """Write a copy that can be opened as a store, while others go on reading and adding."""
+        ...
+
+    @property
+    def mix(self) -> MixStore:
+        """Where following the mix of scenarios keeps what it knows."""
         ...
 
     @property

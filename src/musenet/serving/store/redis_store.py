@@ -14,6 +14,7 @@ from typing import Any
 from musenet.errors import StoreError
 from musenet.serving.store.history import Filled, StoredPasts, UserEvent, UserHistory, microseconds
 from musenet.serving.store.public_address import PASSWORD_VARIABLE, USER_VARIABLE, public
+from musenet.serving.store.redis_mix import RedisMix
 from musenet.serving.store.redis_rows import PREFIX, RedisRows, read_history, read_rows, user_key
 from musenet.serving.store.rules import HistoryRules, check_rules, description
 from musenet.serving.store.user_past import Arrival, arrival, asked, asked_at, by_user, generation_of, take_in
@@ -90,6 +91,11 @@ class RedisStore:
                 for place, is_new in zip(places, new, strict=True):
                     added[place] = is_new
         return added
+
+    @property
+    def mix(self) -> RedisMix:
+        """Where following the mix of scenarios keeps what it knows."""
+        return RedisMix(self._database, self._explained)
 
     def put_items(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Keep the columns of these items in place of what was known of them."""

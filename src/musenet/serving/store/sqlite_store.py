@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -16,6 +17,7 @@ from musenet.errors import StoreError
 from musenet.files import full_disk_explained, replacing
 from musenet.serving.store.history import Filled, StoredPasts, UserEvent, UserHistory, microseconds
 from musenet.serving.store.rules import FORMAT, HistoryRules, check_rules, description
+from musenet.serving.store.sqlite_mix import SqliteMix
 from musenet.serving.store.sqlite_rows import TABLES, SqliteRows, read_history, read_rows, remove_expired
 from musenet.serving.store.user_past import Arrival, arrival, asked, asked_at, by_user, generation_of, take_in
 from musenet.serving.values import Value
@@ -99,6 +101,12 @@ class SqliteStore:
         self._write(change)
         return new
 
+    @cached_property
+    def mix(self) -> SqliteMix:
+        """Where following the mix of scenarios keeps what it knows."""
+        with self._explained():
+            return SqliteMix(self._connect, self._explained)
+
     def put_items(self, items: Mapping[str, Mapping[str, Value]]) -> None:
         """Keep the columns of these items in place of what was known of them."""
         contents = [(item, json.dumps(dict(columns))) for item, columns in items.items()]
@@ -175,6 +183,8 @@ class SqliteStore:
         with self._write_lock:
             while not self._idle.empty():
                 self._idle.get().close()
+            if "mix" in vars(self):
+                self.mix.close()
             self._writer.close()
 
     def __enter__(self) -> "SqliteStore":

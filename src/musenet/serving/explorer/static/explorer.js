@@ -118,6 +118,7 @@ async function score() {
     candidates: state.candidates.map((item) => ({ ...typical, item })),
     history: state.history,
     explain: true,
+    shown: false, // what is tried here is no request that a user answers
   };
   if (!request.candidates.length) {
     element("ranking").replaceChildren(make("li", { class: "faint" }, "No candidates: add one."));

@@ -7,9 +7,39 @@ function problem(text) {
   element("problem").hidden = false;
 }
 
-async function load() {
+function ask(path) {
   const token = sessionStorage.getItem("token");
-  const answer = await fetch("/scenarios", token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+  return fetch(path, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+}
+
+/** The mix that is followed, in words and as shares over time: of the model as trained dotted, as followed solid. */
+function drawMix(mix) {
+  element("mix").hidden = !mix.following;
+  if (!mix.following) return;
+  const weight = `${Math.round(100 * mix.trust)} %`;
+  const learned = `Learned from ${mix.answered.toLocaleString("en")} answered requests; the followed mix has a weight of ${weight} in what is answered.`;
+  element("mix-words").textContent = mix.moments.length
+    ? `${learned}${mix.frozen ? " It is frozen." : ""}`
+    : "No request has been answered yet: shares appear with the first block of answers.";
+  if (!window.Plotly || !mix.moments.length) return;
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const times = mix.moments.map((moment) => new Date(1000 * moment.time).toISOString());
+  const lines = mix.moments[0].followed.flatMap((_, scenario) => ["followed", "trained"].map((by) => ({
+    type: "scatter", mode: mix.moments.length > 1 ? "lines" : "markers", x: times,
+    y: mix.moments.map((moment) => moment[by][scenario]),
+    name: `Scenario ${scenario + 1}`, legendgroup: `${scenario}`, showlegend: by === "followed",
+    hovertemplate: `%{y:.0%}, ${by === "followed" ? "as followed" : "by the model as trained"}`,
+    line: { color: colour(`--s${scenario % 8}`), dash: by === "followed" ? "solid" : "dot", width: by === "followed" ? 2 : 1 },
+  })));
+  Plotly.newPlot("plot-mix", lines, {
+    height: 320, margin: { l: 45, r: 10, t: 10, b: 40 }, hovermode: "closest", legend: { orientation: "h", y: -0.2 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--ink") },
+    xaxis: { gridcolor: colour("--line") }, yaxis: { tickformat: ".0%", rangemode: "tozero", gridcolor: colour("--line") },
+  }, { displayModeBar: false, responsive: true });
+}
+
+async function load() {
+  const [answer, mix] = await Promise.all([ask("/scenarios"), ask("/mix")]);
   if (answer.status === 401) return problem("This service asks for its token: give it on the page Ranking.");
   if (!answer.ok) return problem(`The service answered ${answer.status}.`);
   const said = await answer.json();
@@ -28,6 +58,7 @@ async function load() {
       : "This model has no scenarios.";
     page.append(words);
   }
+  if (mix.ok) drawMix(await mix.json());
   page.setAttribute("aria-busy", "false");
 }
 
