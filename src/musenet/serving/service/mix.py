@@ -96,12 +96,14 @@ class FollowedMix:
         asked = request if request.time is not None else request.model_copy(update={"time": now})
         when = now if asked.time is None else asked.time
         encoded = scorer.encode(asked)
-        told, unadapted = scorer.runtime.explain(encoded.inputs), scorer.logit(encoded)
-        scenario_logit = told["scenario_logit"].astype(np.float64) + scorer.correction
+        told, raw = scorer.runtime.explain(encoded.inputs), scorer.raw(encoded)
+        unadapted = scorer.corrected(raw)
+        moved = unadapted - raw
+        scenario_logit = told["scenario_logit"].astype(np.float64) + moved[:, None]
         log_assignment = believed(np.exp(told["log_assignment"].astype(np.float64)))
         state = self._up_to(microseconds(when))
         found = self._adaptation(state).predict(log_assignment, scenario_logit, unadapted, np.array([len(unadapted)]))
-        answer = scorer.answer(asked, encoded, found.logit, assignment=found.assignment)
+        answer = scorer.answer(asked, encoded, found.logit, moved, found.assignment)
         if not asked.shown or state.frozen or when > now + AHEAD:
             return answer
         identity = text_of_value(asked.request) or uuid.uuid4().hex
