@@ -174,7 +174,7 @@ def test_the_explorer_is_told_what_there_is_to_choose(client: TestClient, export
 
 def test_the_api_describes_itself(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
-    state = {"/scenarios", "/health", "/ready", "/metrics"}
+    state = {"/scenarios", "/mix", "/health", "/ready", "/metrics"}
     assert set(described["paths"]) == {"/score", "/events", "/items", "/users/{user}", *state}
     for path in ("/score", "/events", "/items"):
         content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]

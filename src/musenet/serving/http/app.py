@@ -183,7 +183,7 @@ def _add_state_routes(app: FastAPI, service: Service, counters: Counters, answer
             request, MixChange, lambda asked: service.followed.freeze(asked.frozen).model_dump(), writes=True
         )
 
-    @app.delete("/mix", responses={200: {"model": MixAnswer}, **refused}, tags=["model"])
+    @app.delete("/mix", responses={200: {"model": MixAnswer}, 422: REFUSED[422], **refused}, tags=["model"])
     def reset() -> Response:
         """Begin again with the mix as trained."""
         return _json(service.followed.reset().model_dump())
