@@ -14,8 +14,9 @@ import torch
 from musenet.dataset.builder import BatchBuilder
 from musenet.errors import RequestError
 from musenet.runs.run import load_model
+from musenet.serving.scorer.encoded import EncodedRequest
 from musenet.serving.scorer.messages import Event, ScoreResponse
-from musenet.serving.scorer.scorer import EncodedRequest, Scorer
+from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory, WritableStore
 from musenet.serving.store.rules import HistoryRules
 from serving.exports import SOFT, Exported, events_of, export_log, numpy_of, request_of, rows_of_test

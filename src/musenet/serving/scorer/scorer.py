@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,29 +12,18 @@ from pydantic import ValidationError
 
 from musenet.errors import RequestError
 from musenet.serving.manifest import read_export
+from musenet.serving.scorer.encoded import EncodedRequest, rows_in_use
 from musenet.serving.scorer.encoder import Attributes, Encoder, Tally
 from musenet.serving.scorer.entities import Entities, Items
 from musenet.serving.scorer.explanation import explained
 from musenet.serving.scorer.history_codes import encode_events
 from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.scorer.numbers import Numbers
-from musenet.serving.scorer.repeats import CandidateRepeats, Places, count_repeats
-from musenet.serving.scorer.runtime import Arrays, Runtime
+from musenet.serving.scorer.repeats import Places, count_repeats
+from musenet.serving.scorer.runtime import Runtime
 from musenet.serving.store.history import NOTHING, HistoryStore, ItemStore, PastEvent, RepeatKey, UserHistory
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.text_index import map_column
-
-
-@dataclass(frozen=True)
-class EncodedRequest:
-    """A request as the graphs take it, and what was found on the way."""
-
-    inputs: Arrays
-    """By name, see `one_request.INPUTS`."""
-    rows: NDArray[np.int64]
-    """(U,) the rows of the embedding table that codes are places in."""
-    repeats: CandidateRepeats
-    unknown: dict[str, Any]
 
 
 class Scorer:
@@ -333,17 +321,6 @@ class Scorer:
         for place, event in enumerate(message.history or ()):
             if not event.columns.keys() <= self._event_columns:
                 _check(event.columns, self._event_columns, f"history.{place}", "events")
-
-
-def rows_in_use(blocks: Sequence[Places]) -> tuple[Places, list[Places]]:
-    """The rows of the embedding table that blocks hold, padding first, and each block as places among them.
-
-    A row that is used twice is there twice: in one request, finding out takes longer than gathering it again.
-    """
-    rows = np.concatenate([np.zeros(1, dtype=np.int64), *(block.ravel() for block in blocks)])
-    places = np.where(rows > 0, np.arange(len(rows)), 0)[1:]
-    pieces = np.split(places, np.cumsum([block.size for block in blocks])[:-1])
-    return rows, [piece.reshape(block.shape) for piece, block in zip(pieces, blocks, strict=True)]
 
 
 def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
