@@ -9,9 +9,9 @@ PEERS := benchmarks/accuracy/.venv-peers
 SPEED := benchmarks/speed
 SPEED_PEERS := $(SPEED)/.venv-fuxictr $(SPEED)/.venv-torch-rechub
 SOURCES := src tests docs benchmarks
-# What pytest is told, for example: make test TESTS=tests/models WORKERS=4
+# What pytest is told, for example: make test TESTS=tests/models WORKERS=4; a worker takes up to 2 GiB
 TESTS ?=
-WORKERS ?= 2
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 
 .PHONY: help install demo demo-docs test test-fast lint format docs benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
 .DELETE_ON_ERROR:
