@@ -286,3 +286,31 @@ def test_training_fits_the_log_and_compare_is_ready(tmp_path: Path) -> None:
         tmp_path / "log.yaml", tmp_path / "compared", dataset=tmp_path / "dataset", overrides=quickly
     )
     assert len(compared.models) == 8
+
+
+def test_lists_of_equally_many_fractions_are_proposed_as_vectors(tmp_path: Path) -> None:
+    """Beside them lists of codes, of different lengths, and of tags, which stay lists of values."""
+    frames, random = shop(), np.random.default_rng(1)
+    vectors = random.normal(size=(ITEMS, 24))
+    lists: dict[str, Any] = {
+        "title_vector": [None if place == 3 else row for place, row in enumerate(vectors.tolist())],
+        "colours": random.integers(0, 5, size=(ITEMS, 2)).tolist(),
+        "sizes": [row[: 1 + place % 3] for place, row in enumerate(vectors.tolist())],
+        "tags": [["a", "b"] if place % 2 else ["b", "c"] for place in range(ITEMS)],
+    }
+    queries = dict(enumerate(random.normal(size=(REQUESTS, 3)).tolist()))
+    frames["items"] = frames["items"].assign(**lists)
+    frames["shown"] = frames["shown"].assign(query=frames["shown"].search_id.map(queries))
+    for name, frame in frames.items():
+        frame.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    frames["items"].to_json(tmp_path / "items.jsonl", orient="records", lines=True)
+    for items in ("items.parquet", "items.jsonl"):
+        paths = [tmp_path / f"{name}.parquet" for name in frames if name != "items"]
+        text = guess_config([*paths, tmp_path / items], tmp_path)
+        features = yaml.safe_load(text)["features"]
+        assert {"title_vector": {"vector": 24, "projection": 16}} in features["item"], items
+        assert [{name: "multi_valued"} in features["item"] for name in ("colours", "sizes", "tags")] == [True] * 3
+        assert {"query": {"vector": 3, "projection": 3}} in features["context"]
+    (tmp_path / "log.yaml").write_text(text)
+    dataset = api.prepare(tmp_path / "log.yaml", tmp_path / "dataset").dataset
+    assert dataset.column(dataset.field("item", "title_vector")).shape == (ITEMS + 1, 24)

@@ -79,8 +79,8 @@ class Items(Entities):
         self._key_checksums = map_column(folder / "items", "keys")
         self.key_columns: list[str] = self._keys.schema.names
         """The columns of the repeat key that are looked up."""
-        self.columns = {*encoder.columns("item"), *self._attributes.schema.names, *self._keys.schema.names}
-        self.columns -= {manifest.item_column}
+        self._looked_up = {*self._attributes.schema.names, *self._keys.schema.names}
+        self.columns = {*encoder.columns("item"), *self._looked_up} - {manifest.item_column}
         """The attributes that an item may have."""
         self._added, self._version, self._lock = _Added(), 0, threading.Lock()
 
@@ -142,7 +142,7 @@ class Items(Entities):
         encoded = self._encoded(items)
         if self.store is None:
             with self._lock:
-                self._added = _with(self._added, items, encoded)
+                self._added = _with(self._added, self._kept(items), encoded)
         else:
             self.store.put_items(items)
             self.refresh()
@@ -161,7 +161,14 @@ class Items(Entities):
         encoded = self._encoded(usable)
         with self._lock:
             if another or version > self._version:  # another thread may know more by now
-                self._added, self._version = _with(self._added, usable, encoded), version
+                self._added, self._version = _with(self._added, self._kept(usable), encoded), version
+
+    def _kept(self, items: Mapping[str, Mapping[str, Value]]) -> dict[str, Mapping[str, Value]]:
+        """What of their columns is asked for again once they are encoded, which vectors never are."""
+        return {
+            item: {name: value for name, value in columns.items() if name in self._looked_up}
+            for item, columns in items.items()
+        }
 
     def _usable(self, items: Mapping[str, Mapping[str, Value]]) -> dict[str, Mapping[str, Value]]:
         """What this export knows of their columns; without items whose values it does not take."""

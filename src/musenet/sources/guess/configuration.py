@@ -170,7 +170,8 @@ def _write_part(name: str, roles: Roles | None, base: Path) -> list[str]:
 
 def _write_features(guess: FeatureGuess) -> list[str]:
     lines = [
-        "features: # categorical, unless said otherwise: numeric (log, standardise, quantiles), multi_valued, position"
+        "features: # categorical, unless said otherwise: numeric (log, standardise, quantiles), multi_valued, vector, "
+        "position"
     ]
     for side, entries in guess.sides.items():
         lines.append(f"  {side}:{'' if entries else ' []'}")

@@ -19,6 +19,8 @@ from musenet.sources.guess.roles import Roles, varying
 
 Side = Literal["user", "item", "context", "candidate"]
 
+PROJECTION = 16
+"""To at most how many numbers vectors are projected."""
 TELLS_ALL, TELLS_MUCH = 0.95, 0.8
 SEVERAL_DAYS = 3
 """Days of training that have to hold an hour, a weekday, before a model can learn what it means."""
@@ -83,7 +85,7 @@ def _add_shown(guess: FeatureGuess, engine: Engine, log: LogRoles, periods: Peri
         side, doubt = sides.of(column.name)
         auc = 0.5
         reason = _useless(column) or _named_to_leave(roles, column, side)
-        if not reason and "label" in roles.columns and column.kind not in ("other", "list", "time"):
+        if not reason and "label" in roles.columns and column.kind not in ("other", "list", "vector", "time"):
             auc = auc_alone(engine, roles, column)
             if auc > TELLS_ALL:
                 reason = f"tells the label all alone (AUC {auc:.3f}): known only after the answer?"
@@ -187,7 +189,7 @@ def _named_to_leave(roles: Roles, column: ColumnProfile, side: Side) -> str:
 
 def _rare(engine: Engine, periods: Periods, column: ColumnProfile, side: Side) -> str:
     """Why training holds too little of a category of requests or candidates."""
-    if side in ("user", "item") or _is_number(column) or column.kind == "list":
+    if side in ("user", "item") or _is_number(column) or column.kind in ("list", "vector"):
         return ""
     value = periods.rows[column.name]
     if says(CLOCK, column.name) and periods.covered(engine, value, days=SEVERAL_DAYS, of_all=True) < _ALMOST_ALL:
@@ -230,6 +232,9 @@ def _entry(column: ColumnProfile) -> tuple[str, str]:
     name = yaml_name(column.name)
     if column.kind == "list":
         return f"{{{name}: multi_valued}}", ""
+    if column.kind == "vector":
+        projection = min(column.length, PROJECTION)
+        return f"{{{name}: {{vector: {column.length}, projection: {projection}}}}}", ""
     if column.separator and column.values > _FEW_VALUES:
         return (
             name,

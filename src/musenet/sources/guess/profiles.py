@@ -14,7 +14,7 @@ from musenet.errors import DataError
 from musenet.sources.files.opening import LogFile
 from musenet.sources.files.options import TimeColumn
 from musenet.sources.files.times import as_time
-from musenet.sources.files.values import as_number
+from musenet.sources.files.values import as_number, as_vector
 from musenet.sources.guess.names import ID, ITEM, ROW_NUMBER, TIME, USER, says, snake
 
 ROWS_LOOKED_AT = 300_000
@@ -24,7 +24,7 @@ _LIKE_A_DATE = r"^\d{1,4}[-/.]\d"
 _LEAST_OF_A_TIME = 1_000_000
 _EARLIEST, _LATEST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * MICROSECONDS for year in (1990, 2050))
 
-Kind = Literal["flag", "whole", "number", "text", "time", "list", "other"]
+Kind = Literal["flag", "whole", "number", "text", "time", "list", "vector", "other"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class ColumnProfile:
     in_integers: bool = False
     """Of a time."""
     zeros_in_front: bool = False
+    length: int = 0
+    """Of each vector."""
     separator: str = ""
     """What many of its texts hold between their parts."""
 
@@ -123,7 +125,9 @@ def _profile(engine: Engine, table: ir.Table, name: str) -> ColumnProfile:
     column = table[name]
     kind = column.type()
     if kind.is_array():
-        return ColumnProfile(name, "list", *_counts(engine, table, column.count(), column.count()))
+        counts = _counts(engine, table, column.count(), column.count())
+        length = _length_of_vectors(engine, table, column)
+        return ColumnProfile(name, "vector" if length else "list", *counts, length=length)
     if kind.is_timestamp() or kind.is_date():
         return ColumnProfile(name, "time", *_counts(engine, table, column.count(), column.nunique()))
     if kind.is_string():
@@ -131,6 +135,19 @@ def _profile(engine: Engine, table: ir.Table, name: str) -> ColumnProfile:
     if kind.is_numeric() or kind.is_boolean():
         return _of_numbers(engine, table, name, _numbers(engine, table, column, column))
     return ColumnProfile(name, "other", *_counts(engine, table, column.count(), column.nunique()))
+
+
+def _length_of_vectors(engine: Engine, table: ir.Table, column: ir.ArrayValue) -> int:
+    """How many numbers each list holds, if all are lists of as many, some of which are fractions; else 0."""
+    inner = column.type().value_type
+    length = int(engine.row(table.agg(longest=column.length().max()))["longest"] or 0)
+    if length < 2 or not (inner.is_floating() or inner.is_decimal() or inner.is_string()):
+        return 0
+    read = as_vector(column, length)
+    rows = table.select(vector=read.value, wrong=read.wrong)
+    fractions = rows.vector.filter(lambda one: one != one.floor()).length() > 0
+    found = engine.row(rows.agg(wrong=rows.wrong.sum(), fractions=fractions.sum()))
+    return length if found["fractions"] and not found["wrong"] else 0
 
 
 def _profile_text(engine: Engine, table: ir.Table, name: str) -> ColumnProfile:
