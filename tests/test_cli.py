@@ -339,7 +339,9 @@ def test_whatever_goes_wrong_is_one_sentence(
 
     monkeypatch.setattr(api, "prepare", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert cli.run(["prepare", "x.yaml"]) == status
+    config = tmp_path / "x.yaml"
+    config.touch()
+    assert cli.run(["prepare", str(config)]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert sentence in line
     saved = list(tmp_path.glob("musenet-error-*.txt"))
@@ -347,12 +349,17 @@ def test_whatever_goes_wrong_is_one_sentence(
     assert all(str(file) in line and "KeyError" in file.read_text() for file in saved)
 
 
-def test_the_command_answers_for_help_without_loading_what_computes() -> None:
-    heavy = {"torch", "duckdb", "ibis", "pyarrow", "polars", "numpy", "scipy", "sklearn", "pydantic"}
+def test_help_and_misspelt_paths_are_answered_without_loading_what_computes() -> None:
+    heavy = {"torch", "duckdb", "ibis", "pyarrow", "polars", "numpy", "scipy", "sklearn"}
     end = f"sys.exit(status or {heavy} & set(sys.modules) or 0)"
-    script = f"import sys; from musenet.cli import main as cli; status = cli.run(['--help']); {end}"
+    misspelt = [["train", "no.yaml"], ["compare", "no.yaml"], ["demo", "no.yaml"], ["evaluate", "no"], ["report", "no"]]
+    refused = f"status |= sum(cli.run(line) != 2 for line in {misspelt})"
+    script = f"import sys; from musenet.cli import main as cli; status = cli.run(['--help']); {refused}; {end}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == len(misspelt)
+    assert done.stderr.count("there is no file no.yaml: give") == 3
+    assert done.stderr.count("no does not exist: give the folder that `musenet train` wrote") == 2
     assert {"train", "compare", "scenarios"} <= set(re.findall(r"\w+", done.stdout))
 
 

@@ -41,7 +41,7 @@ def test_a_user_with_ten_thousand_keys_costs_a_writer_what_a_new_one_costs(addre
 
 
 @pytest.mark.slow
-def test_two_hundred_thousand_events_of_one_user_are_kept_in_little_space_and_found(tmp_path: Path, opened: Opened) -> None:
+def test_many_events_of_one_user_are_kept_in_little_space_and_found(tmp_path: Path, opened: Opened) -> None:
     store = opened(str(tmp_path / "history.sqlite"), simple_rules())
     for begin in range(0, 200_000, 10_000):
         store.append([click("busy", 0.5 * n, str(n % 40)) for n in range(begin, begin + 10_000)])

@@ -5,8 +5,24 @@ from typing import Annotated, Literal
 
 import typer
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+from musenet.config.yaml_text import read_content
+from musenet.runs.there import check_run_folder
+
+
+def there_is_a_config(path: Path) -> Path:
+    """The path; raises `ConfigError` at once if nothing is there: what reads it takes seconds to load."""
+    if not path.exists():
+        read_content(path)
+    return path
+
+
+def _there_is_a_run(path: Path) -> Path:
+    check_run_folder(path)
+    return path
+
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML", callback=there_is_a_config)]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_there_is_a_run)]
 Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a value of the configuration")]
 Json = Annotated[

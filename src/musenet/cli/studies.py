@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from musenet.cli.options import Config, DatasetFolder, Jobs, Json, Models, Out, Seeds, Set, labels
+from musenet.cli.options import Config, DatasetFolder, Jobs, Json, Models, Out, Seeds, Set, labels, there_is_a_config
 from musenet.cli.printing import finish
 from musenet.errors import UserError
 from musenet.reporter import Reporter
@@ -32,6 +32,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
     as_json: Json = False,
 ) -> None:
     """Put models side by side, over seeds, paired: one table on the terminal, as Markdown and as JSON."""
+    there_is_a_config(paths[0])
     from musenet import api
     from musenet.results import show
 
@@ -157,7 +158,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
 
 
 def demo(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = Path("configs/demo.yaml"),
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", callback=there_is_a_config)] = Path("configs/demo.yaml"),
     out: Out = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,

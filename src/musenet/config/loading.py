@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from musenet.config.experiment import Experiment
 from musenet.config.mistakes import sentence
 from musenet.config.written import Content
-from musenet.config.yaml_text import LONGEST, read_yaml
+from musenet.config.yaml_text import read_content, read_yaml
 from musenet.errors import ConfigError
 from musenet.options import Options, reason, with_value
 
@@ -25,30 +25,6 @@ def load_experiment(path: Path, overrides: list[str] | None = None) -> Experimen
     """
     content, text = read_content(path)
     return validate_experiment(apply_overrides(content, overrides or []), str(path), "" if overrides else text)
-
-
-def read_content(path: Path) -> tuple[Content, str]:
-    """The keys and values of a YAML file, and its text; raises `ConfigError` for what is none."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LONGEST + 1)
-        content = read_yaml(text)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"there is no file {path}: give the path of a configuration (`musenet init` writes one)"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as a text file ({getattr(error, 'strerror', None) or error}): "
-            "give the path of a configuration"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{path} {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}"
-        )
-    return content, text
 
 
 def apply_overrides(content: Content, overrides: list[str]) -> Content:

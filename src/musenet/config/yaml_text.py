@@ -1,11 +1,39 @@
 """YAML as people write it: bounded in length, in depth and in what its aliases unfold to, no key given twice."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from musenet.config.written import Content
+from musenet.errors import ConfigError
+
 LONGEST, DEEPEST, LARGEST = 1 << 18, 50, 100_000
 """Characters of a text, levels of what it holds, and values with every alias unfolded."""
+
+
+def read_content(path: Path) -> tuple[Content, str]:
+    """The keys and values of a YAML file, and its text; raises `ConfigError` for what is none."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+        content = read_yaml(text)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no file {path}: give the path of a configuration (`musenet init` writes one)"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as a text file ({getattr(error, 'strerror', None) or error}): "
+            "give the path of a configuration"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} must hold keys and values (name, data, features, …), but holds {type(content).__name__}"
+        )
+    return content, text
 
 
 def read_yaml(text: str) -> Any:

@@ -37,6 +37,7 @@ from musenet.errors import ConfigError, RunError, one_line
 from musenet.files import checksum, json_ready, remove_leftovers, write_json, write_text
 from musenet.runs.metrics_lines import metrics_entry
 from musenet.runs.tensor_files import load_tensors, save_tensors
+from musenet.runs.there import DESCRIPTION, check_run_folder
 from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
 
@@ -73,7 +74,7 @@ class RunFolder:
             "dataset_from_here": os.path.relpath(folder, path.resolve()),
             "dataset_fingerprint": dataset.manifest.fingerprint,
         }
-        write_json(path / "run.json", description)
+        write_json(path / DESCRIPTION, description)
         note_run(folder, path)
         return run
 
@@ -85,10 +86,8 @@ class RunFolder:
             RunError: if the folder holds no run, or one of another format.
         """
         run = cls(path)
-        if not (path / "run.json").is_file():
-            what = "holds no run (no run.json)" if path.exists() else "does not exist"
-            raise RunError(f"{path} {what}: give the folder that `musenet train` wrote")
-        found = run.read_json("run.json").get("format")
+        check_run_folder(path)
+        found = run.read_json(DESCRIPTION).get("format")
         if found != FORMAT:
             raise RunError(
                 f"{path / 'run.json'} is of format {found}, this version reads {FORMAT}: train again with --restart"
@@ -126,7 +125,7 @@ class RunFolder:
     @property
     def dataset_fingerprint(self) -> str:
         """Of the dataset that the run was trained on."""
-        return str(self.read_json("run.json").get("dataset_fingerprint"))
+        return str(self.read_json(DESCRIPTION).get("dataset_fingerprint"))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -135,7 +134,7 @@ class RunFolder:
         Raises:
             RunError: if it is not where it was, or was prepared anew in another way since.
         """
-        description = self.read_json("run.json")
+        description = self.read_json(DESCRIPTION)
         places = [Path(str(description.get("dataset"))), self.path / str(description.get("dataset_from_here"))]
         found = [place for place in places if holds_dataset(place)]
         if not found:

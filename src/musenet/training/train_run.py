@@ -17,6 +17,7 @@ from musenet.evaluation.recalibration import FIT_ON
 from musenet.models.baselines.boosted_trees import LightGbmOptions
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
+from musenet.runs.there import holds_run
 from musenet.runs.training_result import TrainingResult
 from musenet.training.boosting import boost
 from musenet.training.loop import Log, train
@@ -153,7 +154,7 @@ def _train_best_form(
 def is_finished_run(path: Path, experiment: Experiment, dataset: Dataset) -> bool:
     """Whether the folder holds this very run, trained to its end."""
     run = RunFolder(path)
-    return (path / "run.json").is_file() and run.finished and is_run_of(run, experiment, dataset)
+    return holds_run(path) and run.finished and is_run_of(run, experiment, dataset)
 
 
 def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset) -> bool:
@@ -194,7 +195,7 @@ def differences(first: Any, second: Any, key: str = "") -> list[str]:
 
 def _run_in(path: Path, *, replace: bool) -> RunFolder | None:
     """The run in the folder; one that cannot be read counts if it is to be replaced."""
-    if (path / "run.json").is_file():
+    if holds_run(path):
         return RunFolder(path) if replace else RunFolder.open(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} exists and is no run: give --out a folder that does not exist yet")
