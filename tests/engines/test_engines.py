@@ -29,6 +29,7 @@ from odd_logs import write_three_files
 from places import CONFIGS
 from preparation.logs import Log, random_log, recipe
 from sources.ads_files import write_ads
+from vector_logs import FEATURES, vector_log
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +141,35 @@ def own_files(folder: Path) -> tuple[Source, Recipe]:
     return OwnFiles(OwnFilesOptions.model_validate(options), chosen, folder), chosen
 
 
+def with_vectors(folder: Path) -> tuple[Source, Recipe]:
+    """Lists of every side, of fixed size and of text among them, some of which are no vectors."""
+    log, users = vector_log(5), {"path": "users.parquet", "user": "_user"}
+    assert log.users is not None
+    assert log.items is not None
+    bad = pl.Series([[1.0, 2.0], [1.0] * 5 + [float("inf")], None, []], dtype=pl.List(pl.Float64))
+    vectors = pl.concat([log.items["title_vector"].cast(pl.List(pl.Float64))[:-4], bad])
+    log.items.with_columns(title_vector=vectors.cast(pl.List(pl.String))).write_parquet(folder / "items.parquet")
+    log.users.write_parquet(folder / "users.parquet")
+    log.impressions.with_columns(pl.col("query_vector").cast(pl.Array(pl.Float32, 2))).write_parquet(
+        folder / "log.parquet"
+    )
+    shown = {"path": "log.parquet", "user": "_user", "item": "_item", "time": "_time", "label": "_label"}
+    data = {
+        "impressions": shown | {"request": "_request"},
+        "users": users,
+        "items": {"path": "items.parquet", "item": "_item"},
+    }
+    chosen = recipe(
+        features=FEATURES,
+        history={"columns": ["city"]},
+        repeat={"key": ["city"]},
+        true_scenario=None,
+        true_probability=None,
+        predefined_scenario=[],
+    )
+    return OwnFiles(OwnFilesOptions.model_validate({"source": "own_files"} | data), chosen, folder), chosen
+
+
 def ads(folder: Path) -> tuple[Source, Recipe]:
     chosen = load_experiment(CONFIGS / "ads.yaml").recipe
     options = AliAdsOptions(source="ali_ads", folder=str(write_ads(folder, impressions=2000, events=8000)))
@@ -150,6 +180,7 @@ LOGS: dict[str, Callable[[Path], tuple[Source, Recipe]]] = {
     "window": with_window,
     "negatives": with_negatives,
     "own files": own_files,
+    "vectors": with_vectors,
     "ads": ads,
 }
 
