@@ -156,7 +156,34 @@ def test_files_with_vectors_are_scored_as_requests_are(exported: Exported, score
     fixed.write_parquet(tmp_path / "fixed.parquet")
     musenet.predict(exported.folder, tmp_path / "fixed.parquet", tmp_path / "again.parquet")
     np.testing.assert_allclose(pl.read_parquet(tmp_path / "again.parquet")["score"], expected, atol=1e-6)
-    bad = table.with_columns(query_vector=pl.Series([[1.0, float("nan")]] * len(table)))
-    bad.write_parquet(tmp_path / "bad.parquet")
-    with pytest.raises(DataError, match=r"row 1: column 'query_vector' takes a list of 2 numbers: something in it is"):
+    bad = {
+        "something in it is none": pl.Series([[1.0, float("nan")]] * len(table)),
+        "something in it is none ": pl.Series([[1.0, None]] * len(table)),
+        "not a list of 3": pl.Series([[1.0, 2.0, 3.0]] * len(table)),
+        "not text": pl.Series(["1, 2"] * len(table)),
+    }
+    for told, column in bad.items():
+        table.with_columns(query_vector=column).write_parquet(tmp_path / "bad.parquet")
+        with pytest.raises(DataError, match=rf"row 1: column 'query_vector' takes a list of 2 numbers.*{told.strip()}"):
+            musenet.predict(exported.folder, tmp_path / "bad.parquet", tmp_path / "none.parquet")
+    later = table.with_columns(offer_vector=pl.Series([None] * (len(table) - 1) + [[1e300, 0.0, 0.0, 0.0]]))
+    later.write_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=rf"row {len(table)}: column 'offer_vector' holds too large a number"):
         musenet.predict(exported.folder, tmp_path / "bad.parquet", tmp_path / "none.parquet")
+
+
+@pytest.mark.parametrize("form", [pl.List(pl.Float32), pl.Array(pl.Float64, 4), pl.Null])
+def test_missing_vectors_of_a_file_are_those_of_requests(
+    form: Any, exported: Exported, scorer: Scorer, tmp_path: Path
+) -> None:
+    request = asked(exported, rows_of_test(exported.dataset)[0]) | {"history": []}
+    values = [None if form == pl.Null or place % 2 else [1.0, 2.0, 3.0, 4.0] for place in range(5)]
+    candidate = request["candidates"][0]
+    request["candidates"] = [candidate | {"offer_vector": value} for value in values]
+    shared = {"request": 1, "user_id": request["user"], "time": request["time"]} | request["context"]
+    rows = [shared | {"item_id": candidate["item"], "price": candidate["price"]} for _ in values]
+    table = pl.DataFrame(rows).with_columns(offer_vector=pl.Series(values, dtype=form))
+    table.write_parquet(tmp_path / "in.parquet")
+    musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    found = pl.read_parquet(tmp_path / "out.parquet")["score"]
+    np.testing.assert_allclose(found, scorer.score(request)["scores"], atol=1e-6)

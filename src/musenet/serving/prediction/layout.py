@@ -31,6 +31,7 @@ from musenet.serving.prediction.times import NO_TIME, NoTimeError, Times, micros
 from musenet.serving.scorer.encoder import Distinct, Encoded
 from musenet.serving.scorer.messages import ID_WANTED, MOST_CANDIDATES
 from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.scorer.vectors import distinct_vectors
 from musenet.serving.values import Value
 
 HISTORY = "history"
@@ -155,7 +156,7 @@ class Layout:
         self._check_length(table, int(begins[longest]), int(begins[longest] + sizes[longest]), first)
         of = np.repeat(np.arange(len(begins)), sizes)
         when = np.minimum.reduceat(times, begins)
-        columns = {name: Distinct.of(plain(table[name])) for name in table.column_names if name in self._read}
+        columns = {name: self._distinct(name, table[name]) for name in table.column_names if name in self._read}
         columns |= {name: Distinct.of(pa.array(CLOCK[name](when, manifest.timezone)[of])) for name in self._clock}
         for name in self._context:
             if name in columns and name not in self._candidate:
@@ -210,6 +211,11 @@ class Layout:
                 )
             times = np.where(times == NO_TIME, round(self._now * MICROSECONDS), times)
         return times
+
+    def _distinct(self, name: str, column: pa.ChunkedArray) -> "Distinct[Value]":
+        values = plain(column)
+        vectors = distinct_vectors(values) if name in self._scorer.vector_columns else None
+        return Distinct.of(values) if vectors is None else Distinct(*vectors)
 
     def _keys(self, table: pa.Table, times: Times | None) -> list[Places]:
         """What rows of one request share; their times, where requests have no column of their own."""

@@ -1,6 +1,5 @@
 """A request's columns as the model's codes and numbers, by the definitions that prepared the training data."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN, Field, FieldS
 from musenet.dataset.numeric import FloatArray
 from musenet.errors import RequestError
 from musenet.serving.manifest import PROJECTIONS, ExportManifest
+from musenet.serving.scorer.vectors import HOLDS_TOO_LARGE, vectors_of
 from musenet.serving.text_index import TextIndex, map_column
 from musenet.serving.values import Value, ValueForms
 
@@ -26,7 +26,6 @@ Codes = NDArray[np.int64]
 Told_co = TypeVar("Told_co", covariant=True)
 Made = NDArray[np.int64] | NDArray[np.float32]
 TOO_LARGE = "is too large a number"
-LARGEST = float(np.finfo(np.float32).max)
 FARTHEST = 1e9
 """From its mean, in deviations: where a model multiplies numbers, farther ones leave floating point."""
 
@@ -148,11 +147,16 @@ class Encoder:
         return self._together(side, made, rows)
 
     def _made(
-        self, name: str, fields: Sequence[Field], values: Sequence[Value], at: Callable[[int], str], tally: Tally
+        self,
+        name: str,
+        fields: Sequence[Field],
+        values: Sequence[Value] | pa.Array,
+        at: Callable[[int], str],
+        tally: Tally,
     ) -> dict[str, Made]:
         """What a column becomes, by field."""
         if fields[0].kind == "vector":
-            return self._vector(name, fields, vectors(values, fields[0].width, at), at, tally)
+            return self._vector(name, fields, vectors_of(values, fields[0].width, at), at, tally)
         if _takes_numbers(fields):
             return self._numeric(name, fields, numbers(values, at), at, tally)
         return {one.name: self._categories(name, one, values, at, tally) for one in fields}
@@ -232,7 +236,7 @@ class Encoder:
         missing, scaled = scale.missing(raw), scale.standardised(raw)
         _count(tally.missing, name, int(missing.sum()))
         if (far := (np.abs(scaled) > FARTHEST).any(axis=1)).any():
-            raise RequestError(at(int(far.argmax())), "holds too large a number")
+            raise RequestError(at(int(far.argmax())), HOLDS_TOO_LARGE)
         projected: NDArray[np.float32] = scaled @ self._projections[own.side, own.name]
         made: dict[str, Made] = {own.name: projected}
         return made | {one.name: missing.astype(np.float32) for one in flags}
@@ -261,31 +265,6 @@ def numbers(values: Sequence[Value] | pa.Array, at: Callable[[int], str]) -> Flo
     except OverflowError:
         place = next(i for i, value in enumerate(values) if isinstance(value, int) and abs(value) >= 2**1023)
         raise RequestError(at(place), TOO_LARGE) from None
-
-
-def vectors(values: Sequence[Value], width: int, at: Callable[[int], str]) -> NDArray[np.float32]:
-    """(rows, width) NaN where missing, as an empty list is.
-
-    Raises:
-        RequestError: for what is no list of so many finite numbers.
-    """
-    found = np.full((len(values), width), np.nan, dtype=np.float32)
-    for place, value in enumerate(values):
-        if value is None or value == []:
-            continue
-        if type(value) is not list or len(value) != width:
-            what = f"a list of {len(value)}" if type(value) is list else "text" if type(value) is str else "one value"
-            raise RequestError(at(place), f"takes a list of {width} numbers, not {what}")
-        if not set(map(type, value)) <= {int, float} or any(map(_is_nan, value)):
-            raise RequestError(at(place), f"takes a list of {width} numbers: something in it is none")
-        if any(not -LARGEST <= one <= LARGEST for one in value):  # type: ignore[operator]
-            raise RequestError(at(place), "holds too large a number")
-        found[place] = value
-    return found
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _codes(index: TextIndex, texts: Sequence[str | None] | pa.Array) -> NDArray[np.int32]:

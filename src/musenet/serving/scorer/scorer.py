@@ -97,9 +97,14 @@ class Scorer:
     def numeric_columns(self) -> list[str]:
         """Of context and candidates, those that take numbers."""
         fields = self.manifest.fields_of("context", "candidate")
-        vectors = {f.column for f in fields if f.kind == "vector"}
         numbers = [f.column or f.name for f in fields if f.kind == "dense" or f.is_bucketed]
-        return [name for name in dict.fromkeys(numbers) if name not in vectors]
+        return [name for name in dict.fromkeys(numbers) if name not in self.vector_columns]
+
+    @property
+    def vector_columns(self) -> set[str]:
+        """Of context and candidates, those that take vectors."""
+        fields = self.manifest.fields_of("context", "candidate")
+        return {field.column or field.name for field in fields if field.kind == "vector"}
 
     @property
     def sees_histories(self) -> bool:
