@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from musenet.api.logs import init, simulate_ads, simulate_hotels
     from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
     from musenet.api.run import Run
-    from musenet.api.serving import backup, fill, forget, load_history, predict, serve
+    from musenet.api.serving import backup, drift, fill, forget, load_history, predict, serve
     from musenet.api.studies import ablate, compare, compare_runs, demo, sweep, tune
     from musenet.config.experiment import Experiment
     from musenet.config.loading import json_schema as config_schema
@@ -46,6 +46,7 @@ __all__ = [
     "config_schema",
     "demo",
     "describe_scenarios",
+    "drift",
     "evaluate",
     "export",
     "fill",
@@ -84,6 +85,7 @@ _HOMES = {
     "config_schema": "musenet.config.loading.json_schema",
     "demo": "musenet.api.studies.demo",
     "describe_scenarios": "musenet.api.results.describe_scenarios",
+    "drift": "musenet.api.serving.drift",
     "evaluate": "musenet.api.results.evaluate",
     "export": "musenet.api.results.export",
     "fill": "musenet.api.serving.fill",

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from musenet.frames import Frame, as_kind, kind_of
 
 if TYPE_CHECKING:
     from musenet.config.adaptation import AdaptOptions
+    from musenet.serving.drift.drift import Drift
     from musenet.serving.export.filling import Filling
     from musenet.serving.prediction.histories import Histories
     from musenet.serving.scorer.scorer import Scorer
@@ -74,6 +75,48 @@ def predict_frame(
     with _histories(scorer, held, events, store) as histories:
         found = score_frame(scorer, held, histories=histories, now=_moment(now), explain=explain)
     return as_kind(found, kind) if kind == "duckdb" else found
+
+
+def drift(
+    folder: "AnyPath",
+    log: "AnyPath",
+    *,
+    events: "AnyPath | Frame | None" = None,
+    store: "BulkHistoryStore | str | None" = None,
+    out: "AnyPath | None" = None,
+    overrides: Sequence[str] = (),
+) -> "Drift":
+    """Whether a log still is what an export's model was trained on, and which of columns, mix and taste moved.
+
+    Args:
+        folder: what `export` wrote.
+        log: impressions with labels under the log's own names, Parquet or CSV; or a folder of such files.
+        events: as of `predict`, and so is `store`.
+        store: see there.
+        out: a page to write, `.html`; needs the extra `report`.
+        overrides: thresholds, as `drift.stability=0.1`; those of the export's configuration if left out.
+
+    Warns, before anything is scored, if histories would make a difference and none are given.
+
+    Raises:
+        ExportError: if the export says nothing of the periods that it comes from.
+        DataError: naming file, row and column, if the log cannot be read.
+    """
+    from musenet.serving.drift.drift import drift as compare
+    from musenet.serving.drift.page import check_page, write_page
+    from musenet.serving.drift.thresholds import thresholds
+    from musenet.serving.scorer.scorer import Scorer
+
+    page = None if out is None else Path(out)
+    if page is not None:
+        check_page(page)
+    scorer = Scorer(Path(folder))
+    options = thresholds(scorer, overrides)
+    with _histories(scorer, Path(log), events, store) as histories:
+        found = compare(scorer, Path(log), histories, options)
+    if page is not None:
+        write_page(found, page)
+    return found
 
 
 def _moment(now: str | float | None) -> float | None:

@@ -49,6 +49,7 @@ COMMANDS = (
     reports.reproduce,
     serving.export,
     serving.predict,
+    serving.drift,
     serving.serve,
     serving.load_history,
     serving.forget,
@@ -101,7 +102,8 @@ def _end(status: list[int]) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; what goes wrong is one sentence on standard error and an exit status.
 
-    0: done. 1: our mistake or the machine's. 2: the user can fix it. 130: interrupted.
+    0: done. 1: our mistake or the machine's. 2: the user can fix it. 3: `drift` found that something moved. 130:
+    interrupted.
     """
     try:
         status = app(arguments, prog_name="musenet", standalone_mode=False)

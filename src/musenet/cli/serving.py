@@ -1,13 +1,15 @@
 """Commands that serve a run."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from musenet.cli.options import Json, Run, Store
+from musenet.cli.options import Json, Run, Set, Store
 from musenet.cli.printing import finish
 from musenet.errors import NoHistoriesWarning, UserError
 from musenet.reporter import Reporter
@@ -26,6 +28,15 @@ def _duration(text: str, option: str = "--retention") -> float:
 
 def _answers_after(text: str) -> float:
     return _duration(text, "--answers-after")
+
+
+@contextmanager
+def _said_by(reporter: Reporter) -> Iterator[None]:
+    """Tell of missing histories as of all else."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NoHistoriesWarning)
+        warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
+        yield
 
 
 def export(
@@ -65,9 +76,7 @@ def predict(
     """Score every row of a file, or of a folder of files, by an export: the same rows, in their order, and `score`."""
     from musenet import api
 
-    with Reporter() as reporter, warnings.catch_warnings():
-        warnings.simplefilter("always", NoHistoriesWarning)
-        warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
+    with Reporter() as reporter, _said_by(reporter):
         rows = api.predict(
             export,
             requests,
@@ -79,6 +88,31 @@ def predict(
             progress=reporter.steps("scoring"),
         )
     finish(as_json, {"out": out, "rows": rows}, f"wrote {rows:,} scores to {out}")
+
+
+def drift(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")],
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="Parquet or CSV: impressions with labels; or a folder of such files")
+    ],
+    events: Annotated[
+        Path | None, typer.Option("--events", help="what users did before, as the log has it: a file or a folder")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="a page to write (.html)")] = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Compare a log with what an export was trained on: whether columns, mix or taste moved (exit status 3), or not."""
+    from musenet import api
+
+    with Reporter() as reporter, _said_by(reporter):
+        found = api.drift(export, log, events=events, store=store, out=out, overrides=changes)
+    finish(as_json, found.to_json(), found.show)
+    if found.moved:
+        raise typer.Exit(3)
 
 
 def serve(

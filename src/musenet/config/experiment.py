@@ -8,6 +8,7 @@ from copy import deepcopy
 from pydantic import Field, PrivateAttr, model_validator
 
 from musenet.calibration import CalibrationKind
+from musenet.config.drift import DriftOptions
 from musenet.config.search_space import check_space
 from musenet.config.studies import CompareOptions, SweepOptions
 from musenet.config.training import TrainingOptions
@@ -34,6 +35,7 @@ class Experiment(Recipe):
     )
     compare: CompareOptions = CompareOptions()
     sweep: SweepOptions = SweepOptions()
+    drift: DriftOptions = Field(DriftOptions(), description="from where on `musenet drift` says that something moved")
     _written: tuple[str, Content] | None = PrivateAttr(None)
     """The YAML that it was read from, comments included, and what that holds."""
     _frames: Kind | None = PrivateAttr(None)

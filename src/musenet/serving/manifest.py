@@ -4,6 +4,7 @@
     request.onnx            what depends on the request alone; missing if that is nothing
     candidates.onnx         the rest, for all candidates of one request
     requests.onnx           the whole of it for many requests at once
+    reference.json          what training and validation looked like; missing if there was no validation
     *_without_repeats.onnx  the same two without the repeat branch, for requests in which nothing repeats; missing
                             if the model has none
     explanation.onnx        what else the model says of them; missing if that is nothing
@@ -29,6 +30,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from musenet.calibration import Calibration
+from musenet.config.drift import DriftOptions
 from musenet.dataset.manifest import Field, FieldSide, Part, embedding_offsets
 from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.dataset.texts import ValueType
@@ -62,6 +64,10 @@ class LogColumns(Part):
     kind: str | None = "kind"
     label: str | None = None
     """Of the impressions, where the events are those of them that are positive."""
+    shown_label: str | None = None
+    """Of the impressions, whatever the events are; None where the configuration names no files."""
+    positives: list[str] | None = None
+    """Its values that are positive; 1, if None."""
     positive_kinds: list[str] | None = None
     """The label's values that are positive; 1, if None."""
 
@@ -112,6 +118,8 @@ class ExportManifest(Part):
     """What the columns hold; the text form of a value depends on it."""
     missing_texts: list[str] = []
     """Further texts that mean that there is no value."""
+    drift: DriftOptions = DriftOptions()
+    """From where on `drift` says that something moved."""
     versions: dict[str, Any]
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""

@@ -19,7 +19,7 @@ def render_html(document: Document) -> str:
         .get_template("report.html")
         .render(
             **template_names(document),
-            figures=_script_json(document.pictures),
+            figures=script_json(document.pictures),
             plotly=get_plotlyjs(),
             style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
             script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
@@ -46,7 +46,7 @@ def render_scenarios(scenarios: ScenarioFacts, pictures: "Sequence[Picture]") ->
     )
 
 
-def _script_json(pictures: "Sequence[Picture]") -> str:
+def script_json(pictures: "Sequence[Picture]") -> str:
     """The figures as JSON that can stand inside a script element: no `<` to end it early."""
     parts = [f'"{picture.name}":{picture.figure.to_json()}' for picture in pictures]
     escapes: dict[str, str | int | None] = {

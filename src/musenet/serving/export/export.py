@@ -26,6 +26,8 @@ from musenet.models.vectors import projection_of
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
+from musenet.serving.drift.reference import REFERENCE
+from musenet.serving.export.reference import reference_of
 from musenet.serving.manifest import MANIFEST, PROJECTIONS, SCENARIOS, ExportManifest, LogColumns, read_export
 from musenet.serving.scorer.repeats import checksums
 from musenet.serving.text_index import TextIndex
@@ -71,6 +73,9 @@ def export_run(
         description = describe(run)
         if description is not None:
             write_json(folder / SCENARIOS, description)
+        reference = reference_of(run)
+        if reference is not None:
+            reference.write(folder / REFERENCE)
         manifest = _manifest(folder, run, model, dataset, experiment)
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         install(work, out)
@@ -224,6 +229,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         predefined_scenarios=data.predefined_scenarios,
         value_types=data.value_types,
         missing_texts=data.missing_texts,
+        drift=experiment.drift,
         versions=versions() | {"exported_by": __version__},
         checksums={name: checksum(folder / name) for name in files},
     )
@@ -239,7 +245,8 @@ def _log_columns(experiment: Experiment) -> LogColumns:
     if events is not None:
         own = {"event_user": events.user, "event_item": events.item, "event_time": _written(events.time)}
         of_events = own | {"kind": events.kind}
-    return LogColumns(time=_written(shown.time), request=shown.request, **of_events)
+    labels: dict[str, Any] = {"shown_label": shown.label, "positives": shown.positive_kinds}
+    return LogColumns(time=_written(shown.time), request=shown.request, **labels, **of_events)
 
 
 def _written(time: str | TimeColumn) -> TimeColumn:

@@ -32,7 +32,7 @@ OPSET = 18
 _DYNAMIC = {"values", "history_codes", *OF_CANDIDATES}
 """Inputs of any number of rows."""
 LOGIT = "logit"
-OF_SCENARIOS = ("log_assignment", "repeat_probability")
+OF_SCENARIOS = ("log_assignment", "repeat_probability", "scenario_logit")
 """What else many requests are told."""
 _OF_REQUESTS = ("request_codes", "request_dense", "predefined_scenario")
 EXPLANATIONS = ("scenario_logit", "log_assignment", "repeat_probability", "repeat_score", "explore_score")

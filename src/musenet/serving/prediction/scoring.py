@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,15 +58,17 @@ def score_rows(
     """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
     layout = Layout(scorer, reader.schema, now, name)
-    scoring = _Scoring(scorer, layout, histories or NoHistories(scorer), explain, set() if begun is None else begun)
+    scoring = Scoring(scorer, layout, histories or NoHistories(scorer), explain, set() if begun is None else begun)
     return pa.RecordBatchReader.from_batches(layout.written(scoring.columns), scoring.scored(reader))
 
 
-class _Scoring:
+class Scoring:
+    """Goes through rows, whole requests at once, on all cores; arguments as of `score_rows`."""
+
     def __init__(
         self, scorer: Scorer, layout: Layout, histories: Histories, explain: bool, begun: set[tuple[Value, ...]]
     ) -> None:
-        self._scorer, self._layout, self._histories, self._begun = scorer, layout, histories, begun
+        self.scorer, self.layout, self._histories, self._begun = scorer, layout, histories, begun
         if HISTORY in layout.schema.names:
             with layout.explained():
                 self._histories = OwnHistories(scorer, layout.schema.field(HISTORY).type, histories)
@@ -85,8 +88,8 @@ class _Scoring:
             first = 0
             try:
                 for table in self._whole_requests(reader):
-                    self._layout.check_together(table, first, self._begun)
-                    pending.append(pool.submit(self._score, table, first))
+                    self.layout.check_together(table, first, self._begun)
+                    pending.append(pool.submit(self.answer, table, first))
                     first += table.num_rows
                     if len(pending) > cores:
                         yield from pending.popleft().result().to_batches()
@@ -105,10 +108,10 @@ class _Scoring:
             while sum(map(len, waiting)) > ROWS_AT_ONCE:
                 table = pa.concat_tables(waiting).combine_chunks()
                 head = table.slice(0, ROWS_AT_ONCE + 1)
-                cut = self._layout.last_begin(head, first)
+                cut = self.layout.last_begin(head, first)
                 while not cut and len(head) < len(table):  # one request so far
                     head = table.slice(0, 2 * len(head))
-                    cut = self._layout.last_begin(head, first)
+                    cut = self.layout.last_begin(head, first)
                 if not cut:
                     waiting = [table]
                     break
@@ -118,32 +121,38 @@ class _Scoring:
         if sum(map(len, waiting)):
             yield pa.concat_tables(waiting).combine_chunks()
 
-    def _score(self, table: pa.Table, first: int) -> pa.Table:
-        """A piece with what is added; `first` is how many rows came before."""
-        layout = self._layout
+    def found(self, table: pa.Table, first: int) -> tuple[Requests, Arrays, dict[str, NDArray[Any]]]:
+        """The requests of a piece, what the graph was given, and what it gave; `first` is how many rows came before."""
+        layout = self.layout
         with layout.explained():
             requests = layout.requests(table, first)
             inputs = self._inputs(requests)
             found = self._graph(inputs)
-        raw = found["logit"].astype(np.float64)
-        if not np.isfinite(raw).all():
-            row = first + int(np.argmin(np.isfinite(raw))) + 1
-            raise DataError(f"{layout.name}: row {row} has no score: a number of it is too large")
-        added = {SCORE: 1 / (1 + np.exp(-self._scorer.corrected(raw)))}
+        finite = np.isfinite(found["logit"])
+        if not finite.all():
+            raise DataError(
+                f"{layout.name}: row {first + int(np.argmin(finite)) + 1} has no score: a number of it is too large"
+            )
+        return requests, inputs, found
+
+    def answer(self, table: pa.Table, first: int) -> pa.Table:
+        """A piece with what is added."""
+        requests, _, found = self.found(table, first)
+        added = {SCORE: 1 / (1 + np.exp(-self.scorer.corrected(found["logit"].astype(np.float64))))}
         if len(self.columns) > 1:
-            share = _shares(found["log_assignment"], requests.asked.of, len(requests.sizes))[requests.asked.of]
+            share = shares(found["log_assignment"], requests.asked.of, len(requests.sizes))[requests.asked.of]
             added |= {"scenario": share.argmax(1).astype(np.int32), "confidence": share.max(1)}
             added |= {f"probability_{k}": column for k, column in enumerate(share.T)}
         columns = [*table.columns, *(pa.array(added[name], kind) for name, kind in self.columns.items())]
-        return pa.Table.from_arrays(columns, schema=layout.written(self.columns))
+        return pa.Table.from_arrays(columns, schema=self.layout.written(self.columns))
 
     def _inputs(self, requests: Requests) -> Arrays:
         """Of the graph, by name; see `many_requests.INPUTS_OF_MANY`."""
         past = self._histories.of(requests.asked)
-        numbers, offset = self._scorer.numbers, np.concatenate([[0], np.cumsum(requests.sizes)])
+        numbers, offset = self.scorer.numbers, np.concatenate([[0], np.cumsum(requests.sizes)])
         rows, codes = distinct_rows([requests.request.codes, requests.candidate.codes, past.codes])
         return {
-            "values": self._scorer.embeddings.take(rows, axis=0, mode="clip"),
+            "values": self.scorer.embeddings.take(rows, axis=0, mode="clip"),
             "request_codes": codes[0],
             "candidate_codes": codes[1],
             "history_codes": codes[2],
@@ -156,7 +165,7 @@ class _Scoring:
         }
 
 
-def _shares(log_assignment: NDArray[np.float32], of: Places, requests: int) -> NDArray[np.float64]:
+def shares(log_assignment: NDArray[np.float32], of: Places, requests: int) -> NDArray[np.float64]:
     """(R, K) each scenario's share in a request; the mean over its candidates, where these have shares of their own."""
     share = np.exp(log_assignment.astype(np.float64))
     if len(share) == requests:
