@@ -86,7 +86,7 @@ $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[train,serve,report,demo,spark,cluster,cloud,dev]'
+	$(PIP) -c constraints.txt -e '.[train,serve,report,demo,spark,cluster,tracking,cloud,dev]'
 	$(PIP) -c constraints.txt --no-deps torchrec
 	@touch $@ $(VENV)/.installed-report
 

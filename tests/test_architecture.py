@@ -44,6 +44,7 @@ LAYERS = (
     ("adaptation",),
     ("portraits",),
     ("studies",),
+    ("tracking",),
     ("reporting",),
     ("serving",),
     ("simulators",),

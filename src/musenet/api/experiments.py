@@ -21,6 +21,7 @@ from musenet.runs.folder import RunFolder
 from musenet.sources.guess.configuration import guess_config
 from musenet.sources.log import AnyPath, Log, with_frames_kept
 from musenet.sources.registry import open_source
+from musenet.tracking.tracker import tracked
 from musenet.training.train_run import train_run
 
 AnyExperiment = Experiment | Mapping[str, Any] | AnyPath
@@ -135,7 +136,7 @@ def train(
         raise ConfigError("train: --resume goes on and --restart begins anew: give one of them")
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
-        with told(listener) as heard:
+        with told(listener) as told_of, tracked(told_of, resolved) as heard:
             prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, heard).folder))
             log, folder = heard.training(resolved.name), run_folder(resolved, out)
             try:

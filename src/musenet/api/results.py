@@ -19,6 +19,7 @@ from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
 from musenet.studies.reproduction import Reproduction
 from musenet.studies.reproduction import reproduce as _reproduce
+from musenet.tracking.tracker import record_artifact, record_evaluation
 
 
 class Page(PosixPath):
@@ -68,7 +69,10 @@ def evaluate(
         for one in (opened.dataset, *([other] if other else [])):
             one.verify()
     if options is None:
-        return opened.evaluate(split, resamples, other)
+        found = opened.evaluate(split, resamples, other)
+        if other is None:
+            record_evaluation(opened, found)
+        return found
     return evaluate_adapted(opened, split, options, other, resamples)
 
 
@@ -136,7 +140,9 @@ def report(
     page = opened.path / "report.html" if out is None else Path(out)
     table, text = (None if file is None else Path(file) for file in (comparison, note))
     with told(listener) as heard:
-        return Page(write_report(opened, page, table, text, draw=True, listener=heard))
+        written = write_report(opened, page, table, text, draw=True, listener=heard)
+    record_artifact(opened, written)
+    return Page(written)
 
 
 def export(run: Run | AnyPath, out: AnyPath) -> Path:
@@ -153,5 +159,7 @@ def export(run: Run | AnyPath, out: AnyPath) -> Path:
     from musenet.reporting.pages.scenario_section import scenario_fragment
     from musenet.serving.export.export import export_run
 
-    export_run(_opened(run), Path(out), scenario_fragment)
+    opened = _opened(run)
+    export_run(opened, Path(out), scenario_fragment)
+    record_artifact(opened, Path(out))
     return Path(out)

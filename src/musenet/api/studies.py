@@ -32,6 +32,7 @@ from musenet.studies.sweep.plan import plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep, run_sweep
 from musenet.studies.sweep.table import to_markdown as sweep_markdown
 from musenet.studies.tuned_model import Tuned, tune_model
+from musenet.tracking.tracker import Tracker, tracked
 
 
 def compare(
@@ -63,8 +64,13 @@ def compare(
     """
     resolved = load(experiment, overrides)
     labels = chosen_labels(resolved.compare.models, models, "compare.models")
-    with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
-        return compare_models(resolved, labels, seeds, run_folder(resolved, out), pool).giving(resolved._frames)
+    folder = run_folder(resolved, out)
+    with told(listener) as told_of, tracked(told_of, resolved, "compare") as heard:
+        with TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
+            found = compare_models(resolved, labels, seeds, folder, pool).giving(resolved._frames)
+        if isinstance(heard, Tracker):
+            heard.compared(found, [folder / "comparison.json", folder / "comparison.md"])
+    return found
 
 
 def tune(

@@ -11,6 +11,7 @@ from musenet.calibration import CalibrationKind
 from musenet.config.drift import DriftOptions
 from musenet.config.search_space import check_space
 from musenet.config.studies import CompareOptions, SweepOptions
+from musenet.config.tracking import TrackingOptions
 from musenet.config.training import TrainingOptions
 from musenet.config.written import Content, written
 from musenet.frames import Kind
@@ -36,6 +37,7 @@ class Experiment(Recipe):
     compare: CompareOptions = CompareOptions()
     sweep: SweepOptions = SweepOptions()
     drift: DriftOptions = Field(DriftOptions(), description="from where on `musenet drift` says that something moved")
+    tracking: TrackingOptions = Field(TrackingOptions(), description="where trainings are recorded as well")
     _written: tuple[str, Content] | None = PrivateAttr(None)
     """The YAML that it was read from, comments included, and what that holds."""
     _frames: Kind | None = PrivateAttr(None)

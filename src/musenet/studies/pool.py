@@ -43,7 +43,7 @@ class TrainingPool:
     Args:
         dataset: what all runs are trained on.
         jobs: how many runs at once, each in its own process with its part of the cores; in this process if 1.
-        listener: told of every report of the training loop, unless there are several jobs.
+        listener: told of every report of the training loop; of several jobs, of how each run ended alone.
     """
 
     def __init__(self, dataset: Dataset, jobs: int = 1, listener: Listener = SILENT) -> None:
@@ -86,7 +86,10 @@ class TrainingPool:
             self._executor.submit(_work_apart, work, run, self.dataset.folder, self.threads): run for run in planned
         }
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            outcome = future.result()
+            if isinstance(outcome, TrainingResult):
+                self.listener.training(futures[future].name)(outcome.to_json())
+            yield futures[future], outcome
 
 
 _stop_asked: Event | None = None

@@ -1,0 +1,1 @@
+"""Trainings recorded in services of experiment tracking, by listening to them."""

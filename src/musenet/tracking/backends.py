@@ -1,0 +1,156 @@
+"""The two services that `tracking` may name: each records runs under ids of its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from musenet.config.tracking import TrackingOptions
+from musenet.errors import UserError, missing_extra, one_line
+
+LONGEST = 6000
+"""Characters of a value that MLflow keeps."""
+AT_ONCE = 100
+"""Parameters that MLflow takes at once."""
+
+
+class Backend(Protocol):
+    """Where runs are recorded."""
+
+    def begin(self, name: str, experiment: str, parent: str | None) -> str:
+        """Begin to record a run, below a parent if there is one; the run's id."""
+        ...
+
+    def parameters(self, run: str, values: Mapping[str, Any]) -> None:
+        """Record the configuration, by dotted keys."""
+        ...
+
+    def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
+        """Record numbers of a step."""
+        ...
+
+    def artifact(self, run: str, path: Path) -> None:
+        """Keep a file or a folder beside the run, or say where it lies."""
+        ...
+
+    def end(self, run: str) -> None:
+        """Say that nothing more will come for now."""
+        ...
+
+
+class Mlflow:
+    """MLflow, by its tracking URI.
+
+    Raises:
+        UserError: if the extra `tracking` is not installed.
+    """
+
+    def __init__(self, uri: str) -> None:
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise missing_extra("tracking.mlflow needs MLflow", "tracking") from error
+        self._uri = uri
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+        except Exception as error:  # stores raise errors of their own libraries
+            raise _unreachable(uri, error) from error
+
+    def begin(self, name: str, experiment: str, parent: str | None) -> str:
+        """As `Backend`."""
+        tags = {"mlflow.runName": name} | ({} if parent is None else {"mlflow.parentRunId": parent})
+        try:
+            found = self._client.get_experiment_by_name(experiment)
+            of = self._client.create_experiment(experiment) if found is None else found.experiment_id
+            return str(self._client.create_run(of, tags=tags).info.run_id)
+        except Exception as error:
+            raise _unreachable(self._uri, error) from error
+
+    def parameters(self, run: str, values: Mapping[str, Any]) -> None:
+        """As `Backend`."""
+        from mlflow.entities import Param
+
+        known = self._client.get_run(run).data.params  # which cannot change
+        new = [Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in known]
+        for begin in range(0, len(new), AT_ONCE):
+            self._client.log_batch(run, params=new[begin : begin + AT_ONCE])
+
+    def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
+        """As `Backend`."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        numbers = [Metric(key.replace("@", "_at_"), float(value), now, step) for key, value in values.items()]
+        self._client.log_batch(run, metrics=numbers)
+
+    def artifact(self, run: str, path: Path) -> None:
+        """As `Backend`."""
+        if path.is_dir():
+            self._client.log_artifacts(run, str(path), path.name)
+        else:
+            self._client.log_artifact(run, str(path))
+
+    def end(self, run: str) -> None:
+        """As `Backend`."""
+        self._client.set_terminated(run)
+
+
+class Tensorboard:
+    """Event files of TensorBoard in a folder, a sub-folder per run, which is its id.
+
+    Raises:
+        UserError: if the extra `tracking` is not installed.
+    """
+
+    def __init__(self, folder: str) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise missing_extra("tracking.tensorboard needs TensorBoard", "tracking") from error
+        self._folder, self._writer = Path(folder), SummaryWriter
+        self._open: dict[str, Any] = {}
+
+    def begin(self, name: str, experiment: str, parent: str | None) -> str:
+        """As `Backend`."""
+        above = self._folder / experiment if parent is None else Path(parent)
+        return str(above / name.replace("/", "-").replace(" ", "-"))
+
+    def parameters(self, run: str, values: Mapping[str, Any]) -> None:
+        """As `Backend`."""
+        lines = [f"    {key}: {value}" for key, value in values.items()]  # indented: Markdown shows it as it is
+        self._of(run).add_text("configuration", "\n".join(lines))
+
+    def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
+        """As `Backend`."""
+        for key, value in values.items():
+            self._of(run).add_scalar(key, value, step)
+        self._of(run).flush()
+
+    def artifact(self, run: str, path: Path) -> None:
+        """As `Backend`."""
+        self._of(run).add_text(f"artifacts/{path.name}", str(path.resolve()))
+
+    def end(self, run: str) -> None:
+        """As `Backend`."""
+        if run in self._open:
+            self._open.pop(run).close()
+
+    def _of(self, run: str) -> Any:
+        if run not in self._open:
+            self._open[run] = self._writer(run)
+        return self._open[run]
+
+
+def backends(options: TrackingOptions) -> dict[str, Backend]:
+    """Those that the options name, by their keys; raises `UserError` if one is not installed or not reachable."""
+    found: dict[str, Backend] = {}
+    if options.mlflow is not None:
+        found["mlflow"] = Mlflow(options.mlflow)
+    if options.tensorboard is not None:
+        found["tensorboard"] = Tensorboard(options.tensorboard)
+    return found
+
+
+def _unreachable(uri: str, error: Exception) -> UserError:
+    return UserError(f"tracking.mlflow: {uri} cannot be written to ({one_line(error)}): start it, or name another")
