@@ -5,9 +5,12 @@
 Generates a log of lists: a user touches some items, seconds apart, the list is sorted anew with the touched ones in
 front, latest first, and the click goes mostly to the item touched last, else to one that is cheap among those shown.
 Lists have a price level of their own and users their own pace, so neither a price nor the seconds since a touch say
-much by themselves. Three models are trained with and without `features.relative`; their test AUCs are printed.
+much by themselves. Three models are trained with and without `features.relative`, and without it once more on recency as
+the logarithm of days, as it was once; their test AUCs are printed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +21,7 @@ import typer
 import musenet
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
+from musenet.dataset import builder
 
 START = 1_704_067_200
 DAYS, HOTELS, SHOWN = 10, 400, 20
@@ -93,16 +97,37 @@ def experiment(folder: Path, relative: bool, epochs: int) -> Experiment:
     return validate_experiment(content, "relative inputs")
 
 
-def measure(folder: Path, requests: int, epochs: int) -> dict[str, tuple[float, float]]:
-    """Test AUC of each model without and with places in the list."""
+@contextmanager
+def recency_in_days() -> Iterator[None]:
+    """Recency as log(1 + days), which tells nothing apart below a day."""
+
+    def by_days(indicator: np.ndarray, count: np.ndarray, recency: np.ndarray) -> np.ndarray:
+        features = in_seconds(indicator, count, recency)
+        features[:, 2] = np.log1p(np.where(indicator > 0, recency, 0.0) / 86_400)
+        return features
+
+    in_seconds = builder.repeat_features
+    builder.repeat_features = by_days
+    try:
+        yield
+    finally:
+        builder.repeat_features = in_seconds
+
+
+def measure(folder: Path, requests: int, epochs: int) -> dict[str, tuple[float, float, float]]:
+    """Test AUC of each model on recency in days, on recency in seconds, and with places in the list."""
     folder.mkdir(parents=True, exist_ok=True)
     generate(folder, requests)
-    found = {}
-    for relative in (False, True):
-        place = folder / ("relative" if relative else "plain")
+
+    def aucs(name: str, *, relative: bool) -> dict[str, float]:
+        place = folder / name
         comparison = musenet.compare(experiment(folder, relative, epochs), place / "runs", dataset=place / "dataset")
-        found[relative] = {row.name: row.auc.mean for row in comparison.models}
-    return {name: (found[False][name], found[True][name]) for name in MODELS}
+        return {row.name: row.auc.mean for row in comparison.models}
+
+    with recency_in_days():
+        days = aucs("days", relative=False)
+    plain, relative = aucs("plain", relative=False), aucs("relative", relative=True)
+    return {name: (days[name], plain[name], relative[name]) for name in MODELS}
 
 
 def main(
@@ -110,9 +135,10 @@ def main(
     requests: Annotated[int, typer.Option(help="lists to generate")] = 6_000,
     epochs: Annotated[int, typer.Option(help="how often each model goes through the log")] = 4,
 ) -> None:
-    """Print AUC without and with places in the list, for three models."""
-    for name, (plain, relative) in measure(work, requests, epochs).items():
-        typer.echo(f"{name}: {plain:.4f} without, {relative:.4f} with, {relative - plain:+.4f}")
+    """Print AUC on recency in days, in seconds, and with places in the list, for three models."""
+    for name, (days, plain, relative) in measure(work, requests, epochs).items():
+        typer.echo(f"{name}: recency in days {days:.4f}, in seconds {plain:.4f} ({plain - days:+.4f}),")
+        typer.echo(f"  with places in the list {relative:.4f} ({relative - plain:+.4f})")
 
 
 if __name__ == "__main__":
