@@ -7,6 +7,7 @@ that week as it is, with a shifted mix, with turned tastes, and with another cho
 the most frequent device left out). Writes `docs/drift-found.csv`, a row per log. Finished runs and exports are reused.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,9 @@ def main(
                     "p": f"{told.p:.1e}",
                     "own mix": round(told.own_mix, 3),
                     "own taste": round(told.own_taste, 3),
-                    "stability": round(max(one.stability - one.by_chance for one in found.columns), 3),
+                    "stability": round(
+                        max(one.stability - one.by_chance for one in found.columns if not math.isnan(one.stability)), 3
+                    ),
                 }
             )
             typer.echo(rows[-1])
@@ -77,21 +80,26 @@ def weeks(work: Path, impressions: int, seed: int) -> list[tuple[str, Path, Path
     found = []
     for truth, options in LOGS.items():
         name = f"{'none' if truth == 'nothing' else truth}-{seed}"
-        hotels_with(work, name, [], impressions=impressions, seed=seed, **options)
         log = work / "logs" / name
-        shown = pl.read_parquet(log / "impressions.parquet")
-        week = shown.filter(pl.col("shown_at") >= pl.col("shown_at").max() - LAST).sort("shown_at", "search_id")
-        parts = {truth: week}
-        if truth == "nothing":
-            most = week["device"].mode()[0]
-            drawn = pl.col("search_id").hash(seed) % 1000 < 1000 * KEPT
-            parts["columns"] = week.filter((pl.col("device") != most) | drawn)
-        for kind, rows in parts.items():
-            file = work / "weeks" / f"{kind}-{seed}.parquet"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            rows.write_parquet(file)
-            found.append((kind, file, log / "clicks.parquet"))
+        kinds = ("nothing", "columns") if truth == "nothing" else (truth,)
+        files = {kind: work / "weeks" / f"{kind}-{seed}.parquet" for kind in kinds}
+        if not all(file.is_file() for file in files.values()):
+            hotels_with(work, name, [], impressions=impressions, seed=seed, **options)
+            _write_weeks(log, files, seed)
+        found += [(kind, file, log / "clicks.parquet") for kind, file in files.items()]
     return found
+
+
+def _write_weeks(log: Path, files: dict[str, Path], seed: int) -> None:
+    shown = pl.read_parquet(log / "impressions.parquet")
+    week = shown.filter(pl.col("shown_at") >= pl.col("shown_at").max() - LAST).sort("shown_at", "search_id")
+    for kind, file in files.items():
+        rows = week
+        if kind == "columns":
+            drawn = pl.col("search_id").hash(seed) % 1000 < 1000 * KEPT
+            rows = week.filter((pl.col("device") != week["device"].mode()[0]) | drawn)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows.write_parquet(file)
 
 
 if __name__ == "__main__":
