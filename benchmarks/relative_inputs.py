@@ -9,10 +9,9 @@ much by themselves. Three models are trained with and without `features.relative
 the logarithm of days, as it was once; their test AUCs are printed.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -21,7 +20,7 @@ import typer
 import musenet
 from musenet.config.experiment import Experiment
 from musenet.config.loading import validate_experiment
-from musenet.dataset import builder
+from musenet.dataset.inputs.repeat_features import repeat_features
 
 START = 1_704_067_200
 DAYS, HOTELS, SHOWN = 10, 400, 20
@@ -97,21 +96,11 @@ def experiment(folder: Path, relative: bool, epochs: int) -> Experiment:
     return validate_experiment(content, "relative inputs")
 
 
-@contextmanager
-def recency_in_days() -> Iterator[None]:
-    """Recency as log(1 + days), which tells nothing apart below a day."""
-
-    def by_days(indicator: np.ndarray, count: np.ndarray, recency: np.ndarray) -> np.ndarray:
-        features = in_seconds(indicator, count, recency)
-        features[:, 2] = np.log1p(np.where(indicator > 0, recency, 0.0) / 86_400)
-        return features
-
-    in_seconds = builder.repeat_features
-    builder.repeat_features = by_days
-    try:
-        yield
-    finally:
-        builder.repeat_features = in_seconds
+def recency_in_days(indicator: np.ndarray, count: np.ndarray, recency: np.ndarray) -> np.ndarray:
+    """As `repeat_features`, but recency is log(1 + days), which tells nothing apart below a day."""
+    features = repeat_features(indicator, count, recency)
+    features[:, 2] = np.log1p(np.where(indicator > 0, recency, 0.0) / 86_400)
+    return features
 
 
 def measure(folder: Path, requests: int, epochs: int) -> dict[str, tuple[float, float, float]]:
@@ -124,7 +113,7 @@ def measure(folder: Path, requests: int, epochs: int) -> dict[str, tuple[float, 
         comparison = musenet.compare(experiment(folder, relative, epochs), place / "runs", dataset=place / "dataset")
         return {row.name: row.auc.mean for row in comparison.models}
 
-    with recency_in_days():
+    with patch("musenet.dataset.builder.repeat_features", recency_in_days):
         days = aucs("days", relative=False)
     plain, relative = aucs("plain", relative=False), aucs("relative", relative=True)
     return {name: (days[name], plain[name], relative[name]) for name in MODELS}
