@@ -5,8 +5,8 @@
 Generates a log of lists: a user touches some items, seconds apart, the list is sorted anew with the touched ones in
 front, latest first, and the click goes mostly to the item touched last, else to one that is cheap among those shown.
 Lists have a price level of their own and users their own pace, so neither a price nor the seconds since a touch say
-much by themselves. Three models are trained with and without `features.relative`, and without it once more on recency as
-the logarithm of days, as it was once; their test AUCs are printed.
+much by themselves. Three models are trained with and without `features.relative`, and without it once more on recency
+as the logarithm of days, as it was once; their test AUCs are printed.
 """
 
 from pathlib import Path
