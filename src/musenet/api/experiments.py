@@ -18,6 +18,7 @@ from musenet.preparation.prepare import prepare as prepare_dataset
 from musenet.progress import Listener
 from musenet.reporter import AnyListener, told
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run as OpenedRun
 from musenet.sources.guess.configuration import guess_config
 from musenet.sources.log import AnyPath, Log, with_frames_kept
 from musenet.sources.registry import open_source
@@ -109,6 +110,7 @@ def train(
     *,
     resume: bool = False,
     restart: bool = False,
+    start_from: Run | AnyPath | None = None,
     dataset: AnyPath | None = None,
     overrides: Sequence[str] = (),
     listener: AnyListener | None = None,
@@ -123,6 +125,8 @@ def train(
         out: the run folder; `runs/<name>` if None.
         resume: go on from the folder's checkpoint.
         restart: begin anew, whatever run the folder holds.
+        start_from: a trained run of the same model and recipe, on this dataset or another, whose weights training
+            begins with (docs/next-week.md). What became of its scenarios stands in the folder's `start.json`.
         dataset: the dataset's folder; `datasets/<name>` if None.
         overrides: see above.
         listener: told of the steps of preparation and every report of the training loop.
@@ -136,16 +140,32 @@ def train(
         raise ConfigError("train: --resume goes on and --restart begins anew: give one of them")
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
+        start = None if start_from is None else RunFolder.open(Path(start_from))
         with told(listener) as told_of, tracked(told_of, resolved) as heard:
             prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, heard).folder))
             log, folder = heard.training(resolved.name), run_folder(resolved, out)
             try:
-                train_run(resolved, prepared, folder, resume=resume, replace=restart, log=log)
+                train_run(resolved, prepared, folder, resume=resume, replace=restart, start=start, log=log)
             except KeyboardInterrupt:
                 if listener is None and RunFolder(folder).half_finished:
                     heard.say(f"interrupted: Run('{folder}') is the best so far; resume=True goes on with the training")
                 raise
+            if start is not None:
+                _tell_of_start(folder, heard)
         return Run(folder, resolved._frames)
+
+
+def _tell_of_start(folder: Path, listener: Listener) -> None:
+    """Write what a training began with and what became of it, and say so."""
+    from musenet.portraits.moved import warm_start_of
+    from musenet.reporting.words.moved import warm_start_sentences
+
+    opened = OpenedRun.open(folder)
+    found = warm_start_of(opened)
+    if found is not None and workers.is_first():
+        found.write(opened.folder.start_file)
+        for sentence in warm_start_sentences(found):
+            listener.say(sentence)
 
 
 def prepared_dataset(experiment: Experiment, folder: AnyPath | None, listener: Listener) -> Dataset:

@@ -1,5 +1,6 @@
 """The command that trains."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,9 @@ def train(
     config: Config,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="begin anew, whatever run the folder holds")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="begin with this run's weights")
+    ] = None,
     out: Out = None,
     dataset: DatasetFolder = None,
     changes: Set = [],  # noqa: B006
@@ -25,7 +29,14 @@ def train(
 
     with workers.joined(), Reporter() as reporter:
         run = api.train(
-            config, out, resume=resume, restart=restart, dataset=dataset, overrides=changes, listener=reporter
+            config,
+            out,
+            resume=resume,
+            restart=restart,
+            start_from=start_from,
+            dataset=dataset,
+            overrides=changes,
+            listener=reporter,
         )
         if not workers.is_first():
             return

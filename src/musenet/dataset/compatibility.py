@@ -1,17 +1,24 @@
-"""Whether a model that was trained on one dataset can be asked about another: the same fields, codes and scales."""
+"""What a model trained on one dataset is to another: the same fields, codes and scales, or where they moved."""
 
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.layout import vocabulary_file
-from musenet.dataset.manifest import Manifest
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Manifest
+from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.errors import DatasetError
 
 TOLERANCE = 1e-9
 """What fitted numbers may differ by: a sum depends on the order of its terms."""
+OTHER_UNIT = 2.0
+"""Deviations that a scale moves by if the number is measured otherwise now; from one period to the next it does not."""
 NAMED = 3
 """Names that an error tells of each kind."""
 ALONE = {
@@ -41,10 +48,83 @@ def check_readable(trained_on: Dataset, other: Dataset) -> None:
         )
 
 
+def check_continuable(trained_on: Dataset, other: Dataset) -> None:
+    """Raise unless a model of the first dataset can be trained on with the second: codes and scales may have moved.
+
+    Raises:
+        DatasetError: naming all that differs, or a number whose scale moved as if its unit had changed.
+    """
+    first, second = trained_on.manifest, other.manifest
+    differing = [] if first.fields == second.fields else [_fields_apart(first, second)]
+    differing += [words for name, words in ALONE.items() if getattr(first, name) != getattr(second, name)]
+    differing += [
+        f"vocabulary {name}, which has no texts"
+        for name in second.vocabularies
+        if not all(vocabulary_file(Path(), name).as_posix() in one.checksums for one in (first, second))
+    ]
+    moved = {} if differing else scales_moved(first, second)
+    differing += [f"scale of {name}, by {by:.1f} deviations" for name, by in moved.items() if by > OTHER_UNIT]
+    if differing:
+        raise DatasetError(
+            f"{other.folder} cannot go on from runs of {trained_on.folder}, it differs in {'; '.join(differing)}: "
+            "prepare both by one configuration, or train without --from"
+        )
+
+
+def rows_before(first: Dataset, second: Dataset) -> NDArray[np.int64]:
+    """(rows of the second's embedding table) the row of the first's that stands for the same value; -1 if none does.
+
+    Values are matched by their text; of a number's buckets the one that held the middle of each is taken.
+    """
+    buckets = {field.vocabulary_name: field.name for field in second.manifest.fields if field.is_bucketed}
+    rows = np.full(second.embedding_rows, -1, dtype=np.int64)
+    rows[PADDING] = 0
+    for name in second.manifest.vocabularies:
+        scales = [one.manifest.numeric.get(buckets.get(name, "")) for one in (first, second)]
+        if scales[0] and scales[1]:
+            values = _buckets_before(NumericTransform(**scales[0]), NumericTransform(**scales[1]))
+        else:
+            found = pc.fill_null(pc.index_in(second.texts(name), value_set=first.texts(name)), -1 - FIRST_VALUE)
+            values = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST_VALUE
+        codes = np.concatenate([[UNSEEN, MISSING], values])
+        begin = second.embedding_offset[name] + UNSEEN
+        rows[begin : begin + len(codes)] = np.where(codes > 0, codes + first.embedding_offset[name], -1)
+    return rows
+
+
+def _buckets_before(first: NumericTransform, second: NumericTransform) -> NDArray[np.int64]:
+    """(buckets of the second) the first's bucket that held the middle of each; the outermost have no middle."""
+    if not second.edges:
+        return np.full(1, FIRST_VALUE, dtype=np.int64)
+    edges = np.asarray(second.edges)
+    middles = [np.nextafter(edges[0], -np.inf), *(edges[1:] + edges[:-1]) / 2, edges[-1]]
+    return first.bucket(np.asarray(middles)).astype(np.int64)
+
+
+def scales_moved(first: Manifest, second: Manifest) -> dict[str, float]:
+    """By how many of the first's deviations the second's mean, or a value a deviation from it, stands elsewhere now."""
+    moved: dict[str, float] = {}
+    for name in first.numeric.keys() & second.numeric.keys():
+        scale = NumericTransform(**second.numeric[name])
+        stands = scale.undone(np.array([-1.0, 0.0, 1.0]))
+        now, before = scale.dense(stands), NumericTransform(**first.numeric[name]).dense(stands)
+        moved[name] = float(np.abs(now.astype(np.float64) - before).max())
+    for name in first.vectors.keys() & second.vectors.keys():
+        one, other = VectorScale(**first.vectors[name]), VectorScale(**second.vectors[name])
+        mean, deviation = np.asarray(other.mean), np.asarray(other.deviation)
+        probes = np.stack([mean - deviation, mean, mean + deviation]).astype(np.float32)
+        moved[name] = float(np.abs(one.standardised(probes) - other.standardised(probes)).max())
+    return dict(sorted(moved.items()))
+
+
+def _fields_apart(first: Manifest, second: Manifest) -> str:
+    return _named("fields", {field.name for field in set(first.fields) ^ set(second.fields)})
+
+
 def _differences(first: Manifest, second: Manifest) -> Iterator[str]:
     """What a model depends on and the two have not in common, in words."""
     if first.fields != second.fields:
-        yield _named("fields", {field.name for field in set(first.fields) ^ set(second.fields)})
+        yield _fields_apart(first, second)
     # The order too: it says where a vocabulary begins in the embedding table.
     vocabularies = {name for name, _ in _contents(first).items() ^ _contents(second).items()}
     if vocabularies or list(first.vocabularies) != list(second.vocabularies):

@@ -17,6 +17,7 @@ from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Fiel
 from musenet.evaluation.evaluation import percentage
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
+from musenet.evaluation.scenario_figures import ScenarioFigures
 from musenet.portraits.scenario_table import with_scenarios
 from musenet.results import Number, Result
 from musenet.runs.run import Run
@@ -81,18 +82,24 @@ def describe_scenarios(run: Run, split: Split = "test", shown: int = SHOWN) -> l
     Raises:
         RunError: if the run's model has no scenarios.
     """
-    predictions = with_scenarios(run.predictions(split), run)
-    assignment, figures = predictions.assignment, run.scenarios(split)
-    if figures is None or assignment is None:
-        return []
+    predictions, figures = with_scenarios(run.predictions(split), run), run.scenarios(split)
+    return [] if figures is None else portraits_of(run.dataset, predictions, figures, shown)
+
+
+def portraits_of(
+    dataset: Dataset, predictions: Predictions, figures: ScenarioFigures, shown: int = SHOWN
+) -> list[Portrait]:
+    """A portrait of each scenario by which predictions of a dataset assign requests."""
+    assignment = predictions.assignment
+    assert assignment is not None
     numbers: list[list[NumericContrast]] = [[] for _ in range(figures.count)]
     values: list[list[ValueContrast]] = [[] for _ in range(figures.count)]
-    for column in _columns(run.dataset, predictions):
+    for column in _columns(dataset, predictions):
         if column.field.kind == "dense":
             for k, difference in enumerate(_standardised_differences(column.values, column.weight)):
                 numbers[k].append(NumericContrast(_label(column.field), column.of, float(difference)))
         else:
-            for k, found in enumerate(_lifts(run.dataset, column)):
+            for k, found in enumerate(_lifts(dataset, column)):
                 values[k].extend(found)
     return [
         Portrait(

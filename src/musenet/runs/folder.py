@@ -7,6 +7,7 @@
     checkpoint.safetensors        what training resumes from
     metrics.jsonl                 a line per report of the training loop
     calibration.json              what its logits are recalibrated by, if they are
+    start.json                    what training began with, if with another run's weights, and what became of that
     training.json                 how training ended (docs/commands.md, `train`)
     predictions/<split>.parquet   a row per candidate
     assignments/<split>.parquet   a row per request
@@ -59,10 +60,13 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.training_file = path / "training.json"
         self.calibration_file = path / "calibration.json"
+        self.start_file = path / "start.json"
 
     @classmethod
-    def create(cls, path: Path, experiment: Experiment, dataset: Dataset) -> "RunFolder":
-        """Begin a run: write the experiment, the dataset's place and the versions of what runs."""
+    def create(
+        cls, path: Path, experiment: Experiment, dataset: Dataset, start: "RunFolder | None" = None
+    ) -> "RunFolder":
+        """Begin a run: write the experiment, the places of dataset and starting run, the versions of what runs."""
         run = cls(path)
         content = experiment.model_dump(mode="json", by_alias=True)
         write_text(run.config_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -74,6 +78,8 @@ class RunFolder:
             "dataset_from_here": os.path.relpath(folder, path.resolve()),
             "dataset_fingerprint": dataset.manifest.fingerprint,
         }
+        if start is not None:
+            description |= {"from": str(start.path.resolve()), "from_weights": start.model_checksum}
         write_json(path / DESCRIPTION, description)
         note_run(folder, path)
         return run
@@ -146,6 +152,25 @@ class RunFolder:
                 "train again with --restart"
             )
         return dataset
+
+    @property
+    def weights_before(self) -> str | None:
+        """SHA-256 of the weights that its training began with; None if with fresh ones."""
+        return self.read_json(DESCRIPTION).get("from_weights")
+
+    @property
+    def start(self) -> "RunFolder | None":
+        """The run whose weights its training began with; None if it began with fresh ones.
+
+        Raises:
+            RunError: if that run is gone, or has other weights now.
+        """
+        if self.weights_before is None:
+            return None
+        start = RunFolder.open(Path(str(self.read_json(DESCRIPTION).get("from"))))
+        if start.model_checksum != self.weights_before:
+            raise RunError(f"{self.path} began with other weights than {start.path} has now: train it again")
+        return start
 
     @property
     def training(self) -> TrainingResult:

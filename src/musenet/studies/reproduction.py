@@ -69,7 +69,7 @@ def reproduce(run: Run, again: Path, log: Log | None = None) -> Reproduction:
     then = run.training.weights or run.model_checksum
     run.dataset.verify()
     recorded = run.folder.read_json("versions.json")
-    train_run(run.experiment, run.dataset, again, resume=again.exists(), log=log)
+    train_run(run.experiment, run.dataset, again, resume=again.exists(), start=run.folder.start, log=log)
     second = Run.open(again)
     splits = [split for split in SPLITS_KEPT if run.dataset.manifest.splits[split].impressions]
     return Reproduction(

@@ -22,7 +22,8 @@ from musenet.files import write_json
 from musenet.options import Options, can_vary, value_at
 from musenet.studies.plans import PlannedRun, row_of
 from musenet.training.loop import Log
-from musenet.training.train_run import decisive, differences, train_run
+from musenet.training.train_run import decisive, train_run
+from musenet.training.warm_start import differences
 
 TRIAL_FILE = "trial.json"
 

@@ -15,14 +15,12 @@ from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.batches import Batches
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
-from musenet.distributed.row_shards import sharded_tables
 from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.ranking import larger_is_better
 from musenet.evaluation.scoring import validation_scores
 from musenet.files import checksum
 from musenet.models.interface import ClickModel, Prediction, Term
 from musenet.models.layers import set_dropout
-from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import save_tensors
 from musenet.runs.training_result import TrainingResult
@@ -31,6 +29,7 @@ from musenet.training.checkpoint import TrainingState, load_checkpoint, save_che
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
 from musenet.training.placement import Onlooker, device_named
+from musenet.training.warm_start import first_model
 
 Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores.
@@ -44,7 +43,13 @@ FEW_STEPS = 100
 
 
 def train(
-    experiment: Experiment, dataset: Dataset, run: RunFolder, *, resume: bool = False, log: Log | None = None
+    experiment: Experiment,
+    dataset: Dataset,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    start: RunFolder | None = None,
+    log: Log | None = None,
 ) -> TrainingResult:
     """Train the experiment's model and keep its best weights by validation in the run folder.
 
@@ -53,6 +58,7 @@ def train(
         dataset: prepared by the experiment's recipe.
         run: an existing run folder, see `RunFolder.create`.
         resume: go on from the run's checkpoint, to the same weights as without the interruption.
+        start: the run whose weights training begins with; fresh ones if None.
         log: told of every report.
 
     Raises:
@@ -62,13 +68,15 @@ def train(
 
     Several workers (`musenet.distributed`) train one model on the same batches; the first one alone writes and logs.
     """
-    return Trainer(experiment, dataset, run, log or (lambda _: None)).train(resume)
+    return Trainer(experiment, dataset, run, log or (lambda _: None), start).train(resume)
 
 
 class Trainer:
     """One training of one model; see `train`."""
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log) -> None:
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log, start: RunFolder | None = None
+    ) -> None:
         self.experiment, self.options, self.seed = experiment, experiment.training, experiment.seed
         self.dataset = dataset
         self.run = run if workers.is_first() else Onlooker(run.path)
@@ -77,9 +85,7 @@ class Trainer:
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         self.device = device_named(self.options.device)
-        torch.manual_seed(self.seed)
-        with sharded_tables(self.options.embeddings == "sharded"):
-            self.model = build_model(experiment.model, schema_of(dataset)).to(self.device, self.options.dtype)
+        self.model = first_model(experiment, dataset, start).to(self.device, self.options.dtype)
         set_dropout(self.model, self.options.dropout)
         self.average = None if self.options.average is None else averaged(self.model, self.options.average)
         rate = self.options.learning_rate

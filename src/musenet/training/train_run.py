@@ -21,6 +21,7 @@ from musenet.runs.there import holds_run
 from musenet.runs.training_result import TrainingResult
 from musenet.training.boosting import boost
 from musenet.training.loop import Log, train
+from musenet.training.warm_start import check_start, differences, going_on_from
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
 NO_INFLUENCE = {"embeddings", "threads", "device", "checkpoint_every"}
@@ -35,6 +36,7 @@ def train_run(
     resume: bool = False,
     replace: bool = False,
     splits: Sequence[Split] = SPLITS_KEPT,
+    start: RunFolder | None = None,
     log: Log | None = None,
 ) -> TrainingResult:
     """Train the experiment into a folder, predictions included; no other training may be at work there.
@@ -49,6 +51,7 @@ def train_run(
         resume: go on from the folder's checkpoint, if it has one.
         replace: what cannot be gone on with gives way instead of being refused.
         splits: whose predictions are kept; others' impressions are not scored.
+        start: the run whose weights training begins with, see `check_start`; fresh ones if None.
         log: told of every report of the loop.
 
     Raises:
@@ -57,24 +60,33 @@ def train_run(
     """
     if experiment.calibration != "none" and not dataset.manifest.splits["valid"].impressions:
         raise RunError(f"calibration: {experiment.calibration} is fitted on validation, which is empty: {FIT_ON}")
+    if start is not None:
+        experiment = going_on_from(start, experiment, dataset)
+        check_start(start, experiment, dataset)
+        if path.resolve() == start.path.resolve():
+            raise RunError(f"--from {start.path}: a run cannot begin with its own weights: give another --out")
     with _alone_in(path):
         if experiment.model.left_open(dataset.manifest.has_repeats):
             return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
-        is_finished = workers.first_does(lambda: _begin(experiment, dataset, path, resume=resume, replace=replace))
+        is_finished = workers.first_does(
+            lambda: _begin(experiment, dataset, path, start, resume=resume, replace=replace)
+        )
         run = RunFolder.open(path)
         if is_finished:
             result = run.training.model_copy(update={"run": str(path)})
         else:
-            result = _train(experiment, dataset, run, log)
+            result = _train(experiment, dataset, run, start, log)
         _keep_predictions(run, splits)
         return result
 
 
-def _train(experiment: Experiment, dataset: Dataset, run: RunFolder, log: Log | None) -> TrainingResult:
+def _train(
+    experiment: Experiment, dataset: Dataset, run: RunFolder, start: RunFolder | None, log: Log | None
+) -> TrainingResult:
     """Train what is not finished, from the checkpoint if there is one."""
     if isinstance(experiment.model, LightGbmOptions):
         return boost(experiment, experiment.model, dataset, run, log)
-    return train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), log=log)
+    return train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), start=start, log=log)
 
 
 @contextmanager
@@ -88,10 +100,12 @@ def _alone_in(path: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _begin(experiment: Experiment, dataset: Dataset, path: Path, *, resume: bool, replace: bool) -> bool:
+def _begin(
+    experiment: Experiment, dataset: Dataset, path: Path, start: RunFolder | None, *, resume: bool, replace: bool
+) -> bool:
     """Make the folder that of this run, with a checkpoint only if it is to be resumed; whether it is finished."""
     before = _run_in(path, replace=replace)
-    same = before is not None and is_run_of(before, experiment, dataset)
+    same = before is not None and is_run_of(before, experiment, dataset, start)
     restart = replace and not resume
     if before is not None and same and before.finished and not restart:
         return True
@@ -99,7 +113,7 @@ def _begin(experiment: Experiment, dataset: Dataset, path: Path, *, resume: bool
         _refuse(before, experiment, dataset, same=same, resume=resume)
     if before is not None and not (resume and same):
         _clear(before)
-    RunFolder.create(path, experiment, dataset)
+    RunFolder.create(path, experiment, dataset, start)
     return False
 
 
@@ -157,12 +171,14 @@ def is_finished_run(path: Path, experiment: Experiment, dataset: Dataset) -> boo
     return holds_run(path) and run.finished and is_run_of(run, experiment, dataset)
 
 
-def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset) -> bool:
-    """Whether the run was made with the same seed, model, training and dataset."""
+def is_run_of(run: RunFolder, experiment: Experiment, dataset: Dataset, start: RunFolder | None = None) -> bool:
+    """Whether the run was made with the same seed, model, training, dataset and weights to begin with."""
     try:
-        return run.dataset_fingerprint == dataset.manifest.fingerprint and not differences(
-            decisive(run.experiment), decisive(experiment)
-        )
+        weights = None if start is None else start.model_checksum
+        return (run.dataset_fingerprint, run.weights_before) == (
+            dataset.manifest.fingerprint,
+            weights,
+        ) and not differences(decisive(run.experiment), decisive(experiment))
     except RunError:
         return False
 
@@ -175,22 +191,6 @@ def decisive(experiment: Experiment) -> dict[str, Any]:
         key: value for key, value in content["training"].items() if key in heeded and key not in NO_INFLUENCE
     }
     return content
-
-
-def differences(first: Any, second: Any, key: str = "") -> list[str]:
-    """The keys whose values differ, as dotted paths.
-
-    >>> differences({"model": {"scenarios": 4, "form": "log"}}, {"model": {"scenarios": 6, "form": "log"}})
-    ['model.scenarios']
-    """
-    if not (isinstance(first, dict) and isinstance(second, dict)):
-        return [] if first == second else [key]
-    names = list(dict.fromkeys([*first, *second]))
-    return [
-        difference
-        for name in names
-        for difference in differences(first.get(name), second.get(name), f"{key}.{name}" if key else name)
-    ]
 
 
 def _run_in(path: Path, *, replace: bool) -> RunFolder | None:
@@ -211,7 +211,8 @@ def _refuse(run: RunFolder, experiment: Experiment, dataset: Dataset, *, same: b
     if run.dataset_fingerprint != dataset.manifest.fingerprint:
         difference = "another dataset"
     else:
-        difference = "another " + ", ".join(differences(decisive(run.experiment), decisive(experiment)))
+        keys = differences(decisive(run.experiment), decisive(experiment))
+        difference = "another " + (", ".join(keys) or "run, or none, to begin from (--from)")
     if resume:
         raise RunError(f"{run.path} cannot be resumed: it was begun with {difference}; give --restart to begin anew")
     if run.finished or run.half_finished:
@@ -227,7 +228,8 @@ def _asks_how_to_go_on(path: Path) -> RunError:
 
 def _clear(run: RunFolder) -> None:
     """Remove what an earlier run left, so that nothing of it is taken for the new one's."""
-    files = [run.training_file, run.model_file, run.checkpoint_file, run.metrics_file, run.calibration_file]
+    files = [run.training_file, run.model_file, run.checkpoint_file, run.metrics_file]
+    files += [run.calibration_file, run.start_file]
     for folder in ("predictions", "assignments", "evaluation"):
         files += (run.path / folder).glob("*")
     for file in files:
