@@ -17,6 +17,7 @@ from hotel_logs import hotels_with
 
 import musenet
 from musenet.dataset.manifest import holds_dataset
+from musenet.serving.manifest import MANIFEST
 
 LAST = pl.duration(days=7)
 LOGS: dict[str, dict[str, Any]] = {
@@ -66,7 +67,7 @@ def main(
 def exported(work: Path, impressions: int, seed: int) -> Path:
     """The export of a model of the log up to its last week."""
     folder, run = work / "exports" / str(seed), work / "runs" / str(seed)
-    if not (folder / "manifest.json").is_file():
+    if not (folder / MANIFEST).is_file():
         changes = ["split.valid=7 days", "model.ids=[]", "training.epochs=4"]
         experiment, dataset = hotels_with(work, f"none-{seed}", changes, impressions=impressions, seed=seed)
         if not holds_dataset(dataset):

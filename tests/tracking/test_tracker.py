@@ -16,6 +16,7 @@ from musenet.evaluation.evaluation import Evaluation
 from musenet.models.registry import MODELS
 from musenet.progress import SILENT, Moment
 from musenet.runs.run import Run
+from musenet.serving.manifest import MANIFEST
 from musenet.studies.compare_models import compare_models
 from musenet.studies.pool import TrainingPool
 from musenet.tracking.tracker import TRACKING, Tracker, record_artifact, record_evaluation, tracked
@@ -29,7 +30,7 @@ pytest.importorskip("tensorboard")
 
 
 def experiment_in(folder: Path, **training: Any) -> Experiment:
-    into = TrackingOptions(mlflow=f"sqlite:///{folder}/mlflow.db", tensorboard=str(folder / "events"))
+    into = TrackingOptions(mlflow=f"sqlite:///{folder}/mlflow.db", tensorboard=str(folder / "curves"))
     return planted_experiment(SMALL_BASE, **training).model_copy(update={"tracking": into})
 
 
@@ -63,7 +64,7 @@ def folder(planted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
         (folder / "report.html").write_text("a page")
         record_artifact(Run.open(folder / "run"), folder / "report.html")
         (folder / "export").mkdir()
-        (folder / "export" / "manifest.json").write_text("{}")
+        (folder / "export" / MANIFEST).write_text("{}")
         record_artifact(Run.open(folder / "run"), folder / "export")
     return folder
 
@@ -85,11 +86,11 @@ def test_mlflow_has_configuration_curves_figures_and_artifacts(folder: Path) -> 
     assert run.data.metrics["best.logloss"] == pytest.approx(opened.training.best["logloss"])
     kept = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert kept == {"report.html", "export"}
-    assert [file.path for file in client.list_artifacts(run.info.run_id, "export")] == ["export/manifest.json"]
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "export")] == [f"export/{MANIFEST}"]
 
 
 def test_tensorboard_has_curves_and_figures(folder: Path) -> None:
-    found = scalars(folder / "events" / "planted" / "planted")
+    found = scalars(folder / "curves" / "planted" / "planted")
     opened = Run.open(folder / "run")
     reported = [entry for entry in opened.folder.metrics()[0] if "valid" in entry]
     for key in ("auc", "logloss"):

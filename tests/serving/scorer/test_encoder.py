@@ -76,6 +76,7 @@ def manifest(field: Field, vocabulary: Vocabulary, separator: str = ",") -> Expo
         "history": HistoryOptions(),
         "log": {},
         "vectors": {},
+        "drift": {},
         **{"value_types": {"c": value_type(vocabulary.values.type)}, "missing_texts": ["n/a"]},
     }
     return ExportManifest.model_validate(content)
