@@ -19,6 +19,7 @@ from musenet.runs.run import Run
 from musenet.serving.manifest import MANIFEST
 from musenet.studies.compare_models import compare_models
 from musenet.studies.pool import TrainingPool
+from musenet.tracking.backends import Mlflow
 from musenet.tracking.tracker import TRACKING, Tracker, record_artifact, record_evaluation, tracked
 from musenet.training.train_run import train_run
 from planted import SMALL_BASE, planted_experiment
@@ -163,3 +164,16 @@ def test_a_service_that_does_not_answer_is_told(tmp_path: Path) -> None:
         tracked(SILENT, experiment) as heard,
     ):
         heard.training("planted")({"step": 1, "losses": {"a": 1.0}, "samples_per_second": 1.0})
+
+
+def test_a_store_that_is_lost_midway_is_told_by_its_address(tmp_path: Path) -> None:
+    backend = Mlflow(f"sqlite:///{tmp_path}/mlflow.db")
+    run = backend.begin("a run", "an experiment", None)
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
+    for call in (
+        lambda: backend.metrics(run, {"loss": 1.0}, 1),
+        lambda: backend.parameters(run, {"seed": 1}),
+        lambda: backend.end(run),
+    ):
+        with pytest.raises(UserError, match=r"tracking.mlflow: sqlite:.*mlflow.db cannot be written to"):
+            call()

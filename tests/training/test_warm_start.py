@@ -1,7 +1,7 @@
 """Training that begins where another run ended, on a later and longer log."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,14 @@ def until(end: pd.Timestamp) -> dict[str, pd.DataFrame]:
     if end <= YESTERDAY:
         shown, clicks, items = (one[one.item_id < 17] for one in (shown, clicks, items))
     return {"impressions": shown[shown.shown_at < end], "events": clicks[clicks.clicked_at < end], "items": items}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Frames are kept below the current folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("frames"))
+        yield
 
 
 @pytest.fixture(scope="module")

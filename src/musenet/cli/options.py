@@ -23,6 +23,13 @@ def _there_is_a_run(path: Path) -> Path:
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML", callback=there_is_a_config)]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_there_is_a_run)]
+Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")]
+PastEvents = Annotated[
+    Path | None, typer.Option("--events", help="what users did before, as the log has it: a file or a folder")
+]
+PastStore = Annotated[
+    str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a value of the configuration")]
 Json = Annotated[

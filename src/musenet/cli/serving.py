@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from musenet.cli.options import Json, Run, Set, Store
+from musenet.cli.options import Export, Json, PastEvents, PastStore, Run, Set, Store
 from musenet.cli.printing import finish
 from musenet.errors import NoHistoriesWarning, UserError
 from musenet.reporter import Reporter
@@ -51,17 +51,13 @@ def export(
 
 
 def predict(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")],
+    export: Export,
     requests: Annotated[
         Path, typer.Argument(metavar="FILE", help="Parquet or CSV: a row per candidate; or a folder of such files")
     ],
     out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; of a folder, the folder")],
-    events: Annotated[
-        Path | None, typer.Option("--events", help="what users did before, as the log has it: a file or a folder")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
-    ] = None,
+    events: PastEvents = None,
+    store: PastStore = None,
     now: Annotated[
         str | None,
         typer.Option(
@@ -91,16 +87,12 @@ def predict(
 
 
 def drift(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")],
+    export: Export,
     log: Annotated[
         Path, typer.Argument(metavar="LOG", help="Parquet or CSV: impressions with labels; or a folder of such files")
     ],
-    events: Annotated[
-        Path | None, typer.Option("--events", help="what users did before, as the log has it: a file or a folder")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
-    ] = None,
+    events: PastEvents = None,
+    store: PastStore = None,
     out: Annotated[Path | None, typer.Option("--out", help="a page to write (.html)")] = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
@@ -116,7 +108,7 @@ def drift(
 
 
 def serve(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="the folder that `musenet export` wrote")],
+    export: Export,
     host: Annotated[str, typer.Option("--host", help="where to listen; elsewhere than here, a token is needed")] = (
         "127.0.0.1"
     ),

@@ -1,6 +1,7 @@
 """The two services that `tracking` may name: each records runs under ids of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,29 +51,26 @@ class Mlflow:
         except ImportError as error:
             raise missing_extra("tracking.mlflow needs MLflow", "tracking") from error
         self._uri = uri
-        try:
+        with self._reached():
             self._client = MlflowClient(tracking_uri=uri)
-        except Exception as error:  # stores raise errors of their own libraries
-            raise _unreachable(uri, error) from error
 
     def begin(self, name: str, experiment: str, parent: str | None) -> str:
         """As `Backend`."""
         tags = {"mlflow.runName": name} | ({} if parent is None else {"mlflow.parentRunId": parent})
-        try:
+        with self._reached():
             found = self._client.get_experiment_by_name(experiment)
             of = self._client.create_experiment(experiment) if found is None else found.experiment_id
             return str(self._client.create_run(of, tags=tags).info.run_id)
-        except Exception as error:
-            raise _unreachable(self._uri, error) from error
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
         """As `Backend`."""
         from mlflow.entities import Param
 
-        known = self._client.get_run(run).data.params  # which cannot change
-        new = [Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in known]
-        for begin in range(0, len(new), AT_ONCE):
-            self._client.log_batch(run, params=new[begin : begin + AT_ONCE])
+        with self._reached():
+            known = self._client.get_run(run).data.params  # which cannot change
+            new = [Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in known]
+            for begin in range(0, len(new), AT_ONCE):
+                self._client.log_batch(run, params=new[begin : begin + AT_ONCE])
 
     def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
         """As `Backend`."""
@@ -82,18 +80,30 @@ class Mlflow:
 
         now = round(time.time() * 1000)
         numbers = [Metric(key.replace("@", "_at_"), float(value), now, step) for key, value in values.items()]
-        self._client.log_batch(run, metrics=numbers)
+        with self._reached():
+            self._client.log_batch(run, metrics=numbers)
 
     def artifact(self, run: str, path: Path) -> None:
         """As `Backend`."""
-        if path.is_dir():
-            self._client.log_artifacts(run, str(path), path.name)
-        else:
-            self._client.log_artifact(run, str(path))
+        with self._reached():
+            if path.is_dir():
+                self._client.log_artifacts(run, str(path), path.name)
+            else:
+                self._client.log_artifact(run, str(path))
 
     def end(self, run: str) -> None:
         """As `Backend`."""
-        self._client.set_terminated(run)
+        with self._reached():
+            self._client.set_terminated(run)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # stores raise errors of their own libraries
+            raise UserError(
+                f"tracking.mlflow: {self._uri} cannot be written to ({one_line(error)}): start it, or name another"
+            ) from error
 
 
 class Tensorboard:
@@ -150,7 +160,3 @@ def backends(options: TrackingOptions) -> dict[str, Backend]:
     if options.tensorboard is not None:
         found["tensorboard"] = Tensorboard(options.tensorboard)
     return found
-
-
-def _unreachable(uri: str, error: Exception) -> UserError:
-    return UserError(f"tracking.mlflow: {uri} cannot be written to ({one_line(error)}): start it, or name another")

@@ -40,7 +40,11 @@ class Tracker(Listener):
         super().__init__(heard.tell)
         self._experiment, self._into = experiment, into
         self._runs: dict[str, dict[str, str]] = {}
-        self.parent = {} if parent is None else self._begin(parent, {})
+        self.parent: dict[str, str] = {}
+        if parent is not None:
+            self.parent = self._begun(parent)
+            for key, backend in into.items():
+                backend.parameters(self.parent[key], flat(experiment.content))
 
     def tell(self, moment: Moment) -> None:
         """Pass on, and record."""
@@ -63,20 +67,14 @@ class Tracker(Listener):
                 backend.artifact(self.parent[key], file)
             backend.end(self.parent[key])
 
-    def _begin(self, name: str, parent: Mapping[str, str]) -> dict[str, str]:
-        begun = {
-            key: backend.begin(name, self._experiment.name, parent.get(key)) for key, backend in self._into.items()
+    def _begun(self, name: str) -> dict[str, str]:
+        return {
+            key: backend.begin(name, self._experiment.name, self.parent.get(key)) for key, backend in self._into.items()
         }
-        for key, backend in self._into.items():
-            backend.parameters(begun[key], flat(self._experiment.content))
-        return begun
 
     def _of(self, name: str) -> dict[str, str]:
         if name not in self._runs:
-            self._runs[name] = {
-                key: backend.begin(name, self._experiment.name, self.parent.get(key))
-                for key, backend in self._into.items()
-            }
+            self._runs[name] = self._begun(name)
         return self._runs[name]
 
     def _metrics(self, name: str, values: Mapping[str, float], found: Mapping[str, Any]) -> None:

@@ -15,8 +15,10 @@ from musenet.errors import ConfigError, DataError, ExportError
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import resample_model, seed_and_user_interval
 from musenet.files import json_ready
+from musenet.serving.drift.answers import Tally
 from musenet.serving.drift.drift import Drift
-from musenet.serving.drift.reference import REFERENCE, Reference
+from musenet.serving.drift.reference import REFERENCE, REPEATS, Reference
+from musenet.serving.drift.stability import Column
 from serving.exports import Exported
 from serving.prediction.test_predict import frame
 
@@ -145,3 +147,14 @@ def test_thresholds_and_exports_that_are_none_are_refused(exported: Exported, lo
         musenet.drift(tmp_path / "export", log)
     with pytest.raises(DataError, match=r"--out .*give a name that ends in \.html"):
         musenet.drift(exported.folder, log, out=tmp_path / "page.pdf")
+
+
+def test_a_column_may_be_called_as_the_repeats_are() -> None:
+    own = Column(name=REPEATS, side="candidate", place=0, edges=[10.0], counts=[1, 1])
+    columns = [own, Column(name=REPEATS, side="candidate", place=1, edges=[0.5], counts=[1, 1])]
+    tally = Tally(columns)
+    numbers = np.array([[3.0, 1.0], [30.0, 1.0], [40.0, 0.0]], dtype=np.float32)
+    tally.add({"candidate": (np.zeros((3, 0), dtype=np.int64), numbers)})
+    assert [bins.tolist() for bins in tally.bins] == [[1, 2], [1, 2]]
+    tally.add({"candidate": (np.zeros((1, 0), dtype=np.int64), numbers[:1])})
+    assert [bins.tolist() for bins in tally.bins] == [[2, 2], [1, 3]]

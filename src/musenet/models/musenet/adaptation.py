@@ -14,6 +14,7 @@ Everything is on numpy arrays in float64. Shapes: R requests, N candidates, K sc
 (K + 2).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -163,21 +164,35 @@ def estimate(
     trained, known = trained_mix(scenarios), known or Known.nothing(scenarios)
     curvature, slope = known.information + ridge * np.eye(len(trained)), known.pull + ridge * trained
     requests = _Answered(log_assignment, evidence, weight)
-    mix = trained if start is None else start
-    gained, gradient, information = requests.at(mix)
-    value = gained + slope @ mix - mix @ curvature @ mix / 2
+
+    def at(mix: Floats) -> Height:
+        gained, gradient, information = requests.at(mix)
+        value = gained + float(slope @ mix - mix @ curvature @ mix / 2)
+        return value, gradient + slope - curvature @ mix, curvature + information
+
+    mix, (_, uphill, bend) = climbed(at, trained if start is None else start)
+    information, gradient = bend - curvature, uphill - slope + curvature @ mix
+    return mix, Known(known.information + information, known.pull + information @ mix + gradient)
+
+
+Height = tuple[float, Floats, Floats]
+"""A value at a point (P), its slope (P), and a curvature (P, P), positive definite."""
+
+
+def climbed(at: Callable[[Floats], Height], start: Floats) -> tuple[Floats, Height]:
+    """The top (P) reached from a start by steps curvature⁻¹ slope, halved until they do not lead down; its height."""
+    point, here = start, at(start)
     for _ in range(MOST_STEPS):
-        step = np.linalg.solve(curvature + information, gradient + slope - curvature @ mix)
+        step = np.linalg.solve(here[2], here[1])
         while np.abs(step).max() > TOLERANCE:
-            at_new = requests.at(mix + step)
-            new = at_new[0] + slope @ (mix + step) - (mix + step) @ curvature @ (mix + step) / 2
-            if new >= value:
+            there = at(point + step)
+            if there[0] >= here[0]:
                 break
             step /= 2
         else:
             break
-        mix, value, (_, gradient, information) = mix + step, new, at_new
-    return mix, Known(known.information + information, known.pull + information @ mix + gradient)
+        point, here = point + step, there
+    return point, here
 
 
 class _Answered:

@@ -58,11 +58,11 @@ class _Names:
 
     taken: dict[str, set[str]] = field(default_factory=dict)
 
-    def pick(self, folder: str, name: str, reserved: set[str]) -> str:
-        taken = self.taken.setdefault(folder, reserved)
+    def pick(self, among: str, name: str, reserved: set[str]) -> str:
+        taken = self.taken.setdefault(among, set())
         base = re.sub(r"[^\w. -]", "_", name).strip(". ")[:LONGEST_NAME] or "column"
         candidate, number = base, 2
-        while any(f"{candidate}{ending}".lower() in taken for ending in ("", ".rank", ".missing")):
+        while any(f"{candidate}{ending}".lower() in taken | reserved for ending in ("", ".rank", ".missing")):
             candidate, number = f"{base}_{number}", number + 1
         taken.update(f"{candidate}{ending}".lower() for ending in ("", ".rank", ".missing"))
         return candidate
@@ -77,13 +77,14 @@ def plan_fields(recipe: Recipe, tables: Tables) -> list[PlannedField]:
     names, vocabularies = _Names(), dict[str, str]()
 
     def plan(feature: Feature, side: FieldSide) -> PlannedField:
+        among = "history" if side == "history" else "features"  # of all sides: scales are kept by these names
         vocabulary = vocabularies.get(feature.vocabulary)
         if vocabulary is None:
             vocabulary = vocabularies[feature.vocabulary] = names.pick("vocabularies", feature.vocabulary, set())
         return PlannedField(
             column=role_name(tables, feature.name),
             source=feature.name,
-            name=names.pick(side, feature.name, reserved_columns(RELATIONS[side])),
+            name=names.pick(among, feature.name, reserved_columns(RELATIONS[side])),
             side=side,
             feature=feature,
             vocabulary=vocabulary,

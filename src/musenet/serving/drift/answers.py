@@ -1,7 +1,6 @@
 """Reading a log of answered impressions through an export: what the model says of them, and what their columns hold."""
 
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +34,10 @@ class LogAnswers:
     """(R,) microseconds."""
     logit: NDArray[np.float64]
     """(N,) recalibrated, as validation's."""
-    bins: dict[str, NDArray[np.int64]]
-    """How many rows lie in each bin of each column."""
-    unseen: dict[str, tuple[int, int]]
-    """How many values of each column are unseen ones, of how many."""
+    bins: list[NDArray[np.int64]]
+    """How many rows lie in each bin, by column."""
+    unseen: list[tuple[int, int]]
+    """How many values are unseen ones, of how many, by column."""
 
 
 def answers_of(scorer: Scorer, log: Path, columns: list[Column], histories: Histories | None) -> LogAnswers:
@@ -48,7 +47,7 @@ def answers_of(scorer: Scorer, log: Path, columns: list[Column], histories: Hist
         DataError: naming file, row and column, if one is missing or a value cannot be used.
     """
     label = scorer.manifest.log.shown_label or LABEL
-    tally, tables = _Tally(columns), []
+    tally, tables = Tally(columns), []
     for file in files_of(log):
         opened = open_table(file, scorer.numeric_columns, scorer.manifest.missing_texts)
         if label not in opened.reader.schema.names:
@@ -66,31 +65,31 @@ def answers_of(scorer: Scorer, log: Path, columns: list[Column], histories: Hist
     return _together(pa.concat_tables(tables), tally)
 
 
-class _Tally:
+class Tally:
     """Bins of all columns, filled by several threads."""
 
     def __init__(self, columns: list[Column]) -> None:
         self.columns, self._lock = columns, threading.Lock()
-        self.bins = {one.name: np.zeros(len(one.counts), dtype=np.int64) for one in columns}
-        self.unseen: Counter[str] = Counter()
-        self.values: Counter[str] = Counter()
+        self.bins = [np.zeros(len(one.counts), dtype=np.int64) for one in columns]
+        self.unseen = [(0, 0) for _ in columns]
 
     def add(self, sides: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]) -> None:
-        for column in self.columns:
+        """Count rows: by side, their codes (rows, ·) and numbers (rows, ·)."""
+        for place, column in enumerate(self.columns):
             codes, numbers = sides[column.side]
             found = column.binned(codes, numbers) if column.counts else np.zeros(0, dtype=np.int64)
             unseen, values = column.unseen_in(codes) if column.edges is None else (0, 0)
             with self._lock:
-                self.bins[column.name] += found
-                self.unseen[column.name] += unseen
-                self.values[column.name] += values
+                self.bins[place] += found
+                before, of = self.unseen[place]
+                self.unseen[place] = before + unseen, of + values
 
 
 class _Reading(Scoring):
     """Gives the model's answers in place of the rows."""
 
     label: str
-    tally: _Tally
+    tally: Tally
 
     def answer(self, table: pa.Table, first: int) -> pa.Table:
         """A row per candidate: its user, request, time, label, logit, and by scenario its logit and share."""
@@ -146,7 +145,7 @@ class _Reading(Scoring):
         return np.array([float(text in known) for text in texts])[told.places]
 
 
-def _together(table: pa.Table, tally: _Tally) -> LogAnswers:
+def _together(table: pa.Table, tally: Tally) -> LogAnswers:
     begin = np.flatnonzero(table["begins"].to_numpy())
     names = [name for name in table.column_names if name.startswith("share_")]
     share = np.stack([table[name].to_numpy()[begin] for name in names], axis=1)
@@ -163,5 +162,5 @@ def _together(table: pa.Table, tally: _Tally) -> LogAnswers:
         time=table["time"].to_numpy()[begin],
         logit=table["logit"].to_numpy(),
         bins=tally.bins,
-        unseen={name: (tally.unseen[name], tally.values[name]) for name in tally.bins},
+        unseen=tally.unseen,
     )

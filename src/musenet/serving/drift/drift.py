@@ -174,8 +174,7 @@ def drift(scorer: Scorer, log: Path, histories: Histories | None, options: Drift
 
 def _columns(reference: Reference, told: LogAnswers, options: DriftOptions) -> Iterator[ColumnDrift]:
     users = len(np.unique(told.answered.user))
-    for column in reference.columns:
-        counts, (unseen, values) = told.bins[column.name], told.unseen[column.name]
+    for column, counts, (unseen, values) in zip(reference.columns, told.bins, told.unseen, strict=True):
         index = stability(column.counts, counts.tolist()) if column.counts else float("nan")
         chance = by_chance(len(column.counts), reference.users, users) if column.counts else float("nan")
         share = unseen / max(values, 1)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musenet.config.drift import DriftOptions
-from musenet.models.musenet.adaptation import MOST_STEPS, TOLERANCE, log_prior, log_sigmoid
+from musenet.models.musenet.adaptation import Height, climbed, log_prior, log_sigmoid
 from musenet.results import Number, Result
 
 Floats = NDArray[np.float64]
@@ -165,33 +165,27 @@ def moves(answered: Answered, reference: Bent, options: DriftOptions) -> Moves:
 
 def _fit(answered: Answered, start: Floats, middle: Floats, free: Integers) -> tuple[Floats, Floats]:
     """The likeliest numbers (P), those that are not free as at the start, and their covariance (P, P)."""
-    numbers, pull = start, RIDGE * np.eye(len(free))
-
-    def at(numbers: Floats) -> tuple[float, Floats]:
-        value, gradient, _ = answered.at(numbers, middle)
-        off = (numbers - start)[free]
-        return value - float(off @ pull @ off) / 2, gradient[:, free]
-
-    value, gradient = at(numbers)
-    for _ in range(MOST_STEPS if len(free) else 0):
-        step = np.zeros(len(start))
-        slope = gradient.sum(axis=0) - pull @ (numbers - start)[free]
-        step[free] = np.linalg.solve(pull + gradient.T @ gradient, slope)
-        while np.abs(step).max() > TOLERANCE:
-            new = at(numbers + step)
-            if new[0] >= value:
-                break
-            step /= 2
-        else:
-            break
-        numbers, (value, gradient) = numbers + step, new
     covariance: Floats = np.zeros((len(start), len(start)))
-    if len(free):
-        inverse = np.linalg.inv(pull + gradient.T @ gradient)
-        _, of_user = np.unique(answered.user, return_inverse=True)
-        by_user = np.stack([np.bincount(of_user, weights=column) for column in gradient.T], axis=1)
-        covariance[np.ix_(free, free)] = inverse @ (by_user.T @ by_user) @ inverse
-    return numbers, covariance
+    if not len(free):
+        return start, covariance
+    pull = RIDGE * np.eye(len(free))
+
+    def whole(chosen: Floats) -> Floats:
+        numbers = start.copy()
+        numbers[free] = chosen
+        return numbers
+
+    def at(chosen: Floats) -> Height:
+        value, every, _ = answered.at(whole(chosen), middle)
+        gradient, off = every[:, free], chosen - start[free]
+        return value - float(off @ pull @ off) / 2, gradient.sum(axis=0) - pull @ off, pull + gradient.T @ gradient
+
+    chosen, (_, _, curvature) = climbed(at, start[free])
+    gradient, inverse = answered.at(whole(chosen), middle)[1][:, free], np.linalg.inv(curvature)
+    _, of_user = np.unique(answered.user, return_inverse=True)
+    by_user = np.stack([np.bincount(of_user, weights=column) for column in gradient.T], axis=1)
+    covariance[np.ix_(free, free)] = inverse @ (by_user.T @ by_user) @ inverse
+    return whole(chosen), covariance
 
 
 def _wald(off: Floats, covariance: Floats) -> tuple[float, int]:

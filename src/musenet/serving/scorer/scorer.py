@@ -20,7 +20,7 @@ from musenet.serving.scorer.history_codes import encode_events
 from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.scorer.numbers import Numbers
 from musenet.serving.scorer.repeats import Places, count_repeats
-from musenet.serving.scorer.runtime import Runtime
+from musenet.serving.scorer.runtime import Arrays, Runtime
 from musenet.serving.store.history import NOTHING, HistoryStore, ItemStore, PastEvent, RepeatKey, UserHistory
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.text_index import map_column
@@ -135,7 +135,7 @@ class Scorer:
         encoded: EncodedRequest,
         logit: NDArray[np.float64],
         moved: NDArray[np.float64],
-        assignment: NDArray[np.float64] | None = None,
+        told: Arrays | None = None,
     ) -> dict[str, Any]:
         """What is answered by these logits (N,), in the shape of `ScoreResponse`.
 
@@ -144,14 +144,12 @@ class Scorer:
             encoded: the same for the graphs.
             logit: (N,) of the scores.
             moved: (N,) what recalibration and correction add to the model's own.
-            assignment: (1, K) P(c|x), if it is not the model's own.
+            told: `Runtime.explain` where it was asked already, `log_assignment` as it counts in the answer.
         """
         answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
         if request.explain:
-            told = dict(self.runtime.explain(encoded.inputs))
-            if assignment is not None:
-                told["log_assignment"] = np.log(assignment)
-            answer |= explained(told, encoded.repeats, moved)
+            why = self.runtime.explain(encoded.inputs) if told is None else told
+            answer |= explained(why, encoded.repeats, moved)
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
     def user_of(self, user: str | int) -> str:

@@ -88,6 +88,7 @@ class FollowedMix:
                 f"{scorer.folder} mixes no scenarios, so there is no mix to follow: serve without --adapt"
             )
         self._scorer, self._store, self._options, self._model = scorer, store, options, scorer.version
+        self._last: tuple[str | None, MixState] = (None, MixState())
         store.keep_only(self._model)
 
     def score(self, request: ScoreRequest) -> dict[str, Any]:
@@ -103,7 +104,8 @@ class FollowedMix:
         log_assignment = believed(np.exp(told["log_assignment"].astype(np.float64)))
         state = self._up_to(microseconds(when))
         found = self._adaptation(state).predict(log_assignment, scenario_logit, unadapted, np.array([len(unadapted)]))
-        answer = scorer.answer(asked, encoded, found.logit, moved, found.assignment)
+        told = {**told, "log_assignment": np.log(found.assignment)}
+        answer = scorer.answer(asked, encoded, found.logit, moved, told)
         if not asked.shown or state.frozen or when > now + AHEAD:
             return answer
         identity = text_of_value(asked.request) or uuid.uuid4().hex
@@ -119,7 +121,7 @@ class FollowedMix:
     def read(self) -> MixAnswer:
         """The mix by now."""
         text, _ = self._store.read(self._model, 0, 1)
-        state = _state(text)
+        state = self._state(text)
         found, learned = self._adaptation(state), state.learned
         return MixAnswer(
             following=True,
@@ -136,14 +138,21 @@ class FollowedMix:
     def freeze(self, frozen: bool) -> MixAnswer:
         """Keep the mix as it is, or follow it again; what waits while it is frozen is not learned from."""
         self._store.change(
-            self._model, lambda text, _: _state(text).model_copy(update={"frozen": frozen}).model_dump_json()
+            self._model, lambda text, _: self._state(text).model_copy(update={"frozen": frozen}).model_dump_json()
         )
         return self.read()
 
     def reset(self) -> MixAnswer:
         """Begin again with the mix as trained."""
-        self._store.change(self._model, lambda text, _: MixState(frozen=_state(text).frozen).model_dump_json())
+        self._store.change(self._model, lambda text, _: MixState(frozen=self._state(text).frozen).model_dump_json())
         return self.read()
+
+    def _state(self, text: str | None) -> MixState:
+        """What the store's text says; it is the same for all requests between two blocks of answers."""
+        last = self._last
+        if text != last[0]:
+            last = self._last = (text, MixState() if text is None else MixState.model_validate_json(text))
+        return last[1]
 
     def _adaptation(self, state: MixState) -> Adaptation:
         return Adaptation(self._scenarios, self._options, state.learned)
@@ -154,11 +163,11 @@ class FollowedMix:
         while True:
             text, is_due = self._store.read(self._model, before, every)
             if not is_due:
-                return _state(text)
+                return self._state(text)
             self._store.change(self._model, self._learn, before, every)
 
     def _learn(self, text: str | None, shown: Sequence[Shown]) -> str:
-        state = _state(text)
+        state = self._state(text)
         if state.frozen:
             return state.model_dump_json()
         answers, adaptation = _answers(shown, self._scenarios), self._adaptation(state)
@@ -173,10 +182,6 @@ class FollowedMix:
             trust=learned.weight,
         )
         return MixState(learned=learned, moments=[*state.moments, moment][-MOMENTS:]).model_dump_json()
-
-
-def _state(text: str | None) -> MixState:
-    return MixState() if text is None else MixState.model_validate_json(text)
 
 
 def _packed(log_assignment: Any, scenario_logit: Any, found: FollowedPrediction, unadapted: Any) -> bytes:
