@@ -1,7 +1,7 @@
 """Logs where they lie: folders, partitions, packed files, JSON lines, buckets and queries, against pandas."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,27 +240,6 @@ def test_queries_that_cannot_be_answered_say_why(tmp_path: Path, asked: dict[str
 def test_a_table_has_one_source(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"give either path or sql|database needs sql"):
         OwnFilesOptions.model_validate({"source": "own_files", "impressions": ROLES | given})
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Any]:
-    """A bucket on an S3 server of this process."""
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    with pytest.MonkeyPatch.context() as patch:
-        server.start()
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            patch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="logs")
-        yield client
-        server.stop()
 
 
 def test_a_prefix_of_a_bucket_is_a_folder_known_by_etags(tmp_path: Path, bucket: Any) -> None:

@@ -92,7 +92,7 @@ def _with_events(recipe: dict[str, Any], part: dict[str, Any], **changed: Any) -
 
 MISTAKES: dict[str, tuple[Callable[[Path], Tables], str]] = {
     "missing file": (_missing, "data.impressions.path: there is no file .*nowhere.parquet"),
-    "folder": (_folder, "log.parquet is a folder without files: name the path"),
+    "folder": (_folder, "log.parquet is a folder without files: check the path"),
     "unknown ending": (_unknown_ending, "log.xlsx is neither Parquet, CSV nor JSON"),
     "mixed formats": (_mixed_formats, "either all Parquet, all CSV or all JSON lines"),
     "no Parquet": (_no_parquet, "log.parquet cannot be read .*is it damaged or cut short"),

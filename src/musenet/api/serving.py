@@ -33,13 +33,15 @@ def predict(
     explain: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Score every row of Parquet and CSV files by an export, on all cores and in bounded memory; the number of rows.
+    """Score every row of files by an export, on all cores and in bounded memory; the number of rows.
 
     Args:
         folder: what `export` wrote.
-        requests: a file, or a folder of files: a row per candidate under the log's own names, see docs/serving.md.
-        out: the file to write, or the folder: the same rows with all their columns, and `score`.
-        events: what users did before, as the log has it: a frame, a file, or a folder of files.
+        requests: files as `prepare` reads them (a file, a folder, a pattern, a URL; Parquet, CSV or JSON lines): a row
+            per candidate under the log's own names, see docs/serving.md.
+        out: the file to write (Parquet or CSV), or of several files the folder: the same rows with all their columns,
+            and `score`.
+        events: what users did before, as the log has it: a frame, or such files.
         store: keeps users' histories: an open one, a file's path, or an URL of Valkey or Redis.
         now: when all rows are shown, where they have no times: seconds since 1970, ISO 8601 with an offset, or `now`.
         explain: also each request's likeliest scenario, how sure that is, and the probability of each.
@@ -51,9 +53,9 @@ def predict(
     from musenet.serving.scorer.scorer import Scorer
 
     scorer, when = Scorer(Path(folder)), _moment(now)
-    with _histories(scorer, Path(requests), events, store) as histories:
+    with _histories(scorer, requests, events, store) as histories:
         return predict_files(
-            scorer, Path(requests), Path(out), histories=histories, now=when, explain=explain, progress=progress
+            scorer, requests, Path(out), histories=histories, now=when, explain=explain, progress=progress
         )
 
 
@@ -90,7 +92,7 @@ def drift(
 
     Args:
         folder: what `export` wrote.
-        log: impressions with labels under the log's own names, Parquet or CSV; or a folder of such files.
+        log: impressions with labels under the log's own names, in files as of `predict`.
         events: as of `predict`, and so is `store`.
         store: see there.
         out: a page to write, `.html`; needs the extra `report`.
@@ -112,8 +114,8 @@ def drift(
         check_page(page)
     scorer = Scorer(Path(folder))
     options = thresholds(scorer, overrides)
-    with _histories(scorer, Path(log), events, store) as histories:
-        found = compare(scorer, Path(log), histories, options)
+    with _histories(scorer, log, events, store) as histories:
+        found = compare(scorer, log, histories, options)
     if page is not None:
         write_page(found, page)
     return found
@@ -129,7 +131,10 @@ def _moment(now: str | float | None) -> float | None:
 
 @contextmanager
 def _histories(
-    scorer: "Scorer", requests: Path | Frame, events: "AnyPath | Frame | None", store: "BulkHistoryStore | str | None"
+    scorer: "Scorer",
+    requests: "AnyPath | Frame",
+    events: "AnyPath | Frame | None",
+    store: "BulkHistoryStore | str | None",
 ) -> Iterator["Histories | None"]:
     """What is known of the users' past; warns if that is nothing and would make a difference."""
     from musenet.serving.prediction.predict import events_of, lacks_histories
@@ -145,7 +150,7 @@ def _histories(
             scorer.use(store)
             yield StoredHistories(scorer, store)
         elif events is not None:
-            yield events_of(scorer, events if isinstance(events, Frame) else Path(events))
+            yield events_of(scorer, events)
         else:
             if said := lacks_histories(scorer, requests):
                 warnings.warn(said, NoHistoriesWarning, stacklevel=4)

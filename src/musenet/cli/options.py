@@ -25,7 +25,7 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_there_is_a_run)]
 Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")]
 PastEvents = Annotated[
-    Path | None, typer.Option("--events", help="what users did before, as the log has it: a file or a folder")
+    str | None, typer.Option("--events", help="what users did before, as the log has it: a file, folder or URL")
 ]
 PastStore = Annotated[
     str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")

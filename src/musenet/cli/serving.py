@@ -53,9 +53,12 @@ def export(
 def predict(
     export: Export,
     requests: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Parquet or CSV: a row per candidate; or a folder of such files")
+        str,
+        typer.Argument(
+            metavar="FILE", help="a row per candidate, in Parquet, CSV or JSON lines: a file, folder, pattern or URL"
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; of a folder, the folder")],
+    out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; of several files, the folder")],
     events: PastEvents = None,
     store: PastStore = None,
     now: Annotated[
@@ -88,9 +91,7 @@ def predict(
 
 def drift(
     export: Export,
-    log: Annotated[
-        Path, typer.Argument(metavar="LOG", help="Parquet or CSV: impressions with labels; or a folder of such files")
-    ],
+    log: Annotated[str, typer.Argument(metavar="LOG", help="impressions with labels: a file, folder, pattern or URL")],
     events: PastEvents = None,
     store: PastStore = None,
     out: Annotated[Path | None, typer.Option("--out", help="a page to write (.html)")] = None,

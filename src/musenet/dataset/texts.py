@@ -16,6 +16,12 @@ SPACES = " \t\n\r\v\f"
 """What is left out around text."""
 NO_TEXTS = ("", "nan", "NaN")
 """Texts that mean that there is no value."""
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""How writers call the folder of the rows that lack the column's value."""
+NO_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
+"""Texts, in lower case, that mean that there is no number."""
+READABLE = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
+"""A number however it is written; `NUMBER` is one that is nothing else, such as a code."""
 WHOLE = r"^-?(0|[1-9][0-9]*)([.]0*)?$"
 """A whole number as text; leading zeros, which numbers do not keep, make it none."""
 NUMBER = r"^-?((0|[1-9][0-9]*)([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?$"

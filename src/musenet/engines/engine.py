@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musenet.ahead import ahead
+from musenet.dataset.texts import NO_VALUE
 from musenet.errors import DataError, UserError, one_line
 from musenet.files import full_disk, full_disk_explained, replacing
 from musenet.frames import even_tables
@@ -24,8 +25,6 @@ ROWS_PER_CHUNK = 1 << 17
 MEMORY_SHARE = 0.5
 _UNREADABLE = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
 """What DuckDB says of pages that hold anything else than they should, each time another."""
-NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""How writers call the folder of the rows that lack the column's value."""
 _FILE = "__file"
 """The column in which a row's file stands while it is read."""
 _NO_SPACE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)

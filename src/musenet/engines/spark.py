@@ -16,7 +16,8 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet.engines.engine import NO_VALUE, Engine, said_by_folder
+from musenet.dataset.texts import NO_VALUE
+from musenet.engines.engine import Engine, said_by_folder
 from musenet.errors import UserError
 
 DONE = "_SUCCESS"

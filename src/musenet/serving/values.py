@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS, SPACES, ValueType, number_text, text_of
+from musenet.dataset.texts import (
+    LARGEST_EXACT_FLOAT,
+    NO_NUMBERS,
+    NO_TEXTS,
+    READABLE,
+    SPACES,
+    ValueType,
+    number_text,
+    text_of,
+)
 
 Scalar = str | int | float | bool
 Value = Scalar | list[Scalar | None] | None
@@ -32,6 +41,23 @@ def text_of_value(value: Value) -> str | None:
         return None
     text: str = text_of(pa.array([value], pa.float64()))[0].as_py()
     return text
+
+
+def numbers_of_texts(texts: pa.Array, missing: Collection[str]) -> tuple[pa.Array, pa.Array]:
+    """The numbers that texts are to preparation, null where there is none; and which texts are wrong for numbers.
+
+    Args:
+        texts: as a file holds them.
+        missing: as of `ValueForms`.
+    """
+    plain = pc.utf8_trim(texts, SPACES)
+    nothing = pc.or_(
+        pc.is_in(plain, pa.array([*NO_TEXTS, *missing])), pc.is_in(pc.utf8_lower(plain), pa.array(NO_NUMBERS))
+    )
+    wrong = pc.invert(pc.or_(nothing, pc.fill_null(pc.match_substring_regex(plain, READABLE), True)))
+    digits = pc.if_else(pc.or_(nothing, wrong), pa.scalar(None, pa.string()), pc.utf8_ltrim(plain, "+"))
+    numbers = digits.cast(pa.float64())
+    return numbers, pc.or_(wrong, pc.fill_null(pc.is_inf(numbers), False))
 
 
 @dataclass(frozen=True)

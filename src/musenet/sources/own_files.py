@@ -102,7 +102,7 @@ class OwnFiles:
     def _files(self, relation: Relation) -> list[Path]:
         path = self._parts()[relation].path
         assert path is not None
-        return find_files(f"data.{relation}", path, self._base)
+        return find_files(f"data.{relation}.path", path, self._base)
 
     def _parts(self) -> dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
         options = self._options

@@ -107,7 +107,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "empty": (lambda f: f.head(0), r"holds no rows: give a row for every candidate"),
     "text in a number": (
         lambda f: f.with_columns(price=pl.lit("cheap")),
-        r"column 'price' takes numbers, but holds (large_)?string",
+        r"row 1: column 'price' holds 'cheap', which is no number",
     ),
     "no item": (lambda f: f.with_columns(item_id=pl.lit(None, pl.String)), r"row 1: column 'item_id' takes an id"),
     "an item later on": (

@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +14,12 @@ from musenet.serving.drift.stability import Column
 from musenet.serving.prediction.columns import listed, listed_values, plain, spread
 from musenet.serving.prediction.histories import Histories, NoHistories
 from musenet.serving.prediction.layout import Layout
+from musenet.serving.prediction.predict import files_of
 from musenet.serving.prediction.scoring import Scoring, shares
-from musenet.serving.prediction.tables import files_of, open_table
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.values import text_of_value
+from musenet.sources.log import AnyPath
 
 LABEL = "label"
 """What the column of labels is called where the export does not say."""
@@ -40,16 +40,17 @@ class LogAnswers:
     """How many values are unseen ones, of how many, by column."""
 
 
-def answers_of(scorer: Scorer, log: Path, columns: list[Column], histories: Histories | None) -> LogAnswers:
-    """What an export's model says of every impression of a file, or of a folder of files.
+def answers_of(scorer: Scorer, log: AnyPath, columns: list[Column], histories: Histories | None) -> LogAnswers:
+    """What an export's model says of every impression of a log, see `predict_files` for its files.
 
     Raises:
         DataError: naming file, row and column, if one is missing or a value cannot be used.
     """
     label = scorer.manifest.log.shown_label or LABEL
     tally, tables = Tally(columns), []
-    for file in files_of(log):
-        opened = open_table(file, scorer.numeric_columns, scorer.manifest.missing_texts)
+    files = files_of(scorer, "log", log)
+    for file in files.paths:
+        opened = files.open(file)
         if label not in opened.reader.schema.names:
             raise DataError(
                 f"{file} lacks the column '{label}', which says what was clicked; it has "

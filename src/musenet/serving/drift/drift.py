@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from musenet.serving.drift.reference import METRICS, REFERENCE, Reference
 from musenet.serving.drift.stability import by_chance, stability
 from musenet.serving.prediction.histories import Histories
 from musenet.serving.scorer.scorer import Scorer
+from musenet.sources.log import AnyPath
 
 RESAMPLES = 200
 Mover = Literal["columns", "mix", "taste"]
@@ -119,7 +119,7 @@ class Drift(Result):
 show.register(Drift, Drift.show)
 
 
-def drift(scorer: Scorer, log: Path, histories: Histories | None, options: DriftOptions) -> Drift:
+def drift(scorer: Scorer, log: AnyPath, histories: Histories | None, options: DriftOptions) -> Drift:
     """Compare a log of answered impressions with what an export was trained on.
 
     The log is as training's was: with the same columns under the same names, a column of labels, and as many of the
@@ -127,7 +127,7 @@ def drift(scorer: Scorer, log: Path, histories: Histories | None, options: Drift
 
     Args:
         scorer: an opened export.
-        log: a Parquet or CSV file of impressions, or a folder of them.
+        log: impressions, in files as of `predict_files`.
         histories: what is known of the users' past.
         options: thresholds.
 

@@ -28,11 +28,10 @@ def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.cast(pa.string()) if pa.types.is_temporal(kind) else column
 
 
-def is_number(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds numbers, or nothing."""
+def may_be_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold numbers, or nothing."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_of = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    return any(test(kind) for test in is_of)
+    return not (pa.types.is_nested(kind) or pa.types.is_temporal(kind))
 
 
 def texts_of(forms: ValueForms, name: str, column: Distinct[Value]) -> Distinct[str | None]:

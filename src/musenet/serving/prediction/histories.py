@@ -5,7 +5,7 @@ Shapes: R requests, N candidates, L events of the longest history, H history fie
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
 from musenet.dataset.roles import ITEM, KIND
-from musenet.dataset.texts import kind_text
+from musenet.dataset.texts import kind_text, text_of
 from musenet.errors import DataError, RequestError
 from musenet.serving.prediction.columns import (
     Places,
@@ -33,6 +33,8 @@ from musenet.serving.scorer.encoder import NO_VALUES, Distinct
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.values import Value, text_of_value
 from musenet.sources.files.options import TimeColumn
+
+Rows: TypeAlias = pa.RecordBatchReader | pa.Table
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,21 @@ class EventHistories:
 
     Args:
         scorer: says which columns and which events count.
-        events: as the log has them, under its own names; a log without events of its own takes its impressions.
-        name: of the table, for messages.
+        events: as the log has them, under its own names; a log without events of its own takes its impressions. Those
+            of several tables, each with its name.
+        name: of a single table, for messages.
 
     Raises:
         DataError: naming table, row and column, if a column is missing or a value cannot be used.
     """
 
-    def __init__(self, scorer: Scorer, events: pa.RecordBatchReader | pa.Table, name: str = "the events") -> None:
-        reader = events.to_reader() if isinstance(events, pa.Table) else events
-        read = _EventReader(scorer, reader.schema, name)
-        columns = _together([read.told(batch) for batch in reader] or [read.told(reader.schema.empty_table())])
+    def __init__(self, scorer: Scorer, events: Rows | Iterable[tuple[str, Rows]], name: str = "the events") -> None:
+        tables = []
+        for called, rows in [(name, events)] if isinstance(events, Rows) else events:
+            reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+            read = _EventReader(scorer, reader.schema, called)
+            tables += [read.told(batch) for batch in reader] or [read.told(reader.schema.empty_table())]
+        columns = _together(tables)
         users, time = columns["user"], columns["time"].to_numpy()
         self._users: dict[str, int] = {user: place for place, user in enumerate(users.dictionary.to_pylist())}
         group = users.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -223,8 +229,12 @@ class _EventReader:
         return text in (("1", "true") if kinds is None else kinds)
 
 
-def _together(tables: Iterable[pa.Table]) -> dict[str, pa.Array]:
-    """The columns of all tables, each with one dictionary."""
+def _together(tables: list[pa.Table]) -> dict[str, pa.Array]:
+    """The columns of all tables, each with one dictionary; of text, where they hold it in several types."""
+    for place, name in enumerate(tables[0].column_names):
+        if len({table.schema.field(name).type for table in tables}) > 1:
+            texts = [text_of(table[name].combine_chunks().dictionary_decode()).dictionary_encode() for table in tables]
+            tables = [table.set_column(place, name, text) for table, text in zip(tables, texts, strict=True)]
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
     return {name: table[name].combine_chunks() for name in table.column_names}
 

@@ -18,9 +18,9 @@ from musenet.errors import DataError, RequestError
 from musenet.serving.prediction.columns import (
     Places,
     first_rows,
-    is_number,
     listed,
     listed_values,
+    may_be_number,
     plain,
     spread,
     texts_of,
@@ -82,7 +82,7 @@ class Layout:
             what = f"lacks the column{'s' if len(missing) > 1 else ''}"
             raise DataError(f"{name} {what} {', '.join(missing)}; it has {listed(schema.names)}")
         for one in scorer.numeric_columns:
-            if one in schema.names and not is_number(schema.field(one).type):
+            if one in schema.names and not may_be_number(schema.field(one).type):
                 raise DataError(f"{name}: column '{one}' takes numbers, but holds {schema.field(one).type}")
         request = manifest.log.request
         self._request = request if request in schema.names else None

@@ -1,6 +1,7 @@
 """Scores for whole files and folders, in bounded memory."""
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ from musenet.frames import Frame, rows_of, with_columns
 from musenet.serving.prediction.histories import EventHistories, Histories
 from musenet.serving.prediction.layout import HISTORY
 from musenet.serving.prediction.scoring import score_rows
-from musenet.serving.prediction.tables import check_ending, files_of, open_table, writing
+from musenet.serving.prediction.tables import TableFiles, check_ending, writing
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.values import Value
+from musenet.sources.files.paths import folder_values
+from musenet.sources.log import AnyPath
 
 Progress = Callable[[int, int], None]
 
 
 def predict_files(
     scorer: Scorer,
-    requests: Path,
+    requests: AnyPath,
     out: Path,
     *,
     histories: Histories | None = None,
@@ -33,9 +36,10 @@ def predict_files(
 
     Args:
         scorer: an opened export.
-        requests: a Parquet or CSV file, see `score_rows` for the columns, or a folder of them. A request lies in one
-            file.
-        out: the file to write; of a folder the folder, whose files get the names that those read have.
+        requests: a file, see `score_rows` for the columns; a folder or a pattern of files, or a URL. A request lies in
+            one file.
+        out: the file to write; of several files the folder, whose files get the names that those read have, and
+            columns from the names of their folders only where these are left out.
         histories: as of `score_rows`.
         now: as of `score_rows`.
         explain: as of `score_rows`.
@@ -44,21 +48,23 @@ def predict_files(
     Raises:
         DataError: naming file, row and column, if a file cannot be read or a value cannot be used.
     """
-    files = files_of(requests)
-    targets = [out] if requests.is_file() else [out / file.relative_to(requests) for file in files]
+    files = files_of(scorer, "requests", requests)
+    targets = files.targets(out)
     for target in targets:
         check_ending(target)
     done, begun = 0, set[tuple[Value, ...]]()
     with full_disk_explained(out.parent):
-        for file, target in zip(files, targets, strict=True):
-            opened = open_table(file, scorer.numeric_columns, scorer.manifest.missing_texts)
+        for file, target in zip(files.paths, targets, strict=True):
+            opened = files.open(file)
             scored = score_rows(
                 scorer, opened.reader, histories=histories, now=now, explain=explain, name=str(file), begun=begun
             )
             before = done
-            with writing(target, scored.schema) as write:
+            repeated = {name for name, _ in opened.said.items() & folder_values(target).items()}
+            kept = [name for name in scored.schema.names if name not in repeated]
+            with writing(target, pa.schema([scored.schema.field(name) for name in kept])) as write:
                 for batch in scored:
-                    write(batch)
+                    write(batch.select(kept))
                     done += batch.num_rows
                     if progress is not None and opened.rows is not None:
                         progress(done, before + opened.rows)
@@ -67,20 +73,23 @@ def predict_files(
     return done
 
 
-def events_of(scorer: Scorer, path: Path | Frame) -> EventHistories:
-    """The events of a frame, a file, or a folder's files, under the log's own names; raises `DataError` as these do."""
-    if not isinstance(path, Path):
-        return EventHistories(scorer, rows_of(path, "the events"), "the events")
-    opened = [open_table(file).reader for file in files_of(path)]
-    first = opened[0].schema
+def files_of(scorer: Scorer, name: str, written: AnyPath) -> TableFiles:
+    """The files of a table; warns of columns that the model reads and some of them lack."""
+    files = TableFiles(name, written)
+    read = {*scorer.context_columns, *scorer.candidate_columns, *scorer.manifest.event_columns, HISTORY}
+    for column in sorted(read & files.lacking.keys()):
+        warnings.warn(
+            f"{files.lacking[column]} lacks the column '{column}' of other files: it is missing there", stacklevel=2
+        )
+    return files
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for reader in opened:
-            if set(first.names) - set(reader.schema.names):
-                raise DataError(f"{path}: its files have other columns than the first: give each the same ones")
-            yield from (batch.select(first.names).cast(first) for batch in reader)
 
-    return EventHistories(scorer, pa.RecordBatchReader.from_batches(first, batches()), str(path))
+def events_of(scorer: Scorer, events: AnyPath | Frame) -> EventHistories:
+    """The events of a frame or of files, under the log's own names; raises `DataError` as these do."""
+    if isinstance(events, Frame):
+        return EventHistories(scorer, rows_of(events, "the events"), "the events")
+    files = files_of(scorer, "events", events)
+    return EventHistories(scorer, ((str(path), files.open(path).reader) for path in files.paths))
 
 
 def score_frame(
@@ -112,15 +121,16 @@ def score_frame(
     return with_columns(frame, {column: scored[column] for column in scored.column_names[own:]})
 
 
-def lacks_histories(scorer: Scorer, requests: Path | Frame) -> str | None:
+def lacks_histories(scorer: Scorer, requests: AnyPath | Frame) -> str | None:
     """What to say before requests are scored as of users without a past; None if that makes no difference."""
     if not scorer.sees_histories:
         return None
-    if isinstance(requests, Path):
-        readers = [open_table(file).reader for file in files_of(requests)]
+    if isinstance(requests, Frame):
+        names = set(rows_of(requests, "the frame").schema.names)
     else:
-        readers = [rows_of(requests, "the frame")]
-    if all(HISTORY in reader.schema.names for reader in readers):
+        files = TableFiles("requests", requests)
+        names = files.fields.keys() - files.lacking.keys()
+    if HISTORY in names:
         return None
     return (
         f"no histories are given, but {scorer.version} was trained with them: every user is scored as one without a "

@@ -1,11 +1,13 @@
-"""Tables on disk: Parquet and CSV, one file or a folder of them, read and written piece by piece."""
+"""Tables on disk or in buckets: read as preparation reads them, piece by piece, and written as Parquet or CSV.
+
+Parquet and CSV are read without anything that training takes; JSON lines are read by DuckDB.
+"""
 
 import csv
-import gzip
-from collections.abc import Callable, Collection, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +16,14 @@ import pyarrow.parquet as pq
 
 from musenet.errors import DataError, one_line
 from musenet.files import replacing
+from musenet.sources.files.headers import clean_names, header
+from musenet.sources.files.paths import JSON, PARQUET, TEXT, codec_of, ending, find_files, folder_values, opened
+from musenet.sources.files.places import is_remote, is_url, place, reaching
 
 ROWS_AT_ONCE = 65_536
-ENDINGS = (".parquet", ".csv", ".csv.gz")
-_SEPARATORS = ",;\t|"
+ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zst")
+"""Of what is written."""
+_WRITTEN_AS = dict.fromkeys((*PARQUET, *JSON), ".parquet") | dict.fromkeys(TEXT, ".csv")
 
 
 @dataclass(frozen=True)
@@ -27,90 +33,136 @@ class Opened:
     reader: pa.RecordBatchReader
     rows: int | None
     """None where the file does not say."""
+    said: Mapping[str, str | None]
+    """The columns that the names of its folders hold, such as `dt` of `dt=2026-11-01/1.parquet`."""
 
 
-def files_of(path: Path) -> list[Path]:
-    """The file itself, or the Parquet and CSV files of a folder and of those in it, in order of their names.
+class TableFiles:
+    """The files of one table, read one after the other; a column that a file lacks is missing in its rows.
 
-    Raises:
-        DataError: if there is none.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(
-            f"there is no file {path}: give a Parquet or CSV file with a row for every candidate, or a folder"
-        )
-    found = sorted(file for file in path.rglob("*") if file.name.endswith(ENDINGS) and _is_shown(file, path))
-    if not found:
-        raise DataError(f"{path} holds no files that end in {', '.join(ENDINGS)}: give another folder")
-    return found
-
-
-def _is_shown(file: Path, folder: Path) -> bool:
-    return file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
-
-
-def open_table(path: Path, numbers: Collection[str] = (), missing: Sequence[str] = ()) -> Opened:
-    """Open a file, told by its ending, to be read piece by piece.
+    Behind the files' own columns come those that the names of their folders hold. Columns of CSV files, JSON lines and
+    folders are text: what it means is for the columns' own types to say.
 
     Args:
-        path: of the file. Of a CSV file, every column is text but for the numbers: what its digits mean is for the
-            columns' own types to say, and what nobody reads stays as it was written.
-        numbers: names of the columns that are numbers.
-        missing: texts that stand where there is no number.
+        name: of the table, for messages.
+        written: a file, a folder, a pattern of files, or a URL of one of these.
 
     Raises:
-        DataError: if it cannot be read; while it is read, too.
+        DataError: if there are no files, or one cannot be read.
+        UserError: if a URL needs what is not installed.
     """
-    with _explained(path):
-        if path.name.endswith((".csv", ".csv.gz")):
-            return _open_csv(path, numbers, missing)
-        file = pq.ParquetFile(path)
-    return Opened(
-        pa.RecordBatchReader.from_batches(file.schema_arrow, _reading(path, file.iter_batches(ROWS_AT_ONCE))),
-        file.metadata.num_rows,
-    )
+
+    def __init__(self, name: str, written: str | os.PathLike[str]) -> None:
+        self._name, self._place = name, place(name, str(written), Path())
+        self.paths = find_files(name, str(written), Path())
+        self.fields: dict[str, pa.Field] = {}
+        """The columns of all files, each as the first file has it that does."""
+        self.lacking: dict[str, Path] = {}
+        """Columns that some file lacks, and which."""
+        schemas = [self._open(path).reader.schema for path in self.paths]
+        for schema in schemas:
+            self.fields = {field.name: field for field in schema} | self.fields
+        for path, schema in zip(self.paths, schemas, strict=True):
+            self.lacking |= dict.fromkeys(self.fields.keys() - set(schema.names), path)
+
+    def open(self, path: Path) -> Opened:
+        """One of the files, with the columns of all; raises `DataError` if it cannot be read, while it is read too."""
+        found = self._open(path)
+        missing = {field: None for name, field in self.fields.items() if name not in found.reader.schema.names}
+        return Opened(_with_columns(found.reader, missing), found.rows, found.said)
+
+    def targets(self, out: Path) -> list[Path]:
+        """Where each file's rows are written: to `out`, or of a folder or several files to one of its name in there."""
+        is_folder = self._place.is_dir()
+        if len(self.paths) == 1 and not is_folder:
+            return [out]
+        above = str(self._place) if is_folder else os.path.commonpath([str(path.parent) for path in self.paths])
+        names = [str(path).removeprefix(above).lstrip("/") for path in self.paths]
+        more = ["" if name.lower().endswith(ENDINGS) else _WRITTEN_AS[ending(Path(name))] for name in names]
+        return [out / f"{name}{ending}" for name, ending in zip(names, more, strict=True)]
+
+    def _open(self, path: Path) -> Opened:
+        rows = None
+        with _explained(self._name, path):
+            if ending(path) in PARQUET:
+                file = pq.ParquetFile(path.open("rb") if is_remote(path) else path)
+                schema, batches, rows = file.schema_arrow, file.iter_batches(ROWS_AT_ONCE), file.metadata.num_rows
+            else:
+                schema, batches = _json_lines(path) if ending(path) in JSON else _text(path)
+        names = clean_names(schema.names, path)
+        schema = pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+        said = {name: value for name, value in folder_values(path).items() if name not in names}
+        reader = pa.RecordBatchReader.from_batches(schema, self._reading(path, schema, batches))
+        return Opened(_with_columns(reader, {pa.field(name, pa.string()): said[name] for name in said}), rows, said)
+
+    def _reading(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with _explained(self._name, path):
+            for batch in batches:
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def _open_csv(path: Path, numbers: Collection[str], missing: Sequence[str]) -> Opened:
-    with (
-        gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file
-    ):
-        first = "".join(islice(file, 1))
-    if not first.strip():
-        raise DataError(f"{path} holds no rows, nor names of columns: give a row for every candidate")
-    separator = max(_SEPARATORS, key=lambda sign: len(next(csv.reader([first], delimiter=sign))))
-    names = next(csv.reader([first], delimiter=separator))
+def _text(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    delimiter, names = header(path)
     reader = pyarrow.csv.open_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={name: pa.float64() if name in numbers else pa.string() for name in names},
-            null_values=["", "nan", "NaN", *missing],
-        ),
+        opened(path),
+        read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
-    return Opened(pa.RecordBatchReader.from_batches(reader.schema, _reading(path, reader)), None)
+    return reader.schema, iter(reader)
 
 
-def _reading(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    with _explained(path):
-        yield from batches
+def _json_lines(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    import ibis
+
+    from musenet.engines.engine import Engine
+    from musenet.sources.files.opening import reading
+
+    engine = Engine(ibis.duckdb.connect())
+    with reading(str(path)):
+        table = engine.read_json([path], engine.json_columns(path))
+    schema = table.schema().to_pyarrow()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with reading(str(path)):
+            for chunk in engine.chunks(table, at_once=ROWS_AT_ONCE):
+                yield from chunk.cast(schema).to_batches()
+
+    return schema, batches()
+
+
+def _with_columns(reader: pa.RecordBatchReader, added: Mapping[pa.Field, str | None]) -> pa.RecordBatchReader:
+    """The rows with further columns, each of one value."""
+    schema = pa.schema([*reader.schema, *added])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            rows = batch.num_rows
+            more = [
+                pa.nulls(rows, field.type) if value is None else pa.repeat(value, rows)
+                for field, value in added.items()
+            ]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *more], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches()) if added else reader
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeDecodeError, pa.ArrowException, csv.Error) as error:
-        kind = "CSV" if path.name.endswith((".csv", ".csv.gz")) else "Parquet"
-        raise DataError(f"{path} is no {kind} file that can be read ({one_line(error)})") from error
+def _explained(name: str, path: Path) -> Iterator[None]:
+    with reaching(name, path):
+        try:
+            yield
+        except (OSError, UnicodeDecodeError, pa.ArrowException, csv.Error) as error:
+            if is_remote(path) and isinstance(error, OSError):
+                raise  # it cannot be reached
+            kind = "Parquet" if ending(path) in PARQUET else "CSV"
+            raise DataError(f"{path} is no {kind} file that can be read ({one_line(error)})") from error
 
 
 def check_ending(path: Path) -> None:
     """Raise `DataError` unless a file of this name can be written."""
-    if not path.name.endswith(ENDINGS):
-        raise DataError(f"--out {path}: give a name that ends in {', '.join(ENDINGS)}")
+    if not path.name.lower().endswith(ENDINGS) or is_url(str(path).replace(":/", "://", 1)):
+        raise DataError(f"--out {path}: give a name of this machine that ends in {', '.join(ENDINGS)}")
 
 
 @contextmanager
@@ -118,16 +170,15 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch]
     """Yield what writes rows to a file, by its ending, which appears whole or not at all."""
     check_ending(path)
     nested = [field.name for field in schema if pa.types.is_nested(field.type)]
-    if nested and not path.name.endswith(".parquet"):
+    if nested and ending(path) != ".parquet":
         raise DataError(f"--out {path}: column '{nested[0]}' holds lists, which CSV does not: give a name of .parquet")
     with replacing(path) as temporary:
-        if path.name.endswith(".parquet"):
+        if ending(path) == ".parquet":
             with pq.ParquetWriter(temporary, schema) as parquet:
                 yield parquet.write_batch
             return
-        compression = "gzip" if path.suffix == ".gz" else None
         with (
-            pa.output_stream(str(temporary), compression=compression) as stream,
+            pa.output_stream(str(temporary), compression=codec_of(path)) as stream,
             pyarrow.csv.CSVWriter(stream, schema) as text,
         ):
             yield text.write_batch

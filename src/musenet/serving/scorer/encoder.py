@@ -17,7 +17,7 @@ from musenet.errors import RequestError
 from musenet.serving.manifest import PROJECTIONS, ExportManifest
 from musenet.serving.scorer.vectors import HOLDS_TOO_LARGE, vectors_of
 from musenet.serving.text_index import TextIndex, map_column
-from musenet.serving.values import Value, ValueForms
+from musenet.serving.values import Value, ValueForms, numbers_of_texts
 
 Attributes = Mapping[str, Value]
 Where = Callable[[int, str], str]
@@ -142,9 +142,20 @@ class Encoder:
             def at(place: int, name: str = name, places: Codes = places) -> str:
                 return where(int((places == place).argmax()), name)
 
-            found = self._made(name, fields, column.values, at, tally)
+            found = self._made(name, fields, self._numbers_of_texts(fields, column.values, at), at, tally)
             made |= {one: values[places] for one, values in found.items()}
         return self._together(side, made, rows)
+
+    def _numbers_of_texts(
+        self, fields: Sequence[Field], values: Sequence[Value] | pa.Array, at: Callable[[int], str]
+    ) -> Sequence[Value] | pa.Array:
+        """Numbers that a file holds as text, as numbers."""
+        if not (_takes_numbers(fields) and isinstance(values, pa.Array) and pa.types.is_string(values.type)):
+            return values
+        found, wrong = numbers_of_texts(values, self._forms.missing)
+        if (place := wrong.index(True).as_py()) >= 0:
+            raise RequestError(at(place), f"holds '{values[place].as_py()[:40]}', which is no number")
+        return found
 
     def _made(
         self,

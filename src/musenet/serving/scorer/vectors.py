@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.errors import RequestError
-from musenet.serving.values import Value
+from musenet.serving.values import Value, numbers_of_texts
 
 HOLDS_TOO_LARGE = "holds too large a number"
 _LISTS = pa.large_list(pa.float64())
@@ -19,11 +19,17 @@ _LARGEST = float(np.finfo(np.float32).max)
 def distinct_vectors(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]] | None:
     """The different lists of a column, and (rows,) where each row's stands among them; None if it holds no such lists.
 
+    Texts in them are read as numbers.
+
     Lists are told apart by their bytes: to look at every number takes many times as long.
     """
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     kind = column.type.value_type if any(test(column.type) for test in tests) else pa.null()
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        texts = column.cast(pa.large_list(pa.string()))
+        # What is missing becomes an empty list, which means the same.
+        column = pa.LargeListArray.from_arrays(texts.offsets, numbers_of_texts(texts.values, ())[0])
+    elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         return None
     lists = column.cast(_LISTS)
     numbers = lists.values.to_numpy(zero_copy_only=False)  # NaN where one is missing

@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import TextIOWrapper
 from pathlib import Path
 
 import duckdb
@@ -15,8 +14,9 @@ import pyarrow.parquet as pq
 
 from musenet.engines.engine import Engine
 from musenet.errors import DataError, one_line
+from musenet.sources.files.headers import clean_names, header
 from musenet.sources.files.parts import Mended, Part, bring_together
-from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values, opened
+from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values
 
 _MEND = "mend that line, or how the file was written"
 _MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
@@ -129,37 +129,13 @@ def _layout(engine: Engine, path: Path) -> _Layout:
     if ending(path) in PARQUET:
         with path.open("rb") as file:
             schema = pq.read_schema(file)
-        return _Layout(_clean_names(schema.names, path), tuple(map(str, schema.types)), "")
+        return _Layout(clean_names(schema.names, path), tuple(map(str, schema.types)), "")
     if ending(path) in JSON:
         columns = engine.json_columns(path)
-        _clean_names(list(columns), path)
+        clean_names(list(columns), path)
         return _Layout(tuple(columns), tuple(columns.values()), "")
-    delimiter, header = _header(path)
-    return _Layout(_clean_names(header, path), (), delimiter)
-
-
-def _header(path: Path) -> tuple[str, list[str]]:
-    """The separator and the column names in a CSV's first line."""
-    with opened(path) as file:
-        line = TextIOWrapper(file, encoding="utf-8-sig").readline()
-    if not line.strip():
-        raise DataError(f"{path} holds no rows, nor names of columns: check which file was meant")
-    names = {sign: next(csv.reader([line], delimiter=sign)) for sign in ",;\t|"}
-    delimiter = max(names, key=lambda sign: len(names[sign]))
-    return delimiter, names[delimiter]
-
-
-def _clean_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    """Column names without the byte order mark and the spaces that spreadsheets leave around them."""
-    # Table tools write their row numbers as a column without a name.
-    clean = tuple(name.strip("\ufeff \t\r\n") or f"unnamed_{place}" for place, name in enumerate(names))
-    first: dict[str, str] = {}
-    for name in clean:
-        other = first.setdefault(name.lower(), name)
-        if other is not name:
-            how = "one name" if other == name else "names that differ in capitals alone"
-            raise DataError(f"{path} has two columns of {how}, '{other}' and '{name}': rename one of them")
-    return clean
+    delimiter, names = header(path)
+    return _Layout(names, (), delimiter)
 
 
 def _called(paths: Sequence[Path]) -> str:

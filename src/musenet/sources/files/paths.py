@@ -3,17 +3,16 @@
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet.engines.engine import NO_VALUE
+from musenet.dataset.texts import NO_VALUE
 from musenet.errors import DataError
 from musenet.options import Options
 from musenet.sources.files.places import is_remote, place, reaching
@@ -22,37 +21,42 @@ LOOKED_AT, PACKED = 1 << 16, 5
 """Bytes of a text whose lines are counted, and how much longer it is than its packed form."""
 PARQUET, TEXT, JSON = (".parquet", ".pq"), (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json")
 _KINDS = "Parquet, CSV nor JSON lines (.parquet, .csv, .tsv or .jsonl, texts maybe with .gz or .zst)"
-_PACKED_ENDINGS = (".gz", ".zst")
+_CODECS = {".gz": "gzip", ".zst": "zstd"}
 _LAKES = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 """What a table has that is more than its files: some of them are of the past."""
 
 
-def find_files(key: str, written: str | Sequence[str], base: Path) -> list[Path]:
+def find_files(where: str, written: str | Sequence[str], base: Path) -> list[Path]:
     """The files meant by a path, a folder, a pattern, a URL or a list of them, each once; relative ones from `base`.
 
     Of a folder these are all files below it whose names, and whose folders' names, do not begin with `_` or `.`.
 
+    Args:
+        where: it is written, such as `data.impressions.path`, for messages.
+        written: the path.
+        base: the folder that relative ones begin in.
+
     Raises:
-        DataError: if there is none, a place cannot be reached, or they are not all Parquet, all CSV or all JSON lines.
+        DataError: if there is none, a place cannot be reached, they are not all Parquet, all CSV or all JSON lines, or
+            they are of a table some of whose files are of its past.
     """
     found: dict[object, Path] = {}
     for entry in [written] if isinstance(written, str) else written:
-        path = place(f"{key}.path", entry, base)
-        with reaching(f"{key}.path", path):
-            matches = [
-                file for match in _matching(path) for file in (_below(key, match) if match.is_dir() else [match])
-            ]
+        path = place(where, entry, base)
+        with reaching(where, path):
+            matches = [file for match in _matching(path) for file in (_below(match) if match.is_dir() else [match])]
             if not matches:
-                there = f"{path} is a folder without files: name" if path.is_dir() else f"there is no file {path}: give"
-                raise DataError(f"{key}.path: {there} the path relative to the configuration's folder")
+                there = f"{path} is a folder without files" if path.is_dir() else f"there is no file {path}"
+                raise DataError(f"{where}: {there}: check the path; relative ones begin in {base.absolute()}")
         for match in matches:
             found.setdefault(str(match) if is_remote(match) else match.resolve(), match)
     paths = list(found.values())
+    _refuse_lakes(where, paths)
     for path in paths:
         if ending(path) not in PARQUET + TEXT + JSON:
-            raise DataError(f"{key}.path: {path} is neither {_KINDS}")
+            raise DataError(f"{where}: {path} is neither {_KINDS}")
     if not paths or len({next(kind for kind in (PARQUET, TEXT, JSON) if ending(path) in kind) for path in paths}) > 1:
-        raise DataError(f"{key}.path: give at least one file, and either all Parquet, all CSV or all JSON lines")
+        raise DataError(f"{where}: give at least one file, and either all Parquet, all CSV or all JSON lines")
     return paths
 
 
@@ -75,18 +79,28 @@ def _matching(path: Path) -> list[Path]:
     return [exists / match for match in sorted(glob.glob(pattern, root_dir=exists, recursive=True))]
 
 
-def _below(key: str, folder: Path) -> list[Path]:
+def _below(folder: Path) -> list[Path]:
     """The files of a folder and of the folders in it, without what writers put beside them."""
     found = []
     for path in sorted(folder.iterdir(), key=str):
-        if path.name in _LAKES and path.is_dir() and (path.name != "metadata" or any(path.glob("*.metadata.json"))):
-            raise DataError(
-                f"{key}.path: {folder} is a {_LAKES[path.name]} table, some of whose files are of its past: write "
-                "the rows that count as Parquet, or read them by a query (sql)"
-            )
         if not path.name.startswith(("_", ".")):
-            found += _below(key, path) if path.is_dir() else [path]
+            found += _below(path) if path.is_dir() else [path]
     return found
+
+
+def _refuse_lakes(where: str, paths: Sequence[Path]) -> None:
+    """Raise `DataError` if files lie in a table that knows which of them count, however they were named."""
+    whole = [path if is_remote(path) else path.absolute() for path in paths if not str(path).startswith("http")]
+    for folder in dict.fromkeys(folder for path in whole for folder in path.parents if "=" not in folder.name):
+        for beside, kind in _LAKES.items():
+            told = folder / beside
+            with reaching(where, folder):
+                is_lake = told.is_dir() and (kind != "Iceberg" or any(told.glob("*.metadata.json")))
+            if is_lake:
+                raise DataError(
+                    f"{where}: {folder} is a {kind} table, some of whose files are of its past: write the rows that "
+                    "count as Parquet, or read them by a query (sql)"
+                )
 
 
 def folder_values(path: Path) -> dict[str, str | None]:
@@ -134,23 +148,25 @@ def _expected_rows(path: Path) -> int:
             with path.open("rb") as file:
                 return int(pq.read_metadata(file).num_rows)
         with opened(path) as file:
-            start = file.read(LOOKED_AT)
+            start: bytes = file.read(LOOKED_AT)
     except (OSError, EOFError, pa.ArrowException):
         return 0  # what is wrong with it is said once it is read
     lines = max(start.count(b"\n"), 1)
     return round(path.stat().st_size * (PACKED if _packed(path) else 1) * lines / max(len(start), 1))
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> pa.NativeFile:
     """A text file's bytes, unpacked if need be."""
-    codec = {".gz": "gzip", ".zst": "zstd", "": None}[_packed(path)]
-    with path.open("rb") as file:
-        yield pa.CompressedInputStream(file, codec) if codec else file
+    return pa.input_stream(path.open("rb") if is_remote(path) else str(path), compression=codec_of(path))
+
+
+def codec_of(path: Path) -> str | None:
+    """What a file is packed by, as Arrow calls it; told by its name."""
+    return _CODECS.get(_packed(path))
 
 
 def _packed(path: Path) -> str:
-    return next((sign for sign in _PACKED_ENDINGS if _name(path).endswith(sign)), "")
+    return next((sign for sign in _CODECS if _name(path).endswith(sign)), "")
 
 
 def _name(path: Path) -> str:

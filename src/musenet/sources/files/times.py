@@ -11,10 +11,11 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from musenet.dataset.roles import MICROSECONDS
+from musenet.dataset.texts import READABLE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.files.options import TimeColumn
-from musenet.sources.files.values import NUMBER, Parsed, as_text, read_as
+from musenet.sources.files.values import Parsed, as_text, read_as
 from musenet.sources.local_time import DAY, LocalTime
 
 UNITS = {"seconds": (MICROSECONDS, 1), "milliseconds": (1000, 1), "microseconds": (1, 1), "nanoseconds": (1, 1000)}
@@ -77,7 +78,7 @@ def as_time(engine: Engine, column: ir.Value, table: ir.Table, written: TimeColu
         wrong = number.isinf() & ~missing
         return _from_number(engine, Parsed(number, wrong, missing), exact, table, written, zone)
     if _mostly_numbers(engine, column, table):
-        number = read_as(column.strip(), NUMBER, "float64")
+        number = read_as(column.strip(), READABLE, "float64")
         exact = read_as(column.strip(), _WHOLE, "int64")
         missing = as_text(column).isnull()
         number = ibis.coalesce(exact.cast("float64"), number)
@@ -86,7 +87,7 @@ def as_time(engine: Engine, column: ir.Value, table: ir.Table, written: TimeColu
 
 
 def _mostly_numbers(engine: Engine, column: ir.Value, table: ir.Table) -> bool:
-    counts = table.agg(numbers=column.strip().re_search(NUMBER).sum(), values=as_text(column).count())
+    counts = table.agg(numbers=column.strip().re_search(READABLE).sum(), values=as_text(column).count())
     found = engine.row(counts)
     return bool((found["numbers"] or 0) * 2 > found["values"])
 

@@ -7,15 +7,13 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_TEXTS, WHOLE
+from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NO_NUMBERS, NO_TEXTS, READABLE, WHOLE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 
 _YES, _NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 LARGEST_NUMBER = 3e38
 """That models, which reckon in 32 bits, can hold."""
-_MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
-NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
     kind = column.type()
     if isinstance(kind, dt.String):
         text = column.strip().lower()
-        missing = column.isnull() | text.isin(_MISSING_NUMBERS)
-        number = read_as(text, NUMBER, "float64")
+        missing = column.isnull() | text.isin(NO_NUMBERS)
+        number = read_as(text, READABLE, "float64")
     elif kind.is_numeric() or isinstance(kind, dt.Boolean | dt.Unknown):
         number = column.cast("float64")
         missing = number.isnull() | number.isnan()
@@ -101,7 +99,7 @@ def as_vector(column: ir.Value, length: int) -> Parsed:
     kind = column.type()
     inner = kind.value_type if isinstance(kind, dt.Array) else dt.null
     if inner.is_string():
-        numbers = column.map(lambda text: read_as(text.strip(), NUMBER, "float64"))
+        numbers = column.map(lambda text: read_as(text.strip(), READABLE, "float64"))
     elif inner.is_numeric() and not inner.is_boolean():
         numbers = column.cast(dt.Array(dt.float64))
     else:
