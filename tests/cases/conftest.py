@@ -10,9 +10,9 @@ from serving.conftest import address, exported, opened, redis_address
 __all__ = ["address", "exported", "opened", "redis_address"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bucket() -> Iterator[Any]:
-    """A bucket on an S3 server of this process."""
+    """A bucket on an S3 server of this process, one for all: clients are kept by their settings."""
     boto3 = pytest.importorskip("boto3")
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
     with pytest.MonkeyPatch.context() as patch:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -56,11 +55,10 @@ def check(log: Path, out: Path) -> pl.DataFrame:
 def as_tree(rows: pd.DataFrame, root: Path, by: list[str], write: Callable[[pd.DataFrame, Path], None]) -> None:
     """A folder per value of these columns, which the files do not hold."""
     for values, part in rows.groupby(by, dropna=False):
-        names = [
-            NOTHING if value != value else quote(f"{value:g}" if isinstance(value, float) else value)
-            for value in values
+        texts = [
+            "" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else value for value in list(values)
         ]
-        folder = root.joinpath(*(f"{name}={value}" for name, value in zip(by, names, strict=True)))
+        folder = root.joinpath(*(f"{name}={text or NOTHING}" for name, text in zip(by, texts, strict=True)))
         folder.mkdir(parents=True)
         write(part.drop(columns=by), folder)
 

@@ -95,8 +95,9 @@ def test_folders_say_what_was_written_whatever_the_letters(tmp_path: Path) -> No
         folder.mkdir(parents=True)
         frame(10 * place, said=said).to_parquet(folder / "part.parquet", index=False)
         frame(10 * place).to_csv(folder / "part.csv", index=False)
+        write_lines(folder / "part.jsonl", frame(10 * place))
     recipe = recipe_of(features={"context": ["city"]})
-    for kind in ("parquet", "csv"):
+    for kind in ("parquet", "csv", "jsonl"):
         tables = read(tmp_path, f"log/**/*.{kind}", recipe)
         cities = dict(values(tables.impressions, "_item", "city"))
         assert [cities[item] for item in (0, 10, 20)] == ["a b/c", "x+y", None]

@@ -202,7 +202,9 @@ class Engine:
     def json_columns(self, path: Path) -> dict[str, str]:
         """The columns of a file of JSON lines, told from all of them: text, lists of texts, or what else they are."""
         (literal,) = self._literals([path])
-        source = f"read_json({_quoted(literal)}, format = 'newline_delimited', sample_size = -1)"
+        source = (
+            f"read_json({_quoted(literal)}, format = 'newline_delimited', sample_size = -1, hive_partitioning = false)"
+        )
         found = {name: kind for name, kind, *_ in self._native.execute(f"DESCRIBE FROM {source}").fetchall()}
         mixed = [name for name, kind in found.items() if kind == "JSON"]
         if mixed:  # numbers and texts, which are texts, or values and lists, which are neither

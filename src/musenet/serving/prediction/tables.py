@@ -72,11 +72,12 @@ class TableFiles:
         return Opened(_with_columns(found.reader, missing), found.rows, found.said)
 
     def targets(self, out: Path) -> list[Path]:
-        """Where each file's rows are written: to `out`, or of a folder or several files to one of its name in there."""
-        is_folder = self._place.is_dir()
-        if len(self.paths) == 1 and not is_folder:
+        """Where each file's rows are written: to `out`, or of a folder or a pattern to a file of its name in there."""
+        if str(self.paths[0]) == str(self._place):
             return [out]
-        above = str(self._place) if is_folder else os.path.commonpath([str(path.parent) for path in self.paths])
+        above = (
+            str(self._place) if self._place.is_dir() else os.path.commonpath([str(path.parent) for path in self.paths])
+        )
         names = [str(path).removeprefix(above).lstrip("/") for path in self.paths]
         more = ["" if name.lower().endswith(ENDINGS) else _WRITTEN_AS[ending(Path(name))] for name in names]
         return [out / f"{name}{ending}" for name, ending in zip(names, more, strict=True)]
