@@ -55,10 +55,9 @@ def check(log: Path, out: Path) -> pl.DataFrame:
 def as_tree(rows: pd.DataFrame, root: Path, by: list[str], write: Callable[[pd.DataFrame, Path], None]) -> None:
     """A folder per value of these columns, which the files do not hold."""
     for values, part in rows.groupby(by, dropna=False):
-        texts = [
-            "" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else value for value in list(values)
-        ]
-        folder = root.joinpath(*(f"{name}={text or NOTHING}" for name, text in zip(by, texts, strict=True)))
+        told = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        parts = [f"{name}={NOTHING if text == 'nan' else text}" for name, text in zip(by, told, strict=True)]
+        folder = root.joinpath(*parts)
         folder.mkdir(parents=True)
         write(part.drop(columns=by), folder)
 

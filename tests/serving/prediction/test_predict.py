@@ -156,9 +156,7 @@ def test_the_command_refuses_what_it_cannot_read_or_write(
     assert run_command(["predict", str(exported.folder), str(tmp_path / "in.parquet"), "--out", str(out)]) == 2
     assert "is no Parquet file that can be read" in capsys.readouterr().err
     assert run_command(["predict", str(exported.folder), str(tmp_path / "good.parquet"), "--out", "scores.xlsx"]) == 2
-    assert (
-        "--out scores.xlsx: give a name of this machine that ends in .parquet, .csv, .csv.gz" in capsys.readouterr().err
-    )
+    assert "--out scores.xlsx: give a name of this machine that ends in .parquet, .csv," in capsys.readouterr().err
     assert run_command(["predict", str(exported.folder), str(tmp_path / "nothing"), "--out", str(out)]) == 2
     assert "there is no file" in capsys.readouterr().err
     assert run_command(["predict", str(tmp_path), str(tmp_path / "in.parquet"), "--out", str(out)]) == 2

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,9 @@ from musenet.serving.prediction.scoring import Scoring, shares
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.values import text_of_value
-from musenet.sources.log import AnyPath
+
+if TYPE_CHECKING:
+    from musenet.sources.log import AnyPath
 
 LABEL = "label"
 """What the column of labels is called where the export does not say."""
@@ -40,7 +43,7 @@ class LogAnswers:
     """How many values are unseen ones, of how many, by column."""
 
 
-def answers_of(scorer: Scorer, log: AnyPath, columns: list[Column], histories: Histories | None) -> LogAnswers:
+def answers_of(scorer: Scorer, log: "AnyPath", columns: list[Column], histories: Histories | None) -> LogAnswers:
     """What an export's model says of every impression of a log, see `predict_files` for its files.
 
     Raises:

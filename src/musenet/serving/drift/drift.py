@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,9 @@ from musenet.serving.drift.reference import METRICS, REFERENCE, Reference
 from musenet.serving.drift.stability import by_chance, stability
 from musenet.serving.prediction.histories import Histories
 from musenet.serving.scorer.scorer import Scorer
-from musenet.sources.log import AnyPath
+
+if TYPE_CHECKING:
+    from musenet.sources.log import AnyPath
 
 RESAMPLES = 200
 Mover = Literal["columns", "mix", "taste"]
@@ -119,7 +121,7 @@ class Drift(Result):
 show.register(Drift, Drift.show)
 
 
-def drift(scorer: Scorer, log: AnyPath, histories: Histories | None, options: DriftOptions) -> Drift:
+def drift(scorer: Scorer, log: "AnyPath", histories: Histories | None, options: DriftOptions) -> Drift:
     """Compare a log of answered impressions with what an export was trained on.
 
     The log is as training's was: with the same columns under the same names, a column of labels, and as many of the

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,14 +17,16 @@ from musenet.serving.prediction.tables import TableFiles, check_ending, writing
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.values import Value
 from musenet.sources.files.paths import folder_values
-from musenet.sources.log import AnyPath
+
+if TYPE_CHECKING:
+    from musenet.sources.log import AnyPath
 
 Progress = Callable[[int, int], None]
 
 
 def predict_files(
     scorer: Scorer,
-    requests: AnyPath,
+    requests: "AnyPath",
     out: Path,
     *,
     histories: Histories | None = None,
@@ -73,7 +75,7 @@ def predict_files(
     return done
 
 
-def files_of(scorer: Scorer, name: str, written: AnyPath) -> TableFiles:
+def files_of(scorer: Scorer, name: str, written: "AnyPath") -> TableFiles:
     """The files of a table; warns of columns that the model reads and some of them lack."""
     files = TableFiles(name, written)
     read = {*scorer.context_columns, *scorer.candidate_columns, *scorer.manifest.event_columns, HISTORY}
@@ -84,7 +86,7 @@ def files_of(scorer: Scorer, name: str, written: AnyPath) -> TableFiles:
     return files
 
 
-def events_of(scorer: Scorer, events: AnyPath | Frame) -> EventHistories:
+def events_of(scorer: Scorer, events: "AnyPath | Frame") -> EventHistories:
     """The events of a frame or of files, under the log's own names; raises `DataError` as these do."""
     if isinstance(events, Frame):
         return EventHistories(scorer, rows_of(events, "the events"), "the events")
@@ -121,7 +123,7 @@ def score_frame(
     return with_columns(frame, {column: scored[column] for column in scored.column_names[own:]})
 
 
-def lacks_histories(scorer: Scorer, requests: AnyPath | Frame) -> str | None:
+def lacks_histories(scorer: Scorer, requests: "AnyPath | Frame") -> str | None:
     """What to say before requests are scored as of users without a past; None if that makes no difference."""
     if not scorer.sees_histories:
         return None
