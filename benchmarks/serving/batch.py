@@ -3,15 +3,16 @@
     python benchmarks/serving/batch.py --pages 20000
 
 An export of the shape of Ali Display Ads with random weights (`ads_shape.py`), pages of ten ads, every user with fifty
-events. The same file is scored both ways in turns, its requests bringing their histories, and with the histories in a
-file of events and in a history store (a SQLite file); scores are compared. What is told is ratios: absolute numbers
-are the machine's.
+events. Histories come with the requests, from a file of events and from a history store (a SQLite file). The ways take
+turns; in each round, each is compared with the service's that gets its histories alike, and scores are compared, too.
+What is told is ratios: absolute numbers are the machine's. Where others use its cores, look at those of CPU time.
 """
 
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -23,10 +24,11 @@ import pyarrow.parquet as pq
 import typer
 from ads_shape import LENGTH, export_model, write_ads_shape
 
+from musenet.serving.prediction.histories import Histories
 from musenet.serving.prediction.predict import events_of, predict_files
 from musenet.serving.prediction.stored import StoredHistories
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.store.history import PastEvent, UserEvent
+from musenet.serving.store.history import PastEvent, UserEvent, WritableStore
 from musenet.serving.store.opening import open_store
 from musenet.simulators.ads.published import BRANDS, CATEGORIES
 
@@ -62,7 +64,7 @@ def write_log(folder: Path, pages: int, users: int, items: int) -> tuple[Path, P
     return file, folder / "e.parquet"
 
 
-def fill(scorer: Scorer, events: Path, address: Path) -> StoredHistories:
+def fill(scorer: Scorer, events: Path, address: Path) -> WritableStore:
     """A store that holds the events."""
     store = open_store(str(address), scorer.rules)
     for batch in pq.ParquetFile(events).iter_batches(10_000):
@@ -72,7 +74,7 @@ def fill(scorer: Scorer, events: Path, address: Path) -> StoredHistories:
                 for row in batch.to_pylist()
             ]
         )
-    return StoredHistories(scorer, store)
+    return store
 
 
 def _pages(random: np.random.Generator, pages: int, users: int, items: int, own: pa.ListArray) -> pa.Table:
@@ -90,7 +92,7 @@ def _pages(random: np.random.Generator, pages: int, users: int, items: int, own:
 
 
 def one_by_one(scorer: Scorer, file: Path, pages: int) -> list[float]:
-    """The first pages as a service is asked for them."""
+    """The first pages as a service is asked for them, with the histories that the file has."""
     scores: list[float] = []
     for _, group in groupby(_rows(file, pages * PAGE), lambda row: (row["request"], row["user"])):
         rows = list(group)
@@ -100,9 +102,9 @@ def one_by_one(scorer: Scorer, file: Path, pages: int) -> list[float]:
             "time": first["time"],
             "context": {"pid": first["pid"]},
             "candidates": [{"item": row["adgroup_id"]} for row in rows],
-            "history": first["history"],
         }
-        scores += scorer.score(asked)["scores"]
+        brought = {"history": first["history"]} if "history" in first else {}
+        scores += scorer.score(asked | brought)["scores"]
     return scores
 
 
@@ -114,10 +116,35 @@ def _rows(file: Path, count: int) -> Iterator[dict[str, Any]]:
             return
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    begin = time.perf_counter()
-    found = call()
-    return time.perf_counter() - begin, found
+@dataclass(frozen=True)
+class Way:
+    """A way to score some pages, and how fast it was in each round."""
+
+    name: str
+    pages: int
+    score: Callable[[], Any]
+    base: str | None = None
+    """The way that it is compared with."""
+    speeds: list[tuple[float, float]] = field(default_factory=list)
+    """Rows per second, of the clock's and of the cores'."""
+
+    def run(self) -> Any:
+        begin, used = time.perf_counter(), time.process_time()
+        found = self.score()
+        seconds = time.perf_counter() - begin, time.process_time() - used
+        self.speeds.append((self.pages * PAGE / seconds[0], self.pages * PAGE / seconds[1]))
+        return found
+
+    def told(self, base: "Way | None") -> str:
+        """Its median speed, and how many times as fast as the other one it was."""
+        line = f"{self.name}: {median(clock for clock, _ in self.speeds):,.0f} rows/s"
+        if base is None:
+            return line
+        pairs = list(zip(self.speeds, base.speeds, strict=True))
+        for place, of in enumerate(("", " by CPU time")):
+            ratios = [own[place] / other[place] for own, other in pairs]
+            line += f", {median(ratios):.1f} times{of} ({min(ratios):.1f} to {max(ratios):.1f})"
+        return line
 
 
 def main(
@@ -126,41 +153,41 @@ def main(
     users: Annotated[int, typer.Option()] = 100_000,
     items: Annotated[int, typer.Option()] = 100_000,
 ) -> None:
-    """Prints rows per second of each way, and how many times as fast as one by one the others are."""
+    """Prints rows per second of each way, and how many times as fast as one by one it is to score many at once."""
     with tempfile.TemporaryDirectory(prefix="musenet-") as made:
         folder = Path(made)
         export_model(folder, write_ads_shape(folder / "dataset", users, items), MODEL)
         file, events = write_log(folder, pages, users, items)
         bare = folder / "bare.parquet"
         pq.write_table(pq.read_table(file).drop_columns("history"), bare)
-        scorer, few = Scorer(folder / "export"), max(1, pages // 40)
-        known, stored = events_of(scorer, events), fill(scorer, events, folder / "history.sqlite")
-        ways: dict[str, tuple[int, Callable[[], Any]]] = {
-            "one by one": (few, lambda: one_by_one(scorer, file, few)),
-            "many at once": (pages, lambda: predict_files(scorer, file, folder / "own.parquet")),
-            "many at once, of a file of events": (
-                pages,
-                lambda: predict_files(scorer, bare, folder / "known.parquet", histories=known),
-            ),
-            "many at once, of a history store": (
-                pages,
-                lambda: predict_files(scorer, bare, folder / "stored.parquet", histories=stored),
-            ),
-        }
-        predict_files(scorer, bare, folder / "warm.parquet", histories=known)
-        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        scorer, served, few = Scorer(folder / "export"), Scorer(folder / "export"), max(1, pages // 40)
+        store = fill(scorer, events, folder / "history.sqlite")
+        served.use(store)
+        known, stored = events_of(scorer, events), StoredHistories(scorer, store)
+        own, kept = "one by one, histories in the requests", "one by one, histories in a store"
+
+        def many(name: str, asked: Path, histories: Histories | None) -> Callable[[], int]:
+            return lambda: predict_files(scorer, asked, folder / f"{name}.parquet", histories=histories)
+
+        ways = [
+            Way(own, few, lambda: one_by_one(scorer, file, few)),
+            Way(kept, few, lambda: one_by_one(served, bare, few)),
+            Way("many at once, histories in the requests", pages, many("requests", file, None), own),
+            Way("many at once, histories in a file of events", pages, many("events", bare, known), own),
+            Way("many at once, histories in a store", pages, many("store", bare, stored), kept),
+        ]
+        many("warm", bare, known)()
         expected: list[float] = []
         for _ in range(rounds):
-            for name, (count, way) in ways.items():
-                seconds, found = timed(way)
-                speeds[name].append(count * PAGE / seconds)
-                expected = found if name == "one by one" else expected
-        for name in ("own", "known", "stored"):
+            for way in ways:
+                found = way.run()
+                expected = found if way.name == own else expected
+        for name in ("requests", "events", "store"):
             scores = pq.read_table(folder / f"{name}.parquet", columns=["score"])["score"].to_numpy()
             typer.echo(f"{name}: at most {np.abs(scores[: len(expected)] - expected).max():.1e} from one by one")
-        base = median(speeds["one by one"])
-        for name, found in speeds.items():
-            typer.echo(f"{name}: {median(found):,.0f} rows/s, {median(found) / base:.1f} times")
+        by_name = {way.name: way for way in ways}
+        for way in ways:
+            typer.echo(way.told(None if way.base is None else by_name[way.base]))
         typer.echo(f"at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

@@ -1,6 +1,7 @@
 """Which events a request's history holds, and from when on they count."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -31,6 +32,7 @@ class Before:
     window: int | None = None
 
     @classmethod
+    @lru_cache
     def of(cls, delay: float, window: float | None = None) -> "Before":
         """From seconds; a window that the delay leaves nothing of is refused with `DataError`."""
         if window is not None and window <= delay:

@@ -1,7 +1,9 @@
 """Histories of many requests at once are those that the service has of each."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +26,8 @@ from musenet.serving.store.history import PastEvent, StoredPasts, UserEvent
 from musenet.serving.store.opening import open_store
 from musenet.serving.store.rules import HistoryRules
 from musenet.serving.store.sqlite_store import SqliteStore
-from serving.exports import Exported, events_of, request_of, rows_of_test
+from preparation.logs import random_log
+from serving.exports import Exported, events_of, export_log, request_of, rows_of_test
 from serving.prediction.test_predict import frame
 
 KINDS = ("click", "buy", "view")
@@ -96,6 +99,47 @@ def test_a_store_tells_as_it_tells_the_service(
         moved.write_parquet(tmp_path / "in.parquet")
         musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=store)
     np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
+
+
+ODD = {"rome": "2024-01-09", "oslo": "9223372036854775809", "lima": '","{a,{"'}
+ATTRIBUTES = {
+    "times as text": ["2024-01-09", None, "2024-01-09"],
+    "long numbers": [9223372036854775809, 1, None],
+    "several types": ["2024-01-09", 9223372036854775809, True],
+    "longer numbers": [2**65, 9223372036854775809],
+    "numbers with a point": [1.5, 2, None],
+    "quotes and braces": ['","{a,{"', "[null]", "2024-01-09"],
+    "none": [None],
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A log whose cities look like times, numbers and JSON."""
+    log = random_log(requests=60)
+    assert log.items is not None
+    items = log.items.with_columns(pl.col("city").replace(ODD))
+    return export_log(tmp_path_factory.mktemp("odd"), log=log.but(items=items))
+
+
+@pytest.mark.parametrize("values", ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_what_a_store_holds_is_read_as_the_service_reads_it(odd: Exported, address: str, values: list[Any]) -> None:
+    """However a value of an event is written: none is taken for another type's."""
+    scorer, rows = Scorer(odd.folder), rows_of_test(odd.dataset)
+    asked = [request_of(odd, row, history=False) for row in rows]
+    with open_store(address, scorer.rules) as store:
+        for place, request in enumerate(asked):
+            items = [f'a"],{{"{place}', None, *(one["item"] for one in request["candidates"])]
+            events = [
+                PastEvent(item, "click", request["time"] - 9.0 * at, {"item_id": item, "city": value, "brand": at})
+                for at, (item, value) in enumerate(zip(items, itertools.cycle(values), strict=False), 1)
+            ]
+            store.append([UserEvent(request["user"], event) for event in events])
+        scorer.use(store)
+        expected = [score for one in asked for score in scorer.score(one)["scores"]]
+        shown = frame(odd, rows).drop("history").to_arrow()
+        found = score_rows(scorer, shown, histories=StoredHistories(scorer, store)).read_all()
+    np.testing.assert_allclose(found["score"], expected, atol=1e-6)
 
 
 def test_a_store_is_read_once_for_many_requests(exported: Exported, shown: pl.DataFrame, tmp_path: Path) -> None:

@@ -1,21 +1,22 @@
 """Histories from a store: one read for the users of some thousand rows, however many requests they make."""
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
 
+from musenet.dataset.texts import LARGEST_EXACT_FLOAT
 from musenet.serving.prediction.columns import Places, listed_values
-from musenet.serving.prediction.histories import Asked, Past, dictionary_of, past_of
+from musenet.serving.prediction.histories import Asked, Past, past_of
 from musenet.serving.prediction.past import Happened, PastOfMany, Settled
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import BulkHistoryStore, StoredRows
 from musenet.serving.values import Value
-
-_TEXTS_AT_ONCE = 500
 
 
 class StoredHistories:
@@ -62,44 +63,61 @@ class StoredHistories:
         )
 
     def _codes(self, contents: pa.Array) -> Places:
-        """(rows, H) rows of the embedding table of events; equal ones are read once."""
-        texts, places = _distinct(contents)
+        """(rows, H) rows of the embedding table of events."""
         encoder = self._scorer.encoder
-        told: dict[str, list[Value]] = {name: [] for name in encoder.columns("history")}
-        for part in _parsed(texts):
-            for name, values in told.items():
-                values += [attributes.get(name) for *_, attributes in part]
-        columns = {name: _column(values) for name, values in told.items()}
-        encoded = encoder.encode_columns("history", columns, len(texts), lambda _, name: f"history.{name}")
-        return encoded.codes[places]
+        columns = _attributes(contents, list(encoder.columns("history")))
+        return encoder.encode_columns("history", columns, len(contents), lambda _, name: f"history.{name}").codes
 
     def _keys(self, rows: Sequence[StoredRows]) -> list[list[pa.DictionaryArray]]:
         """Of each, the texts of the repeat key, column by column."""
         repeat = self._scorer.rules.repeat
-        texts, places = _distinct(pa.concat_arrays([one.content for one in rows]))
-        columns: list[list[str | None]] = [[] for _ in range(0 if repeat is None else len(repeat.key))]
-        for some in _parsed(texts):
-            for at, column in enumerate(columns):
-                column += [key[at] for key in some]
-        ends = np.cumsum([len(one.user) for one in rows])[:-1]
-        return [[dictionary_of(Distinct(column, part)) for column in columns] for part in np.split(places, ends)]
+        columns = range(0 if repeat is None else len(repeat.key))
+        texts = pa.concat_arrays([one.content for one in rows])
+        lines = pc.binary_join_element_wise('{"key":', texts, "}", "")
+        keys = _read_json(lines, pa.schema({"key": pa.list_(pa.string())}))["key"].combine_chunks()
+        told = [pc.list_element(keys, column).dictionary_encode() for column in columns]
+        ends = np.cumsum([0, *(len(one.user) for one in rows)])
+        return [[column[begin:end] for column in told] for begin, end in itertools.pairwise(ends.tolist())]
 
 
-def _distinct(texts: pa.Array) -> tuple[list[str], Places]:
-    """The distinct ones, and where each row's stands among them."""
-    encoded = texts.dictionary_encode()
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+def _attributes(contents: pa.Array, names: Sequence[str]) -> dict[str, Distinct[Value]]:
+    """Of events, the columns of these names."""
+    try:
+        told = _read_json(contents)
+        if all(map(_is_as_written, told.columns)):
+            return {name: Distinct.of(told[name].combine_chunks()) for name in names if name in told.column_names}
+    except pa.ArrowInvalid:
+        pass  # a column of several types
+    distinct = contents.dictionary_encode()
+    rows = json.loads(f"[{','.join(distinct.dictionary.to_pylist())}]")
+    places = distinct.indices.to_numpy()
+    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    return {name: Distinct(one.values, one.places[places]) for name, one in columns.items()}
 
 
-def _parsed(texts: Sequence[str]) -> Iterator[list[Any]]:
-    """What JSON texts say, some at a time: many lists that live at once keep Python's collector busy."""
-    for begin in range(0, len(texts), _TEXTS_AT_ONCE):
-        yield json.loads(f"[{','.join(texts[begin : begin + _TEXTS_AT_ONCE])}]")
+def _read_json(lines: pa.Array, schema: pa.Schema | None = None) -> pa.Table:
+    """Objects, each a row."""
+    if not len(lines):
+        return pa.schema([] if schema is None else schema).empty_table()
+    text = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines), "\n")[0].as_buffer()
+    return pyarrow.json.read_json(
+        pa.BufferReader(text),
+        pyarrow.json.ReadOptions(use_threads=False, block_size=text.size + 1),
+        pyarrow.json.ParseOptions(explicit_schema=schema),
+    )
+
+
+def _is_as_written(column: pa.ChunkedArray) -> bool:
+    """Whether Arrow took these values for what they are: no texts for times, no long numbers for floats."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return not pc.any(pc.greater_equal(pc.abs(column), LARGEST_EXACT_FLOAT)).as_py()
+    return any(test(kind) for test in (pa.types.is_integer, pa.types.is_string, pa.types.is_boolean, pa.types.is_null))
 
 
 def _column(values: list[Value]) -> Distinct[Value]:
     """A column of events' attributes, which may hold several types."""
     try:
         return Distinct.of(pa.array(values))
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return Distinct(values, np.arange(len(values)))

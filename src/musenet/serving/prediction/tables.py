@@ -20,7 +20,7 @@ from musenet.sources.files.headers import clean_names, header
 from musenet.sources.files.paths import JSON, PARQUET, TEXT, codec_of, ending, find_files, folder_values, opened
 from musenet.sources.files.places import is_remote, is_url, place, reaching
 
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 8192
 ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 """Of what is written."""
 _WRITTEN_AS = dict.fromkeys((*PARQUET, *JSON), ".parquet") | dict.fromkeys(TEXT, ".csv")

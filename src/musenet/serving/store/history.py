@@ -88,7 +88,7 @@ class StoredRows:
     time: NDArray[np.int64]
     """(rows,) microseconds."""
     content: pa.Array
-    """(rows,) JSON: of an event kind, item and attributes; of a repeat key its values."""
+    """(rows,) JSON: of an event its attributes; of a repeat key its values."""
     count: NDArray[np.int64]
     """(rows,) how many events a row stands for."""
 

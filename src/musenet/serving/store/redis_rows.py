@@ -12,6 +12,7 @@ Members of the first two sorted sets have one score; they are in order of their 
 
 import struct
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ NEWEST = "newest"
 _ROW = struct.Struct(">Qq")
 _SIGN = 2**63
 _USERS_AT_ONCE = 64
+_ATTRIBUTES = r'^\[(?:null|"(?:[^"\\]|\\.)*"),(?:null|"(?:[^"\\]|\\.)*"),(.*)\]$'
+"""Of an event's content, behind its kind and item."""
 _TWO_GENERATIONS = 2 * REMEMBERED_DAYS * 86_400
 
 
@@ -162,8 +165,9 @@ def read_rows(
         settled.append([row for row in kept if one.keys_begin is None or row[2] >= one.keys_begin])
     of_settled = np.repeat(np.arange(len(users)), [len(rows) for rows in settled])
     keys, counts, times = ([row[at] for rows in settled for row in rows] for at in range(3))
+    shown = _stored(found[::3])
     return (
-        _stored(found[::3]),
+        replace(shown, content=pc.replace_substring_regex(shown.content, _ATTRIBUTES, r"\1")),
         _stored(found[1::3]),
         StoredRows(of_settled, np.array(times, np.int64), pa.array(keys, pa.string()), np.array(counts, np.int64)),
     )
@@ -171,12 +175,12 @@ def read_rows(
 
 def _stored(found: Sequence[Sequence[bytes]]) -> StoredRows:
     """Packed rows of each user."""
-    packed = pa.array([row for rows in found for row in rows], pa.binary())
-    time = np.frombuffer(b"".join(pc.binary_slice(packed, 0, 8).to_pylist()), dtype=">u8")
+    packed = [row for rows in found for row in rows]
+    time = np.frombuffer(b"".join(row[:8] for row in packed), dtype=">u8")
     return StoredRows(
         np.repeat(np.arange(len(found)), [len(rows) for rows in found]),
         (time ^ np.uint64(_SIGN)).astype(np.int64),
-        pc.binary_slice(packed, _ROW.size).cast(pa.string()),
+        pa.array([row[_ROW.size :] for row in packed], pa.string()),
         np.ones(len(packed), dtype=np.int64),
     )
 

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -28,26 +28,27 @@ TABLES = (
     "CREATE TABLE items (item TEXT PRIMARY KEY, version INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX items_by_version ON items (version)",
 )
-_ASKED = """
+_WANTED = """
     WITH wanted AS MATERIALIZED (
-        SELECT value ->> 0 AS place, users.id AS user, value ->> 2 AS first_end, value ->> 3 AS events_end,
-            value ->> 4 AS repeats_end, value ->> 5 AS repeats_begin, value ->> 6 AS keys_begin
-        FROM json_each(:asked) JOIN users ON users.user = value ->> 1
-    ), asked AS MATERIALIZED (
-        SELECT *, coalesce((
+        SELECT value ->> 0 AS place, users.id AS user, users.events AS events, value ->> 2 AS first_end,
+            value ->> 3 AS events_end, value ->> 4 AS repeats_end, value ->> 5 AS repeats_begin,
+            value ->> 6 AS keys_begin
+        FROM json_each(:wanted) JOIN users ON users.user = value ->> 1
+    )"""
+_TEXTS = "SELECT group_concat(place), group_concat(time), group_concat(content, char(10))"
+_OF_MANY = (
+    f"""{_WANTED}, asked AS MATERIALIZED (
+        SELECT *, coalesce(CASE WHEN events > :before THEN (
             SELECT time FROM events WHERE events.user = wanted.user AND time < first_end
             ORDER BY time DESC, mark DESC LIMIT 1 OFFSET :before
-        ), -9223372036854775808) AS events_begin FROM wanted
+        ) END, -9223372036854775808) AS events_begin FROM wanted
     )
-    SELECT json_group_array(place), json_group_array(time), group_concat(content, char(10)), json_group_array(count)
-    FROM """
-_OF_MANY = (
-    f"{_ASKED} (SELECT place, time, content, 1 AS count FROM asked CROSS JOIN events "
-    "ON events.user = asked.user AND time < events_end AND time >= events_begin)",
-    f"{_ASKED} (SELECT place, time, key AS content, 1 AS count FROM asked CROSS JOIN recent "
-    "ON recent.user = asked.user AND time >= repeats_begin AND time < repeats_end)",
-    f"{_ASKED} (SELECT place, last AS time, key AS content, count FROM asked CROSS JOIN repeats "
-    "ON repeats.user = asked.user AND last >= keys_begin)",
+    {_TEXTS} FROM (SELECT place, time, content -> 2 AS content FROM asked CROSS JOIN events
+        ON events.user = asked.user AND time < events_end AND time >= events_begin)""",
+    f"{_WANTED} {_TEXTS} FROM (SELECT place, time, key AS content FROM wanted CROSS JOIN recent "
+    "ON recent.user = wanted.user AND time >= repeats_begin AND time < repeats_end)",
+    f"{_WANTED} {_TEXTS}, group_concat(count) FROM (SELECT place, last AS time, key AS content, count "
+    "FROM wanted CROSS JOIN repeats ON repeats.user = wanted.user AND last >= keys_begin)",
 )
 """Each gives one row of texts: Python's lock is handed over once for all users, not at every row."""
 _USERS_AT_ONCE = 64
@@ -203,26 +204,24 @@ def read_rows(
     for place, (user, one, other) in enumerate(zip(users, first, last, strict=True)):
         begins = _from(one.repeats_begin), _from(one.keys_begin)
         wanted.append([place, user, one.events_end, other.events_end, other.repeats_end, *begins])
-    found: list[list[tuple[str, str, str | None, str]]] = [[], [], []]
+    found: list[list[tuple[str | None, ...]]] = [[], [], []]
     for begin in range(0, len(wanted), _USERS_AT_ONCE):
         part = json.dumps(wanted[begin : begin + _USERS_AT_ONCE])
         for rows, statement in zip(found, _OF_MANY, strict=True):
-            rows.append(connection.execute(statement, {"asked": part, "before": rules.history.length - 1}).fetchone())
+            rows.append(connection.execute(statement, {"wanted": part, "before": rules.history.length - 1}).fetchone())
     events, recent, settled = (_together(rows) for rows in found)
     return events, recent, settled
 
 
-def _together(parts: Iterable[tuple[str, str, str | None, str]]) -> StoredRows:
-    """The columns of all parts, each a text."""
-    numbers: list[list[int]] = [[], [], []]
-    contents = [pa.array([], pa.string())]
-    for users, times, content, counts in parts:
-        if content is not None:
-            for column, text in zip(numbers, (users, times, counts), strict=True):
-                column.extend(json.loads(text))
-            contents.append(pc.list_flatten(pc.split_pattern(pa.array([content]), "\n")))
-    user, time, count = (np.array(column, dtype=np.int64) for column in numbers)
-    return StoredRows(user, time, pa.concat_arrays(contents), count)
+def _together(parts: Sequence[tuple[str | None, ...]]) -> StoredRows:
+    """The rows of all parts, whose columns are texts: users, times, contents, and counts where these are not 1."""
+    users, times, contents, *counts = zip(*parts, strict=True)
+    user, time, *count = (_listed(column, ",").cast(pa.int64()).to_numpy() for column in (users, times, *counts))
+    return StoredRows(user, time, _listed(contents, "\n"), count[0] if count else np.ones_like(user))
+
+
+def _listed(texts: Sequence[str | None], separator: str) -> pa.Array:
+    return pc.list_flatten(pc.split_pattern(pa.array(texts, pa.string()), separator))
 
 
 def remove_expired(connection: sqlite3.Connection, generation: int, keys_begin: int | None) -> None:
