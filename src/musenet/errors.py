@@ -59,7 +59,11 @@ class RequestError(UserError):
         self.reason = reason
 
 
-class NoHistoriesWarning(UserWarning):
+class LogWarning(UserWarning):
+    """Rows that are scored are not quite what they should be."""
+
+
+class NoHistoriesWarning(LogWarning):
     """Scores are asked of a model that was trained with histories, and none are given."""
 
 

@@ -3,14 +3,17 @@
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from musenet.adaptation.adapted import evaluate_adapted
 from musenet.config.adaptation import AdaptOptions, adapt_options
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
+from musenet.errors import ExportError, UserError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
+from musenet.frames import Frame, keep_frame
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.portraits.scenario_table import SPLITS, write_scenarios
@@ -40,17 +43,23 @@ def evaluate(
     split: Split = "test",
     *,
     dataset: AnyPath | None = None,
+    data: AnyPath | Frame | None = None,
+    events: AnyPath | Frame | None = None,
     adapt: AdaptOptions | Mapping[str, Any] | bool = False,
     resamples: int = RESAMPLES,
     verify: bool = False,
 ) -> Evaluation:
-    """Measure a trained run on a split it was not trained on.
+    """Measure a trained run on a split it was not trained on, or on another log.
 
     Args:
         run: its folder.
         split: which period.
         dataset: another prepared dataset than the run's own, which the model must be able to read; nothing is then
             written to the folder.
+        data: in place of a split, all rows of this log: impressions with labels under the log's own names, a frame or
+            files as `prepare` reads them, encoded by what training knows. Scored by an export in `<run>/export`, which
+            is written if there is none of these weights; needs the extra `serve`.
+        events: with `data`, what users did before, as the log has it.
         adapt: follow the period in order of time (docs/changing-mix.md): true for the mix of scenarios, or options. The
             result's `unadapted` is the same model without; nothing is written to the folder.
         resamples: of users.
@@ -62,7 +71,13 @@ def evaluate(
         DatasetError: if a dataset was changed after preparation, or the other one is none, or cannot be scored by this
             run.
         ConfigError: if `adapt` is no way to adapt.
+        DataError: naming file, row and column, if `data` cannot be read.
+        UserError: if `data` is given along with what it does not go with, or negatives were sampled.
     """
+    if data is not None or events is not None:
+        if data is None or dataset is not None or adapt:
+            raise UserError("evaluate: --events goes with --data, which takes neither --dataset nor --adapt")
+        return _evaluate_log(_opened(run), data, events, resamples)
     opened, other = _opened(run), None if dataset is None else Dataset(Path(dataset))
     options = adapt_options(adapt)
     if verify:
@@ -74,6 +89,33 @@ def evaluate(
             record_evaluation(opened, found)
         return found
     return evaluate_adapted(opened, split, options, other, resamples)
+
+
+def _evaluate_log(run: Run, data: AnyPath | Frame, events: AnyPath | Frame | None, resamples: int) -> Evaluation:
+    from musenet.api.serving import histories_of
+    from musenet.serving.measured import evaluate_log
+    from musenet.serving.scorer.scorer import Scorer
+
+    scorer = Scorer(exported(run))
+    with TemporaryDirectory() as folder:
+        log = keep_frame(data, "impressions", Path(folder)) if isinstance(data, Frame) else data
+        with histories_of(scorer, log, events, None) as histories:
+            name = "the frame" if isinstance(data, Frame) else str(data)
+            return evaluate_log(run, scorer, log, histories, resamples, name)
+
+
+def exported(run: Run) -> Path:
+    """An export of a run's weights by this version, in `<run>/export`; written if there is none."""
+    from musenet.serving.export.export import version_of
+    from musenet.serving.scorer.scorer import Scorer
+
+    folder = run.path / "export"
+    try:
+        if Scorer(folder).version == version_of(run):
+            return folder
+    except ExportError:
+        pass
+    return export(run, folder)
 
 
 def _opened(run: Run | AnyPath) -> Run:

@@ -10,7 +10,7 @@ from musenet.config.adaptation import AdaptOptions
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
-from musenet.errors import ExportError, UserError
+from musenet.errors import UserError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
 from musenet.frames import Frame, Kind, as_kind, usual_kind
@@ -19,7 +19,6 @@ from musenet.portraits.scenario_table import SPLITS, scenario_table
 from musenet.reporter import AnyListener
 from musenet.runs.run import Run as OpenedRun
 from musenet.runs.training_result import TrainingResult
-from musenet.serving.export.export import version_of
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import BulkHistoryStore
 from musenet.sources.log import AnyPath
@@ -73,12 +72,15 @@ class Run:
         split: Split = "test",
         *,
         dataset: AnyPath | None = None,
+        data: AnyPath | Frame | None = None,
+        events: AnyPath | Frame | None = None,
         adapt: AdaptOptions | Mapping[str, Any] | bool = False,
         resamples: int = RESAMPLES,
         verify: bool = False,
     ) -> Evaluation:
         """How good it is, see `musenet.evaluate`; shows itself as a table, `.to_frame()` gives a row per metric."""
-        found = results.evaluate(self._opened, split, dataset=dataset, adapt=adapt, resamples=resamples, verify=verify)
+        on: dict[str, Any] = {"dataset": dataset, "data": data, "events": events}
+        found = results.evaluate(self._opened, split, **on, adapt=adapt, resamples=resamples, verify=verify)
         return found.giving(self.frames)
 
     def scenarios(self, splits: Sequence[Split] = SPLITS) -> Any:
@@ -137,23 +139,13 @@ class Run:
         """
         if isinstance(requests, Frame) == (out is not None):
             raise UserError("predict: files are written to `out`, a frame is given back: give `out` with files alone")
-        folder = self._exported()
+        folder = results.exported(self._opened)
         if out is not None:
             assert not isinstance(requests, Frame)
             return serving.predict(folder, requests, out, events=events, store=store, now=now, explain=explain)
         assert isinstance(requests, Frame)
         scorer = Scorer(folder)
         return serving.predict_frame(scorer, requests, events=events, store=store, now=now, explain=explain)
-
-    def _exported(self) -> Path:
-        """An export of these weights, by this version."""
-        folder = self.path / "export"
-        try:
-            if Scorer(folder).version == version_of(self._opened):
-                return folder
-        except ExportError:
-            pass
-        return self.export(folder)
 
     def export(self, out: AnyPath) -> Path:
         """Write what serving takes into a folder, see `musenet.export`."""

@@ -53,7 +53,7 @@ def predict(
     from musenet.serving.scorer.scorer import Scorer
 
     scorer, when = Scorer(Path(folder)), _moment(now)
-    with _histories(scorer, requests, events, store) as histories:
+    with histories_of(scorer, requests, events, store) as histories:
         return predict_files(
             scorer, requests, Path(out), histories=histories, now=when, explain=explain, progress=progress
         )
@@ -74,7 +74,7 @@ def predict_frame(
     kind = kind_of(requests)
     # What Arrow and DuckDB hold may be rows that come but once, or in another order the next time.
     held: Frame = pa.table(requests) if kind in ("arrow", "duckdb") else requests
-    with _histories(scorer, held, events, store) as histories:
+    with histories_of(scorer, held, events, store) as histories:
         found = score_frame(scorer, held, histories=histories, now=_moment(now), explain=explain)
     return as_kind(found, kind) if kind == "duckdb" else found
 
@@ -114,7 +114,7 @@ def drift(
         check_page(page)
     scorer = Scorer(Path(folder))
     options = thresholds(scorer, overrides)
-    with _histories(scorer, log, events, store) as histories:
+    with histories_of(scorer, log, events, store) as histories:
         found = compare(scorer, log, histories, options)
     if page is not None:
         write_page(found, page)
@@ -130,13 +130,13 @@ def _moment(now: str | float | None) -> float | None:
 
 
 @contextmanager
-def _histories(
+def histories_of(
     scorer: "Scorer",
     requests: "AnyPath | Frame",
     events: "AnyPath | Frame | None",
     store: "BulkHistoryStore | str | None",
 ) -> Iterator["Histories | None"]:
-    """What is known of the users' past; warns if that is nothing and would make a difference."""
+    """What is known of the users' past, of events or in a store; warns if nothing is and it would make a difference."""
     from musenet.serving.prediction.predict import events_of, lacks_histories
     from musenet.serving.prediction.stored import StoredHistories
     from musenet.serving.store.opening import open_existing

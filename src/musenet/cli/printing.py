@@ -1,13 +1,26 @@
 """How a command ends: its result, for people or for programs."""
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
 
+from musenet.errors import LogWarning
 from musenet.files import json_ready
+from musenet.reporter import Reporter
+
+
+@contextmanager
+def warnings_said_by(reporter: Reporter) -> Iterator[None]:
+    """Tell of what a log lacks as of all else."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LogWarning)
+        warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
+        yield
 
 
 def finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console], None]) -> None:

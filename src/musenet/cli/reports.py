@@ -6,18 +6,27 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from musenet.cli.options import Json, Out, Run, SplitName
-from musenet.cli.printing import finish
+from musenet.cli.options import Json, Out, PastEvents, Run, SplitName
+from musenet.cli.printing import finish, warnings_said_by
 from musenet.reporter import Reporter
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one per option
     run: Run,
     split: SplitName = "test",
     dataset: Annotated[
         Path | None,
         typer.Option("--dataset", help="another prepared dataset to measure on (the run's own, if left out)"),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="LOG",
+            help="all rows of another log in place of a split: impressions with labels, a file, folder or URL",
+        ),
+    ] = None,
+    events: PastEvents = None,
     adapt: Annotated[
         bool, typer.Option("--adapt", help="follow the mix of scenarios through the period, in order of time")
     ] = False,
@@ -31,8 +40,8 @@ def evaluate(
     from musenet import api
     from musenet.files import write_json
 
-    with Reporter():
-        result = api.evaluate(run, split, dataset=dataset, adapt=adapt, verify=verify)
+    with Reporter() as reporter, warnings_said_by(reporter):
+        result = api.evaluate(run, split, dataset=dataset, data=data, events=events, adapt=adapt, verify=verify)
         if out is not None:
             write_json(out, result.to_json())
     finish(as_json, result.to_json(), result.show)

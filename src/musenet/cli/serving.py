@@ -1,8 +1,5 @@
 """Commands that serve a run."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +7,8 @@ from typing import Annotated
 import typer
 
 from musenet.cli.options import Export, Json, PastEvents, PastStore, Run, Set, Store
-from musenet.cli.printing import finish
-from musenet.errors import NoHistoriesWarning, UserError
+from musenet.cli.printing import finish, warnings_said_by
+from musenet.errors import UserError
 from musenet.reporter import Reporter
 
 
@@ -28,15 +25,6 @@ def _duration(text: str, option: str = "--retention") -> float:
 
 def _answers_after(text: str) -> float:
     return _duration(text, "--answers-after")
-
-
-@contextmanager
-def _said_by(reporter: Reporter) -> Iterator[None]:
-    """Tell of missing histories as of all else."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", NoHistoriesWarning)
-        warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
-        yield
 
 
 def export(
@@ -75,7 +63,7 @@ def predict(
     """Score every row of a file, or of a folder of files, by an export: the same rows, in their order, and `score`."""
     from musenet import api
 
-    with Reporter() as reporter, _said_by(reporter):
+    with Reporter() as reporter, warnings_said_by(reporter):
         rows = api.predict(
             export,
             requests,
@@ -101,7 +89,7 @@ def drift(
     """Compare a log with what an export was trained on: whether columns, mix or taste moved (exit status 3), or not."""
     from musenet import api
 
-    with Reporter() as reporter, _said_by(reporter):
+    with Reporter() as reporter, warnings_said_by(reporter):
         found = api.drift(export, log, events=events, store=store, out=out, overrides=changes)
     finish(as_json, found.to_json(), found.show)
     if found.moved:

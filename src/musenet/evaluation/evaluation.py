@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
@@ -73,7 +73,8 @@ class Evaluation(Result):
 
     written_by: ClassVar[str] = "`musenet evaluate`"
 
-    split: Split
+    split: Split | Literal["data"]
+    """`data` of a log that is no split of the dataset."""
     impressions: int
     requests: int
     users: int
@@ -147,7 +148,7 @@ class Evaluation(Result):
 show.register(Evaluation, Evaluation.show)
 
 
-def measure(predictions: Predictions, split: Split, protocol: str, draws: UserDraws) -> Evaluation:
+def measure(predictions: Predictions, split: Split | Literal["data"], protocol: str, draws: UserDraws) -> Evaluation:
     """The evaluation of these predictions, with intervals from these draws of their users; touches no files."""
     sample = predictions.sample()
     model = resample_model(sample, draws)
@@ -179,14 +180,22 @@ def _recalibration(predictions: Predictions, calibrated: Resampled, draws: UserD
     )
 
 
-def protocol_line(dataset: Dataset, split: Split) -> str:
-    """How negatives came about and what the split is, in one line, to stand beside every metric."""
+def protocol_line(dataset: Dataset, measured: Split | str, period: Period | None = None) -> str:
+    """How negatives came about and what is measured, in one line, to stand beside every metric.
+
+    Args:
+        dataset: what was trained on.
+        measured: a split of it, or the name of another log.
+        period: of that log.
+    """
     manifest = dataset.manifest
+    if period is None:
+        period = next(period for split, period in manifest.splits.items() if split == measured)
     parts = [manifest.protocol.rstrip(". ;")]
     if manifest.negative_sampling_rate != 1:
         parts.append(f"{manifest.negative_sampling_rate:.3g} of the negatives are kept, and logloss is on those")
     parts.append(
-        f"{split} is {_between(manifest.splits[split], manifest.timezone)}, "
+        f"{measured} is {_between(period, manifest.timezone)}, "
         f"training {_between(manifest.splits['train'], manifest.timezone)}"
     )
     return "; ".join(parts)

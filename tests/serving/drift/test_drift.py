@@ -58,6 +58,17 @@ def test_figures_are_those_of_the_runs_own_predictions(exported: Exported, found
     np.testing.assert_allclose(found.scenarios["share"], own.assignment.mean(0), atol=1e-5)
 
 
+def test_the_order_of_rows_means_nothing(exported: Exported, log: Path, found: Drift, tmp_path: Path) -> None:
+    """Rows of one request may lie apart, as in preparation."""
+    pl.read_parquet(log).sample(fraction=1, shuffle=True, seed=2).write_parquet(tmp_path / "shuffled.parquet")
+    other = musenet.drift(exported.folder, tmp_path / "shuffled.parquet")
+    assert (other.requests, other.moved) == (found.requests, found.moved)
+    assert other.whole["auc"].value == pytest.approx(found.whole["auc"].value, abs=1e-9)
+    assert other.answers is not None
+    assert found.answers is not None
+    assert other.answers.saved == pytest.approx(found.answers.saved, abs=1e-6)
+
+
 def test_the_reference_is_of_training_and_validation(exported: Exported, found: Drift) -> None:
     reference = Reference.read(exported.folder / REFERENCE)
     valid = exported.run.predictions("valid")

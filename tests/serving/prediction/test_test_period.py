@@ -1,16 +1,20 @@
 """A file of the log's own rows gets the predictions that training wrote of them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 import musenet
+from musenet.cli.main import run as run_command
 from musenet.config.loading import validate_experiment
 from musenet.config.yaml_text import read_yaml
 from musenet.dataset.roles import ITEM, REQUEST
-from musenet.errors import NoHistoriesWarning
+from musenet.errors import LogWarning, NoHistoriesWarning, UserError
+from musenet.evaluation.estimators import METRICS
 from musenet.runs.run import Run
 from places import ROOT
 
@@ -68,3 +72,81 @@ def test_the_test_period_gets_the_predictions_of_training(run: Run, tmp_path: Pa
         musenet.predict(export, tmp_path / "tested.parquet", out)
     without = pl.read_parquet(out)["score"]
     assert np.abs(without.to_numpy() - both["expected"].to_numpy()).max() > 1e-3
+
+
+def test_evaluating_the_test_periods_rows_gives_the_figures_of_the_split(run: Run, tmp_path: Path) -> None:
+    """Whatever their order, and as frames too; users and items that training never saw are served as unseen."""
+    log = run.path.parent / "log"
+    told, known = run.predictions("test"), run.dataset.keys("requests")[REQUEST]
+    shown = pl.read_parquet(log / "impressions.parquet")
+    tested = shown.filter(pl.col("search_id").is_in(known.take(told.requests).to_pylist()))
+    expected = musenet.evaluate(run.path).to_json()
+    shuffled = tested.sample(fraction=1, shuffle=True, seed=1)
+    pl.concat(
+        [shuffled, shuffled.head(40).with_columns(pl.lit(0, tested.schema["clicked"]).alias("clicked"))]
+    ).write_parquet(tmp_path / "tested.parquet")
+    (tmp_path / "days").mkdir()
+    half = len(tested) // 2
+    tested[:half].write_csv(tmp_path / "days" / "1.csv")
+    tested[half:].write_csv(tmp_path / "days" / "2.csv")
+    events = log / "clicks.parquet"
+    with pytest.warns(LogWarning, match="40 rows show an item again in one request; each counts once"):
+        found = [musenet.evaluate(run.path, data=tmp_path / "tested.parquet", events=events)]
+    found.append(musenet.evaluate(run.path, data=tmp_path / "days", events=events))
+    found.append(musenet.Run(run.path).evaluate(data=tested, events=pl.read_parquet(events)))
+    for one in found:
+        content = one.to_json()
+        assert content.keys() == expected.keys()
+        assert content["split"] == "data"
+        for name in ("impressions", "requests", "users", "positives", "weights", "left_out_groups"):
+            assert content[name] == expected[name]
+        assert flat(content["scenarios"]) == pytest.approx(flat(expected["scenarios"]), abs=1e-4, nan_ok=True)
+        for name in METRICS:
+            assert flat(content[name]) == pytest.approx(flat(expected[name]), abs=1e-5)
+    assert "the frame is from" in found[-1].protocol
+    assert not (run.path / "evaluation.data.json").exists()
+
+    strangers = tested.with_columns(user_id=pl.col("user_id").cast(pl.String) + "x")
+    fresh = musenet.evaluate(run.path, data=strangers, events=events, resamples=2)
+    assert (fresh.users, fresh.impressions) == (found[0].users, found[0].impressions)
+    assert fresh.auc.value != found[0].auc.value
+
+
+def flat(content: Any) -> list[float]:
+    """All numbers of some JSON, in order."""
+    if isinstance(content, dict | list):
+        inside = content.values() if isinstance(content, dict) else content
+        return [number for one in inside for number in flat(one)]
+    return [float("nan") if content is None else content]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "sentence"),
+    [
+        (lambda f: f.drop("clicked"), {}, r"lacks the column 'clicked', which says what was clicked"),
+        (lambda f: f.with_columns(clicked=2), {}, r"row 1: column 'clicked' holds 2; a label is 0 or 1"),
+        (lambda f: f.drop("price"), {}, r"lacks the column price"),
+        (lambda f: f, {"adapt": True}, r"--events goes with --data, which takes neither --dataset nor --adapt"),
+    ],
+)
+def test_a_log_that_cannot_be_measured_on_says_why(
+    run: Run, tmp_path: Path, change: Any, options: dict[str, Any], sentence: str
+) -> None:
+    log = run.path.parent / "log"
+    change(pl.read_parquet(log / "impressions.parquet").head(50)).write_parquet(tmp_path / "shown.parquet")
+    with pytest.raises(UserError, match=sentence):
+        musenet.evaluate(run.path, data=tmp_path / "shown.parquet", events=log / "clicks.parquet", **options)
+    with pytest.raises(UserError, match="--events goes with --data"):
+        musenet.evaluate(run.path, events=log / "clicks.parquet")
+
+
+def test_the_command_measures_on_another_log(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = run.path.parent / "log"
+    pl.read_parquet(log / "impressions.parquet").head(500).write_csv(tmp_path / "december.csv")
+    command = ["evaluate", str(run.path), "--data", str(tmp_path / "december.csv"), "--json"]
+    assert run_command(command) == 0
+    told = capsys.readouterr()
+    assert "warning: no histories are given" in told.err
+    content = json.loads(told.out)
+    assert (content["split"], content["impressions"]) == ("data", 500)
+    assert "december.csv is from" in content["protocol"]

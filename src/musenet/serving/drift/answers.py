@@ -1,6 +1,9 @@
 """Reading a log of answered impressions through an export: what the model says of them, and what their columns hold."""
 
+import math
 import threading
+import warnings
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,65 +11,130 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from musenet.errors import DataError
+from musenet.dataset.texts import kind_text, number_text
+from musenet.errors import DataError, LogWarning
+from musenet.evaluation.predictions import Predictions
 from musenet.models.musenet.adaptation import believed
 from musenet.serving.drift.moves import Answered
 from musenet.serving.drift.stability import Column
-from musenet.serving.prediction.columns import listed, listed_values, plain, spread
+from musenet.serving.prediction.columns import first_rows, listed, listed_values, plain, spread, texts_of
 from musenet.serving.prediction.histories import Histories, NoHistories
 from musenet.serving.prediction.layout import Layout
 from musenet.serving.prediction.predict import files_of
-from musenet.serving.prediction.scoring import Scoring, shares
+from musenet.serving.prediction.scoring import ROWS_AT_ONCE, Scoring, shares
+from musenet.serving.prediction.tables import TableFiles
 from musenet.serving.scorer.encoder import Distinct
+from musenet.serving.scorer.entities import Entities
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.values import text_of_value
+from musenet.serving.values import Value, numbers_of_texts
 
 if TYPE_CHECKING:
     from musenet.sources.log import AnyPath
 
 LABEL = "label"
 """What the column of labels is called where the export does not say."""
+_TRUTHS = dict.fromkeys(("true", "t", "yes", "y"), "1") | dict.fromkeys(("false", "f", "no", "n"), "0")
 
 
 @dataclass(frozen=True, eq=False)
 class LogAnswers:
-    """A log by the model's own answers, in the order of its rows."""
+    """A log by the model's own answers, a request's candidates after one another."""
 
     answered: Answered
+    predictions: Predictions
+    """The same as evaluations take it, recalibrated as validation's are. Users and items of the export have its rows'
+    numbers, all others follow."""
     time: NDArray[np.int64]
     """(R,) microseconds."""
-    logit: NDArray[np.float64]
-    """(N,) recalibrated, as validation's."""
     bins: list[NDArray[np.int64]]
     """How many rows lie in each bin, by column."""
     unseen: list[tuple[int, int]]
     """How many values are unseen ones, of how many, by column."""
 
 
-def answers_of(scorer: Scorer, log: "AnyPath", columns: list[Column], histories: Histories | None) -> LogAnswers:
+def answers_of(
+    scorer: Scorer,
+    log: "AnyPath",
+    columns: list[Column],
+    histories: Histories | None,
+    *,
+    weight: str | None = None,
+    truth: str | None = None,
+) -> LogAnswers:
     """What an export's model says of every impression of a log, see `predict_files` for its files.
+
+    As in preparation, a request's rows may lie apart, and an item shown twice in one request counts once.
+
+    Args:
+        scorer: an opened export.
+        log: impressions with their labels.
+        columns: to be counted.
+        histories: what is known of the users' past.
+        weight: the column of the impressions' importance.
+        truth: a generator's column of scenarios.
 
     Raises:
         DataError: naming file, row and column, if one is missing or a value cannot be used.
     """
     label = scorer.manifest.log.shown_label or LABEL
     tally, tables = Tally(columns), []
-    files = files_of(scorer, "log", log)
-    for file in files.paths:
-        opened = files.open(file)
-        if label not in opened.reader.schema.names:
-            raise DataError(
-                f"{file} lacks the column '{label}', which says what was clicked; it has "
-                f"{listed(opened.reader.schema.names)}"
-            )
-        layout = Layout(scorer, opened.reader.schema, None, str(file))
-        reading = _Reading(scorer, layout, histories or NoHistories(scorer), True, set())
-        reading.label, reading.tally = label, tally
-        for batch in reading.scored(opened.reader):
+    files, begun = files_of(scorer, "log", log), set[tuple[Value, ...]]()
+    names = {label: "which says what was clicked"} | ({weight: "which says how much each counts"} if weight else {})
+    for name, what in names.items():
+        if name not in files.fields:
+            raise DataError(f"{log} lacks the column '{name}', {what}; it has {listed([*files.fields])}")
+    for called, rows in _in_requests(scorer, files, str(log), [*names, *([truth] if truth in files.fields else [])]):
+        layout = Layout(scorer, rows.schema, None, called)
+        reading = _Reading(scorer, layout, histories or NoHistories(scorer), True, begun)
+        reading.label, reading.weight, reading.truth, reading.tally = label, weight, truth, tally
+        for batch in reading.scored(rows):
             tables.append(pa.Table.from_batches([batch]))
     if not sum(map(len, tables)):
         raise DataError(f"{log} holds no rows: give a log of impressions with labels")
-    return _together(pa.concat_tables(tables), tally)
+    return _together(scorer, pa.concat_tables(tables), tally)
+
+
+def _in_requests(
+    scorer: Scorer, files: TableFiles, log: str, more: list[str]
+) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    """The rows of all files, each part with its name: as they are, unless a request's lie apart or an item's twice."""
+    layout = Layout(scorer, pa.schema(list(files.fields.values())), None, log)
+    manifest, label = scorer.manifest, more[0]
+    looked_at, item = list(dict.fromkeys([*layout.read, *more])), manifest.item_column
+    keys = {manifest.user_column, item, manifest.log.request, manifest.log.time.column, label}
+    table = files.rows([name for name in looked_at if name in keys])
+    request = np.zeros(len(table), dtype=np.int64)
+    for key in layout.keys(table, 0) if len(table) else ():
+        places = np.unique(key, return_inverse=True)[1]
+        request = np.unique(request * (int(places.max()) + 1) + places, return_inverse=True)[1]
+    items = Distinct.of(plain(table[item])).places
+    order = np.lexsort((np.arange(len(table)), _labels(scorer, label, table) != 1, items, request))
+    once = np.sort(order[first_rows([items[order], request[order]], len(table))])
+    _, begin, places = np.unique(request[once], return_index=True, return_inverse=True)
+    kept = once[np.argsort(begin[places], kind="stable")]
+    if np.array_equal(kept, np.arange(len(table))):
+        yield from ((str(path), files.open(path).reader) for path in files.paths)
+        return
+    if twice := len(table) - len(kept):
+        warnings.warn(
+            f"{log}: {twice:,} rows show an item again in one request; each counts once", LogWarning, stacklevel=2
+        )
+    rows = files.rows(looked_at).take(pa.array(kept))
+    yield f"{log}, in order of its requests", rows.to_reader(max_chunksize=ROWS_AT_ONCE)
+
+
+def _labels(scorer: Scorer, name: str, table: pa.Table) -> NDArray[np.float64]:
+    """(N,) 1 or 0 as preparation reads a label, NaN where there is none."""
+    told, manifest = Distinct.of(plain(table[name])), scorer.manifest
+    texts = manifest.forms.texts(name, listed_values(told))
+    return np.array([_label(text, manifest.log.positives) for text in texts], dtype=np.float64)[told.places]
+
+
+def _label(text: str | None, positives: Collection[str] | None) -> float:
+    if text is None or positives is not None:
+        return math.nan if text is None else float(kind_text(text) in (positives or ()))
+    word = _TRUTHS.get(text.lower(), text)
+    return {"0": 0.0, "1": 1.0}.get(number_text(word, "whole"), math.nan)
 
 
 class Tally:
@@ -93,16 +161,21 @@ class _Reading(Scoring):
     """Gives the model's answers in place of the rows."""
 
     label: str
+    weight: str | None
+    truth: str | None
     tally: Tally
 
     def answer(self, table: pa.Table, first: int) -> pa.Table:
-        """A row per candidate: its user, request, time, label, logit, and by scenario its logit and share."""
+        """A row per candidate: user, item, request, time, label, logits, and what the model says of each scenario."""
         requests, inputs, found = self.found(table, first)
         raw = found["logit"].astype(np.float64)
         calibration = self.scorer.manifest.calibration
         logit = raw if calibration is None else calibration(raw)
         of = requests.asked.of
         scenario_logit, share = logit[:, None], np.ones((len(requests.sizes), 1))
+        repeat = np.zeros((len(requests.sizes), 0))
+        if "repeat_probability" in found:
+            repeat = found["repeat_probability"].astype(np.float64)
         if "scenario_logit" in found and "log_assignment" in found:
             scenario_logit = found["scenario_logit"].astype(np.float64) + (logit - raw)[:, None]
             share = shares(found["log_assignment"], of, len(requests.sizes))
@@ -119,52 +192,103 @@ class _Reading(Scoring):
                 "candidate": (requests.candidate.codes, np.concatenate(own, axis=1)),
             }
         )
-        users = requests.asked.users
+        users, item = requests.asked.users, manifest.item_column
         answers = {
             "user": spread(Distinct(users.values, users.places[of]), pa.string()),
+            "item": spread(texts_of(manifest.forms, item, Distinct.of(plain(table[item]))), pa.string()),
             "begins": pa.array(np.diff(of, prepend=-1) > 0),
             "time": pa.array(requests.asked.when[of]),
             "label": pa.array(self._labels(table, first)),
             "logit": pa.array(logit),
+            "raw": pa.array(raw),
+            "repeats": pa.array(inputs["repeat_features"][:, 0] > 0),
         }
+        if self.weight is not None:
+            answers["weight"] = pa.array(self._weights(table, first, self.weight))
+        if self.truth is not None:
+            answers["truth"] = spread(
+                texts_of(manifest.forms, self.truth, Distinct.of(plain(table[self.truth]))), pa.string()
+            )
         for k in range(scenario_logit.shape[1]):
             answers |= {f"logit_{k}": pa.array(scenario_logit[:, k]), f"share_{k}": pa.array(share[of, k])}
+        for k in range(repeat.shape[1]):
+            answers[f"repeat_{k}"] = pa.array(repeat[of, k])
         return pa.table(answers)
 
     def _labels(self, table: pa.Table, first: int) -> NDArray[np.float64]:
-        """(N,) 0 or 1, as preparation reads them; raises `DataError` for none."""
-        told = Distinct.of(plain(table[self.label]))
-        positives = self.scorer.manifest.log.positives
-        texts = [text_of_value(value) for value in listed_values(told)]
-        known = ("1", "true") if positives is None else positives
-        wrong = [text is None or (positives is None and text not in ("0", "1", "true", "false")) for text in texts]
-        wrong_rows = np.array(wrong, dtype=bool)[told.places]
-        if wrong_rows.any():
-            place = int(wrong_rows.argmax())
-            held = texts[told.places[place]]
+        """(N,) 0 or 1; raises `DataError` for what is no label."""
+        labels = _labels(self.scorer, self.label, table)
+        if (wrong := np.isnan(labels)).any():
+            place = int(wrong.argmax())
+            held = table[self.label][place].as_py()
             raise DataError(
                 f"{self.layout.name}: row {first + place + 1}: column '{self.label}' "
-                f"{'is empty' if held is None else f'holds {held}'}; a label is 0 or 1"
+                f"{'is empty' if held in (None, '') else f'holds {held}'}; a label is 0 or 1"
             )
-        return np.array([float(text in known) for text in texts])[told.places]
+        return labels
+
+    def _weights(self, table: pa.Table, first: int, name: str) -> NDArray[np.float64]:
+        """(N,) raises `DataError` for what is no number, or a negative one."""
+        column = plain(table[name])
+        if pa.types.is_string(column.type):
+            column, _ = numbers_of_texts(column, self.scorer.manifest.missing_texts)
+        weights = np.array(column.to_pylist(), dtype=np.float64)
+        if (wrong := ~(weights >= 0)).any():
+            row = first + int(wrong.argmax()) + 1
+            raise DataError(f"{self.layout.name}: row {row}: column '{name}' is no number from 0 on")
+        return weights
 
 
-def _together(table: pa.Table, tally: Tally) -> LogAnswers:
+def _together(scorer: Scorer, table: pa.Table, tally: Tally) -> LogAnswers:
     begin = np.flatnonzero(table["begins"].to_numpy())
-    names = [name for name in table.column_names if name.startswith("share_")]
-    share = np.stack([table[name].to_numpy()[begin] for name in names], axis=1)
-    users = table["user"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    scenario_logit = np.stack([table[name.replace("share", "logit")].to_numpy() for name in names], axis=1)
+    columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("user", "item", "truth")}
+    share, scenario_logit, repeat = (
+        np.stack([columns[name] for name in columns if name.startswith(kind)] or [np.zeros((len(table), 0))], axis=1)
+        for kind in ("share_", "logit_", "repeat_")
+    )
+    assignment = share[begin]
+    sizes = np.diff(begin, append=len(table))
+    manifest = scorer.manifest
+    user = _numbered(scorer.users, manifest.users + 1, table["user"])
+    item = _numbered(scorer.items, manifest.items + 1, table["item"])
+    truth = None
+    if "truth" in table.column_names:
+        told = table["truth"].combine_chunks().dictionary_encode()
+        truth = told.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)[begin]
     return LogAnswers(
         answered=Answered(
-            log_assignment=believed(share),
+            log_assignment=believed(assignment),
             scenario_logit=scenario_logit,
-            label=table["label"].to_numpy(),
-            sizes=np.diff(begin, append=len(table)),
-            user=users[begin].astype(np.int64),
+            label=columns["label"],
+            sizes=sizes,
+            user=user[begin],
         ),
-        time=table["time"].to_numpy()[begin],
-        logit=table["logit"].to_numpy(),
+        predictions=Predictions(
+            request=np.repeat(np.arange(len(begin)), sizes),
+            user=user,
+            item=item,
+            time=columns["time"],
+            label=columns["label"].astype(np.int8),
+            logit=columns["logit"],
+            weight=columns.get("weight"),
+            repeat_indicator=columns["repeats"],
+            requests=np.arange(len(begin)),
+            assignment=assignment if manifest.scenarios is not None else None,
+            repeat_probability=repeat[begin] if repeat.shape[1] else None,
+            true_scenario=truth,
+            uncalibrated=columns["raw"] if manifest.calibration is not None else None,
+        ),
+        time=columns["time"][begin],
         bins=tally.bins,
         unseen=tally.unseen,
     )
+
+
+def _numbered(known: Entities, end: int, ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(N,) rows of the export, of ids that it does not know numbers from `end` on."""
+    told = ids.combine_chunks().dictionary_encode()
+    rows = known.find(told.dictionary)
+    unknown = np.flatnonzero(rows == 0)
+    rows[unknown] = end + np.arange(len(unknown))
+    found: NDArray[np.int64] = rows[told.indices.to_numpy(zero_copy_only=False)]
+    return found

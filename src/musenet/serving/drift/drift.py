@@ -216,7 +216,7 @@ def _figures(told: LogAnswers, requests: Any) -> dict[str, Interval]:
     answered = told.answered
     rows = np.repeat(requests, answered.sizes)
     of = np.repeat(np.arange(len(requests)), answered.sizes)[rows]
-    sample = Sample(answered.label[rows], told.logit[rows], answered.user[of], of)
+    sample = Sample(answered.label[rows], told.predictions.logit[rows], answered.user[of], of)
     measured = resample_model(sample, UserDraws(sample.user, RESAMPLES), METRICS)
     return {name: seed_and_user_interval(measured, name) for name in METRICS}
 

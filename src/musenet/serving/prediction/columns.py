@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from musenet.dataset.texts import text_of
 from musenet.serving.scorer.encoder import Distinct, Told_co
 from musenet.serving.values import Value, ValueForms
 
@@ -32,6 +33,15 @@ def may_be_number(kind: pa.DataType) -> bool:
     """Whether a column of this type may hold numbers, or nothing."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return not (pa.types.is_nested(kind) or pa.types.is_temporal(kind))
+
+
+def of_one_type(tables: list[pa.Table]) -> list[pa.Table]:
+    """Parts of one table, with columns that they hold in several types as text."""
+    for place, name in enumerate(tables[0].column_names):
+        if len({table.schema.field(name).type for table in tables}) > 1:
+            texts = [text_of(plain(table[name])) for table in tables]
+            tables = [table.set_column(place, name, text) for table, text in zip(tables, texts, strict=True)]
+    return tables
 
 
 def texts_of(forms: ValueForms, name: str, column: Distinct[Value]) -> Distinct[str | None]:

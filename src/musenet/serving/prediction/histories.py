@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
 from musenet.dataset.roles import ITEM, KIND
-from musenet.dataset.texts import kind_text, text_of
+from musenet.dataset.texts import kind_text
 from musenet.errors import DataError, RequestError
 from musenet.serving.prediction.columns import (
     Places,
@@ -23,6 +23,7 @@ from musenet.serving.prediction.columns import (
     is_there,
     listed,
     listed_values,
+    of_one_type,
     plain,
     spread,
     texts_of,
@@ -230,13 +231,10 @@ class _EventReader:
 
 
 def _together(tables: list[pa.Table]) -> dict[str, pa.Array]:
-    """The columns of all tables, each with one dictionary; of text, where they hold it in several types."""
-    for place, name in enumerate(tables[0].column_names):
-        if len({table.schema.field(name).type for table in tables}) > 1:
-            texts = [text_of(table[name].combine_chunks().dictionary_decode()).dictionary_encode() for table in tables]
-            tables = [table.set_column(place, name, text) for table, text in zip(tables, texts, strict=True)]
-    table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-    return {name: table[name].combine_chunks() for name in table.column_names}
+    """The columns of all tables, each with one dictionary."""
+    table = pa.concat_tables(of_one_type(tables), promote_options="permissive").unify_dictionaries()
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    return {name: one.dictionary_encode() if pa.types.is_string(one.type) else one for name, one in columns.items()}
 
 
 def _once(group: Places, time: Places, told: Mapping[str, Distinct[Value]]) -> Places:

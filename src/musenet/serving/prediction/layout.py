@@ -112,8 +112,7 @@ class Layout:
 
     def last_begin(self, table: pa.Table, first: int) -> int:
         """Where the last request of these rows begins; raises `DataError` if it has too many rows."""
-        times = self._times(table, first) if self._request is None else None
-        begins = first_rows(self._keys(table, times), table.num_rows)
+        begins = first_rows(self.keys(table, first), table.num_rows)
         self._check_length(table, int(begins[-1]), table.num_rows, first)
         return int(begins[-1])
 
@@ -128,7 +127,7 @@ class Layout:
         if self._scorer.relative is None:
             return
         times = self._times(table, first) if self._request is None else None
-        begins = first_rows(self._keys(table, times), table.num_rows)
+        begins = first_rows(self.keys(table, first), table.num_rows)
         columns = [Distinct[Value].of(plain(table[one])) for one in (self._user, self._request) if one is not None]
         told = [spread(Distinct(one.values, one.places[begins])).to_pylist() for one in columns]
         for place, key in zip(
@@ -150,13 +149,17 @@ class Layout:
         """
         scorer, manifest, rows = self._scorer, self._scorer.manifest, table.num_rows
         times = self._times(table, first)
-        begins = first_rows(self._keys(table, times), rows)
+        begins = first_rows(self.keys(table, first), rows)
         sizes = np.diff(begins, append=rows)
         longest = int(sizes.argmax())
         self._check_length(table, int(begins[longest]), int(begins[longest] + sizes[longest]), first)
         of = np.repeat(np.arange(len(begins)), sizes)
         when = np.minimum.reduceat(times, begins)
-        columns = {name: self._distinct(name, table[name]) for name in table.column_names if name in self._read}
+        columns = {
+            name: self._distinct(name, table[name])
+            for name in table.column_names
+            if name in {self._user, self._item, *self._context, *self._candidate}
+        }
         columns |= {name: Distinct.of(pa.array(CLOCK[name](when, manifest.timezone)[of])) for name in self._clock}
         for name in self._context:
             if name in columns and name not in self._candidate:
@@ -189,8 +192,10 @@ class Layout:
         )
 
     @property
-    def _read(self) -> set[str]:
-        return {self._user, self._item, *self._context, *self._candidate}
+    def read(self) -> list[str]:
+        """The columns of these rows that are looked at."""
+        named = (self._user, self._item, self._request, self._written.column, *self._context, *self._candidate, HISTORY)
+        return [name for name in self.schema.names if name in named]
 
     def _times(self, table: pa.Table, first: int) -> Times:
         """(N,) microseconds; the present where nobody asks."""
@@ -217,11 +222,11 @@ class Layout:
         vectors = distinct_vectors(values) if name in self._scorer.vector_columns else None
         return Distinct.of(values) if vectors is None else Distinct(*vectors)
 
-    def _keys(self, table: pa.Table, times: Times | None) -> list[Places]:
-        """What rows of one request share; their times, where requests have no column of their own."""
+    def keys(self, table: pa.Table, first: int) -> list[Places]:
+        """What rows of one request share: user and request, or time where requests have no column of their own."""
         user = Distinct.of(plain(table[self._user])).places
         if self._request is None:
-            return [user] if times is None else [user, times]
+            return [user, self._times(table, first)]
         return [user, Distinct.of(plain(table[self._request])).places]
 
     def _check_length(self, table: pa.Table, begin: int, end: int, first: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from musenet.errors import DataError
+from musenet.errors import DataError, LogWarning
 from musenet.files import full_disk_explained
 from musenet.frames import Frame, rows_of, with_columns
 from musenet.serving.prediction.histories import EventHistories, Histories
@@ -80,9 +80,8 @@ def files_of(scorer: Scorer, name: str, written: "AnyPath") -> TableFiles:
     files = TableFiles(name, written)
     read = {*scorer.context_columns, *scorer.candidate_columns, *scorer.manifest.event_columns, HISTORY}
     for column in sorted(read & files.lacking.keys()):
-        warnings.warn(
-            f"{files.lacking[column]} lacks the column '{column}' of other files: it is missing there", stacklevel=2
-        )
+        said = f"{files.lacking[column]} lacks the column '{column}' of other files: it is missing there"
+        warnings.warn(said, LogWarning, stacklevel=2)
     return files
 
 

@@ -5,7 +5,7 @@ Parquet and CSV are read without anything that training takes; JSON lines are re
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from musenet.errors import DataError, one_line
 from musenet.files import replacing
+from musenet.serving.prediction.columns import of_one_type
 from musenet.sources.files.headers import clean_names, header
 from musenet.sources.files.paths import JSON, PARQUET, TEXT, codec_of, ending, find_files, folder_values, opened
 from musenet.sources.files.places import is_remote, is_url, place, reaching
@@ -70,6 +71,11 @@ class TableFiles:
         found = self._open(path)
         missing = {field: None for name, field in self.fields.items() if name not in found.reader.schema.names}
         return Opened(_with_columns(found.reader, missing), found.rows, found.said)
+
+    def rows(self, columns: Sequence[str]) -> pa.Table:
+        """These columns of all files, in order; of several types, as text."""
+        tables = [self.open(path).reader.read_all().select(columns) for path in self.paths]
+        return pa.concat_tables(of_one_type(tables)).combine_chunks()
 
     def targets(self, out: Path) -> list[Path]:
         """Where each file's rows are written: to `out`, or of a folder or a pattern to a file of its name in there."""
