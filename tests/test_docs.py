@@ -8,6 +8,7 @@ import math
 import os
 import pkgutil
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,6 +20,7 @@ import pytest
 import typer
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
 from musenet import __version__
 from musenet.cli.main import app
@@ -113,6 +115,26 @@ def test_the_table_of_changing_mixes_is_that_of_its_figures() -> None:
 
 def test_the_documented_commands_are_those_there_are():
     assert sorted(documented_commands()) == sorted(name for name, _ in commands())
+
+
+@pytest.mark.parametrize("command", ["", "simulate", *(name for name, _ in commands())])
+def test_help_fits_a_screen_and_gives_an_example_that_parses(command: str) -> None:
+    told = CliRunner().invoke(app, [*command.split(), "--help"], terminal_width=80, env={"COLUMNS": "80"})
+    lines = told.output.splitlines()
+    assert told.exit_code == 0
+    assert len(lines) <= 40, told.output
+    assert max(map(len, lines)) <= 80
+    if command in ("", "simulate"):  # what these list has examples of its own
+        return
+    found = dict(commands())[command]
+    example = shlex.split(found.help.split("For example: musenet ")[1])
+    assert example[: len(command.split())] == command.split()
+    words = example[len(command.split()) :]
+    known = {name: one for one in found.params for name in one.opts}
+    given = [word for word in words if word.startswith("--")]
+    assert set(given) <= known.keys()
+    wanted = {name for name, one in known.items() if one.required and name.startswith("--")}
+    assert wanted <= set(given)
 
 
 @pytest.mark.parametrize("command", [name for name, _ in commands()])

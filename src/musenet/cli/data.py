@@ -14,11 +14,16 @@ from musenet.reporter import Reporter
 
 
 def init(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Parquet or CSV files of a log")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="a log's files or folders: Parquet, CSV or JSON lines")
+    ],
     out: Annotated[Path, typer.Option("--out", help="the YAML to write; never overwritten")] = Path("musenet.yaml"),
     as_json: Json = False,
 ) -> None:
-    """Look at a log's files and write a commented configuration, doubts included."""
+    """Write a configuration from a log's files, doubts included.
+
+    For example: musenet init impressions.parquet clicks.parquet items.csv
+    """
     from musenet import api
 
     with Reporter():
@@ -37,7 +42,10 @@ def prepare(
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Turn a log into a dataset that leaks nothing from the future, and check it."""
+    """Turn a log into a dataset: split by time, encoded, checked.
+
+    For example: musenet prepare hotels.yaml --memory-limit 8GB
+    """
     from musenet import api
     from musenet.preparation.checks.checks import render
 
@@ -85,7 +93,10 @@ def simulate_hotels(  # noqa: PLR0913, PLR0917 - one per option
     drift_days: Annotated[int, typer.Option("--drift-days", help="how many last days")] = 7,
     as_json: Json = False,
 ) -> None:
-    """An online travel log with planted scenarios, as ordinary Parquet files."""
+    """An online travel log with planted scenarios, in Parquet.
+
+    For example: musenet simulate hotels --out data/hotels
+    """
     from musenet import api
 
     with Reporter() as reporter:
@@ -116,7 +127,10 @@ def simulate_ads(
     seed: Annotated[int, typer.Option("--seed")] = 1,
     as_json: Json = False,
 ) -> None:
-    """The four files of Ali Display Ads, as published in schema and figures, of any size."""
+    """The files of Ali Display Ads in schema and figures.
+
+    For example: musenet simulate ads --out data/ads --scale 0.01
+    """
     from musenet import api
 
     with Reporter() as reporter:
@@ -127,7 +141,10 @@ def simulate_ads(
 
 
 def config_schema(out: Out = None) -> None:
-    """The JSON schema of a configuration, for editors to complete."""
+    """The JSON schema of a configuration, for editors.
+
+    For example: musenet config-schema > schema.json
+    """
     from musenet.config.loading import json_schema
 
     text = json.dumps(json_schema(), indent=2)

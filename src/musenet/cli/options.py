@@ -25,21 +25,19 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_there_is_a_run)]
 Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")]
 PastEvents = Annotated[
-    str | None, typer.Option("--events", help="what users did before, as the log has it: a file, folder or URL")
+    str | None, typer.Option("--events", help="users' past events, as the log has them: a file, folder or URL")
 ]
 PastStore = Annotated[
     str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change a value of the configuration")]
-Json = Annotated[
-    bool, typer.Option("--json", help="end with one JSON object on standard output, all else goes to stderr")
-]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a value of the configuration")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object on standard output")]
 DatasetFolder = Annotated[
     Path | None, typer.Option("--dataset", help="the dataset's folder (datasets/<name>, if left out)")
 ]
 EngineChoice = Annotated[
-    Literal["duckdb", "spark"], typer.Option("--engine", help="what computes the relations; the dataset is the same")
+    Literal["duckdb", "spark"], typer.Option("--engine", help="what prepares the log; the dataset is the same")
 ]
 MemoryLimit = Annotated[
     str | None,

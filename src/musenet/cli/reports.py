@@ -23,12 +23,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
         typer.Option(
             "--data",
             metavar="LOG",
-            help="all rows of another log in place of a split: impressions with labels, a file, folder or URL",
+            help="another log in place of a split: impressions with labels, a file, folder or URL",
         ),
     ] = None,
     events: PastEvents = None,
     adapt: Annotated[
-        bool, typer.Option("--adapt", help="follow the mix of scenarios through the period, in order of time")
+        bool, typer.Option("--adapt", help="adapt to the mix of scenarios, request by request, in order of time")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="compare every file of the dataset with its checksum first")
@@ -36,7 +36,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a run: AUC, GAUC, logloss, calibration and its scenarios, with intervals and the protocol."""
+    """AUC, GAUC, NDCG, logloss and calibration, with intervals.
+
+    For example: musenet evaluate runs/hotels --data december.parquet --events clicks.parquet
+    """
     from musenet import api
     from musenet.files import write_json
 
@@ -48,9 +51,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
 
 
 def reproduce(run: Run, out: Out = None, as_json: Json = False) -> None:
-    """Train a run again and tell what came out otherwise: exit status 1 if a metric did.
+    """Train a run again, and say which metrics changed.
 
-    Its checksums and the versions of what runs are compared as well. --out is `RUN-again` if left out.
+    Checksums and versions are compared as well. The exit status is 1 if a metric changed. --out is `RUN-again` if
+    left out.
+
+    For example: musenet reproduce runs/hotels
     """
     from musenet import api
 
@@ -66,7 +72,10 @@ def scenarios(
     out: Annotated[Path, typer.Option("--out", help="a .parquet or .csv file: a row per request")],
     as_json: Json = False,
 ) -> None:
-    """Write the scenario of every request, and say what each scenario is."""
+    """Write each request's scenario, and describe the scenarios.
+
+    For example: musenet scenarios runs/hotels --out scenarios.parquet
+    """
     from musenet import api
     from musenet.portraits.portraits import show_portraits
 
@@ -89,7 +98,12 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page that shows a run: `report.html` in its folder unless --out names another `.html` or `.md`."""
+    """Write a report of a run, as HTML or Markdown.
+
+    `report.html` in the run's folder, unless --out names another `.html` or `.md`.
+
+    For example: musenet report runs/hotels --out hotels.html
+    """
     from musenet import api
 
     with Reporter() as reporter:

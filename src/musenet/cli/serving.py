@@ -30,7 +30,10 @@ def _answers_after(text: str) -> float:
 def export(
     run: Run, out: Annotated[Path, typer.Option("--out", help="the folder to write")], as_json: Json = False
 ) -> None:
-    """Write what serving a run takes into one folder: graphs, tables and a manifest."""
+    """Export a run for serving: ONNX graphs, tables, a manifest.
+
+    For example: musenet export runs/hotels --out exports/hotels
+    """
     from musenet import api
 
     with Reporter():
@@ -43,7 +46,7 @@ def predict(
     requests: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="a row per candidate, in Parquet, CSV or JSON lines: a file, folder, pattern or URL"
+            metavar="FILE", help="impressions to score, in Parquet, CSV or JSON lines: a file, folder, pattern or URL"
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; of several files, the folder")],
@@ -54,13 +57,16 @@ def predict(
         typer.Option(
             "--now",
             metavar="TIME",
-            help="when all rows are shown, where they have no times: as 2026-01-31T12:00:00Z, or `now`",
+            help="time of impressions that have none: as 2026-01-31T12:00:00Z, or `now`",
         ),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="add each request's scenarios")] = False,
     as_json: Json = False,
 ) -> None:
-    """Score every row of a file, or of a folder of files, by an export: the same rows, in their order, and `score`."""
+    """Score impressions in files: the same rows, and `score`.
+
+    For example: musenet predict exports/hotels tonight.parquet --events clicks.parquet --out scores.parquet
+    """
     from musenet import api
 
     with Reporter() as reporter, warnings_said_by(reporter):
@@ -86,7 +92,12 @@ def drift(
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Compare a log with what an export was trained on: whether columns, mix or taste moved (exit status 3), or not."""
+    """Compare a log with what an export was trained on.
+
+    Says whether features, the mix of scenarios or tastes within them moved; the exit status is 3 if one did.
+
+    For example: musenet drift exports/hotels last_week.parquet --events clicks.parquet
+    """
     from musenet import api
 
     with Reporter() as reporter, warnings_said_by(reporter):
@@ -98,9 +109,9 @@ def drift(
 
 def serve(
     export: Export,
-    host: Annotated[str, typer.Option("--host", help="where to listen; elsewhere than here, a token is needed")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option("--host", help="address to listen on; beyond this machine, a token is needed")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     store: Store = "history.sqlite",
     token_file: Annotated[
@@ -112,23 +123,24 @@ def serve(
             "--retention",
             metavar="DURATION",
             parser=_duration,
-            help="forget what a user did not do again for so long, such as '400 days' (never, if left out)",
+            help="drop what a user did not repeat for so long, such as '400 days' (never)",
         ),
     ] = None,
-    adapt: Annotated[
-        bool, typer.Option("--adapt", help="follow the mix of scenarios by the answers to what was shown")
-    ] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="adapt to the mix of scenarios from feedback")] = False,
     answers_after: Annotated[
         float | None,
         typer.Option(
             "--answers-after",
             metavar="DURATION",
             parser=_answers_after,
-            help="with --adapt: what was not taken so long after it was shown counts as left (1 minute, if left out)",
+            help="with --adapt: an impression without a click after so long is a negative (1 minute)",
         ),
     ] = None,
 ) -> None:
-    """Score, keep histories and show why, over HTTP, until told to stop."""
+    """Serve an export over HTTP: scores, histories, explanations.
+
+    For example: musenet serve exports/hotels --store history.sqlite
+    """
     from musenet import api
 
     if answers_after is not None and not adapt:
@@ -142,7 +154,10 @@ def forget(
     user: Annotated[str, typer.Argument(metavar="USER", help="the user's id, as the log has it")],
     as_json: Json = False,
 ) -> None:
-    """Remove all that a history store knows of a user."""
+    """Delete a user from a history store.
+
+    For example: musenet forget history.sqlite 4711
+    """
     from musenet import api
 
     found = api.forget(store, user)
@@ -154,7 +169,10 @@ def backup(
     out: Annotated[Path, typer.Option("--out", help="the file to write, a store itself")],
     as_json: Json = False,
 ) -> None:
-    """Copy a history store while it is in use."""
+    """Back up a history store while it is in use.
+
+    For example: musenet backup history.sqlite --out backup.sqlite
+    """
     from musenet import api
 
     api.backup(store, out)
@@ -169,7 +187,10 @@ def load_history(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Load a history store with the events of the log that a run was trained on."""
+    """Load a history store with the events of a run's log.
+
+    For example: musenet load-history runs/hotels --store history.sqlite
+    """
     from musenet import api
     from musenet.dataset.roles import MICROSECONDS
 

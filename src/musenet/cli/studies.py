@@ -31,7 +31,12 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Put models side by side, over seeds, paired: one table on the terminal, as Markdown and as JSON."""
+    """Compare models over seeds, with paired differences.
+
+    One table on the terminal, as Markdown and as JSON; of a configuration, or of runs that are trained.
+
+    For example: musenet compare hotels.yaml --models musenet,din --seeds 3
+    """
     there_is_a_config(paths[0])
     from musenet import api
     from musenet.results import show
@@ -74,7 +79,12 @@ def tune(
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Tune the experiment's hyperparameters by successive halving on validation, and train it with the best."""
+    """Tune hyperparameters on validation, and train with the best.
+
+    By successive halving: most trials end early.
+
+    For example: musenet tune hotels.yaml --trials 27 --jobs 2
+    """
     from musenet import api
 
     with Reporter() as reporter:
@@ -101,7 +111,12 @@ def ablate(
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Take MUSENET apart (the paper's Table 3): with and without scenarios and repeat intentions."""
+    """Ablation: MUSENET with and without each of its parts.
+
+    With and without scenarios and repeat intentions, as in the paper's Table 3.
+
+    For example: musenet ablate hotels.yaml --seeds 3
+    """
     from musenet import api
     from musenet.results import show
 
@@ -136,7 +151,12 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Vary one option at a time around the configured values (the paper's Fig 4), measured on validation."""
+    """Sensitivity: one hyperparameter at a time, on validation.
+
+    Around the configured values, as in the paper's Fig 4.
+
+    For example: musenet sweep hotels.yaml --parameter model.scenarios=2,4,8
+    """
     from musenet import api
     from musenet.results import show
     from musenet.studies.sweep.plan import parse_parameters
@@ -163,7 +183,10 @@ def demo(
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """From a real log to learned scenarios, an honest table and a report, by one command."""
+    """From a public log to scenarios, a comparison and a report.
+
+    For example: musenet demo
+    """
     from musenet import api
     from musenet.results import show
 

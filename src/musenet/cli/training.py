@@ -12,17 +12,21 @@ from musenet.reporter import Reporter
 
 def train(
     config: Config,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="begin anew, whatever run the folder holds")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the run's last checkpoint")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="start over, whatever run the folder holds")] = False,
     start_from: Annotated[
-        Path | None, typer.Option("--from", metavar="RUN", help="begin with this run's weights")
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="warm start: begin with the weights of this run, and fine-tune"),
     ] = None,
     out: Out = None,
     dataset: DatasetFolder = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Train the experiment's model; prepares its dataset first if need be."""
+    """Train a model; prepares its dataset first if need be.
+
+    For example: musenet train hotels.yaml --set training.epochs=3 --out runs/hotels
+    """
 
     from musenet import api
     from musenet.distributed import workers
