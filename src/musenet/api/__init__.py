@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
     from musenet.api.run import Run
     from musenet.api.serving import backup, drift, fill, forget, load_history, predict, serve
-    from musenet.api.studies import ablate, compare, compare_runs, demo, sweep, tune
+    from musenet.api.studies import ablate, backtest, compare, compare_runs, demo, sweep, tune
     from musenet.config.experiment import Experiment
     from musenet.config.loading import json_schema as config_schema
     from musenet.progress import SILENT, Listener, Moment
@@ -40,6 +40,7 @@ __all__ = [
     "Scorer",
     "Source",
     "ablate",
+    "backtest",
     "backup",
     "compare",
     "compare_runs",
@@ -103,6 +104,7 @@ _HOMES = {
     "serve": "musenet.api.serving.serve",
     "simulate_ads": "musenet.api.logs.simulate_ads",
     "simulate_hotels": "musenet.api.logs.simulate_hotels",
+    "backtest": "musenet.api.studies.backtest",
     "sweep": "musenet.api.studies.sweep",
     "train": "musenet.api.experiments.train",
     "tune": "musenet.api.studies.tune",

@@ -76,6 +76,7 @@ def prepare(
     engine: EngineName = "duckdb",
     memory_limit: str | None = None,
     replace: bool = False,
+    extends: AnyPath | None = None,
     overrides: Sequence[str] = (),
     listener: AnyListener | None = None,
 ) -> PreparedReport:
@@ -87,6 +88,8 @@ def prepare(
         engine: what computes the relations, `duckdb` or `spark`; the dataset is the same.
         memory_limit: what the engine may use, such as `4GB`; half of what is free, if None.
         replace: another dataset in the folder gives way; the listener is told which runs lose theirs.
+        extends: a dataset of the same recipe and of an earlier state of the log: only what was added since is read,
+            both are written into another folder, and codes and scales stay as they are there (docs/next-week.md).
         overrides: see above.
         listener: told of every step.
     """
@@ -99,6 +102,7 @@ def prepare(
             engine=engine,
             memory=None if memory_limit is None else bytes_of(memory_limit),
             replace=replace,
+            extends=None if extends is None else Path(extends),
             progress=heard.say,
             steps=heard.steps("prepare"),
         )

@@ -10,6 +10,7 @@ from musenet.adaptation.adapted import has_mix
 from musenet.api.experiments import AnyExperiment, load, prepared_dataset, run_folder
 from musenet.api.results import report
 from musenet.config.adaptation import AdaptedRow
+from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.errors import RunError
@@ -20,13 +21,16 @@ from musenet.reporter import AnyListener, told
 from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
 from musenet.studies.ablation import Ablation, ablation_of, run_ablation
+from musenet.studies.backtest.backtest import run_backtest
+from musenet.studies.backtest.periods import first_experiment, periods_of
+from musenet.studies.backtest.results import Backtest
 from musenet.studies.compare_models import compare_and_write, compare_models
 from musenet.studies.comparison.compare import SPLIT as COMPARED
 from musenet.studies.comparison.compare import check_alike, group_by_model
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.transfer import OtherDataset
 from musenet.studies.demo import Demo, soft_row
-from musenet.studies.plans import chosen_labels, folder_name
+from musenet.studies.plans import chosen_labels, folder_name, row_of
 from musenet.studies.pool import TrainingPool
 from musenet.studies.sweep.plan import plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep, run_sweep
@@ -213,6 +217,54 @@ def sweep(  # noqa: PLR0913 - the command has as many options
         from musenet.reporting.figures.sweep import write_sweep_page
 
         write_sweep_page(result, folder / "sweep.html")
+    return result
+
+
+def backtest(
+    experiment: AnyExperiment,
+    out: AnyPath | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    dataset: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    listener: AnyListener | None = None,
+) -> Backtest:
+    """Train before the first of some periods, and walk forward: what each policy of `backtest.policies` makes of it.
+
+    Runs go to `<out>/<label>/`, the datasets that know what was known before each period to `<out>/datasets/`, the
+    result to `backtest.json`, `backtest.md` and, with the extra `report`, to the figure `backtest.html`. What an
+    earlier call finished is reused.
+
+    Args:
+        experiment: whose `backtest` part says how; the split's `test_from` begins the first period, or the log's last
+            periods are taken.
+        out: `runs/<name>/backtest` if None.
+        models: labels of `compare.models`; as configured if None.
+        dataset: folder of the dataset whose test split is all periods; below `out` if None.
+        overrides: as of `compare`.
+        listener: as of `compare`.
+
+    Raises:
+        UserError: as `compare`, and if the log's lists would be drawn anew for each period.
+    """
+    resolved = first_experiment(load(experiment, overrides))
+    folder = run_folder(resolved, None) / "backtest" if out is None else Path(out)
+    asked = resolved.backtest.models if models is None else models
+    known = resolved.compare.models
+    labels = [] if asked is None else chosen_labels(known, asked, "compare.models")
+    rows = {label: row_of(resolved, label) for label in labels} or {resolved.model.name: resolved}
+    with told(listener) as heard:
+        first = prepared_dataset(resolved, folder / "datasets" / "whole" if dataset is None else dataset, heard)
+        periods = periods_of(resolved, first)
+
+        def prepared(of_period: Experiment, where: Path) -> Dataset:
+            return prepared_dataset(of_period, where, heard)
+
+        result = run_backtest(rows, first, periods, folder, prepared, heard).giving(resolved._frames)
+    if find_spec("plotly") is not None:
+        from musenet.reporting.figures.backtest import write_backtest_page
+
+        write_backtest_page(result, folder / "backtest.html")
     return result
 
 

@@ -39,6 +39,12 @@ def prepare(
     replace: Annotated[
         bool, typer.Option("--replace", help="another dataset in the folder gives way; runs on it lose theirs")
     ] = False,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            "--extend", metavar="DATASET", help="add only what the log got since; --out names the new dataset"
+        ),
+    ] = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
@@ -56,6 +62,7 @@ def prepare(
             engine=engine,
             memory_limit=memory_limit,
             replace=replace,
+            extends=extend,
             overrides=changes,
             listener=reporter,
         )

@@ -44,6 +44,7 @@ COMMANDS = (
     studies.tune,
     studies.ablate,
     studies.sweep,
+    studies.backtest,
     reports.scenarios,
     reports.report,
     reports.reproduce,

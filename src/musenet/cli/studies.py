@@ -177,6 +177,29 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
     finish(as_json, result.to_json(), lambda console: show(result, console))
 
 
+def backtest(
+    config: Config,
+    models: Models = None,
+    out: Out = None,
+    dataset: DatasetFolder = None,
+    changes: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Backtest: train, test on the next period, walk forward.
+
+    Puts policies side by side: a model left alone, its scenarios' mix followed, fine-tuned online, warm-started before
+    each period, or retrained.
+
+    For example: musenet backtest hotels.yaml --set backtest.periods=4
+    """
+    from musenet import api
+    from musenet.results import show
+
+    with Reporter() as reporter:
+        result = api.backtest(config, out, models=labels(models), dataset=dataset, overrides=changes, listener=reporter)
+    finish(as_json, result.to_json(), lambda console: show(result, console))
+
+
 def demo(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", callback=there_is_a_config)] = Path("configs/demo.yaml"),
     out: Out = None,

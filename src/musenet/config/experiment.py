@@ -8,6 +8,7 @@ from copy import deepcopy
 from pydantic import Field, PrivateAttr, model_validator
 
 from musenet.calibration import CalibrationKind
+from musenet.config.backtest import BacktestOptions
 from musenet.config.drift import DriftOptions
 from musenet.config.search_space import check_space
 from musenet.config.studies import CompareOptions, SweepOptions
@@ -36,6 +37,7 @@ class Experiment(Recipe):
     )
     compare: CompareOptions = CompareOptions()
     sweep: SweepOptions = SweepOptions()
+    backtest: BacktestOptions = Field(BacktestOptions(), description="how `musenet backtest` walks forward")
     drift: DriftOptions = Field(DriftOptions(), description="from where on `musenet drift` says that something moved")
     tracking: TrackingOptions = Field(TrackingOptions(), description="where trainings are recorded as well")
     _written: tuple[str, Content] | None = PrivateAttr(None)
@@ -74,6 +76,14 @@ class Experiment(Recipe):
             check_space(tuning.shared, list(models.values()), self.training, "compare.tuning.shared")
             for label, space in tuning.own.items():
                 check_space(space, [models[label]], self.training, f"compare.tuning.own.{label}")
+        return self
+
+    @model_validator(mode="after")
+    def _backtest_has_rows(self) -> "Experiment":
+        for label in self.backtest.models or ():
+            if label not in self.compare.models:
+                known = ", ".join(self.compare.models) or "none"
+                raise ValueError(f"backtest.models: '{label}' is none of compare.models: {known}")
         return self
 
     @property

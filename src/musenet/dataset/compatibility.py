@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.layout import vocabulary_file
-from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Manifest
+from musenet.dataset.layout import Array, vocabulary_file
+from musenet.dataset.manifest import FIRST_VALUE, MISSING, PADDING, UNSEEN, Field, Manifest
 from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.errors import DatasetError
 
@@ -29,6 +29,55 @@ ALONE = {
     "true_scenarios": "number of true scenarios",
     "negative_sampling_rate": "share of negatives kept",
 }
+
+
+class SeenBefore(Dataset):
+    """An extended dataset as a model of an earlier state sees it: values that have got codes since are unseen ones.
+
+    Args:
+        folder: of the dataset.
+        before: what the earlier one says of itself.
+    """
+
+    def __init__(self, folder: Path, before: Manifest) -> None:
+        super().__init__(folder)
+        self.manifest = self.manifest.model_copy(update={"vocabularies": before.vocabularies})
+
+    def column(self, field: Field) -> Array:
+        """(rows,) or (rows, width) the whole column of a field."""
+        return self._as_before(field, super().column(field))
+
+    def values(self, field: Field, rows: Array | int) -> Array:
+        """The field's values in some rows of its side's relation, see `rows_of`."""
+        return self._as_before(field, super().values(field, rows))
+
+    def _as_before(self, field: Field, values: Array) -> Array:
+        if not field.has_codes:
+            return values
+        return np.where(values > self.manifest.vocabularies[field.vocabulary_name], UNSEEN, values)
+
+
+def readable(trained_on: Dataset, other: Dataset) -> Dataset:
+    """The second dataset as models of the first see it: itself, or, if it has grown from the first, without new codes.
+
+    Raises:
+        DatasetError: naming all that differs, if they cannot be asked about it.
+    """
+    if _has_grown(trained_on, other):
+        return SeenBefore(other.folder, trained_on.manifest)
+    check_readable(trained_on, other)
+    return other
+
+
+def _has_grown(first: Dataset, second: Dataset) -> bool:
+    """Whether the second is the first, extended: the same but for codes at the vocabularies' ends."""
+    names = list(first.manifest.vocabularies)
+    if second.manifest.extends is None or names != list(second.manifest.vocabularies):
+        return False
+    if any(_differences(first.manifest, second.manifest, vocabularies=False)):
+        return False
+    pairs = ((first.texts(name), second.texts(name)) for name in names)
+    return all(later.slice(0, len(earlier)).equals(earlier) for earlier, later in pairs)
 
 
 def check_readable(trained_on: Dataset, other: Dataset) -> None:
@@ -121,16 +170,16 @@ def _fields_apart(first: Manifest, second: Manifest) -> str:
     return _named("fields", {field.name for field in set(first.fields) ^ set(second.fields)})
 
 
-def _differences(first: Manifest, second: Manifest) -> Iterator[str]:
+def _differences(first: Manifest, second: Manifest, *, vocabularies: bool = True) -> Iterator[str]:
     """What a model depends on and the two have not in common, in words."""
     if first.fields != second.fields:
         yield _fields_apart(first, second)
     # The order too: it says where a vocabulary begins in the embedding table.
-    vocabularies = {name for name, _ in _contents(first).items() ^ _contents(second).items()}
-    if vocabularies or list(first.vocabularies) != list(second.vocabularies):
-        yield _named("vocabularies", vocabularies)
-    fitted, others = first.numeric | first.vectors, second.numeric | second.vectors
-    scales = {name for name in fitted.keys() | others.keys() if not _close(fitted.get(name), others.get(name))}
+    others = {name for name, _ in _contents(first).items() ^ _contents(second).items()}
+    if vocabularies and (others or list(first.vocabularies) != list(second.vocabularies)):
+        yield _named("vocabularies", others)
+    fitted, refitted = first.numeric | first.vectors, second.numeric | second.vectors
+    scales = {name for name in fitted.keys() | refitted.keys() if not _close(fitted.get(name), refitted.get(name))}
     if scales:
         yield _named("scales of", scales)
     yield from (words for name, words in ALONE.items() if getattr(first, name) != getattr(second, name))

@@ -94,6 +94,10 @@ class Manifest(Part):
     version: str
     fingerprint: str
     """Of the recipe and the source: equal fingerprints mean equal datasets."""
+    extends: str | None = None
+    """Of an extended dataset: the fingerprint of the one that it began as."""
+    log: str | None = None
+    """Of an extended dataset: the fingerprint that its recipe and its log would have if prepared at once."""
     protocol: str
     timezone: str
     negative_sampling_rate: float

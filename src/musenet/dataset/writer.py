@@ -123,7 +123,7 @@ def write_dataset(
 def write_vocabulary(folder: Path, name: str, values: Sequence[str], counts: Array | None = None) -> None:
     """Write the text of each value from code 3 on, with its count in training if that is known."""
     file = vocabulary_file(folder, name)
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     table = {VALUE: values} | ({} if counts is None else {OCCURRENCES: pa.array(counts, pa.int64())})
     pq.write_table(pa.table(table), file)
 

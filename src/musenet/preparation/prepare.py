@@ -30,6 +30,7 @@ from musenet.errors import DataError, DatasetError
 from musenet.preparation.checks.checks import (
     Checks,
     FeatureCheck,
+    OwnEvents,
     feature_warnings,
     leak_warnings,
     period_warnings,
@@ -41,6 +42,8 @@ from musenet.preparation.encoding.encode import check_types, split_texts
 from musenet.preparation.encoding.fields import PlannedField, plan_fields
 from musenet.preparation.encoding.fitting import Training, value_types
 from musenet.preparation.encoding.writer import DatasetWriter
+from musenet.preparation.extension.extend import GrowingSource, extend
+from musenet.preparation.extension.kept import Kept, facts_of
 from musenet.preparation.relations.columns import role_name
 from musenet.preparation.relations.relations import Relations, build_relations
 from musenet.preparation.relations.split import PERIOD_NAMES
@@ -49,6 +52,8 @@ from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Source, Tables
 from musenet.workspace import install, result_folder, workspace
 
+EXTENDED_ROWS = 200_000
+"""Of an extended dataset, training impressions that columns are measured by: they were looked at before."""
 COLUMNS_AT_ONCE = 4
 """Columns that are measured at the same time; each takes memory for a million impressions."""
 
@@ -77,7 +82,7 @@ def _uncounted(_: int, __: int) -> None:
     pass
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - one per option
     source: Source,
     recipe: Recipe,
     out: Path,
@@ -85,6 +90,7 @@ def prepare(
     engine: EngineName = "duckdb",
     memory: int | None = None,
     replace: bool = False,
+    extends: Path | None = None,
     progress: Callable[[str], None] = _silent,
     steps: Callable[[int, int], None] = _uncounted,
 ) -> PreparedReport:
@@ -100,6 +106,8 @@ def prepare(
         engine: what computes the relations; the dataset is the same.
         memory: bytes that the engine may use; half of what is free, if None.
         replace: another dataset in the folder gives way; which runs lose theirs is told.
+        extends: a dataset of the same recipe and of an earlier state of the log: only what was added to the log since
+            is read, and codes and scales stay as they are there.
         progress: told of each step.
         steps: told of how much of the work is done, of how much in all.
 
@@ -108,7 +116,8 @@ def prepare(
         DatasetError: if `out` is in use, holds something else, or another dataset that may not be replaced.
         UserError: if the disk is full, or too small for what is to come.
     """
-    identity = fingerprint(source, recipe)
+    log, before = fingerprint(source, recipe), None if extends is None else _extended(extends, out)
+    identity = log if before is None else _identity(log, before.manifest.fingerprint)
     with failures_explained(out.parent), workspace(out, f"{identity} {engine}") as work:
         dataset = same_dataset(out, identity)
         if dataset is not None:
@@ -120,7 +129,10 @@ def prepare(
         progress(check_space(work, size, recipe))
         stages = Stages(size, progress, steps)
         with closing(open_engine(engine, work, memory)) as opened:
-            checks = _write_dataset(opened, source, recipe, work, identity, stages)
+            if before is None:
+                checks = _write_dataset(opened, source, recipe, work, identity, stages)
+            else:
+                checks = _write_extended(opened, source, recipe, work, (before, log, identity), stages)
         stages("putting the dataset into its place")
         carry_over(out, result_folder(work))
         install(work, out)
@@ -130,8 +142,24 @@ def prepare(
     return PreparedReport(Dataset(out), checks, reused=False)
 
 
+def _extended(folder: Path, out: Path) -> Dataset:
+    if folder.resolve() == out.resolve():
+        raise DatasetError(f"--extend {folder}: runs on it depend on its codes, so name another folder with --out")
+    return Dataset(folder)
+
+
+def _identity(log: str, before: str) -> str:
+    """The fingerprint of an extended dataset: its codes are not those of the same log prepared at once."""
+    return hashlib.sha256(f"{log} extends {before}".encode()).hexdigest()
+
+
 def _write_dataset(
-    engine: Engine, source: Source, recipe: Recipe, work: Path, identity: str, told: Callable[[str], None]
+    engine: Engine,
+    source: Source,
+    recipe: Recipe,
+    work: Path,
+    identity: str,
+    told: Callable[[str], None],
 ) -> Checks:
     """The dataset's folder inside the workspace, with everything in it."""
     told("reading the log")
@@ -149,12 +177,45 @@ def _write_dataset(
     training = Training(engine, relations, planned)
     vocabularies = training.vocabularies()
     folder = result_folder(work)
-    writer = DatasetWriter(engine, relations, planned, vocabularies, folder, work / "notes")
+    kept = Kept(folder)
+    keeps = isinstance(source, GrowingSource) and recipe.negatives == "none"
+    uncoded = kept.uncoded if keeps else None
+    writer = DatasetWriter(engine, relations, planned, vocabularies, folder, work / "notes", uncoded)
     writer.encode(recipe, [role_name(tables, name) for name in recipe.predefined_scenario], told)
+    if isinstance(source, GrowingSource) and keeps:
+        facts = facts_of(recipe, relations.cuts, source.files(), writer.written.true_labels)
+        kept.write(engine, relations, work / "notes", facts)
     told("checking the dataset")
-    checks = _check(engine, relations, tables, recipe, training, writer, folder)
+    own = None
+    if tables.events is not None:
+        own = own_events(engine, relations.stored_events, relations.candidates, relations.items, recipe.history.delay)
+    checks = _check(engine, relations, tables, writer, Inspector(folder, writer.splits), own, training)
+    checks.write(folder)
+    write_rejected(engine, tables, relations, folder)
     types = _under_own_names(value_types(relations, planned, vocabularies, recipe), tables)
     _write_manifest(folder, writer, relations, tables, recipe, identity, types)
+    return checks
+
+
+def _write_extended(
+    engine: Engine,
+    source: Source,
+    recipe: Recipe,
+    work: Path,
+    of: tuple[Dataset, str, str],
+    told: Callable[[str], None],
+) -> Checks:
+    """The extended dataset's folder: of a dataset, by the fingerprints of its log now and of itself."""
+    before, log, identity = of
+    made = extend(engine, source, recipe, before, work, told)
+    folder, manifest = made.folder, made.manifest
+    told("checking the dataset")
+    inspector = Inspector(folder, manifest.splits, EXTENDED_ROWS)
+    checks = _check(engine, made.relations, made.tables, made.writer, inspector, read_checks(before.folder).own_events)
+    checks.write(folder)
+    write_rejected(engine, made.tables, made.relations, folder)
+    names = {"extends": before.manifest.fingerprint, "log": log, "fingerprint": identity}
+    write_manifest(folder, manifest.model_copy(update={**names, "checksums": checksums_of(folder)}))
     return checks
 
 
@@ -168,13 +229,12 @@ def _check(
     engine: Engine,
     relations: Relations,
     tables: Tables,
-    recipe: Recipe,
-    training: Training,
     writer: DatasetWriter,
-    folder: Path,
+    inspector: Inspector,
+    own: OwnEvents | None,
+    training: Training | None = None,
 ) -> Checks:
-    """Inspect the dataset, refuse what cannot recur, write `checks.json` and `rejected.parquet`."""
-    inspector = Inspector(folder, writer.splits)
+    """Inspect the dataset, and refuse what cannot recur unless that was done before."""
 
     def look_at(checked: tuple[PlannedField, Field]) -> FeatureCheck:
         entry, field = checked
@@ -185,13 +245,11 @@ def _check(
     checked = list(writer.checked_fields())
     with ThreadPoolExecutor(min(COLUMNS_AT_ONCE, os.cpu_count() or 1)) as threads:
         features = list(threads.map(look_at, checked))
-    unseen = {entry: found.unseen or 0.0 for (entry, _), found in zip(checked, features, strict=True)}
-    training.refuse_unrepeatable(unseen)
+    if training is not None:
+        unseen = {entry: found.unseen or 0.0 for (entry, _), found in zip(checked, features, strict=True)}
+        training.refuse_unrepeatable(unseen)
     periods = [inspector.period(split) for split in PERIOD_NAMES]
     repeat_auc = inspector.repeat_auc()
-    own = None
-    if tables.events is not None:
-        own = own_events(engine, relations.stored_events, relations.candidates, relations.items, recipe.history.delay)
     warnings = [
         *leak_warnings(features, repeat_auc, own),
         *feature_warnings(features, (tables.user_column, tables.item_column)),
@@ -199,7 +257,7 @@ def _check(
         *list_warnings(engine, relations, (entry for entry, _ in checked)),
         *period_warnings(periods),
     ]
-    checks = Checks(
+    return Checks(
         protocol=relations.protocol,
         timezone=tables.timezone,
         rows=count_rows(relations, tables, writer),
@@ -209,9 +267,6 @@ def _check(
         own_events=own,
         warnings=warnings,
     )
-    checks.write(folder)
-    write_rejected(engine, tables, relations, folder)
-    return checks
 
 
 Told = TypeVar("Told")
@@ -264,10 +319,10 @@ def _write_manifest(
 
 
 def same_dataset(out: Path, fingerprint: str) -> Dataset | None:
-    """The dataset that is there already, if it is undamaged and of the same recipe and source."""
+    """The dataset that is there already, if it is undamaged and of the same recipe and source, extended or not."""
     try:
         dataset = Dataset(out)
-        if dataset.manifest.fingerprint != fingerprint:
+        if fingerprint not in (dataset.manifest.fingerprint, dataset.manifest.log):
             return None
     except DatasetError:
         return None

@@ -23,6 +23,7 @@ COSTS: dict[str, tuple[float, float]] = {
     "encoding events": (0.1, 0.0),
     "looking up what came before each request": (0.0, 0.3),
     "writing scenarios and keys": (0.0, 0.2),
+    "joining what is added to the past": (0.0, 0.0),
     "checking the dataset": (0.05, 0.5),
     "putting the dataset into its place": (0.0, 0.0),
 }

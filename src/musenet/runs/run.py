@@ -5,7 +5,7 @@ from pathlib import Path
 from musenet.calibration import Calibration
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
-from musenet.dataset.compatibility import check_readable
+from musenet.dataset.compatibility import readable
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.distributed import workers
@@ -138,9 +138,7 @@ class Run:
             RunError: if the split has nothing to measure on.
             DatasetError: if the model cannot be asked about the dataset.
         """
-        if dataset is not None:
-            check_readable(self.dataset, dataset)
-        found = dataset or self.dataset
+        found = self.dataset if dataset is None else readable(self.dataset, dataset)
         if found.manifest.splits[split].impressions == 0:
             raise RunError(f"the {split} split of {found.folder} is empty: there is nothing to evaluate on")
         return found
@@ -189,7 +187,7 @@ class Run:
         """
         measured_on = self.readable(dataset, split)
         if dataset is not None:
-            predictions = self.predictions_on(dataset, split)
+            predictions = self.predictions_on(measured_on, split)
             return measure(
                 predictions, split, protocol_line(measured_on, split), UserDraws(predictions.user, resamples)
             )

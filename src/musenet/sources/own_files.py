@@ -14,7 +14,7 @@ from musenet.sources.files.columns import Need, Plan, Relation, named_columns, p
 from musenet.sources.files.one_type import Shared, unify_types
 from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
-from musenet.sources.files.paths import expected_rows, find_files, fingerprint_of
+from musenet.sources.files.paths import called, expected_rows, find_files, fingerprint_of, known_by
 from musenet.sources.files.query import Query
 from musenet.sources.files.reader import LogReader, columns_of_roles, require_roles
 from musenet.sources.files.relations import add_shown, with_clock
@@ -39,6 +39,7 @@ class OwnFiles:
         self._options = options
         self._recipe = recipe
         self._base = base
+        self._known: dict[str, set[str]] = {}
         self._queries: dict[Relation, Query] = {
             relation: Query(f"data.{relation}", part, base)
             for relation, part in self._parts().items()
@@ -52,6 +53,35 @@ class OwnFiles:
             [self._files(relation) for relation in self._parts() if relation not in self._queries],
             [query.fingerprint() for query in self._queries.values()],
         )
+
+    def files(self) -> dict[str, list[str]]:
+        """What each file of the impressions and of the events is known by; a query's rows are none."""
+        return {
+            relation: [known_by(path) for path in self._files(relation)]
+            for relation in self._parts()
+            if relation in ("impressions", "events") and relation not in self._queries
+        }
+
+    def added_to(self, known: dict[str, list[str]]) -> "OwnFiles":
+        """The log of those files that are not known; users, items and what a query gives are as they are now.
+
+        Raises:
+            DataError: if there are none, or a known file has changed.
+        """
+        added = OwnFiles(self._options, self._recipe, self._base)
+        for relation, files in self.files().items():
+            before = set(known.get(relation, []))
+            names = {called(file): file for file in before}
+            changed = [name for file in files if (name := called(file)) in names and file not in before]
+            if changed:
+                raise DataError(
+                    f"data.{relation}: {changed[0]} has changed since the dataset was prepared: let what is added be "
+                    "files of their own, or prepare the whole log anew, without --extend"
+                )
+            if not set(files) - before:
+                raise DataError(f"data.{relation}: no file was added since the dataset was prepared")
+            added._known[relation] = before
+        return added
 
     def size(self) -> LogSize:
         """Rows of the impressions' and the events' files."""
@@ -102,7 +132,9 @@ class OwnFiles:
     def _files(self, relation: Relation) -> list[Path]:
         path = self._parts()[relation].path
         assert path is not None
-        return find_files(f"data.{relation}.path", path, self._base)
+        found = find_files(f"data.{relation}.path", path, self._base)
+        known = self._known.get(relation)
+        return found if known is None else [file for file in found if known_by(file) not in known]
 
     def _parts(self) -> dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
         options = self._options
@@ -161,6 +193,7 @@ class OwnFiles:
             negative_sampling_rate=self._options.negative_sampling_rate,
             missing_texts=self._options.missing,
             cleaning=rules,
+            shown_attributes=attributes,
             rejected=ibis.union(*refused) if len(refused) > 1 else refused[0],
         )
 

@@ -35,9 +35,10 @@ class Inspector:
     Args:
         folder: of the dataset, all columns written.
         splits: its periods.
+        training_rows: impressions of training that columns are measured by, at most.
     """
 
-    def __init__(self, folder: Path, splits: Mapping[Split, Period]) -> None:
+    def __init__(self, folder: Path, splits: Mapping[Split, Period], training_rows: int = TRAINING_ROWS) -> None:
         self._folder = folder
         self._splits = splits
         self._views = Views(folder)
@@ -45,7 +46,7 @@ class Inspector:
         self._label = self._views.candidates.label
         self._repeats = self._views.candidates.repeat_indicator
         random = np.random.default_rng(0)
-        self._train = self._shown(_sample(random, 0, self._begin("valid"), TRAINING_ROWS))
+        self._train = self._shown(_sample(random, 0, self._begin("valid"), training_rows))
         self._valid = self._shown(_sample(random, self._begin("valid"), self._begin("test"), VALIDATION_ROWS))
 
     def feature(self, field: Field, missing: float | None) -> FeatureCheck:

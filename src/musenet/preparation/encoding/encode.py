@@ -1,6 +1,6 @@
 """From ordered relations to `.npy` columns, a chunk of rows at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from musenet.dataset.column_files import NewColumn
+from musenet.dataset.column_files import NewColumn, blocks, mapped
 from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import MISSING, UNSEEN, Field
 from musenet.dataset.texts import text_of
 from musenet.engines.engine import ROWS_PER_CHUNK, Engine
 from musenet.errors import DataError
 from musenet.preparation.encoding.fields import PlannedField
+from musenet.preparation.encoding.uncoded import new_uncoded
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import Relations
 from musenet.recipe.features import MultiValuedOptions
@@ -33,6 +34,8 @@ class Folders:
 
     kept: Path
     passing: Path
+    uncoded: Path | None = None
+    """For the values that have no code, if these are kept."""
 
     def of(self, name: str) -> Path:
         """Where a plain column of this name belongs."""
@@ -92,13 +95,28 @@ def encode_relation(
             files[entry.name] = stack.enter_context(new_field(folders, entry, rows))
             if first:
                 files[entry.name].append(_unknown(entry, first))
+        uncoded = new_uncoded(stack, folders.uncoded, planned, vocabularies)
         columns = list(dict.fromkeys([*(e.column for e in planned), *(c.column for c in plain_columns.values())]))
         wide = sum(entry.vector.vector for entry in planned if entry.vector)
         for chunk in relation.chunks(engine, columns, wide) if columns else ():
             for name, column in plain_columns.items():
                 files[name].append(numbers(chunk[column.column], column.missing).astype(column.dtype))
             for entry in planned:
-                files[entry.name].append(encoded(chunk[entry.column], entry, vocabularies))
+                values = encoded(chunk[entry.column], entry, vocabularies)
+                files[entry.name].append(values)
+                if entry in uncoded:
+                    uncoded[entry].add(chunk[entry.column], values, first)
+            first += chunk.num_rows
+
+
+def rewrite(
+    folders: Folders, source: str, name: str, dtype: Any, become: Callable[[NDArray[Any]], NDArray[Any]]
+) -> None:
+    """A column made of another, a block at a time."""
+    raw = folders.of(source), source
+    with NewColumn(folders.kept, name, (len(mapped(*raw)),), dtype) as column:
+        for _, block in blocks(*raw):
+            column.append(become(block))
 
 
 def new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:

@@ -20,6 +20,7 @@ from musenet.engines.engine import Engine
 from musenet.preparation.encoding.encode import Folders, InOrder, encoded, new_field, numbers
 from musenet.preparation.encoding.event_runs import EventRuns
 from musenet.preparation.encoding.fields import PlannedField
+from musenet.preparation.encoding.uncoded import new_uncoded
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, whole_ties
 from musenet.preparation.relations.histories import IN_HISTORY
@@ -64,8 +65,7 @@ def encode_events(
     """
     repeats = AGAIN in events.columns
     sizes = {name: np.zeros(users, dtype=np.int64) for name in (IN_HISTORY, IN_REPEATS)}
-    columns = [USER_ROW, TIME, IN_HISTORY, IN_REPEATS, *([AGAIN] if repeats else [])]
-    wanted = list(dict.fromkeys([*columns, *(entry.column for entry in planned)]))
+    columns = [USER_ROW, TIME, IN_HISTORY, IN_REPEATS, *([AGAIN] if repeats else []), *(e.column for e in planned)]
     with ExitStack() as stack:
 
         def new(folder: Path, name: str, rows: int, dtype: Any) -> NewColumn:
@@ -73,21 +73,25 @@ def encode_events(
 
         time = new(folders.kept, "time", counts.in_history, np.int64)
         fields = {entry: stack.enter_context(_new_field(folders, entry, counts.in_history)) for entry in planned}
+        uncoded = new_uncoded(stack, folders.uncoded, planned, vocabularies)
         if repeats:
             repeat_time = new(folders.passing, "_repeat_time", counts.in_repeats, np.int64)
             running = new(folders.passing, "_again", counts.in_repeats + 1, np.int64)
             running.append(np.zeros(1, dtype=np.int64))
-        repeated = 0
-        chunks = whole_ties(InOrder(events, [USER_ROW, TIME]).chunks(engine, wanted))
+        repeated, before = 0, 0
+        chunks = whole_ties(InOrder(events, [USER_ROW, TIME]).chunks(engine, list(dict.fromkeys(columns))))
         for chunk, every_code in ahead(_with_codes(chunks, planned, vocabularies, transforms)):
             user, moment = (numbers(chunk[name], 0) for name in (USER_ROW, TIME))
             stored, counting = (numbers(chunk[name], 0).astype(bool) for name in (IN_HISTORY, IN_REPEATS))
             _count(sizes[IN_HISTORY], user, stored)
             time.append(moment[stored])
-            codes = [code[stored] for code in every_code]
-            sort_ties(user[stored], moment[stored], codes)
+            codes, place = [code[stored] for code in every_code], np.flatnonzero(stored)
+            sort_ties(user[stored], moment[stored], [*codes, place])
             for entry, code in zip(planned, codes, strict=True):
                 fields[entry].append(code)
+                if entry in uncoded:
+                    uncoded[entry].add(chunk[entry.column].take(pa.array(place)), code, before)
+            before += len(place)
             if repeats:
                 _count(sizes[IN_REPEATS], user, counting)
                 repeat_time.append(moment[counting])

@@ -27,10 +27,18 @@ class Training:
         engine: where the relations lie.
         relations: what is encoded.
         planned: the fields.
+        shown: `_user_row` or `_item_row`, and `_shown`, of users and items that were shown before these relations.
     """
 
-    def __init__(self, engine: Engine, relations: Relations, planned: Sequence[PlannedField]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        relations: Relations,
+        planned: Sequence[PlannedField],
+        shown: Mapping[str, ir.Table] | None = None,
+    ) -> None:
         self._engine = engine
+        self._shown = shown or {}
         self._relations = relations
         self._planned = planned
         tables = self._seen_by("training", lambda period: period == 0)
@@ -44,12 +52,20 @@ class Training:
 
     def vocabularies(self) -> dict[str, Vocabulary]:
         """Every vocabulary by name; of several `min_count` that share one the smallest counts."""
-        fitted = {}
-        for name, entries in self._entries.items():
-            listed = [entry for entry in entries if entry.side != "history"] or entries
-            min_count = min(getattr(entry.feature.options, "min_count", 2) for entry in listed)
-            fitted[name] = fit_vocabulary(self._engine, name, self._columns[name], min_count)
-        return fitted
+        return {
+            name: fit_vocabulary(self._engine, name, self._columns[name], self.min_count(name))
+            for name in self._entries
+        }
+
+    def min_count(self, vocabulary: str) -> int:
+        """How often a value has to occur for a code of its own."""
+        entries = self._entries[vocabulary]
+        listed = [entry for entry in entries if entry.side != "history"] or entries
+        return min(getattr(entry.feature.options, "min_count", 2) for entry in listed)
+
+    def values(self) -> dict[str, Vocabulary]:
+        """Every vocabulary by name, with all values that occur at all."""
+        return {name: fit_vocabulary(self._engine, name, self._columns[name], 1) for name in self._entries}
 
     def refuse_unrepeatable(self, unseen: Mapping[PlannedField, float]) -> None:
         """Refuse categories that cannot recur after training, such as a week number or a session id.
@@ -91,6 +107,9 @@ class Training:
         candidates = relations.candidates.filter(chosen(relations.candidates[PERIOD]))
         of_users = requests.group_by(USER_ROW).aggregate(**{SHOWN_WEIGHT: requests[IMPRESSIONS].sum()})
         of_items = candidates.group_by(ITEM_ROW).aggregate(**{SHOWN_WEIGHT: candidates.count()})
+        if self._shown and name == "training":
+            of_users = _together(of_users, self._shown["user"], USER_ROW)
+            of_items = _together(of_items, self._shown["item"], ITEM_ROW)
         events = relations.stored_events
         return {
             "user": (engine.store(f"{name}_users", join(relations.users, of_users, [USER_ROW])), SHOWN_WEIGHT),
@@ -114,6 +133,11 @@ def value_types(
     held = {name: table[name].type().to_pyarrow() for names, table in named for name in names if name in table.columns}
     held |= {entry.column: vocabularies[entry.vocabulary].values.type for entry in planned if entry.has_codes}
     return {name: value_type(kind) for name, kind in held.items()}
+
+
+def _together(first: ir.Table, second: ir.Table, row: str) -> ir.Table:
+    both = first.union(second.select(row, SHOWN_WEIGHT).cast(first.schema()))
+    return both.group_by(row).aggregate(**{SHOWN_WEIGHT: both[SHOWN_WEIGHT].sum()})
 
 
 def _occurrences(tables: Mapping[str, tuple[ir.Table, str | None]], entry: PlannedField) -> Occurrences:

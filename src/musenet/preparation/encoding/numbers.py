@@ -57,6 +57,16 @@ def fit_column(folders: Folders, entry: PlannedField, shown: Impressions) -> Fit
     return Fitted(transform, lacking / total)
 
 
+def share_missing(folders: Folders, entry: PlannedField, shown: Impressions) -> float:
+    """Share of all impressions that lack a number or a vector whose raw values are written."""
+    lacking = total = 0.0
+    for begin, values in blocks(folders.passing, entry.name):
+        weight = np.asarray(shown.all(begin, begin + len(values)), dtype=np.float64)
+        there = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        lacking, total = lacking + float(weight[~there].sum()), total + float(weight.sum())
+    return lacking / total if total else 0.0
+
+
 def write_numeric(folders: Folders, entry: PlannedField, transform: NumericTransform) -> list[Field]:
     """Write what a numeric column becomes: its buckets, its dense field, whether it is missing."""
     raw = folders.passing, entry.name

@@ -26,11 +26,12 @@ from musenet.preparation.encoding.encode import (
     category_field,
     combination_codes,
     encode_relation,
+    rewrite,
 )
 from musenet.preparation.encoding.events import count_events, counted_runs, encode_events, stored_runs
 from musenet.preparation.encoding.fields import PlannedField
-from musenet.preparation.encoding.numbers import Impressions, fit_column, write_buckets, write_numeric
-from musenet.preparation.encoding.vectors import fit_vector, write_vector
+from musenet.preparation.encoding.numbers import Impressions, write_buckets
+from musenet.preparation.encoding.scales import Scales, finish_number, finish_vector
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, REQUEST_ROW, USER_ROW
@@ -52,6 +53,8 @@ class Written(BaseModel):
     """Share of the impressions that lack a numeric feature or a vector, by side and name of the field."""
     predefined_scenarios: list[str] | None = None
     true_scenarios: int | None = None
+    true_labels: list[str] = []
+    """Names of the true scenarios, by code."""
 
 
 class DatasetWriter:
@@ -66,6 +69,8 @@ class DatasetWriter:
         vocabularies: by name.
         folder: the new dataset's.
         notes: a folder of this preparation's own, for notes and for columns that are needed on the way alone.
+        uncoded: where values without a code are kept; they are not if None.
+        scales: those that numbers are measured by; fitted if None.
     """
 
     def __init__(
@@ -76,10 +81,14 @@ class DatasetWriter:
         vocabularies: Mapping[str, Vocabulary],
         folder: Path,
         notes: Path,
+        uncoded: Path | None = None,
+        scales: Scales | None = None,
     ) -> None:
         self._engine = engine
         self._folder = folder
         self._notes = notes
+        self._uncoded = uncoded
+        self._scales = scales
         self._planned = planned
         self._relations = relations
         self._vocabularies = vocabularies
@@ -144,7 +153,8 @@ class DatasetWriter:
             self.written.predefined_scenarios = labels
         if true_scenario:
             labels, unknown = self._write_combinations(requests, [true_scenario], "true_scenario")
-            self.written.true_scenarios = len(labels) - (unknown >= 0)
+            self.written.true_labels = [label for code, label in enumerate(labels) if code != unknown]
+            self.written.true_scenarios = len(self.written.true_labels)
 
     def _with_columns_of_users(self, names: Sequence[str]) -> ir.Table:
         users = self._relations.users.select(USER_ROW, *names)
@@ -174,7 +184,7 @@ class DatasetWriter:
         )
         for name, table, row, columns in keyed:
             file = keys_file(self._folder, name)
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             kept = table.select(*(column for column in columns if column in table.columns))
             # Engines differ in what they know never to be NULL.
             schema = pa.schema([field.with_nullable(True) for field in kept.schema().to_pyarrow()])
@@ -188,7 +198,8 @@ class DatasetWriter:
         return [entry for entry in self._planned if entry.side == side]
 
     def _of_relation(self, side: FieldSide) -> Folders:
-        return Folders(relation_folder(self._folder, side), relation_folder(self._notes, side))
+        kept, passing = relation_folder(self._folder, side), relation_folder(self._notes, side)
+        return Folders(kept, passing, None if self._uncoded is None else relation_folder(self._uncoded, side))
 
     def _encode(
         self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, UncodedColumn], first: int = 0
@@ -205,17 +216,16 @@ class DatasetWriter:
         folders = self._of_relation(side)
         for entry in self._of(side):
             if entry.vector:
-                scale, self.written.missing[_name(entry)] = fit_vector(folders, entry, shown)
+                scale, fields, missing = finish_vector(folders, entry, shown, self._scales)
                 self.written.vectors[entry.name] = scale
-                self.written.fields[_name(entry)] = write_vector(folders, entry, scale)
-            if not entry.numeric:
+            elif entry.numeric:
+                transform, fields, missing = finish_number(folders, entry, shown, self._scales)
+                self.written.transforms[entry.name] = transform
+                if transform.numeric == "quantiles":
+                    self.written.sizes[entry.vocabulary] = write_buckets(self._folder, entry, transform, shown)
+            else:
                 continue
-            fitted = fit_column(folders, entry, shown)
-            self.written.missing[_name(entry)] = fitted.missing
-            self.written.transforms[entry.name] = fitted.transform
-            self.written.fields[_name(entry)] = write_numeric(folders, entry, fitted.transform)
-            if fitted.transform.numeric == "quantiles":
-                self.written.sizes[entry.vocabulary] = write_buckets(self._folder, entry, fitted.transform, shown)
+            self.written.fields[_name(entry)], self.written.missing[_name(entry)] = fields, missing
 
     def _encode_requests(self) -> None:
         plain = {
@@ -259,8 +269,8 @@ class DatasetWriter:
             ),
         )
         if self.has_repeats:
-            _rewrite(folders, "repeat_count", "repeat_indicator", np.int8, lambda block: block > 0)
-            _rewrite(folders, "_ago", "repeat_recency", np.float32, lambda block: block / MICROSECONDS)
+            rewrite(folders, "repeat_count", "repeat_indicator", np.int8, lambda block: block > 0)
+            rewrite(folders, "_ago", "repeat_recency", np.float32, lambda block: block / MICROSECONDS)
 
     def _encode_entities(self) -> None:
         """Users and items; each counts as often as it was shown."""
@@ -337,13 +347,3 @@ def _name(entry: PlannedField) -> str:
 
 def _sliced(every: NDArray[Any], training: NDArray[Any]) -> Impressions:
     return Impressions(lambda first, last: every[first:last], lambda first, last: training[first:last])
-
-
-def _rewrite(
-    folders: Folders, source: str, name: str, dtype: Any, become: Callable[[NDArray[Any]], NDArray[Any]]
-) -> None:
-    """A column made of another, a block at a time."""
-    raw = folders.of(source), source
-    with NewColumn(folders.kept, name, (len(mapped(*raw)),), dtype) as column:
-        for _, block in blocks(*raw):
-            column.append(become(block))

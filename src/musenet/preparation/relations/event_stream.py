@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.ahead import ahead
 from musenet.dataset.roles import TIME
 from musenet.preparation.relations.requests import USER_ROW
 
-IN_REPEATS, AGAIN = "_in_repeats", "_again"
+IN_REPEATS, AGAIN, EARLIER = "_in_repeats", "_again", "_earlier"
 Integers = NDArray[np.int64]
 NEVER = -(1 << 63)
 """A time before all others."""
@@ -60,6 +61,7 @@ class RepeatMarks:
     """
 
     def __init__(self, key: Sequence[str], window: int | None) -> None:
+        self.key = list(key)
         self._by = list(dict.fromkeys([USER_ROW, *key]))
         self._window = window
         self._remembered: pl.DataFrame | None = None
@@ -123,14 +125,15 @@ def once_and_marked(
     """Events in order, each once, with `_again` if repeats are marked.
 
     Args:
-        chunks: in order of user and time.
+        chunks: in order of user and time; `_earlier` ones are marked by, but not handed on.
         identity: columns in which equal events of one user and time are one event.
         marks: tells repeats; None leaves `_again` out.
         kept: columns that are handed on.
     """
     for distinct in ahead(_distinct(chunks, identity)):
         rows = distinct.select(list(kept))
-        yield rows if marks is None else rows.append_column(AGAIN, pa.array(marks.of(distinct)))
+        rows = rows if marks is None else rows.append_column(AGAIN, pa.array(marks.of(distinct)))
+        yield rows.filter(pc.invert(distinct[EARLIER])) if EARLIER in distinct.column_names else rows
 
 
 def _distinct(chunks: Iterator[pa.Table], identity: Sequence[str]) -> Iterator[pa.Table]:

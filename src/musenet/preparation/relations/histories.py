@@ -12,7 +12,7 @@ from musenet.dataset.roles import ITEM, KIND, LABEL, ROLES, TIME, USER
 from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
-from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, RepeatMarks, once_and_marked
+from musenet.preparation.relations.event_stream import AGAIN, EARLIER, IN_REPEATS, RepeatMarks, once_and_marked
 from musenet.preparation.relations.requests import USER_ROW
 from musenet.recipe.history import Before
 from musenet.sources.tables import CleaningRule, Tables
@@ -49,6 +49,7 @@ def collect_events(
     attributes: Mapping[str, str],
     kinds: tuple[Sequence[str] | None, Sequence[str] | None],
     marks: RepeatMarks | None,
+    counted: ir.Table | None = None,
 ) -> Events:
     """Events of the kinds that histories or repeats count, each once, with `_user_row` and their attributes.
 
@@ -62,6 +63,7 @@ def collect_events(
         attributes: the columns wanted, each from `events` or `items`.
         kinds: those that count for histories and for repeats; None for all.
         marks: tells which events repeat an earlier one; None if nobody asks.
+        counted: earlier events that repeats count, with `_user_row`, `_time` and the key: none of the result.
 
     Raises:
         DataError: if a kind is asked for that no event has.
@@ -78,6 +80,9 @@ def collect_events(
     rows = join(rows, users.select(USER, USER_ROW), [USER])
     unwanted = [name for name in (USER, KIND) if name in rows.columns and name not in attributes]
     kept = rows.drop(*unwanted).schema().to_pyarrow()
+    added = counting.found - counting.incomplete - counting.other
+    if counted is not None and marks is not None:
+        rows = _with_last_of_each(engine, rows, counted, marks.key)
     schema = kept if marks is None else kept.append(pa.field(AGAIN, pa.bool_()))
     identity = [name for name in found.columns if name != USER]
 
@@ -86,13 +91,26 @@ def collect_events(
 
     stored = engine.store_rows("events", in_order, schema)
     count = engine.count(stored)
-    duplicates = counting.found - counting.incomplete - counting.other - count
+    duplicates = added - count
     rules = [
         CleaningRule("events", "without user or time", counting.incomplete, dropped=True),
         CleaningRule("events", "of kinds that do not count", counting.other, dropped=True),
         CleaningRule("events", "exact duplicates", duplicates, dropped=True),
     ]
     return Events(stored, [rule for rule in rules if rule.rows], counting.found, count)
+
+
+def _with_last_of_each(engine: Engine, rows: ir.Table, counted: ir.Table, key: Sequence[str]) -> ir.Table:
+    """The rows, and `_earlier` ones: the last counted event of each user and key that they have, which is enough to
+    tell which of them repeat one.
+    """
+    by = list(dict.fromkeys([USER_ROW, *key]))
+    met = counted.semi_join(rows.select(by).distinct(), by)
+    last = engine.store("last_of_each", met.group_by(by).aggregate(**{TIME: met[TIME].max()}))
+    others = [name for name in rows.columns if name not in (*by, TIME, IN_REPEATS)]
+    nothing = {name: ibis.null(rows[name].type()) for name in others}
+    earlier = last.mutate(**nothing, **{IN_REPEATS: ibis.literal(True)}).select(rows.columns).cast(rows.schema())
+    return rows.mutate(**{EARLIER: ibis.literal(False)}).union(earlier.mutate(**{EARLIER: ibis.literal(True)}))
 
 
 @dataclass(frozen=True)

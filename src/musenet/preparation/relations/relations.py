@@ -18,6 +18,7 @@ from musenet.preparation.relations.event_stream import IN_REPEATS, RepeatMarks
 from musenet.preparation.relations.histories import COUNT as EVENTS_BEFORE
 from musenet.preparation.relations.histories import IN_HISTORY, LAST, collect_events, raw_events
 from musenet.preparation.relations.negatives import sample_negatives
+from musenet.preparation.relations.past import Past
 from musenet.preparation.relations.repeats import candidate_repeats, with_comparable_keys
 from musenet.preparation.relations.requests import (
     IMPRESSIONS,
@@ -30,7 +31,7 @@ from musenet.preparation.relations.requests import (
     number_rows,
     request_key,
 )
-from musenet.preparation.relations.split import Cuts, check_periods, split_cuts
+from musenet.preparation.relations.split import Cuts, check_periods, count_shown, split_cuts
 from musenet.recipe.history import Before
 from musenet.recipe.negatives import NegativeOptions
 from musenet.recipe.recipe import Recipe
@@ -63,8 +64,17 @@ class Relations:
         return self.events.filter(self.events[IN_HISTORY])
 
 
-def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callable[[str], None]) -> Relations:
+def build_relations(
+    engine: Engine, tables: Tables, recipe: Recipe, say: Callable[[str], None], past: Past | None = None
+) -> Relations:
     """Group, split, sample, number, and count what came before.
+
+    Args:
+        engine: where the relations are stored.
+        tables: the log's; or what is added to one that was prepared before.
+        recipe: what is asked of them.
+        say: told of each step.
+        past: what came before the tables' rows, if they are added.
 
     Raises:
         DataError: whatever the log and the recipe disagree on, in one sentence.
@@ -73,7 +83,8 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
     say("grouping impressions into requests")
     clean = clean_impressions(engine, tables, _needed(tables, columns), recipe.requests)
     groups = group_requests(engine, clean.kept, columns.context, tables.timezone)
-    cuts = split_cuts(engine, recipe.split, groups, tables.timezone)
+    timed = groups if past is None else past.with_times(engine, groups, tables.timezone)
+    cuts = split_cuts(engine, recipe.split, timed, tables.timezone)
     say("numbering users, items and requests")
     found = raw_events(tables, clean.kept, columns.event)
     users = number_entities(engine, USER, USER_ROW, clean.kept, tables.users, columns.user, [found])
@@ -88,10 +99,15 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
         requests = requests.mutate(**{IMPRESSIONS: requests[IMPRESSIONS] + recipe.negatives.per_request})
         protocol = f"{protocol}; {recipe.negatives.protocol}"
     candidates = engine.store("candidates", _describe(shown, requests, items, columns))
-    check_periods(engine, candidates, groups, cuts, tables.timezone)
+    shown_by = count_shown(engine, candidates)
+    check_periods(engine, past.with_shown(shown_by, cuts) if past else shown_by, timed, cuts, tables.timezone)
     say("collecting events")
     kinds = (recipe.history.kinds, recipe.repeat.kinds if recipe.repeat else [])
-    events = collect_events(engine, found, users, items, columns.event, kinds, _repeat_marks(columns, recipe))
+    marks = _repeat_marks(columns, recipe)
+    counted = None if past is None or marks is None else past.counted_of(engine, users, list(columns.key))
+    events = collect_events(engine, found, users, items, columns.event, kinds, marks, counted)
+    if past:
+        past.check_events(engine, events.table, users, recipe.history.delay)
     relations = Relations(
         users=users,
         items=items,
@@ -106,7 +122,7 @@ def build_relations(engine: Engine, tables: Tables, recipe: Recipe, say: Callabl
         rows={"impressions": clean.rows, "events": events.found, "kept_events": events.kept},
     )
     say("counting what came before each request")
-    return _with_repeats(engine, relations, recipe)
+    return _with_repeats(engine, relations, recipe, counted)
 
 
 def _repeat_marks(columns: Columns, recipe: Recipe) -> RepeatMarks | None:
@@ -217,12 +233,15 @@ def _with_negatives(
     return labelled.union(negatives.select(*labelled.columns).cast(labelled.schema()))
 
 
-def _with_repeats(engine: Engine, relations: Relations, recipe: Recipe) -> Relations:
+def _with_repeats(engine: Engine, relations: Relations, recipe: Recipe, counted: ir.Table | None) -> Relations:
     """Candidates in order of request and item, with their repeat statistics."""
     candidates = relations.candidates
     if recipe.repeat:
         key = list(relations.columns.key)
         counting = relations.events.filter(relations.events[IN_REPEATS])
+        if counted is not None:
+            wanted = list(dict.fromkeys([USER_ROW, TIME, *key]))
+            counting = counting.select(wanted).union(counted.select(wanted).cast(counting.select(wanted).schema()))
         events, keyed = with_comparable_keys(counting, _key_columns(candidates, relations.columns), key)
         span = Before.of(recipe.history.delay, recipe.repeat.window)
         # An id is never missing, so its role name need not be found.

@@ -1,5 +1,6 @@
 """Training, validation and test: three consecutive periods of the log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -81,14 +82,27 @@ def _part_begins(engine: Engine, requests: ir.Table, part: int, parts: int) -> i
 PERIOD_NAMES: tuple[Split, ...] = ("train", "valid", "test")
 
 
-def check_periods(engine: Engine, candidates: ir.Table, requests: ir.Table, cuts: Cuts, timezone: str) -> None:
+def count_shown(engine: Engine, candidates: ir.Table) -> dict[int, dict[str, int]]:
+    """`rows` and `positives` of each period that has any."""
+    counted = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
+    return {int(row[PERIOD]): row for row in engine.read(counted).to_pylist()}
+
+
+def check_periods(
+    engine: Engine, found: Mapping[int, Mapping[str, int]], requests: ir.Table, cuts: Cuts, timezone: str
+) -> None:
     """Every period needs positives and negatives.
+
+    Args:
+        engine: where the requests lie.
+        found: what each period holds, as of `count_shown`.
+        requests: with their `_time`.
+        cuts: where the periods begin and end.
+        timezone: of the log.
 
     Raises:
         DataError: naming the period, its borders and the time range of the log.
     """
-    counted = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
-    found = {int(row[PERIOD]): row for row in engine.read(counted).to_pylist()}
     begins = (cuts.train_from, cuts.valid_from, cuts.test_from)
     ends = (cuts.valid_from, cuts.test_from, cuts.test_until)
     if found and all(row["rows"] == row["positives"] for row in found.values()):
@@ -114,22 +128,23 @@ def check_periods(engine: Engine, candidates: ir.Table, requests: ir.Table, cuts
 
 def count_periods(engine: Engine, candidates: ir.Table, requests: ir.Table) -> dict[Split, Period]:
     """What each period holds; requests are in order of periods, so that each spans some rows of them."""
-    shown = candidates.group_by(PERIOD).aggregate(rows=candidates.count(), positives=candidates[LABEL].sum())
-    shown_by = {row[PERIOD]: row for row in engine.read(shown).to_pylist()}
+    shown_by = count_shown(engine, candidates)
     asked = requests.group_by(PERIOD).aggregate(
         rows=requests.count(), first=requests[TIME].min(), last=requests[TIME].max()
     )
+    asked_by = {int(row[PERIOD]): row for row in engine.read(asked).to_pylist()}
     periods: dict[Split, Period] = {}
     begin = 0
-    for row in sorted(engine.read(asked).to_pylist(), key=lambda entry: int(entry[PERIOD])):
-        end, period = begin + row["rows"], row[PERIOD]
-        periods[PERIOD_NAMES[period]] = Period(
+    for period, name in enumerate(PERIOD_NAMES):
+        row, shown = asked_by.get(period, {"rows": 0}), shown_by.get(period, {"rows": 0, "positives": 0})
+        end = begin + row["rows"]
+        periods[name] = Period(
             begin=begin,
             end=end,
-            impressions=shown_by[period]["rows"],
-            positives=int(shown_by[period]["positives"]),
-            first_time=row["first"],
-            last_time=row["last"],
+            impressions=shown["rows"],
+            positives=int(shown["positives"]),
+            first_time=row.get("first"),
+            last_time=row.get("last"),
         )
         begin = end
     return periods

@@ -123,18 +123,25 @@ def fingerprint_of(options: Options, tables: Iterable[Sequence[Path]], queries: 
     for paths in tables:
         folders = zip(*(path.parts[:-1] for path in paths), strict=False)
         common = sum(1 for _ in takewhile(lambda named: len(set(named)) == 1, folders))
-        parts += [_known_by(path, "/".join(path.parts[common:])) for path in paths]
+        parts += [known_by(path, "/".join(path.parts[common:])) for path in paths]
     return hashlib.sha256("\n".join([*parts, *queries]).encode()).hexdigest()
 
 
-def _known_by(path: Path, called: str) -> str:
+def known_by(path: Path, name: str | None = None) -> str:
+    """What a file is known again by: what its folders say, its name, its size and its time or etag."""
+    name = path.name if name is None else name
     said = "".join(f"{name}={value}/" for name, value in folder_values(path).items())
     status = path.stat()
     if not is_remote(path):
-        return f"{said}{called} {status.st_size} {status.st_mtime_ns}"
+        return f"{said}{name} {status.st_size} {status.st_mtime_ns}"
     told = {str(name).lower(): value for name, value in status.as_info().items()}  # type: ignore[attr-defined]
     version = next((told[name] for name in ("etag", "md5hash", "content_md5") if told.get(name)), status.st_mtime)
-    return f"{said}{called} {status.st_size} {version}"
+    return f"{said}{name} {status.st_size} {version}"
+
+
+def called(known: str) -> str:
+    """The part of what a file is known by that stays when its content changes."""
+    return known.rsplit(" ", 2)[0]
 
 
 def expected_rows(paths: Iterable[Path]) -> int:

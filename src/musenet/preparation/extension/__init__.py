@@ -1,0 +1,1 @@
+"""A dataset grows: rows of a later period are added, and codes that were given stay."""

@@ -1,0 +1,123 @@
+"""What a dataset keeps in order to be extended, in its folder `kept/`:
+
+facts.json                    the recipe, where periods began, and which files were read
+uncoded/<relation>/<field>.parquet   values without a code of their own, with their rows
+counted.parquet               the events that repeats count: row of the user, time, repeat key
+counted/{time,again,offset}.npy      the same in order of user and time: when, whether again, where users begin
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from musenet.dataset.column_files import NewColumn, mapped, write_column
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import relation_folder
+from musenet.dataset.roles import TIME
+from musenet.engines.engine import Engine
+from musenet.errors import DatasetError
+from musenet.files import write_text
+from musenet.preparation.encoding.encode import Folders, InOrder
+from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, whole_ties
+from musenet.preparation.relations.relations import Relations
+from musenet.preparation.relations.requests import USER_ROW
+from musenet.preparation.relations.split import Cuts
+from musenet.recipe.recipe import Recipe
+
+
+class Facts(BaseModel):
+    """What is not told by the columns of what is kept."""
+
+    recipe: dict[str, Any]
+    train_from: int | None
+    valid_from: int
+    test_until: int | None
+    files: dict[str, list[str]]
+    """What each file of the log is known by, of each table."""
+    true_scenarios: list[str]
+    """Names, by code."""
+
+    def write(self, folder: Path) -> None:
+        """Write them into what a dataset keeps."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "facts.json", self.model_dump_json(indent=1) + "\n")
+
+
+def facts_of(recipe: Recipe, cuts: Cuts, files: dict[str, list[str]], true_scenarios: list[str]) -> Facts:
+    """Of a dataset that has just been prepared."""
+    return Facts(
+        recipe=recipe.model_dump(mode="json"),
+        train_from=cuts.train_from,
+        valid_from=cuts.valid_from,
+        test_until=cuts.test_until,
+        files=files,
+        true_scenarios=true_scenarios,
+    )
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The widest type of its kind."""
+    return pa.int64() if pa.types.is_integer(kind) else pa.float64() if pa.types.is_floating(kind) else kind
+
+
+class Kept:
+    """The folder of what a dataset keeps.
+
+    Args:
+        dataset: the dataset's folder.
+    """
+
+    def __init__(self, dataset: Path) -> None:
+        self.folder = dataset / "kept"
+        self.uncoded = self.folder / "uncoded"
+        self.counted = self.folder / "counted"
+        self.keys = self.folder / "counted.parquet"
+
+    def facts(self, dataset: Dataset) -> Facts:
+        """Of a dataset that can be extended.
+
+        Raises:
+            DatasetError: if it cannot.
+        """
+        file = self.folder / "facts.json"
+        if not file.is_file():
+            raise DatasetError(
+                f"{dataset.folder} keeps nothing to be extended by, as datasets of own files without sampled negatives "
+                "do: prepare such a log again with --replace"
+            )
+        try:
+            return Facts.model_validate_json(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise DatasetError(f"{file} is damaged: prepare the dataset again") from error
+
+    def write_counted(self, engine: Engine, relations: Relations, passing: Folders) -> None:
+        """Keep the events that repeats count, of relations whose events have been encoded."""
+        offset = np.asarray(mapped(passing.passing, "_repeat_offset"))
+        write_column(self.counted, "offset", offset)
+        counting = relations.events.filter(relations.events[IN_REPEATS])
+        key = list(dict.fromkeys([USER_ROW, TIME, *relations.columns.key]))
+        kinds = counting.select(key).schema()
+        # Engines differ in how wide a number is, in what they know never to be NULL, and in the order of ties.
+        schema = pa.schema([(name, plain_type(kind.to_pyarrow())) for name, kind in kinds.items()])
+        with (
+            NewColumn(self.counted, "time", (int(offset[-1]),), np.int64) as time,
+            NewColumn(self.counted, "again", (int(offset[-1]),), np.int8) as again,
+            pq.ParquetWriter(self.keys, schema) as writer,
+        ):
+            order = [USER_ROW, TIME]
+            for chunk in whole_ties(InOrder(counting, order).chunks(engine, [*key, AGAIN])):
+                rows = pl.DataFrame(chunk).sort(key)
+                time.append(rows[TIME].to_numpy())
+                again.append(rows[AGAIN].to_numpy())
+                writer.write_table(rows.select(key).to_arrow().cast(schema))
+
+    def write(self, engine: Engine, relations: Relations, notes: Path, facts: Facts) -> None:
+        """Keep what goes beyond the values without a code, which are kept as they are encoded."""
+        if relations.columns.key:
+            self.write_counted(engine, relations, Folders(self.folder, relation_folder(notes, "history")))
+        facts.write(self.folder)

@@ -1,0 +1,1 @@
+"""Walking forward through a log, period by period, by several policies."""

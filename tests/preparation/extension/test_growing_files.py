@@ -1,0 +1,132 @@
+"""A log in files, to which files are added night by night."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import musenet as mn
+from frame_logs import shop_frames
+from musenet.errors import DataError
+from musenet.runs.run import Run as OpenedRun
+
+CUT = pd.Timestamp("2024-03-20")
+
+
+def write_nights(folder: Path, frames: dict[str, pd.DataFrame], nights: list[str], suffix: str = ".parquet") -> None:
+    """The rows of each table before the cut, and those from then on, as a file each."""
+    for name, place, time in (("impressions", "shown", "shown_at"), ("events", "clicks", "clicked_at")):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for night, late in (("1", False), ("2", True)):
+            if night in nights:
+                rows = frames[name][(frames[name][time] >= CUT) == late]
+                file = folder / place / f"{night}{suffix}"
+                rows.to_parquet(file) if suffix == ".parquet" else rows.to_csv(file, index=False)
+
+
+def shop(folder: Path, frames: dict[str, pd.DataFrame], suffix: str = ".parquet") -> dict[str, Any]:
+    """The configuration of a shop's log."""
+    for name in ("users", "items"):
+        frames[name].to_parquet(folder / f"{name}.parquet")
+    ids = {"user": "user_id", "item": "item_id"}
+    return {
+        "name": "shop",
+        "data": {
+            "source": "own_files",
+            "impressions": {
+                "path": str(folder / "shown" / f"*{suffix}"),
+                **ids,
+                "time": "shown_at",
+                "label": "clicked",
+                "request": "search_id",
+            },
+            "events": {"path": str(folder / "clicks"), **ids, "time": "clicked_at", "kind": "action"},
+            "users": {"path": str(folder / "users.parquet"), "user": "user_id"},
+            "items": {"path": str(folder / "items.parquet"), "item": "item_id"},
+        },
+        "features": {
+            "user": ["age"],
+            "item": ["city"],
+            "context": ["device"],
+            "candidate": [{"price": {"numeric": "log"}}],
+        },
+        "history": {"columns": ["item_id", "city"], "length": 5},
+        "repeat": {"key": ["item_id"]},
+        "split": {"test": "3 days", "valid": "2 days"},
+        "model": {"name": "musenet", "scenarios": 2},
+        "training": {"epochs": 1, "batch_size": 256},
+    }
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_files_that_were_added_extend_a_dataset_that_models_go_on_with(suffix: str, tmp_path: Path) -> None:
+    frames = shop_frames()
+    write_nights(tmp_path, frames, ["1"], suffix)
+    config = shop(tmp_path, frames, suffix)
+    mn.prepare(config, tmp_path / "first")
+    first = mn.train(config, tmp_path / "run1", dataset=tmp_path / "first")
+    write_nights(tmp_path, frames, ["2"], suffix)
+    grown = mn.prepare(config, tmp_path / "second", extends=tmp_path / "first").dataset
+    whole = mn.prepare(config, tmp_path / "whole").dataset
+    for name in ("users", "items", "events", "requests", "candidates", "splits", "fields"):
+        assert getattr(grown.manifest, name) == getattr(whole.manifest, name)
+    second = mn.train(config, tmp_path / "run2", dataset=tmp_path / "second", start_from=first)
+    assert second.evaluate().impressions == whole.manifest.splits["test"].impressions
+
+
+def test_a_file_that_changed_and_a_night_without_files_are_refused(tmp_path: Path) -> None:
+    frames = shop_frames()
+    write_nights(tmp_path, frames, ["1"])
+    config = shop(tmp_path, frames)
+    mn.prepare(config, tmp_path / "first")
+    with pytest.raises(DataError, match=r"data\.impressions: no file was added since"):
+        mn.prepare(config, tmp_path / "second", extends=tmp_path / "first")
+    write_nights(tmp_path, frames, ["2"])
+    os.utime(tmp_path / "clicks" / "1.parquet", (1, 1))
+    with pytest.raises(DataError, match=r"data\.events: 1\.parquet has changed since"):
+        mn.prepare(config, tmp_path / "second", extends=tmp_path / "first")
+
+
+def test_the_log_may_be_what_was_added_alone(tmp_path: Path) -> None:
+    frames = shop_frames()
+    write_nights(tmp_path, frames, ["1", "2"])
+    config = shop(tmp_path, frames)
+    whole = mn.prepare(config, tmp_path / "whole").dataset
+
+    def night(which: str) -> list[str]:
+        places = {"impressions": "shown", "events": "clicks"}
+        return [f"data.{name}.path={tmp_path / place / f'{which}.parquet'}" for name, place in places.items()]
+
+    mn.prepare(config, tmp_path / "first", overrides=night("1"))
+    grown = mn.prepare(config, tmp_path / "second", extends=tmp_path / "first", overrides=night("2")).dataset
+    assert grown.manifest.splits == whole.manifest.splits
+    with pytest.raises(DataError, match="no file was added"):
+        mn.prepare(config, tmp_path / "third", extends=tmp_path / "second", overrides=night("1"))
+
+
+def test_yesterdays_model_reads_todays_dataset_as_it_would_have_served_it(tmp_path: Path) -> None:
+    """Values that have got codes since are unseen to it: as in the dataset of its codes, prepared of the whole log."""
+    frames = shop_frames()
+    late = frames["impressions"].shown_at >= CUT
+    frames["impressions"] = frames["impressions"].astype({"device": str})
+    frames["impressions"].loc[late & (frames["impressions"].device == "phone"), "device"] = "watch"
+    write_nights(tmp_path, frames, ["1"])
+    split = {"valid_from": "2024-03-18", "test_from": "2024-03-19"}
+    config = {**shop(tmp_path, frames), "split": split}
+    mn.prepare(config, tmp_path / "first")
+    run = mn.train(config, tmp_path / "run", dataset=tmp_path / "first")
+    write_nights(tmp_path, frames, ["2"])
+    # The same training period, so that the whole log prepared at once gives the very same codes.
+    whole = mn.prepare(config, tmp_path / "whole").dataset
+    later = {"valid_from": "2024-03-22", "test_from": "2024-03-23"}
+    grown = mn.prepare({**config, "split": later}, tmp_path / "grown", extends=tmp_path / "first").dataset
+    assert "watch" in grown.texts("device").to_pylist()
+    run.evaluate(dataset=tmp_path / "grown")
+    opened = OpenedRun.open(tmp_path / "run")
+    wanted, found = (opened.predictions_on(opened.readable(one, "test"), "test") for one in (whole, grown))
+    shared = np.isin(wanted.time, found.time)
+    assert shared.sum() == len(found.logit) > 30
+    np.testing.assert_allclose(found.logit, wanted.logit[shared], atol=1e-6)
