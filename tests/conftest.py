@@ -1,6 +1,11 @@
 """Puts tests/ on the import path, and lends what many tests share."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,3 +26,27 @@ def planted_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One session for all tests: to begin one takes longer than any of them."""
+    if find_spec("pyspark") is None or shutil.which("java") is None:
+        if os.environ.get("REQUIRE_ALL"):
+            pytest.fail("pyspark or a Java runtime is missing: pip install 'musenet[spark]', default-jre-headless")
+        pytest.skip("needs pyspark and a Java runtime")
+    from pyspark.sql import SparkSession
+
+    settings: dict[str, bool | float | int | str | None] = {
+        "spark.master": "local[1]",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.default.parallelism": "1",
+        "spark.driver.memory": "1g",
+        # No query runs for long enough that compiling it well is worth its time.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+    }
+    session = SparkSession.builder.config(map=settings).getOrCreate()
+    yield session
+    session.stop()

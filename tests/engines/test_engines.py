@@ -1,11 +1,9 @@
 """DuckDB and Spark make the same dataset, to the byte; what they need is asked for in one sentence."""
 
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,30 +30,6 @@ from sources.ads_files import write_ads
 from vector_logs import FEATURES, vector_log
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One session for all tests: to begin one takes longer than any of them."""
-    if find_spec("pyspark") is None or shutil.which("java") is None:
-        if os.environ.get("REQUIRE_ALL"):
-            pytest.fail("pyspark or a Java runtime is missing: pip install 'musenet[spark]', default-jre-headless")
-        pytest.skip("needs pyspark and a Java runtime")
-    from pyspark.sql import SparkSession
-
-    settings: dict[str, bool | float | int | str | None] = {
-        "spark.master": "local[1]",
-        "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "1",
-        "spark.default.parallelism": "1",
-        "spark.driver.memory": "1g",
-        # No query runs for long enough that compiling it well is worth its time.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-    }
-    session = SparkSession.builder.config(map=settings).getOrCreate()
-    yield
-    session.stop()
 
 
 @dataclass(frozen=True)

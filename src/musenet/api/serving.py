@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from musenet.serving.store.history import BulkHistoryStore
     from musenet.sources.log import AnyPath
 
+_NOT_BOTH = "histories come from --events or from --store, not from both: leave one out"
 
-def predict(
+
+def predict(  # noqa: PLR0913 - one per option
     folder: "AnyPath",
     requests: "AnyPath",
     out: "AnyPath",
@@ -31,6 +33,7 @@ def predict(
     store: "BulkHistoryStore | str | None" = None,
     now: str | float | None = None,
     explain: bool = False,
+    engine: Literal["spark"] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Score every row of files by an export, on all cores and in bounded memory; the number of rows.
@@ -45,6 +48,8 @@ def predict(
         store: keeps users' histories: an open one, a file's path, or an URL of Valkey or Redis.
         now: when all rows are shown, where they have no times: seconds since 1970, ISO 8601 with an offset, or `now`.
         explain: also each request's likeliest scenario, how sure that is, and the probability of each.
+        engine: `spark` scores on its executors, which read histories themselves: from files of events, or from a store
+            by its address. `out` is a new folder of Parquet files then, whose rows are in no order.
         progress: told of the rows done and in all, where the files say how many they have.
 
     Warns, before anything is scored, if histories would make a difference and none are given.
@@ -52,11 +57,36 @@ def predict(
     from musenet.serving.prediction.predict import predict_files
     from musenet.serving.scorer.scorer import Scorer
 
+    if engine == "spark":
+        return _predict_on_spark(Path(folder), requests, Path(out), events, store, _moment(now), explain)
     scorer, when = Scorer(Path(folder)), _moment(now)
     with histories_of(scorer, requests, events, store) as histories:
         return predict_files(
             scorer, requests, Path(out), histories=histories, now=when, explain=explain, progress=progress
         )
+
+
+def _predict_on_spark(
+    folder: Path,
+    requests: "AnyPath",
+    out: Path,
+    events: "AnyPath | Frame | None",
+    store: "BulkHistoryStore | str | None",
+    now: float | None,
+    explain: bool,
+) -> int:
+    from musenet.serving.prediction.on_spark import predict_on_spark
+    from musenet.serving.scorer.scorer import Scorer
+    from musenet.sources.files.places import is_url
+
+    if isinstance(events, Frame) or not isinstance(store, str | None):
+        raise UserError("Spark's executors read histories themselves: name files of events, or a store's address")
+    if events is not None and store is not None:
+        raise UserError(_NOT_BOTH)
+    if events is None and store is None:
+        _warn_of_none(Scorer(folder), requests)
+    said = None if events is None else str(events) if is_url(str(events)) else str(Path(events).absolute())
+    return predict_on_spark(folder, requests, out, events=said, store=store, now=now, explain=explain)
 
 
 def predict_frame(
@@ -137,12 +167,12 @@ def histories_of(
     store: "BulkHistoryStore | str | None",
 ) -> Iterator["Histories | None"]:
     """What is known of the users' past, of events or in a store; warns if nothing is and it would make a difference."""
-    from musenet.serving.prediction.predict import events_of, lacks_histories
+    from musenet.serving.prediction.predict import events_of
     from musenet.serving.prediction.stored import StoredHistories
     from musenet.serving.store.opening import open_existing
 
     if events is not None and store is not None:
-        raise UserError("histories come from --events or from --store, not from both: leave one out")
+        raise UserError(_NOT_BOTH)
     with ExitStack() as opened:
         if isinstance(store, str):
             store = opened.enter_context(open_existing(store, scorer.rules))
@@ -152,9 +182,15 @@ def histories_of(
         elif events is not None:
             yield events_of(scorer, events)
         else:
-            if said := lacks_histories(scorer, requests):
-                warnings.warn(said, NoHistoriesWarning, stacklevel=4)
+            _warn_of_none(scorer, requests)
             yield None
+
+
+def _warn_of_none(scorer: "Scorer", requests: "AnyPath | Frame") -> None:
+    from musenet.serving.prediction.predict import lacks_histories
+
+    if said := lacks_histories(scorer, requests):
+        warnings.warn(said, NoHistoriesWarning, stacklevel=5)
 
 
 def load_history(

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,7 +41,7 @@ def export(
     finish(as_json, {"export": written}, f"wrote {written}")
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 - one per option
     export: Export,
     requests: Annotated[
         str,
@@ -61,6 +61,10 @@ def predict(
         ),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="add each request's scenarios")] = False,
+    engine: Annotated[
+        Literal["spark"] | None,
+        typer.Option("--engine", help="spark: score on its executors, into a new folder of Parquet files"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score impressions in files: the same rows, and `score`.
@@ -78,6 +82,7 @@ def predict(
             store=store,
             now=now,
             explain=explain,
+            engine=engine,
             progress=reporter.steps("scoring"),
         )
     finish(as_json, {"out": out, "rows": rows}, f"wrote {rows:,} scores to {out}")

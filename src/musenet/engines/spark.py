@@ -34,21 +34,21 @@ class SparkEngine(Engine):
 
     def __init__(self, connection: ibis.BaseBackend, folder: Path) -> None:
         self._tables = folder / "tables"
-        self._session: Any = connection._session
+        self.session: Any = connection._session
         super().__init__(connection, folder / "rows")
 
     def _earlier(self) -> set[str]:
         return {path.parent.name for path in self._tables.glob(f"*/{DONE}")}
 
     def _write(self, place: str, table: ir.Table) -> None:
-        self._frame(table).write.mode("overwrite").parquet(str(self._tables / place))
+        self.frame(table).write.mode("overwrite").parquet(str(self._tables / place))
 
     def _open(self, place: str) -> ir.Table:
         return self.read_parquet([self._tables / place])
 
     def read_parquet(self, paths: Sequence[Path], folders: Sequence[str] = ()) -> ir.Table:
         """The rows of Parquet files, which are read whenever they are asked for."""
-        return self._view(_with_folders(self._session.read.parquet(*self._literals(paths)), folders))
+        return self._view(_with_folders(self.session.read.parquet(*self._literals(paths)), folders))
 
     def _in_order(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
         # Spark reads the files of a folder in any order: what has to be in order is sorted when it is read.
@@ -59,11 +59,11 @@ class SparkEngine(Engine):
 
     def read(self, table: ir.Table) -> pa.Table:
         """The rows of a small table; through Arrow, since pandas would turn whole numbers with gaps into floats."""
-        return self._frame(table).toArrow().cast(table.schema().to_pyarrow())
+        return self.frame(table).toArrow().cast(table.schema().to_pyarrow())
 
     def count(self, table: ir.Table) -> int:
         """Number of rows."""
-        return int(self._frame(table).count())
+        return int(self.frame(table).count())
 
     def microseconds(self, time: ir.Value) -> ir.Value:
         """Of a timestamp, since 1970."""
@@ -83,7 +83,7 @@ class SparkEngine(Engine):
     ) -> ir.Table:
         """The rows of CSV files below their headers, every column as text and empty ones as NULL."""
         # Broken rows come as they do from DuckDB: as an error that names the file.
-        reader = self._session.read.options(
+        reader = self.session.read.options(
             header=True, sep=delimiter, quote='"', escape='"', nullValue="", mode="FAILFAST", multiLine=True
         )
         schema = ", ".join(f"`{name}` STRING" for name in columns)
@@ -91,13 +91,13 @@ class SparkEngine(Engine):
 
     def json_columns(self, path: Path) -> dict[str, str]:
         """The columns of a file of JSON lines, told from all of them: text, lists of texts, or what else they are."""
-        reader = self._session.read.options(primitivesAsString=True, mode="FAILFAST")
+        reader = self.session.read.options(primitivesAsString=True, mode="FAILFAST")
         return dict(reader.json(self._literals([path])).dtypes)
 
     def read_json(self, paths: Sequence[Path], columns: Mapping[str, str], folders: Sequence[str] = ()) -> ir.Table:
         """The rows of files of JSON lines that all have these columns, as `json_columns` tells them."""
         schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
-        reader = self._session.read.options(mode="FAILFAST").schema(schema)
+        reader = self.session.read.options(mode="FAILFAST").schema(schema)
         return self._view(_with_folders(reader.json(self._literals(paths)), folders))
 
     def _literals(self, paths: Sequence[Path]) -> list[str]:
@@ -115,12 +115,13 @@ class SparkEngine(Engine):
     def _batches(self, table: ir.Table, at_once: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query that has ended: they lie in files, which are removed behind the reader."""
         folder = self._tables / "passing"
-        self._frame(table).write.mode("overwrite").parquet(str(folder))
+        self.frame(table).write.mode("overwrite").parquet(str(folder))
         return _read_and_remove(folder, table.schema().to_pyarrow(), at_once)
 
-    def _frame(self, table: ir.Table) -> Any:
+    def frame(self, table: ir.Table) -> Any:
+        """As Spark's own."""
         self.connection._run_pre_execute_hooks(table)
-        return self._session.sql(self.connection.compile(table))
+        return self.session.sql(self.connection.compile(table))
 
 
 def _read_and_remove(folder: Path, fields: pa.Schema, at_once: int) -> Iterator[pa.RecordBatch]:

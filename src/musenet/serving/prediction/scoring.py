@@ -35,6 +35,7 @@ def score_rows(
     explain: bool = False,
     name: str = "the rows",
     begun: set[tuple[Value, ...]] | None = None,
+    threads: int | None = None,
 ) -> pa.RecordBatchReader:
     """The same rows in the same order with all their columns, and `score`, P(click), beside them.
 
@@ -52,13 +53,16 @@ def score_rows(
         name: of the rows, for messages.
         begun: the requests of other rows, where these are the next file of many; those of these rows are added, if the
             model compares a request's candidates with each other.
+        threads: that score at once; as many as there are cores, if None.
 
     Raises:
         DataError: naming row and column, if the columns or a value cannot be used; of a value, while rows are read.
     """
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
     layout = Layout(scorer, reader.schema, now, name)
-    scoring = Scoring(scorer, layout, histories or NoHistories(scorer), explain, set() if begun is None else begun)
+    scoring = Scoring(
+        scorer, layout, histories or NoHistories(scorer), explain, set() if begun is None else begun, threads
+    )
     return pa.RecordBatchReader.from_batches(layout.written(scoring.columns), scoring.scored(reader))
 
 
@@ -66,8 +70,17 @@ class Scoring:
     """Goes through rows, whole requests at once, on all cores; arguments as of `score_rows`."""
 
     def __init__(
-        self, scorer: Scorer, layout: Layout, histories: Histories, explain: bool, begun: set[tuple[Value, ...]]
+        self,
+        scorer: Scorer,
+        layout: Layout,
+        histories: Histories,
+        explain: bool,
+        begun: set[tuple[Value, ...]],
+        threads: int | None = None,
     ) -> None:
+        self._threads = threads or (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         self.scorer, self.layout, self._histories, self._begun = scorer, layout, histories, begun
         if HISTORY in layout.schema.names:
             with layout.explained():
@@ -81,9 +94,8 @@ class Scoring:
             self.columns |= {f"probability_{k}": pa.float64() for k in range(scenarios)}
 
     def scored(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        """The rows with what is added; as many pieces are scored at once as there are cores, and one waits."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with ThreadPoolExecutor(cores, thread_name_prefix="scoring") as pool:
+        """The rows with what is added; each thread scores a piece, and one waits."""
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="scoring") as pool:
             pending: deque[Future[pa.Table]] = deque()
             first = 0
             try:
@@ -91,7 +103,7 @@ class Scoring:
                     self.layout.check_together(table, first, self._begun)
                     pending.append(pool.submit(self.answer, table, first))
                     first += table.num_rows
-                    if len(pending) > cores:
+                    if len(pending) > self._threads:
                         yield from pending.popleft().result().to_batches()
                 while pending:
                     yield from pending.popleft().result().to_batches()
