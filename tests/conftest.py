@@ -14,8 +14,18 @@ from musenet.dataset.dataset import Dataset
 from planted import write_planted
 from shown_runs import heard, make_run, write_comparison
 from tiny_runs import make_experiment, tiny_dataset
+from traced_graphs import really_traced
 
-__all__ = ["browser", "chromium", "heard", "make_experiment", "make_run", "tiny_dataset", "write_comparison"]
+__all__ = [
+    "browser",
+    "chromium",
+    "heard",
+    "make_experiment",
+    "make_run",
+    "really_traced",
+    "tiny_dataset",
+    "write_comparison",
+]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -182,6 +181,8 @@ def probability_of_logit(logit: ArrayLike) -> FloatArray:
     >>> probability_of_logit([0.0, -1000.0])
     array([0.5, 0. ])
     """
+    from scipy.special import expit
+
     return np.asarray(expit(np.asarray(logit, dtype=np.float64)), dtype=np.float64)
 
 

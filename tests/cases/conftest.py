@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from serving.conftest import address, exported, opened, redis_address
+from serving.conftest import address, exported, graphs_lent, opened, redis_address
 
-__all__ = ["address", "exported", "opened", "redis_address"]
+__all__ = ["address", "exported", "graphs_lent", "opened", "redis_address"]
 
 
 @pytest.fixture(scope="session")

@@ -50,33 +50,42 @@ def test_numbers_that_no_model_holds_are_refused(tmp_path: Path) -> None:
     assert counts(read(tmp_path, "log.parquet", recipe)) == {("impressions", "price is not a number"): 2}
 
 
-def _said_in_training(folder: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
-    experiment = value_logs.write(folder, value_logs.tables(), **changes)
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log, beside which its datasets are prepared, each once."""
+    folder = tmp_path_factory.mktemp("log")
+    value_logs.write(folder, value_logs.tables())
+    return folder
+
+
+def _said_in_training(log: Path, run: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    experiment = value_logs.of_written(log, **changes)
+    dataset = log / " ".join(["dataset", *experiment.history.columns])
     with Reporter() as reporter:
-        musenet.train(experiment, folder / "run", dataset=folder / "dataset", listener=reporter)
+        musenet.train(experiment, run, dataset=dataset, listener=reporter)
     return capsys.readouterr().err
 
 
-def test_few_steps_for_so_small_a_log_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_steps_for_so_small_a_log_are_said(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = value_logs.tables()["shown"]
     trained = int((shown.shown_at < shown.shown_at.max().floor("D") - pd.Timedelta(days=2)).sum())
     steps = -(-trained // 64)
-    said = _said_in_training(tmp_path / "few", capsys, training={"epochs": 2, "batch_size": 64})
+    said = _said_in_training(log, tmp_path / "few", capsys, training={"epochs": 2, "batch_size": 64})
     assert f"takes only {2 * steps} steps (2 epochs of {steps}), which is little to learn from: lower" in said
     assert "training.batch_size or raise training.epochs" in said
     small = {"batch_size": 3, "epochs": 2}
-    assert "takes only" not in _said_in_training(tmp_path / "many", capsys, training=small)
+    assert "takes only" not in _said_in_training(log, tmp_path / "many", capsys, training=small)
     share = small | {"requests": 0.5}
-    assert "takes only" not in _said_in_training(tmp_path / "a share", capsys, training=share)
+    assert "takes only" not in _said_in_training(log, tmp_path / "a share", capsys, training=share)
 
 
 @pytest.mark.parametrize("name", ["musenet", "base_model", "din"])
 def test_histories_of_items_whose_ids_no_model_reads_are_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     history = {"columns": ["item_id"], "length": 5}
     said = [
-        _said_in_training(tmp_path / str(place), capsys, model={"name": name, "ids": ids}, history=history)
+        _said_in_training(log, tmp_path / str(place), capsys, model={"name": name, "ids": ids}, history=history)
         for place, ids in enumerate(([], ["user"], ["item"]))
     ]
     assert ["the model reads no history: history.columns hold the items' ids alone" in text for text in said] == [
@@ -86,5 +95,5 @@ def test_histories_of_items_whose_ids_no_model_reads_are_said(
     ]
     more = {"columns": ["item_id", "category"], "length": 5}
     assert "no history" not in _said_in_training(
-        tmp_path / "more", capsys, model={"name": name, "ids": []}, history=more
+        log, tmp_path / "more", capsys, model={"name": name, "ids": []}, history=more
     )

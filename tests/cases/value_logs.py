@@ -61,6 +61,11 @@ def write(folder: Path, log: Tables, ending: str = "parquet", **changes: Any) ->
     for name, table in log.items():
         path = folder / f"{name}.{ending}"
         table.to_parquet(path, index=False) if ending == "parquet" else table.to_csv(path, index=False)
+    return of_written(folder, ending, **changes)
+
+
+def of_written(folder: Path, ending: str = "parquet", **changes: Any) -> Experiment:
+    """The experiment that reads tables that were written."""
     data = {
         "source": "own_files",
         "impressions": ROLES

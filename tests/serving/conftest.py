@@ -72,6 +72,11 @@ def opened() -> Iterator[Callable[[str, HistoryRules], WritableStore]]:
         yield lambda address, rules: stack.enter_context(open_store(address, rules))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def graphs_lent(really_traced: object) -> None:
+    """Equal models are traced once."""
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """An untrained model on a random log, exported once."""

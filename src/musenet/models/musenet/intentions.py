@@ -75,14 +75,14 @@ class IntentionModules(nn.Module):
             """(chosen, K) logits of the candidates at these places."""
             of, sees = batch.request.index_select(0, chosen), request
             # Most requests of many logs have candidates of one branch alone; to ONNX they cannot be told apart.
-            if len(request) > 1 and not batch.equally_long:
+            if request.shape[0] > 1 and not batch.equally_long:
                 own, of = torch.unique_consecutive(of, return_inverse=True)
                 mode, sees = mode.index_select(0, own), request.index_select(0, own)
             score = layer(layer.request_part(sees, scenario), candidate.index_select(0, chosen), of, scenario).T
             if common is not None:
                 score = score + common.index_select(0, chosen)
             # One request's probability is taken as it is: its logarithm then stands for all candidates.
-            return combine(mode if len(mode) == 1 else mode.index_select(0, of), score, self.form)
+            return combine(mode if mode.shape[0] == 1 else mode.index_select(0, of), score, self.form)
 
         repeats, others = batch.repeat_indicator.nonzero()[:, 0], (~batch.repeat_indicator).nonzero()[:, 0]
         logits = [branch(self.repeat, intention, repeats), branch(self.explore, -intention, others)]

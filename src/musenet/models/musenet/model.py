@@ -19,6 +19,9 @@ from musenet.models.musenet.options import MusenetOptions
 from musenet.models.musenet.pruning import pruning_of
 from musenet.models.musenet.versions import version_of
 
+Sides = tuple[Tensor, Tensor, Tensor | None, Tensor]
+"""What both sides tell before any click is predicted: see `Musenet.sides`."""
+
 
 class Musenet(ClickModel):
     """K scenarios, each with its own repeat intention module (Fig 3)."""
@@ -49,7 +52,11 @@ class Musenet(ClickModel):
 
     def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch: 3.2.3."""
-        request, candidate, point, log_assignment = self.sides(batch, progress)
+        return self.predict(self.sides(batch, progress), batch)
+
+    def predict(self, sides: Sides, batch: Batch) -> Prediction:
+        """The same from what `sides` gave."""
+        request, candidate, point, log_assignment = sides
         scenario_logit, repeat_probability = self.intentions(request, candidate, batch)  # Eq 9: (N, K), (R, K)
         log_assignment, scenario_logit, repeat_probability = self.pruning.of_the_left(
             log_assignment, scenario_logit, repeat_probability
@@ -62,7 +69,7 @@ class Musenet(ClickModel):
             point=point,
         )
 
-    def sides(self, batch: Batch, progress: float = 1.0) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    def sides(self, batch: Batch, progress: float = 1.0) -> Sides:
         """The intention modules' inputs of both sides, f_omega(x), and (R, K) log a; (N, K) for `paper`."""
         x = self.embed(batch)
         with full_precision(x.values):
@@ -86,9 +93,9 @@ class Musenet(ClickModel):
             self.scale_is_fitted.fill_(True)
         return self.pruning.among_the_left(self.assigner.log_q(point, batch))
 
-    def logit_of_one_scenario(self, batch: Batch) -> Tensor:
+    def logit_of_one_scenario(self, batch: Batch, sides: Sides | None = None) -> Tensor:
         """(N,) the logit of one request's candidates from its hardened scenario; no other scenario is computed."""
-        request, candidate, _, log_assignment = self.sides(batch)
+        request, candidate, _, log_assignment = sides or self.sides(batch)
         scenario_logit, _ = self.intentions(request, candidate, batch, log_assignment.argmax(1))
         return scenario_logit[:, 0]  # type: ignore[no-any-return]
 

@@ -21,9 +21,9 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.interface import ClickModel
+from musenet.models.interface import ClickModel, Prediction
 from musenet.models.musenet.intentions import IntentionModules
-from musenet.models.musenet.model import Musenet
+from musenet.models.musenet.model import Musenet, Sides
 from musenet.serving.export.many_requests import INPUTS_OF_MANY, batch_of_many, many_requests
 from musenet.serving.export.one_request import INPUTS, OF_CANDIDATES, batch_of, one_request
 from musenet.serving.scorer.runtime import MANY, WITHOUT_REPEATS
@@ -57,13 +57,15 @@ class Answers(nn.Module):
 
     def answers(self, batch: Batch) -> dict[str, Tensor]:
         """The logit (N,), the same without the repeat branch, and `EXPLANATIONS`: what of these the model has."""
-        model, prediction = self.whole, self.whole(batch)
-        found = {LOGIT: logit_of(model, batch) if _hardens_requests(model) else prediction.logit}
+        model = self.whole
+        sides = model.sides(batch) if isinstance(model, Musenet) else None  # once: what is traced takes long
+        prediction = _predict(model, batch, sides)
+        found = {LOGIT: logit_of(model, batch, sides) if _hardens_requests(model) else prediction.logit}
         if self.without_repeats is not None:
-            found[f"{LOGIT}{WITHOUT_REPEATS}"] = logit_of(self.without_repeats, batch)
+            found[f"{LOGIT}{WITHOUT_REPEATS}"] = logit_of(self.without_repeats, batch, sides)
         explained = {name: getattr(prediction, name, None) for name in EXPLANATIONS}
-        if isinstance(model, Musenet) and isinstance(model.intentions, IntentionModules):
-            request, candidate, _, _ = model.sides(batch)
+        if isinstance(model, Musenet) and sides and isinstance(model.intentions, IntentionModules):
+            request, candidate, _, _ = sides
             kept = model.pruning.left
             scores = model.intentions.scores(request, candidate, batch)
             explained["repeat_score"], explained["explore_score"] = (score[:, kept] for score in scores)
@@ -88,11 +90,15 @@ class AnswersToMany(nn.Module):
         return {name: value for name, value in told.items() if value is not None}
 
 
-def logit_of(model: ClickModel, batch: Batch) -> Tensor:
+def logit_of(model: ClickModel, batch: Batch, sides: Sides | None = None) -> Tensor:
     """(N,) the logit of one request's candidates; a hardened request computes its one scenario."""
     if _hardens_requests(model):
-        return model.logit_of_one_scenario(batch)  # type: ignore[operator, no-any-return]
-    return model(batch).logit  # type: ignore[no-any-return]
+        return model.logit_of_one_scenario(batch, sides)  # type: ignore[operator, no-any-return]
+    return _predict(model, batch, sides).logit
+
+
+def _predict(model: ClickModel, batch: Batch, sides: Sides | None) -> Prediction:
+    return model.predict(sides, batch) if isinstance(model, Musenet) and sides is not None else model(batch)
 
 
 def export_graphs(model: ClickModel, schema: Schema, folder: Path) -> None:

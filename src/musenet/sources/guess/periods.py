@@ -65,12 +65,15 @@ class Periods:
 
 def guess_periods(engine: Engine, roles: Roles) -> Periods:
     """Look at the times of all impressions."""
-    table = roles.table.file.table
+    looked_at = roles.table
+    table = looked_at.table if looked_at.is_whole else looked_at.file.table
     time = microseconds_of(engine, table, roles.columns["time"])
     label = roles.columns.get("label")
     positive = as_label(table[label], roles.positive_kinds or None).value == 1 if label else ibis.literal(True)
     kept = {name: table[name] for name in table.columns} | {TIME: time, POSITIVE: positive}
     rows = table.select(**kept).filter(time.notnull())
+    if looked_at.is_whole:
+        rows = engine.store("impressions", rows)
     split, boundary = _guess_split(engine, rows)
     rows = rows.mutate(**{LATER: rows[TIME] >= boundary})
     train = rows.filter(~rows[LATER])

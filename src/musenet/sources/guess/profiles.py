@@ -87,9 +87,14 @@ class TableProfile:
     columns: dict[str, ColumnProfile]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the rows looked at are all rows: then no file is read again."""
+        return self.rows <= ROWS_LOOKED_AT
+
+    @property
     def sample(self) -> str:
         """What figures of the rows looked at are figures of, to be written behind them."""
-        return f" in the first {ROWS_LOOKED_AT:,} rows" if self.rows > ROWS_LOOKED_AT else ""
+        return "" if self.is_whole else f" in the first {ROWS_LOOKED_AT:,} rows"
 
     @property
     def label(self) -> str:
