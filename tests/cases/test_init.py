@@ -314,3 +314,48 @@ def test_lists_of_equally_many_fractions_are_proposed_as_vectors(tmp_path: Path)
     (tmp_path / "log.yaml").write_text(text)
     dataset = api.prepare(tmp_path / "log.yaml", tmp_path / "dataset").dataset
     assert dataset.column(dataset.field("item", "title_vector")).shape == (ITEMS + 1, 24)
+
+
+def as_tree(root: Path, shown: pd.DataFrame, column: str) -> Path:
+    for value, part in shown.groupby(column):
+        (root / f"{column}={value}").mkdir(parents=True)
+        part.drop(columns=column).to_parquet(root / f"{column}={value}" / "part-0.parquet", index=False)
+    (root / "_SUCCESS").touch()
+    return root
+
+
+def test_a_tree_is_one_table_named_by_its_folder_with_the_folders_as_a_column(tmp_path: Path) -> None:
+    frames = shop()
+    tree = as_tree(tmp_path / "shown", frames.pop("shown"), "device")
+    write_config([tree, *write(tmp_path, frames)], tmp_path / "log.yaml")
+    config = yaml.safe_load((tmp_path / "log.yaml").read_text())
+    assert config["name"] == "shown"
+    assert config["data"]["impressions"]["path"] == "shown"
+    assert "device" in config["features"]["context"]
+    manifest = api.prepare(tmp_path / "log.yaml", tmp_path / "dataset").dataset.manifest
+    together = tmp_path / "one"
+    together.mkdir()
+    one_file = prepared(together, shop())
+    assert (manifest.candidates, manifest.vocabularies) == (one_file.candidates, one_file.vocabularies)
+
+
+def test_days_as_folders_are_no_category(tmp_path: Path) -> None:
+    frames = shop()
+    shown = frames.pop("shown")
+    tree = as_tree(tmp_path / "tree", shown.assign(dt=shown.shown_at.dt.date.astype(str)), "dt")
+    text = guess_config([tree, *write(tmp_path, frames)], tmp_path)
+    assert "left out: dt" in text
+    assert yaml.safe_load(text)["data"]["impressions"]["time"] == "shown_at"
+    assert "dt" not in features_of(yaml.safe_load(text))
+
+
+def test_a_folder_is_one_table_whatever_its_files_are_called(tmp_path: Path) -> None:
+    frames = shop()
+    shown = frames.pop("shown")
+    (tmp_path / "2024").mkdir()
+    for place, part in enumerate((shown[:600], shown[600:])):
+        part.to_csv(tmp_path / "2024" / f"{place}.csv", index=False)
+    write_config([tmp_path / "2024", *write(tmp_path, frames)], tmp_path / "log.yaml")
+    config = yaml.safe_load((tmp_path / "log.yaml").read_text())
+    assert (config["name"], config["data"]["impressions"]["path"]) == ("2024", "2024")
+    assert api.prepare(tmp_path / "log.yaml", tmp_path / "dataset").dataset.manifest.candidates == len(shown)

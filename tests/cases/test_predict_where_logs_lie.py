@@ -194,6 +194,10 @@ def test_a_bucket_holds_requests_events_and_the_log_of_drift(
         command = ["predict", str(log / "export"), f"s3://logs/{name}", *past, "--out", str(out)]
         assert run_command(command) == 0
         check(log, out)
+    musenet.predict(
+        log / "export", "s3://logs/asked/*/*/*.parquet", tmp_path / "again", events="s3://logs/events.jsonl.zst"
+    )
+    check(log, tmp_path / "again")
     told = musenet.drift(log / "export", "s3://logs/asked", events="s3://logs/events.jsonl.zst")
     local = musenet.drift(log / "export", log / "asked.parquet", events=log / "events.parquet")
     assert told.whole["logloss"].value == pytest.approx(local.whole["logloss"].value, abs=1e-7)

@@ -17,6 +17,7 @@ from musenet.dataset.manifest import FIRST_VALUE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.prepare import prepare
+from musenet.sources.guess.configuration import guess_config
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.sources.tables import Tables
 from sources.reading import ROLES, SECOND, counts, read, recipe_of, values
@@ -178,11 +179,18 @@ def test_a_bad_file_in_the_middle_of_a_pattern_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("beside", "kind"), [("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg")])
 def test_tables_some_of_whose_files_are_of_the_past_are_refused(tmp_path: Path, beside: str, kind: str) -> None:
-    partitions(tmp_path / "log", 2)
+    """However they are named: what its log says to be removed would be read again."""
+    days = partitions(tmp_path / "log", 2)
     (tmp_path / "log" / beside).mkdir()
     (tmp_path / "log" / beside / "v1.metadata.json").write_text("{}")
-    with pytest.raises(DataError, match=f"log is a {kind} table"):
-        read(tmp_path, "log")
+    for path in ("log", "log/*/*.parquet", "log/**/*.parquet", "log/dt=2026-11-01", "log/dt=2026-11-01/part-0.parquet"):
+        with pytest.raises(DataError, match=f"log is a {kind} table"):
+            read(tmp_path, path)
+    with pytest.raises(DataError, match=f"FILES: .*log is a {kind} table"):
+        guess_config([tmp_path / "log"], tmp_path)
+    (tmp_path / "log" / beside).rename(tmp_path / "log" / "elsewhere")
+    (tmp_path / "log" / "elsewhere" / "v1.metadata.json").unlink()
+    assert found(read(tmp_path, "log", PRICED)) == expected(*days.values())
 
 
 def database(folder: Path, rows: pd.DataFrame) -> None:

@@ -56,6 +56,20 @@ def test_metrics_are_those_computed_by_hand() -> None:
     assert (found.impressions, found.requests, found.users, found.positives) == (7, 3, 2, 2)
 
 
+def test_an_evaluation_prints_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a script and in a notebook alike; not as pydantic prints its fields."""
+    found = measure(STUB, "test", "a protocol", UserDraws(STUB.user, 20))
+    print(found)
+    told = capsys.readouterr().out
+    assert "auc=Interval" not in told
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if line.startswith("│")]
+    assert rows[0][:2] == ["AUC", f"{found.auc.value:.4f}"]
+    assert {row[0]: row[1] for row in rows[:7]}["logloss"] == f"{found.logloss.value:.4f}"
+    assert "Protocol: a protocol." in told
+    assert "test: 7 impressions, 2 clicked, of 2 users" in told
+    assert "AUC" in found._repr_html_()
+
+
 def test_scenario_figures_are_those_computed_by_hand() -> None:
     figures = scenario_figures(STUB, UserDraws(STUB.user, 20))
     assert figures is not None

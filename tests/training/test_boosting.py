@@ -1,5 +1,6 @@
 """A row of trees: trained, kept, compared and refused as other models are."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,19 @@ def test_a_row_of_trees_is_tuned_and_stands_in_the_table(planted_dataset: Datase
     tried = Run.open(Path(row.runs[0])).folder.read_json("../tuning.json")["trials"]
     assert sorted(trial["values"]["model.leaves"] for trial in tried) == [3, 6, 9]
     assert all(set(trial["values"]) == {"model.leaves"} for trial in tried)
+
+
+@pytest.mark.parametrize("model", [TREES, SMALL_BASE])
+def test_without_validation_nothing_says_which_trees_or_weights_to_keep(
+    model: dict[str, Any], planted_dataset: Dataset, run_path: Path
+):
+    splits = planted_dataset.manifest.splits
+    empty = splits["valid"].model_copy(update={"end": splits["valid"].begin, "impressions": 0, "positives": 0})
+    dataset = copy(planted_dataset)
+    dataset.manifest = dataset.manifest.model_copy(update={"splits": splits | {"valid": empty}})
+    with pytest.raises(RunError, match=r"weights to keep are chosen on validation, which is empty: give split\.valid"):
+        train_run(planted_experiment(model), dataset, run_path)
+    assert not run_path.exists()
 
 
 def test_what_trees_cannot_do_is_refused_in_a_sentence(trained: Run, planted_dataset: Dataset):

@@ -58,8 +58,10 @@ def train_run(
         RunError: if the folder holds something else, another training is at work in it, or it holds a run of another
             configuration or a half-finished one, and neither `resume` nor `replace` says what becomes of that.
     """
-    if experiment.calibration != "none" and not dataset.manifest.splits["valid"].impressions:
-        raise RunError(f"calibration: {experiment.calibration} is fitted on validation, which is empty: {FIT_ON}")
+    if not dataset.manifest.splits["valid"].impressions:
+        if experiment.calibration != "none":
+            raise RunError(f"calibration: {experiment.calibration} is fitted on validation, which is empty: {FIT_ON}")
+        raise RunError("the weights to keep are chosen on validation, which is empty: give split.valid a longer period")
     if start is not None:
         experiment = going_on_from(start, experiment, dataset)
         check_start(start, experiment, dataset)

@@ -18,7 +18,17 @@ from musenet.errors import DataError, one_line
 from musenet.files import replacing
 from musenet.serving.prediction.columns import of_one_type
 from musenet.sources.files.headers import clean_names, header
-from musenet.sources.files.paths import JSON, PARQUET, TEXT, codec_of, ending, find_files, folder_values, opened
+from musenet.sources.files.paths import (
+    JSON,
+    PARQUET,
+    TEXT,
+    codec_of,
+    ending,
+    find_files,
+    folder_values,
+    names_among,
+    opened,
+)
 from musenet.sources.files.places import is_remote, is_url, place, reaching
 
 ROWS_AT_ONCE = 8192
@@ -81,10 +91,9 @@ class TableFiles:
         """Where each file's rows are written: to `out`, or of a folder or a pattern to a file of its name in there."""
         if str(self.paths[0]) == str(self._place):
             return [out]
-        above = (
-            str(self._place) if self._place.is_dir() else os.path.commonpath([str(path.parent) for path in self.paths])
-        )
-        names = [str(path).removeprefix(above).lstrip("/") for path in self.paths]
+        names = names_among(self.paths)
+        if self._place.is_dir():
+            names = [str(path).removeprefix(str(self._place)).lstrip("/") for path in self.paths]
         more = ["" if name.lower().endswith(ENDINGS) else _WRITTEN_AS[ending(Path(name))] for name in names]
         return [out / f"{name}{ending}" for name, ending in zip(names, more, strict=True)]
 

@@ -83,9 +83,14 @@ def _below(folder: Path) -> list[Path]:
     """The files of a folder and of the folders in it, without what writers put beside them."""
     found = []
     for path in sorted(folder.iterdir(), key=str):
-        if not path.name.startswith(("_", ".")):
+        if not is_beside(Path(path.name)):
             found += _below(path) if path.is_dir() else [path]
     return found
+
+
+def is_beside(path: Path) -> bool:
+    """Whether a path in a folder is of what writers put beside its files, such as `_SUCCESS`."""
+    return any(part.startswith(("_", ".")) for part in path.parts)
 
 
 def _refuse_lakes(where: str, paths: Sequence[Path]) -> None:
@@ -109,6 +114,13 @@ def folder_values(path: Path) -> dict[str, str | None]:
     return {name: None if value == NO_VALUE else unquote(value) for name, equals, value in parts if name and equals}
 
 
+def names_among(paths: Sequence[Path]) -> list[str]:
+    """What each file is called below the folder that all lie in, such as `day=1/part.parquet`."""
+    folders = zip(*(path.parts[:-1] for path in paths), strict=False)
+    common = sum(1 for _ in takewhile(lambda named: len(set(named)) == 1, folders))
+    return ["/".join(path.parts[common:]) for path in paths]
+
+
 def fingerprint_of(options: Options, tables: Iterable[Sequence[Path]], queries: Iterable[str] = ()) -> str:
     """Changes with the options and with the place of each file among its table's, its size and its time or etag.
 
@@ -121,9 +133,7 @@ def fingerprint_of(options: Options, tables: Iterable[Sequence[Path]], queries: 
     """
     parts = [json.dumps(_without_places(options.model_dump(mode="json", exclude={"seed"})))]
     for paths in tables:
-        folders = zip(*(path.parts[:-1] for path in paths), strict=False)
-        common = sum(1 for _ in takewhile(lambda named: len(set(named)) == 1, folders))
-        parts += [known_by(path, "/".join(path.parts[common:])) for path in paths]
+        parts += [known_by(*named) for named in zip(paths, names_among(paths), strict=True)]
     return hashlib.sha256("\n".join([*parts, *queries]).encode()).hexdigest()
 
 

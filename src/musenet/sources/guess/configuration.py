@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ibis
+import yaml
 
 from musenet.engines.engine import Engine
 from musenet.errors import UserError
 from musenet.files import write_text
 from musenet.frames import KEPT_FRAME
 from musenet.sources.files.opening import open_files
-from musenet.sources.files.paths import find_files
+from musenet.sources.files.paths import find_files, folder_values, is_beside, names_among
 from musenet.sources.files.places import is_remote
 from musenet.sources.guess.features import FeatureGuess, guess_features
 from musenet.sources.guess.joining import LogRoles, guess_roles, told_roles
@@ -66,7 +67,15 @@ def guess_config(log: Sequence[Path] | Log, base: Path | None = None) -> str:
 
 
 def _told(engine: Engine, name: str, paths: str | list[str]) -> TableProfile:
-    return profile_table(engine, open_files(engine, name, find_files(name, paths, Path())))
+    return _profile(engine, name, find_files(name, paths, Path()))
+
+
+def _profile(engine: Engine, key: str, paths: list[Path]) -> TableProfile:
+    """With the columns that the names of folders hold below the one that all files lie in."""
+    named = {name for path in names_among(paths) for name in folder_values(Path(path))}
+    if named:
+        named |= set(open_files(engine, key, paths, stored=False).table.columns)
+    return profile_table(engine, open_files(engine, key, paths, named=named or None))
 
 
 def _group(engine: Engine, files: Sequence[Path]) -> list[TableProfile]:
@@ -76,7 +85,7 @@ def _group(engine: Engine, files: Sequence[Path]) -> list[TableProfile]:
         found = find_files("FILES", str(path), Path())
         opened = open_files(engine, "FILES", found, stored=False)
         groups.setdefault((opened.is_parquet, frozenset(opened.table.columns)), []).extend(found)
-    return [profile_table(engine, open_files(engine, "FILES", paths)) for paths in groups.values()]
+    return [_profile(engine, "FILES", paths) for paths in groups.values()]
 
 
 def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) -> list[str]:
@@ -107,18 +116,22 @@ def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) 
 
 
 def _name(roles: Roles) -> str:
-    path = roles.table.file.paths[0].absolute()
+    paths = roles.table.file.paths
+    path = paths[0] if is_remote(paths[0]) else paths[0].absolute()
     if re.fullmatch(KEPT_FRAME, path.name):
         return "my-log"
-    stem = path.parent.name if path.stem in ("impressions", "log", "train", "data") else path.name.split(".")[0]
-    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "my-log"
+    below = names_among(paths)[0].count("/") if len(paths) > 1 else 0
+    by_folder = len(paths) > 1 or path.stem in ("impressions", "log", "train", "data")
+    stem = path.parents[below].name if by_folder else path.name.split(".")[0]
+    name = re.sub(r"[^\w-]+", "-", stem).strip("-") or "my-log"
+    return name if yaml.safe_load(name) == name else f'"{name}"'
 
 
 def _paths(roles: Roles, base: Path) -> str:
     paths = roles.table.file.paths
     if len(paths) > 1 and not any(map(is_remote, paths)):
         folder = Path(os.path.commonpath([path.parent for path in paths]))
-        inside = {path for path in folder.rglob("*") if path.is_file()}
+        inside = {path for path in folder.rglob("*") if path.is_file() and not is_beside(path.relative_to(folder))}
         # The configuration itself would lie in a folder that holds `base`, and what else is put there.
         alone = inside == set(paths) and not base.absolute().is_relative_to(folder.absolute())
         paths = [folder] if alone else paths
