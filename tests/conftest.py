@@ -14,15 +14,15 @@ from musenet.dataset.dataset import Dataset
 from planted import write_planted
 from shown_runs import heard, make_run, write_comparison
 from tiny_runs import make_experiment, tiny_dataset
-from traced_graphs import really_traced
+from traced_graphs import graphs_traced_once
 
 __all__ = [
     "browser",
     "chromium",
+    "graphs_traced_once",
     "heard",
     "make_experiment",
     "make_run",
-    "really_traced",
     "tiny_dataset",
     "write_comparison",
 ]

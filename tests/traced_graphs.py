@@ -10,7 +10,7 @@ import itertools
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,12 +18,9 @@ import pytest
 from musenet.dataset.batch import Schema
 from musenet.models.interface import ClickModel
 
-Traced = Callable[[ClickModel, Schema], dict[str, Any]]
-
 
 @pytest.fixture(scope="session")
-def really_traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    """Stands in the place of `graphs_of`, which is what comes."""
+def graphs_traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from onnx import ModelProto
 
     from musenet.serving.export import graphs
@@ -47,7 +44,7 @@ def really_traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(graphs, "graphs_of", once)
-        yield traced
+        yield
 
 
 def _digest(model: ClickModel, schema: Schema) -> str:

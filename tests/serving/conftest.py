@@ -73,7 +73,7 @@ def opened() -> Iterator[Callable[[str, HistoryRules], WritableStore]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def graphs_lent(really_traced: object) -> None:
+def graphs_lent(graphs_traced_once: object) -> None:
     """Equal models are traced once."""
 
 
