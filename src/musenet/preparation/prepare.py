@@ -42,7 +42,7 @@ from musenet.preparation.encoding.encode import check_types, split_texts
 from musenet.preparation.encoding.fields import PlannedField, plan_fields
 from musenet.preparation.encoding.fitting import Training, value_types
 from musenet.preparation.encoding.writer import DatasetWriter
-from musenet.preparation.extension.extend import GrowingSource, extend
+from musenet.preparation.extension.extend import GrowingSource, added_source, extend
 from musenet.preparation.extension.kept import Kept, facts_of
 from musenet.preparation.relations.columns import role_name
 from musenet.preparation.relations.relations import Relations, build_relations
@@ -125,8 +125,8 @@ def prepare(  # noqa: PLR0913 - one per option
             return PreparedReport(dataset, read_checks(out), reused=True)
         how = "replace it by `musenet prepare CONFIG --replace`"
         orphans = orphans_of_replacing(out, identity, asked=replace, how=how)
-        size = source.size()
-        progress(check_space(work, size, recipe))
+        size = (source if before is None else added_source(source, before)).size()
+        progress(check_space(work, size, recipe, None if before is None else before.folder))
         stages = Stages(size, progress, steps)
         with closing(open_engine(engine, work, memory)) as opened:
             if before is None:
@@ -183,7 +183,8 @@ def _write_dataset(
     writer = DatasetWriter(engine, relations, planned, vocabularies, folder, work / "notes", uncoded)
     writer.encode(recipe, [role_name(tables, name) for name in recipe.predefined_scenario], told)
     if isinstance(source, GrowingSource) and keeps:
-        facts = facts_of(recipe, relations.cuts, source.files(), writer.written.true_labels)
+        told_apart = source.files(), source.described()
+        facts = facts_of(recipe, relations.cuts, *told_apart, writer.written.true_labels)
         kept.write(engine, relations, work / "notes", facts)
     told("checking the dataset")
     own = None

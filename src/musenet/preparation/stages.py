@@ -63,25 +63,30 @@ class Stages:
         self._steps(self._total, self._total)
 
 
-def check_space(folder: Path, size: LogSize, recipe: Recipe) -> str:
+def check_space(folder: Path, size: LogSize, recipe: Recipe, extends: Path | None = None) -> str:
     """A sentence that says how much disk is needed.
 
     Args:
         folder: lies on the disk; what an interrupted preparation left there counts as free.
         size: of the log.
         recipe: how many columns are in use.
+        extends: a dataset whose columns are written again, with the log's.
 
     Raises:
         UserError: if the disk has less.
     """
-    needed = needed_space(size, recipe)
-    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    needed = needed_space(size, recipe) + (0 if extends is None else _size(extends))
+    free = shutil.disk_usage(folder).free + _size(folder)
     if free < needed:
         raise UserError(
             f"preparing this log needs about {_gigabytes(needed)} of disk, but the disk that holds {folder.parent} has "
             f"{_gigabytes(free)} free: free some space there, or name another folder with --out"
         )
     return f"about {_gigabytes(needed)} of disk are needed on the way, {_gigabytes(free)} are free"
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def needed_space(size: LogSize, recipe: Recipe) -> int:

@@ -14,7 +14,7 @@ from musenet.sources.files.columns import Need, Plan, Relation, named_columns, p
 from musenet.sources.files.one_type import Shared, unify_types
 from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
-from musenet.sources.files.paths import called, expected_rows, find_files, fingerprint_of, known_by
+from musenet.sources.files.paths import called, described, expected_rows, find_files, fingerprint_of, known_by
 from musenet.sources.files.query import Query
 from musenet.sources.files.reader import LogReader, columns_of_roles, require_roles
 from musenet.sources.files.relations import add_shown, with_clock
@@ -61,6 +61,10 @@ class OwnFiles:
             for relation in self._parts()
             if relation in ("impressions", "events") and relation not in self._queries
         }
+
+    def described(self) -> str:
+        """The options without the places of files."""
+        return described(self._options)
 
     def added_to(self, known: dict[str, list[str]]) -> "OwnFiles":
         """The log of those files that are not known; users, items and what a query gives are as they are now.

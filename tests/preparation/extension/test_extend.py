@@ -26,6 +26,9 @@ class GrowingMemory(MemorySource):
     def files(self) -> dict[str, list[str]]:
         return {"impressions": [self.name]}
 
+    def described(self) -> str:
+        return "in memory"
+
     def added_to(self, known: dict[str, list[str]]) -> "GrowingMemory":
         return self
 
@@ -334,3 +337,17 @@ def test_an_extended_dataset_is_that_of_its_log_for_those_who_ask(tmp_path: Path
     # Its codes are its own: runs of a dataset prepared at once are none of it.
     whole = prepare(MemorySource(log, "2"), recipe(), tmp_path / "3").dataset
     assert grown.manifest.log == whole.manifest.fingerprint != grown.manifest.fingerprint
+
+
+def test_a_scenario_that_a_users_table_names_has_to_be_there(tmp_path: Path) -> None:
+    log = random_log(11)
+    early, late = cut_at(log, START + 10 * DAY)
+    assert log.users is not None
+    wished = recipe(predefined_scenario=["home"])
+    prepare(GrowingMemory(early, "1"), wished, tmp_path / "1")
+    without = late.but(users=log.users.filter(pl.col("_user") != late.impressions["_user"][0]))
+    with pytest.raises(DataError, match="'home' is told by the users' table, which lacks 1 users"):
+        prepare(GrowingMemory(without, "2"), wished, tmp_path / "2", extends=tmp_path / "1")
+    grown = prepare(GrowingMemory(late, "2"), wished, tmp_path / "2", extends=tmp_path / "1").dataset
+    whole = prepare(MemorySource(log, "whole"), wished, tmp_path / "whole").dataset
+    assert rows_of(grown) == rows_of(whole)

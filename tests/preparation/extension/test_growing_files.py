@@ -130,3 +130,14 @@ def test_yesterdays_model_reads_todays_dataset_as_it_would_have_served_it(tmp_pa
     shared = np.isin(wanted.time, found.time)
     assert shared.sum() == len(found.logit) > 30
     np.testing.assert_allclose(found.logit, wanted.logit[shared], atol=1e-6)
+
+
+def test_a_log_that_is_described_otherwise_is_refused(tmp_path: Path) -> None:
+    frames = shop_frames()
+    write_nights(tmp_path, frames, ["1"])
+    config = shop(tmp_path, frames)
+    mn.prepare(config, tmp_path / "first")
+    write_nights(tmp_path, frames, ["2"])
+    for change in ("data.negative_sampling_rate=0.5", "data.timezone=Europe/Berlin"):
+        with pytest.raises(DataError, match="`data` says otherwise how the log is to be read"):
+            mn.prepare(config, tmp_path / "second", extends=tmp_path / "first", overrides=[change])

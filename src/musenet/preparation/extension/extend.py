@@ -42,9 +42,31 @@ class GrowingSource(Source, Protocol):
         """What each file of each table is known by."""
         ...
 
+    def described(self) -> str:
+        """How the log is described, wherever its files lie: equal descriptions read equal files alike."""
+        ...
+
     def added_to(self, known: dict[str, list[str]]) -> Source:
         """The log of the files that are not known yet; raises `DataError` if there are none, or a known one changed."""
         ...
+
+
+def added_source(source: Source, before: Dataset) -> Source:
+    """What was added to the log that a dataset was prepared of.
+
+    Raises:
+        DatasetError: if the dataset keeps nothing to be extended by.
+        DataError: if the log is not of files, is described otherwise now, has no new ones, or one that changed.
+    """
+    facts = Kept(before.folder).facts(before)
+    if not isinstance(source, GrowingSource):
+        raise DataError("a dataset can be extended where the log is files of one's own (data.source: own_files)")
+    if source.described() != facts.described:
+        raise DataError(
+            f"`data` says otherwise how the log is to be read than it did for {before.folder}: make the configuration "
+            "the same but for paths, or prepare the whole log anew, without --extend"
+        )
+    return source.added_to(facts.files)
 
 
 @dataclass(frozen=True)
@@ -79,12 +101,11 @@ def extend(
     kept = Kept(before.folder)
     facts = kept.facts(before)
     _check_recipe(before, facts, recipe)
-    if not isinstance(source, GrowingSource):
-        raise DataError("a dataset can be extended where the log is files of one's own (data.source: own_files)")
     told("reading the log")
     past = Past(before, kept.counted if recipe.repeat else None)
-    tables = past.with_looked_up(source.added_to(facts.files).tables(engine))
+    tables = past.with_looked_up(added_source(source, before).tables(engine))
     relations = build_relations(engine, tables, recipe, told, past)
+    past.check_told(engine, relations.requests, relations.users, tables, relations.columns.user, recipe)
     _check_cuts(past, facts, relations.cuts)
     planned = plan_fields(recipe, tables)
     check_types(relations, planned)
@@ -107,8 +128,10 @@ def extend(
     manifest = _manifest(before, relations, folder, known, tables)
     sizes = _write_vocabularies(before, folder, manifest, relations.cuts, planned, vocabularies)
     manifest = manifest.model_copy(update={"vocabularies": sizes})
+    assert isinstance(source, GrowingSource)
     both = {name: list(dict.fromkeys([*facts.files.get(name, []), *of])) for name, of in source.files().items()}
-    facts_of(recipe, relations.cuts, both, known["true_scenario"]).write(Kept(folder).folder)
+    facts = facts_of(recipe, relations.cuts, both, source.described(), known["true_scenario"])
+    facts.write(Kept(folder).folder)
     return Extended(folder, tables, relations, writer, planned, manifest)
 
 

@@ -39,6 +39,8 @@ class Facts(BaseModel):
     test_until: int | None
     files: dict[str, list[str]]
     """What each file of the log is known by, of each table."""
+    described: str
+    """How the log is described."""
     true_scenarios: list[str]
     """Names, by code."""
 
@@ -48,7 +50,9 @@ class Facts(BaseModel):
         write_text(folder / "facts.json", self.model_dump_json(indent=1) + "\n")
 
 
-def facts_of(recipe: Recipe, cuts: Cuts, files: dict[str, list[str]], true_scenarios: list[str]) -> Facts:
+def facts_of(
+    recipe: Recipe, cuts: Cuts, files: dict[str, list[str]], described: str, true_scenarios: list[str]
+) -> Facts:
     """Of a dataset that has just been prepared."""
     return Facts(
         recipe=recipe.model_dump(mode="json"),
@@ -56,6 +60,7 @@ def facts_of(recipe: Recipe, cuts: Cuts, files: dict[str, list[str]], true_scena
         valid_from=cuts.valid_from,
         test_until=cuts.test_until,
         files=files,
+        described=described,
         true_scenarios=true_scenarios,
     )
 

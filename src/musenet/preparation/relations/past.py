@@ -18,8 +18,10 @@ from musenet.dataset.roles import ITEM, MICROSECONDS, REQUEST, TIME, USER
 from musenet.dataset.texts import ValueType, value_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
+from musenet.preparation.relations.columns import Relation
 from musenet.preparation.relations.requests import IMPRESSIONS, USER_ROW, local_text
 from musenet.preparation.relations.split import Cuts
+from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Tables
 
 WORDS: Mapping[ValueType, str] = {
@@ -203,6 +205,31 @@ class Past:
         known = join(self.entities(engine, USER_ROW), users.select(USER, USER_ROW), [USER])
         found = join(counted, known.select(BEFORE_ROW, USER_ROW), [BEFORE_ROW])
         return engine.store("counted_before", found.select(USER_ROW, *dict.fromkeys([TIME, *key])))
+
+    def check_told(
+        self,
+        engine: Engine,
+        requests: ir.Table,
+        users: ir.Table,
+        tables: Tables,
+        attributes: Mapping[str, Relation],
+        recipe: Recipe,
+    ) -> None:
+        """Refuse added requests whose scenario a column of users names, of users that their table has no longer.
+
+        Raises:
+            DataError: saying how many users.
+        """
+        told = [name for name in recipe.predefined_scenario if attributes.get(name) == "users"]
+        if not told or tables.users is None:
+            return
+        shown = users.semi_join(requests, USER_ROW).select(USER)
+        lacking = engine.count(shown.anti_join(tables.users, USER).semi_join(self.entities(engine, USER_ROW), USER))
+        if lacking:
+            raise DataError(
+                f"predefined_scenario: '{told[0]}' is told by the users' table, which lacks {lacking} users of the "
+                f"requests to be added who were known before: give their rows as well, or {self.remedy}"
+            )
 
     def check_types(self, added: Mapping[str, ValueType]) -> None:
         """Refuse columns that hold something else than before, by the log's own names; raises `DataError`."""

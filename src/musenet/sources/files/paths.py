@@ -131,10 +131,15 @@ def fingerprint_of(options: Options, tables: Iterable[Sequence[Path]], queries: 
         tables: the files of each table.
         queries: what identifies the rows of each table that is the result of one.
     """
-    parts = [json.dumps(_without_places(options.model_dump(mode="json", exclude={"seed"})))]
+    parts = [described(options)]
     for paths in tables:
         parts += [known_by(*named) for named in zip(paths, names_among(paths), strict=True)]
     return hashlib.sha256("\n".join([*parts, *queries]).encode()).hexdigest()
+
+
+def described(options: Options) -> str:
+    """A source's options without the places of its files."""
+    return json.dumps(_without_places(options.model_dump(mode="json", exclude={"seed"})))
 
 
 def known_by(path: Path, name: str | None = None) -> str:
