@@ -55,8 +55,11 @@ def predict(  # noqa: PLR0913 - one per option
     Warns, before anything is scored, if histories would make a difference and none are given.
     """
     from musenet.serving.prediction.predict import predict_files
+    from musenet.serving.prediction.tables import TableFiles
     from musenet.serving.scorer.scorer import Scorer
 
+    if events is not None and not isinstance(events, Frame):
+        TableFiles("events", events).targets(Path(out))  # refuses to write scores over them
     if engine == "spark":
         return _predict_on_spark(Path(folder), requests, Path(out), events, store, _moment(now), explain)
     scorer, when = Scorer(Path(folder)), _moment(now)

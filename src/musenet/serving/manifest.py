@@ -55,6 +55,8 @@ class LogColumns(Part):
     time: TimeColumn = TimeColumn(column="time")
     request: str | None = "request"
     """None where a request is what one user was shown at one time."""
+    longest: float = 3600.0
+    """Seconds that a request lasts at most."""
     event_user: str | None = None
     """The user's own column, if None."""
     event_item: str | None = None

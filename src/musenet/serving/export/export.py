@@ -237,16 +237,16 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
 
 def _log_columns(experiment: Experiment) -> LogColumns:
     """As the configuration names them; a public log's files are nobody's own."""
-    data = experiment.data
+    data, longest = experiment.data, experiment.recipe.requests.longest
     if not isinstance(data, OwnFilesOptions):
-        return LogColumns()
+        return LogColumns(longest=longest)
     shown, events = data.impressions, data.events
     of_events: dict[str, Any] = {"kind": None, "label": shown.label, "positive_kinds": shown.positive_kinds}
     if events is not None:
         own = {"event_user": events.user, "event_item": events.item, "event_time": _written(events.time)}
         of_events = own | {"kind": events.kind}
     labels: dict[str, Any] = {"shown_label": shown.label, "positives": shown.positive_kinds}
-    return LogColumns(time=_written(shown.time), request=shown.request, **labels, **of_events)
+    return LogColumns(time=_written(shown.time), request=shown.request, longest=longest, **labels, **of_events)
 
 
 def _written(time: str | TimeColumn) -> TimeColumn:

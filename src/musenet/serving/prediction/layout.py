@@ -95,11 +95,14 @@ class Layout:
             )
 
     def written(self, added: Mapping[str, pa.DataType]) -> pa.Schema:
-        """Of the rows with what is added to them; a name that they have already is prefixed."""
-        fields = [
-            pa.field(name if name not in self.schema.names else f"musenet_{name}", kind) for name, kind in added.items()
-        ]
-        return pa.schema([*self.schema, *fields])
+        """Of the rows with what is added to them; a name that they have already is prefixed, as often as need be."""
+        fields = list(self.schema)
+        for name, kind in added.items():
+            prefixed = name
+            while prefixed in self.schema.names:
+                prefixed = f"musenet_{prefixed}"
+            fields.append(pa.field(prefixed, kind))
+        return pa.schema(fields)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -164,6 +167,7 @@ class Layout:
         for name in self._context:
             if name in columns and name not in self._candidate:
                 self._check_shared(name, columns[name].places, begins, of, first)
+        self._check_request(table, times, begins, first)
         users, items = (self._ids(name, columns[name], first) for name in (self._user, self._item))
 
         def row(place: int, name: str) -> str:
@@ -235,6 +239,24 @@ class Layout:
             raise DataError(
                 f"{self.name}: a request has more than {MOST_CANDIDATES:,} rows, from row {first + begin + 1} on "
                 f"({what} {table[what][begin].as_py()})"
+            )
+
+    def _check_request(self, table: pa.Table, times: Times, begins: Places, first: int) -> None:
+        """Raise `DataError` unless every row has the id of its request, and none names several requests."""
+        if self._request is None:
+            return
+        if table[self._request].null_count:
+            row = first + int(table[self._request].is_valid().index(False).as_py()) + 1
+            raise DataError(f"{self.name}: row {row} lacks its request in '{self._request}': fill it in")
+        longest = self._scorer.manifest.log.longest
+        last = np.maximum.reduceat(times, begins)
+        long = last - np.minimum.reduceat(times, begins) > round(longest * MICROSECONDS)
+        if long.any():
+            place = int(begins[long.argmax()])
+            raise DataError(
+                f"{self.name}: request {table[self._request][place].as_py()}, from row {first + place + 1} on, lasts "
+                f"longer than {longest:,.0f} seconds: ids that begin anew name several requests, so give each one of "
+                "its own, or set requests.longest and export again"
             )
 
     def _check_shared(self, name: str, places: Places, begins: Places, of: Places, first: int) -> None:

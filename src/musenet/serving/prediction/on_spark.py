@@ -82,7 +82,7 @@ def predict_on_spark(
     temporary = out.with_name(f".{out.name}.{token_hex(4)}")
     try:
         with _explained(requests):
-            session, frame, unsigned = _frame(scorer, requests, temporary)
+            session, frame, unsigned = _frame(scorer, requests, temporary, out)
             context = session.sparkContext
             if context.master.startswith("local"):
                 context.pythonExec = sys.executable  # else it is the one that `python3` means
@@ -101,12 +101,13 @@ def predict_on_spark(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _frame(scorer: Scorer, requests: "AnyPath", folder: Path) -> tuple[Any, Any, tuple[str, ...]]:
+def _frame(scorer: Scorer, requests: "AnyPath", folder: Path, out: Path) -> tuple[Any, Any, tuple[str, ...]]:
     """Spark's session, the rows of the files, and the columns of whole numbers that Spark makes decimal ones."""
     from musenet.engines.spark import SparkEngine, open_spark
     from musenet.sources.files.opening import open_files
 
     files = files_of(scorer, "requests", requests)
+    files.targets(out)
     engine = open_spark(folder, None)
     assert isinstance(engine, SparkEngine)
     paths = [path.absolute() for path in files.paths]

@@ -70,8 +70,8 @@ def predict_files(
                     done += batch.num_rows
                     if progress is not None and opened.rows is not None:
                         progress(done, before + opened.rows)
-                if done == before:
-                    raise DataError(f"{file} holds no rows: give a row for every candidate")
+                if not done and file == files.paths[-1]:
+                    raise DataError(f"{requests} holds no rows: give a row for every candidate")
     return done
 
 

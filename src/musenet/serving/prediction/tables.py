@@ -88,7 +88,17 @@ class TableFiles:
         return pa.concat_tables(of_one_type(tables)).combine_chunks()
 
     def targets(self, out: Path) -> list[Path]:
-        """Where each file's rows are written: to `out`, or of a folder or a pattern to a file of its name in there."""
+        """Where each file's rows are written: to `out`, or of a folder or a pattern to a file of its name in there.
+
+        Raises:
+            DataError: if that is one of these files, or would be among them the next time.
+        """
+        read = {path.resolve() for path in (*self.paths, self._place) if not is_remote(path)}
+        if read & {out.resolve(), *out.resolve().parents}:
+            raise DataError(
+                f"--out {out} lies where the {self._name} are read, which it would replace or become part of: name "
+                "another place"
+            )
         if str(self.paths[0]) == str(self._place):
             return [out]
         names = names_among(self.paths)
@@ -177,6 +187,8 @@ def _explained(name: str, path: Path) -> Iterator[None]:
 
 def check_ending(path: Path) -> None:
     """Raise `DataError` unless a file of this name can be written."""
+    if path.is_dir():
+        raise DataError(f"--out {path} is a folder: name a file")
     if not path.name.lower().endswith(ENDINGS) or is_url(str(path).replace(":/", "://", 1)):
         raise DataError(f"--out {path}: give a name of this machine that ends in {', '.join(ENDINGS)}")
 
