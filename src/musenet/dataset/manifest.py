@@ -98,6 +98,8 @@ class Manifest(Part):
     """Of an extended dataset: the fingerprint of the one that it began as."""
     log: str | None = None
     """Of an extended dataset: the fingerprint that its recipe and its log would have if prepared at once."""
+    kept: dict[str, Any] | None = None
+    """What extending it asks for, told by preparation; None if it cannot be extended."""
     protocol: str
     timezone: str
     negative_sampling_rate: float

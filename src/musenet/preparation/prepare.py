@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from musenet import __version__
 from musenet.dataset.dataset import Dataset
+from musenet.dataset.layout import relation_folder
 from musenet.dataset.manifest import (
     FORMAT,
     Field,
@@ -38,7 +39,7 @@ from musenet.preparation.checks.checks import (
 )
 from musenet.preparation.checks.inspection import Inspector, own_events
 from musenet.preparation.checks.row_counts import count_rows, list_warnings, log_warnings, write_rejected
-from musenet.preparation.encoding.encode import check_types, split_texts
+from musenet.preparation.encoding.encode import Folders, check_types, split_texts
 from musenet.preparation.encoding.fields import PlannedField, plan_fields
 from musenet.preparation.encoding.fitting import Training, value_types
 from musenet.preparation.encoding.writer import DatasetWriter
@@ -182,10 +183,12 @@ def _write_dataset(
     uncoded = kept.uncoded if keeps else None
     writer = DatasetWriter(engine, relations, planned, vocabularies, folder, work / "notes", uncoded)
     writer.encode(recipe, [role_name(tables, name) for name in recipe.predefined_scenario], told)
+    facts = None
     if isinstance(source, GrowingSource) and keeps:
         told_apart = source.files(), source.described()
-        facts = facts_of(recipe, relations.cuts, *told_apart, writer.written.true_labels)
-        kept.write(engine, relations, work / "notes", facts)
+        facts = facts_of(recipe, relations.cuts, *told_apart, writer.written.true_labels).model_dump(mode="json")
+        if recipe.repeat is not None:
+            kept.write_counted(engine, relations, Folders(folder, relation_folder(work / "notes", "history")))
     told("checking the dataset")
     own = None
     if tables.events is not None:
@@ -194,7 +197,7 @@ def _write_dataset(
     checks.write(folder)
     write_rejected(engine, tables, relations, folder)
     types = _under_own_names(value_types(relations, planned, vocabularies, recipe), tables)
-    _write_manifest(folder, writer, relations, tables, recipe, identity, types)
+    _write_manifest(folder, writer, relations, tables, recipe, identity, types, facts)
     return checks
 
 
@@ -286,10 +289,12 @@ def _write_manifest(
     recipe: Recipe,
     identity: str,
     types: dict[str, ValueType],
+    kept: dict[str, Any] | None,
 ) -> None:
     manifest = Manifest(
         version=__version__,
         fingerprint=identity,
+        kept=kept,
         protocol=relations.protocol,
         timezone=tables.timezone,
         negative_sampling_rate=tables.negative_sampling_rate,

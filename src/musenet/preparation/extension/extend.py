@@ -23,7 +23,7 @@ from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.encoding.writer import DatasetWriter
 from musenet.preparation.extension.growth import Growth
 from musenet.preparation.extension.joining import Added, Joining
-from musenet.preparation.extension.kept import Facts, Kept, facts_of
+from musenet.preparation.extension.kept import Facts, Kept, facts_of, read_facts
 from musenet.preparation.extension.occurrences import Occurrences
 from musenet.preparation.relations.columns import role_name
 from musenet.preparation.relations.past import Past
@@ -58,7 +58,7 @@ def added_source(source: Source, before: Dataset) -> Source:
         DatasetError: if the dataset keeps nothing to be extended by.
         DataError: if the log is not of files, is described otherwise now, has no new ones, or one that changed.
     """
-    facts = Kept(before.folder).facts(before)
+    facts = read_facts(before)
     if not isinstance(source, GrowingSource):
         raise DataError("a dataset can be extended where the log is files of one's own (data.source: own_files)")
     if source.described() != facts.described:
@@ -99,7 +99,7 @@ def extend(
         DataError: if something cannot be added so that all is as if prepared at once; nothing is left out in silence.
     """
     kept = Kept(before.folder)
-    facts = kept.facts(before)
+    facts = read_facts(before)
     _check_recipe(before, facts, recipe)
     told("reading the log")
     past = Past(before, kept.counted if recipe.repeat else None)
@@ -127,11 +127,10 @@ def extend(
     joining.write(recipe, [one for one in relations.columns.looked_up if one != ITEM], _fixed(relations, tables))
     manifest = _manifest(before, relations, folder, known, tables)
     sizes = _write_vocabularies(before, folder, manifest, relations.cuts, planned, vocabularies)
-    manifest = manifest.model_copy(update={"vocabularies": sizes})
     assert isinstance(source, GrowingSource)
     both = {name: list(dict.fromkeys([*facts.files.get(name, []), *of])) for name, of in source.files().items()}
     facts = facts_of(recipe, relations.cuts, both, source.described(), known["true_scenario"])
-    facts.write(Kept(folder).folder)
+    manifest = manifest.model_copy(update={"vocabularies": sizes, "kept": facts.model_dump(mode="json")})
     return Extended(folder, tables, relations, writer, planned, manifest)
 
 

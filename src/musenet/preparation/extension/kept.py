@@ -1,9 +1,8 @@
-"""What a dataset keeps in order to be extended, in its folder `kept/`:
+"""What a dataset keeps in order to be extended: facts in its manifest, and in its folder `kept/`
 
-facts.json                    the recipe, where periods began, and which files were read
-uncoded/<relation>/<field>.parquet   values without a code of their own, with their rows
-counted.parquet               the events that repeats count: row of the user, time, repeat key
-counted/{time,again,offset}.npy      the same in order of user and time: when, whether again, where users begin
+    uncoded/<relation>/<field>.parquet   values without a code of their own, with their rows
+    counted.parquet                      the events that repeats count: row of the user, time, repeat key
+    counted/{time,again,offset}.npy      the same in order of user and time: when, whether again, where users begin
 """
 
 from pathlib import Path
@@ -13,15 +12,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from musenet.dataset.column_files import NewColumn, mapped, write_column
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.layout import relation_folder
 from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine
 from musenet.errors import DatasetError
-from musenet.files import write_text
 from musenet.preparation.encoding.encode import Folders, InOrder
 from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, whole_ties
 from musenet.preparation.relations.relations import Relations
@@ -44,11 +41,6 @@ class Facts(BaseModel):
     true_scenarios: list[str]
     """Names, by code."""
 
-    def write(self, folder: Path) -> None:
-        """Write them into what a dataset keeps."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "facts.json", self.model_dump_json(indent=1) + "\n")
-
 
 def facts_of(
     recipe: Recipe, cuts: Cuts, files: dict[str, list[str]], described: str, true_scenarios: list[str]
@@ -70,6 +62,20 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return pa.int64() if pa.types.is_integer(kind) else pa.float64() if pa.types.is_floating(kind) else kind
 
 
+def read_facts(dataset: Dataset) -> Facts:
+    """What a dataset tells for its extension.
+
+    Raises:
+        DatasetError: if it cannot be extended.
+    """
+    if dataset.manifest.kept is None:
+        raise DatasetError(
+            f"{dataset.folder} keeps nothing to be extended by, as datasets of own files without sampled negatives "
+            "do: prepare such a log again with --replace"
+        )
+    return Facts.model_validate(dataset.manifest.kept)
+
+
 class Kept:
     """The folder of what a dataset keeps.
 
@@ -82,23 +88,6 @@ class Kept:
         self.uncoded = self.folder / "uncoded"
         self.counted = self.folder / "counted"
         self.keys = self.folder / "counted.parquet"
-
-    def facts(self, dataset: Dataset) -> Facts:
-        """Of a dataset that can be extended.
-
-        Raises:
-            DatasetError: if it cannot.
-        """
-        file = self.folder / "facts.json"
-        if not file.is_file():
-            raise DatasetError(
-                f"{dataset.folder} keeps nothing to be extended by, as datasets of own files without sampled negatives "
-                "do: prepare such a log again with --replace"
-            )
-        try:
-            return Facts.model_validate_json(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
-            raise DatasetError(f"{file} is damaged: prepare the dataset again") from error
 
     def write_counted(self, engine: Engine, relations: Relations, passing: Folders) -> None:
         """Keep the events that repeats count, of relations whose events have been encoded."""
@@ -120,9 +109,3 @@ class Kept:
                 time.append(rows[TIME].to_numpy())
                 again.append(rows[AGAIN].to_numpy())
                 writer.write_table(rows.select(key).to_arrow().cast(schema))
-
-    def write(self, engine: Engine, relations: Relations, notes: Path, facts: Facts) -> None:
-        """Keep what goes beyond the values without a code, which are kept as they are encoded."""
-        if relations.columns.key:
-            self.write_counted(engine, relations, Folders(self.folder, relation_folder(notes, "history")))
-        facts.write(self.folder)
