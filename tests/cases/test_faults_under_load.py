@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import BusyLoadingError
+from redis.retry import Retry
 
 from musenet.errors import StoreError
 from musenet.serving.store.history import PastEvent, UserEvent, WritableStore
@@ -116,6 +120,9 @@ def redis_server(folder: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]
     def start() -> subprocess.Popen[bytes]:
         running.append(subprocess.Popen([program, *options.split(" ")], stdout=subprocess.DEVNULL))
         wait_for(folder / "socket", running[-1])
+        # It listens before it has read what it holds.
+        patient = Retry(ConstantBackoff(0.05), 400)
+        redis.Redis(unix_socket_path=f"{folder}/socket", retry=patient, retry_on_error=[BusyLoadingError]).ping()
         return running[-1]
 
     try:

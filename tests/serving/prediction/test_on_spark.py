@@ -24,13 +24,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def parts(spark: Any) -> Iterator[None]:
     """Requests are spread over several partitions, which few rows would not be else."""
+    from pyspark.sql import SparkSession
+
     changed = {"spark.sql.shuffle.partitions": "3", "spark.sql.adaptive.coalescePartitions.enabled": "false"}
-    before = {name: spark.conf.get(name) for name in changed}
-    for name, value in changed.items():
-        spark.conf.set(name, value)
+    # An engine that was closed took its session along: the one to change is that which comes next.
+    session = SparkSession.builder.config(map={**changed, "spark.master": "local[1]"}).getOrCreate()
     yield
-    for name, value in before.items():
-        spark.conf.set(name, value)
+    SparkSession.builder.config(map={"spark.sql.shuffle.partitions": "1"})
+    session.conf.set("spark.sql.shuffle.partitions", "1")
 
 
 @pytest.fixture(scope="module")
