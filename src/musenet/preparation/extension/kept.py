@@ -1,8 +1,10 @@
-"""What a dataset keeps in order to be extended: facts in its manifest, and in its folder `kept/`
+"""What a dataset keeps in order to be extended: facts in its manifest, and files in its folder `kept/`.
 
     uncoded/<relation>/<field>.parquet   values without a code of their own, with their rows
     counted.parquet                      the events that repeats count: row of the user, time, repeat key
     counted/{time,again,offset}.npy      the same in order of user and time: when, whether again, where users begin
+
+Nothing but an extension reads them.
 """
 
 from pathlib import Path
