@@ -77,7 +77,6 @@ class Extended:
     tables: Tables
     relations: Relations
     writer: DatasetWriter
-    planned: list[PlannedField]
     manifest: Manifest
 
 
@@ -131,7 +130,7 @@ def extend(
     both = {name: list(dict.fromkeys([*facts.files.get(name, []), *of])) for name, of in source.files().items()}
     facts = facts_of(recipe, relations.cuts, both, source.described(), known["true_scenario"])
     manifest = manifest.model_copy(update={"vocabularies": sizes, "kept": facts.model_dump(mode="json")})
-    return Extended(folder, tables, relations, writer, planned, manifest)
+    return Extended(folder, tables, relations, writer, manifest)
 
 
 def _encode(

@@ -1,6 +1,7 @@
 """What a dataset holds already, as the relations of rows that are added to it need it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -108,14 +109,14 @@ class Past:
             return tables
         before = ibis.memtable(known)
         if tables.items is None:
-            return Tables(**{**vars(tables), "items": before})
+            return replace(tables, items=before)
         new, schema = tables.items, tables.items.schema()
         missing = before.anti_join(new.select(ITEM), ITEM)
         filled = {
             name: (missing[name] if name in missing.columns else ibis.null()).cast(kind(nullable=True))
             for name, kind in schema.items()
         }
-        return Tables(**{**vars(tables), "items": new.union(missing.select(**filled))})
+        return replace(tables, items=new.union(missing.select(**filled)))
 
     def with_times(self, engine: Engine, groups: ir.Table, timezone: str) -> ir.Table:
         """`_time` and `_impressions` of all requests, those added included; equal times of the past are one row.
