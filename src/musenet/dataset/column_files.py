@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1 << 20
+_HEADER = Lock()
+"""Held while a header is parsed: Python before 3.11.9 counts its parser's depth for all threads together, and fails."""
 
 
 def column_file(folder: Path, name: str) -> Path:
@@ -62,7 +65,8 @@ def write_column(folder: Path, name: str, values: NDArray[Any]) -> None:
 
 def mapped(folder: Path, name: str) -> NDArray[Any]:
     """A column, mapped into memory."""
-    return np.asarray(np.load(column_file(folder, name), mmap_mode="r", allow_pickle=False))
+    with _HEADER:
+        return np.asarray(np.load(column_file(folder, name), mmap_mode="r", allow_pickle=False))
 
 
 def blocks(
@@ -70,8 +74,9 @@ def blocks(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """The rows from `begin` to before `end` in memory, so many at a time, each block with its first row's number."""
     with column_file(folder, name).open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        with _HEADER:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         width = int(np.prod(shape[1:], dtype=np.int64))
         file.seek(begin * width * dtype.itemsize, 1)
         for first in range(begin, shape[0] if end is None else end, at_once):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -136,6 +137,7 @@ def _manifest(
     checksums: dict[str, str],
     facts: dict[str, Any],
 ) -> Manifest:
+    offset, time = arrays.requests["candidate_offset"], arrays.requests["time"]
     derived: dict[str, Any] = {
         "version": __version__,
         "fingerprint": hashlib.sha256(json.dumps([checksums, sizes], sort_keys=True).encode()).hexdigest(),
@@ -147,7 +149,7 @@ def _manifest(
         "events": int(arrays.events["offset"][-1]),
         "requests": len(arrays.requests["user"]),
         "candidates": len(arrays.candidates["label"]),
-        "splits": {split: _period(arrays, *span) for split, span in splits.items()},
+        "splits": {split: period_of(offset, time, arrays.candidates["label"], *span) for split, span in splits.items()},
         "fields": fields,
         "vocabularies": sizes,
         "has_repeats": "repeat_indicator" in arrays.candidates,
@@ -160,14 +162,20 @@ def _manifest(
         raise DatasetError(f"the dataset's {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from error
 
 
-def _period(arrays: Arrays, begin: int, end: int) -> Period:
-    offset, time = arrays.requests["candidate_offset"], arrays.requests["time"]
-    label = arrays.candidates["label"][offset[begin] : offset[end]]
+def period_of(offset: Array, time: Array, label: Array, begin: int, end: int) -> Period:
+    """The requests from `begin` to before `end` as a split.
+
+    Args:
+        offset: (B + 1) first candidate of each request.
+        time: (B) of each request, microseconds.
+        label: (C) of each candidate.
+    """
+    label = label[offset[begin] : offset[end]]
     return Period(
         begin=begin,
         end=end,
         impressions=len(label),
-        positives=int(label.sum()),
+        positives=int(np.sum(label == 1)),
         first_time=int(time[begin]) if end > begin else None,
         last_time=int(time[end - 1]) if end > begin else None,
     )

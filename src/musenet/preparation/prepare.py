@@ -36,6 +36,7 @@ from musenet.preparation.checks.checks import (
     leak_warnings,
     period_warnings,
     read_checks,
+    sum_of_rows,
 )
 from musenet.preparation.checks.inspection import Inspector, own_events
 from musenet.preparation.checks.row_counts import count_rows, list_warnings, log_warnings, write_rejected
@@ -214,10 +215,10 @@ def _write_extended(
     made = extend(engine, source, recipe, before, work, told)
     folder, manifest = made.folder, made.manifest
     told("checking the dataset")
-    inspector = Inspector(folder, manifest.splits, EXTENDED_ROWS)
-    checks = _check(engine, made.relations, made.tables, made.writer, inspector, read_checks(before.folder).own_events)
+    inspector, earlier = Inspector(folder, manifest.splits, EXTENDED_ROWS), read_checks(before.folder)
+    checks = _check(engine, made.relations, made.tables, made.writer, inspector, earlier.own_events, before=earlier)
     checks.write(folder)
-    write_rejected(engine, made.tables, made.relations, folder)
+    write_rejected(engine, made.tables, made.relations, folder, before.folder)
     names = {"extends": before.manifest.fingerprint, "log": log, "fingerprint": identity}
     write_manifest(folder, manifest.model_copy(update={**names, "checksums": checksums_of(folder)}))
     return checks
@@ -237,14 +238,18 @@ def _check(
     inspector: Inspector,
     own: OwnEvents | None,
     training: Training | None = None,
+    before: Checks | None = None,
 ) -> Checks:
-    """Inspect the dataset, and refuse what cannot recur unless that was done before."""
+    """Inspect the dataset, and refuse what cannot recur unless that was done before; `before` is of what it extends."""
 
     def look_at(checked: tuple[PlannedField, Field]) -> FeatureCheck:
         entry, field = checked
         if entry.side == "history":
             return inspector.history(field, relations.cuts.valid_from)
-        return inspector.feature(field, writer.written.missing.get(f"{entry.side}/{entry.name}"))
+        missing = writer.written.missing.get(f"{entry.side}/{entry.name}")
+        if missing is not None and before is not None:
+            missing = before.missing_with(field, missing, writer.candidates)
+        return inspector.feature(field, missing)
 
     checked = list(writer.checked_fields())
     with ThreadPoolExecutor(min(COLUMNS_AT_ONCE, os.cpu_count() or 1)) as threads:
@@ -261,10 +266,11 @@ def _check(
         *list_warnings(engine, relations, (entry for entry, _ in checked)),
         *period_warnings(periods),
     ]
+    rows = count_rows(relations, tables, writer)
     return Checks(
         protocol=relations.protocol,
         timezone=tables.timezone,
-        rows=count_rows(relations, tables, writer),
+        rows=rows if before is None else sum_of_rows(before.rows, rows),
         periods=periods,
         features=features,
         repeat_auc=repeat_auc,

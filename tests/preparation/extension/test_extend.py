@@ -15,6 +15,7 @@ from musenet.dataset.layout import OCCURRENCES, VALUE, keys_file, vocabulary_fil
 from musenet.dataset.manifest import Field
 from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.errors import DataError, DatasetError
+from musenet.preparation.checks.checks import read_checks
 from musenet.preparation.prepare import prepare
 from preparation.logs import DAY, START, Log, MemorySource, random_log, recipe
 
@@ -132,6 +133,9 @@ def assert_equal_but_for_codes(first: Dataset, grown: Dataset, whole: Dataset) -
             assert counts_of(grown, name) == counts_of(whole, name), name
             assert grown.manifest.vocabularies[name] == size
     assert grown.manifest.numeric == first.manifest.numeric
+    checked, wanted = read_checks(grown.folder), read_checks(whole.folder)
+    assert checked.rows == wanted.rows
+    assert [one.missing for one in checked.features] == pytest.approx([one.missing for one in wanted.features])
     grown.verify()
 
 

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from musenet.dataset.manifest import FieldSide, Split
+from musenet.dataset.manifest import Field, FieldSide, Split
 from musenet.errors import DatasetError
 from musenet.preparation.relations.requests import local_text
 
@@ -90,9 +90,32 @@ class Checks(_Part):
     own_events: OwnEvents | None
     warnings: list[str]
 
+    def missing_with(self, field: Field, missing: float, impressions: int) -> float:
+        """A feature's share of missing impressions once more are added: these, and what they lack."""
+        before = sum(period.impressions for period in self.periods)
+        lacked = next(
+            (one.missing for one in self.features if (one.side, one.feature) == (field.side, feature_name(field))), 0.0
+        )
+        return (lacked * before + missing * impressions) / (before + impressions)
+
     def write(self, folder: Path) -> None:
         """Write `checks.json`."""
         (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def feature_name(field: Field) -> str:
+    """What a field's feature is called where people read of it: the log's column."""
+    return field.column or field.name
+
+
+def sum_of_rows(before: Iterable[RowCount], added: Iterable[RowCount]) -> list[RowCount]:
+    """The counts of a log in two parts; a table's rows are read first, kept last."""
+    counts: dict[tuple[str, str], int] = {}
+    for count in (*before, *added):
+        counts[count.table, count.what] = counts.get((count.table, count.what), 0) + count.rows
+    tables, places = list(dict.fromkeys(table for table, _ in counts)), {"read": 0, "kept": 2}
+    keys = sorted(counts, key=lambda key: (tables.index(key[0]), places.get(key[1], 1)))
+    return [RowCount(table=table, what=what, rows=counts[table, what]) for table, what in keys]
 
 
 def read_checks(folder: Path) -> Checks:

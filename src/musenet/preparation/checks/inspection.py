@@ -17,7 +17,7 @@ from musenet.dataset.manifest import MISSING, UNSEEN, Field, Period, Split
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, TIME
 from musenet.engines.engine import Engine, join
 from musenet.metrics import auc
-from musenet.preparation.checks.checks import OWN_EVENT_SECONDS, FeatureCheck, OwnEvents, PeriodCheck
+from musenet.preparation.checks.checks import OWN_EVENT_SECONDS, FeatureCheck, OwnEvents, PeriodCheck, feature_name
 from musenet.preparation.relations.histories import COUNT, before
 from musenet.preparation.relations.requests import ITEM_ROW, REQUEST_ROW, USER_ROW
 from musenet.recipe.history import Before
@@ -57,7 +57,7 @@ class Inspector:
             missing: share of impressions that lack a dense field's value or a vector, which the column does not tell.
         """
         values = self._views.column(field)
-        name = field.column or field.name
+        name = feature_name(field)
         if field.kind == "vector":  # no order tells what a vector is worth alone
             return FeatureCheck(feature=name, side=field.side, missing=missing or 0.0)
         if field.kind == "dense":
@@ -80,9 +80,7 @@ class Inspector:
         columns = (blocks(relation_folder(self._folder, "history"), name) for name in (field.name, "time"))
         for (_, block), (_, time) in zip(*columns, strict=True):
             shares.add(block, block[time >= valid_from])
-        return FeatureCheck(
-            feature=field.column or field.name, side="history", missing=shares.missing, unseen=shares.unseen
-        )
+        return FeatureCheck(feature=feature_name(field), side="history", missing=shares.missing, unseen=shares.unseen)
 
     def repeat_auc(self) -> float | None:
         """AUC of the repeat indicator alone on validation."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import ibis
@@ -94,18 +95,27 @@ def _odd_times(engine: Engine, what: str, table: ir.Table) -> Iterator[str]:
         )
 
 
-def write_rejected(engine: Engine, tables: Tables, relations: Relations, folder: Path) -> None:
-    """Write every refused row as JSON text beside its table and reason; no file if none was refused."""
+def write_rejected(
+    engine: Engine, tables: Tables, relations: Relations, folder: Path, before: Path | None = None
+) -> None:
+    """Write every refused row as JSON text beside its table and reason, behind those of the dataset that this extends.
+
+    No file is written if none was refused.
+    """
     parts = [] if tables.rejected is None else [tables.rejected.select(*REFUSED.names)]
     if relations.duplicates is not None:
         duplicates = relations.duplicates
         parts.append(engine.store_rows("refused_duplicates", lambda: map(_as_json, engine.chunks(duplicates)), REFUSED))
     together = ibis.union(*parts) if len(parts) > 1 else parts[0] if parts else None
-    if together is None or not engine.count(together):
-        return
-    with pq.ParquetWriter(folder / REJECTED, REFUSED) as writer:
-        for chunk in engine.chunks(together.order_by(REFUSED.names)):
-            writer.write_table(chunk.cast(REFUSED))
+    refused: list[Iterable[pa.Table | pa.RecordBatch]] = []
+    if before is not None and (before / REJECTED).exists():
+        refused.append(pq.ParquetFile(before / REJECTED).iter_batches())
+    if together is not None and engine.count(together):
+        refused.append(engine.chunks(together.order_by(REFUSED.names)))
+    if refused:
+        with pq.ParquetWriter(folder / REJECTED, REFUSED) as writer:
+            for chunk in chain(*refused):
+                writer.write(chunk.cast(REFUSED))
 
 
 def _as_json(duplicates: pa.Table) -> pa.Table:

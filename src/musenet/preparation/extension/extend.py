@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from musenet import __version__
 from musenet.dataset.dataset import Dataset, Views
 from musenet.dataset.layout import Relation, keys_file, relation_folder
-from musenet.dataset.manifest import FIRST_VALUE, Manifest, Period, Split
+from musenet.dataset.manifest import FIRST_VALUE, Manifest
 from musenet.dataset.roles import ITEM
 from musenet.dataset.texts import text_of
+from musenet.dataset.writer import period_of
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.encoding.encode import Folders, check_types, split_texts
@@ -212,17 +213,10 @@ def _manifest(
     views = Views(folder)
     offset, time = views.requests.candidate_offset, views.requests.time
     borders = [0, *np.searchsorted(time, [relations.cuts.valid_from, relations.cuts.test_from]).tolist(), len(time)]
-    splits: dict[Split, Period] = {}
-    for name, begin, end in zip(PERIOD_NAMES, borders[:-1], borders[1:], strict=True):
-        label = views.candidates.label[offset[begin] : offset[end]]
-        splits[name] = Period(
-            begin=begin,
-            end=end,
-            impressions=len(label),
-            positives=int(np.sum(label == 1)),
-            first_time=int(time[begin]),
-            last_time=int(time[end - 1]),
-        )
+    splits = {
+        name: period_of(offset, time, views.candidates.label, begin, end)
+        for name, begin, end in zip(PERIOD_NAMES, borders[:-1], borders[1:], strict=True)
+    }
     old = before.manifest
     return old.model_copy(
         update={

@@ -5,8 +5,7 @@ from pathlib import Path
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from musenet.files import write_text
-from musenet.reporting.figures.drawing import error_bars, finished, literal_text, mark_of, panel_title
+from musenet.reporting.figures.drawing import error_bars, finished, literal_text, mark_of, panel_title, write_page
 from musenet.studies.backtest.results import Backtest, PolicyRow
 
 PANEL = 300
@@ -29,10 +28,7 @@ def figure_backtest(backtest: Backtest) -> go.Figure:
 
 def write_backtest_page(backtest: Backtest, out: Path) -> None:
     """The figure as one HTML file that needs nothing but itself."""
-    figure = figure_backtest(backtest)
-    figure.update_layout(paper_bgcolor="white", title={"text": literal_text(backtest.data), "x": 0.5})
-    figure.update_layout(margin={"t": 90, "l": 70})
-    write_text(out, figure.to_html(include_plotlyjs=True, config={"displayModeBar": False, "responsive": True}))
+    write_page(figure_backtest(backtest), backtest.data, out)
 
 
 def _line(row: PolicyRow, place: int, metric: str, days: list[str], *, named: bool) -> go.Scatter:

@@ -8,11 +8,13 @@ as well. Text has no colour here: the page's style sheet gives it one, light or 
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from plotly import graph_objects as go
 
 from musenet.evaluation.intervals import Interval
+from musenet.files import write_text
 from musenet.models.interface import Role
 from musenet.portraits.words import between, number, percent, signed
 
@@ -167,6 +169,13 @@ def finished(figure: go.Figure, height: int, *, legend: bool = False) -> go.Figu
     figure.update_yaxes(**axis)
     figure.update_annotations(font={"size": TEXT})
     return figure
+
+
+def write_page(figure: go.Figure, title: str, out: Path) -> None:
+    """A figure as one HTML file that needs nothing but itself."""
+    figure.update_layout(paper_bgcolor="white", title={"text": literal_text(title), "x": 0.5})
+    figure.update_layout(margin={"t": 90, "l": 70})
+    write_text(out, figure.to_html(include_plotlyjs=True, config={"displayModeBar": False, "responsive": True}))
 
 
 def bounds(interval: Interval) -> str:

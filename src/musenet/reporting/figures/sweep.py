@@ -5,8 +5,7 @@ from pathlib import Path
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from musenet.files import write_text
-from musenet.reporting.figures.drawing import error_bars, finished, literal_text, mark_of, panel_title
+from musenet.reporting.figures.drawing import error_bars, finished, literal_text, mark_of, panel_title, write_page
 from musenet.studies.sweep.sweep import Sweep, SweepLine
 
 PANEL = 260
@@ -33,10 +32,7 @@ def figure_sweep(sweep: Sweep) -> go.Figure:
 
 def write_sweep_page(sweep: Sweep, out: Path) -> None:
     """The figure as one HTML file that needs nothing but itself."""
-    figure = figure_sweep(sweep)
-    figure.update_layout(paper_bgcolor="white", title={"text": literal_text(sweep.data), "x": 0.5})
-    figure.update_layout(margin={"t": 90, "l": 70})
-    write_text(out, figure.to_html(include_plotlyjs=True, config={"displayModeBar": False, "responsive": True}))
+    write_page(figure_sweep(sweep), sweep.data, out)
 
 
 def _line(line: SweepLine, models: list[str], values: list[str], *, named: bool) -> go.Scatter:
