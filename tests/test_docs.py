@@ -29,7 +29,8 @@ from musenet.evaluation.evaluation import Evaluation
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.scenario_figures import ScenarioFigures
 from musenet.files import json_ready
-from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, show_portraits
+from musenet.portraits.contrasts import NumericContrast, ValueContrast
+from musenet.portraits.portraits import Portrait, show_portraits
 from musenet.runs.training_result import TrainingResult
 from musenet.studies.ablation import Ablation, Step
 from musenet.studies.comparison.results import METRICS, Comparison, Measured, Row
@@ -271,7 +272,14 @@ def test_a_demos_json_prints_what_the_demo_printed():
     numbers = [NumericContrast("days_ahead", "requests", 0.5)]
     values = [ValueContrast("stars", "clicked", "5", 0.4, 0.2, 2.0, 30.0)]
     portrait = Portrait(
-        scenario=0, requests=5.0, share=0.5, repeat_probability=None, numbers=numbers, values=values, **rates
+        scenario=0,
+        name="high days ahead",
+        requests=5.0,
+        share=0.5,
+        repeat_probability=None,
+        numbers=numbers,
+        values=values,
+        **rates,
     )
     printed = io.StringIO()
     console = Console(file=printed, width=80)

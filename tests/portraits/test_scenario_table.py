@@ -13,6 +13,7 @@ from rich.console import Console
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
+from musenet.portraits.names import scenario_names
 from musenet.portraits.portraits import describe_scenarios, show_portraits
 from musenet.portraits.scenario_table import write_scenarios
 from musenet.runs.run import Run
@@ -44,6 +45,7 @@ def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: Run, ending: str,
     # The true scenario is what this run assigns.
     truth = np.asarray(run.dataset.requests.true_scenario)
     np.testing.assert_array_equal(table["scenario"].to_numpy(), truth)
+    assert table["scenario_name"].to_pylist() == [scenario_names(run)[k] for k in truth]
     np.testing.assert_allclose(table["confidence"].to_numpy(), 1.0)
     np.testing.assert_allclose(table["probability_0"].to_numpy() + table["probability_1"].to_numpy(), 1.0)
     repeat = table["repeat_probability_0"].to_numpy()
@@ -51,7 +53,7 @@ def test_a_row_per_request_joins_back_on_the_logs_own_ids(run: Run, ending: str,
 
 
 def test_portraits_name_what_sets_scenarios_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musenet.portraits.portraits.SMALLEST_COUNT", 1.0)
+    monkeypatch.setattr("musenet.portraits.contrasts.SMALLEST_COUNT", 1.0)
     portraits = describe_scenarios(run)
     truth = run.predictions("test").true_scenario
     assert truth is not None

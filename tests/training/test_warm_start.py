@@ -17,7 +17,7 @@ from musenet.dataset.compatibility import rows_before, scales_moved
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.numeric import NumericTransform
 from musenet.errors import DatasetError, RunError
-from musenet.portraits.moved import WarmStart
+from musenet.portraits.moved import WarmStart, carried
 from musenet.runs.folder import RunFolder
 from musenet.training.loop import Trainer
 from training.trained_runs import assert_same_run
@@ -160,6 +160,20 @@ def test_the_run_says_what_became_of_each_scenario(folder: Path) -> None:
     assert [moved.share for moved in found.scenarios] == pytest.approx(shares.tolist())
     assert sum(moved.share_before for moved in found.scenarios) == pytest.approx(1)
     assert [moved.after.share for moved in found.scenarios] == pytest.approx(shares.tolist())
+
+
+def test_names_are_carried_on_by_the_scenarios_that_they_are_of_now(folder: Path, tmp_path: Path) -> None:
+    mn.name(folder / "before", {0: "business trips"})
+    mn.train(today(), tmp_path / "later", start_from=folder / "before", dataset=folder / "new")
+    before, after = mn.name(folder / "before").names, mn.name(tmp_path / "later").names
+    places = [moved.likeliest for moved in WarmStart.read(tmp_path / "later" / "start.json").scenarios]
+    assert "business trips" in before
+    assert after == carried(before, places)
+
+
+def test_names_follow_scenarios_that_changed_places() -> None:
+    assert carried(["near", "far"], [1, 0]) == ["far", "near"]
+    assert carried(["near", "far"], [1, 1]) == ["near", "far"]
 
 
 def test_a_training_that_learns_nothing_moves_no_scenario(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from musenet.errors import missing_package
 if TYPE_CHECKING:
     from musenet.api.experiments import guess, load, prepare, train
     from musenet.api.logs import init, simulate_ads, simulate_hotels
-    from musenet.api.results import describe_scenarios, evaluate, export, report, reproduce, scenarios
+    from musenet.api.results import describe_scenarios, evaluate, export, name, report, reproduce, scenarios
     from musenet.api.run import Run
     from musenet.api.serving import backup, drift, fill, forget, load_history, predict, serve
     from musenet.api.studies import ablate, backtest, compare, compare_runs, demo, sweep, tune
@@ -56,6 +56,7 @@ __all__ = [
     "init",
     "load",
     "load_history",
+    "name",
     "open_store",
     "predict",
     "prepare",
@@ -95,6 +96,7 @@ _HOMES = {
     "init": "musenet.api.logs.init",
     "load": "musenet.api.experiments.load",
     "load_history": "musenet.api.serving.load_history",
+    "name": "musenet.api.results.name",
     "open_store": "musenet.serving.store.opening.open_store",
     "predict": "musenet.api.serving.predict",
     "prepare": "musenet.api.experiments.prepare",

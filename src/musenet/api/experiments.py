@@ -162,12 +162,14 @@ def train(
 def _tell_of_start(folder: Path, listener: Listener) -> None:
     """Write what a training began with and what became of it, and say so."""
     from musenet.portraits.moved import warm_start_of
+    from musenet.portraits.names import keep_names
     from musenet.reporting.words.moved import warm_start_sentences
 
     opened = OpenedRun.open(folder)
     found = warm_start_of(opened)
     if found is not None and workers.is_first():
         found.write(opened.folder.start_file)
+        keep_names(opened, [one.after.name for one in found.scenarios])
         for sentence in warm_start_sentences(found):
             listener.say(sentence)
 

@@ -4,6 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PosixPath
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from musenet.adaptation.adapted import evaluate_adapted
@@ -14,6 +15,7 @@ from musenet.errors import ExportError, UserError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
 from musenet.frames import Frame, keep_frame
+from musenet.portraits.names import ScenarioNames, give_names
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.portraits.scenario_table import SPLITS, write_scenarios
@@ -134,6 +136,20 @@ def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -
 def describe_scenarios(run: Run | AnyPath, split: Split = "test") -> list[Portrait]:
     """What each scenario of a run is and what sets it apart; raises `RunError` as `scenarios` does."""
     return _describe_scenarios(_opened(run), split)
+
+
+def name(run: Run | AnyPath, names: Mapping[int, str] = MappingProxyType({})) -> ScenarioNames:
+    """Call scenarios of a run by names of one's own, which report, tables and exports made later show; all names.
+
+    Args:
+        run: its folder.
+        names: by the scenario's number; an empty one takes a given name back.
+
+    Raises:
+        RunError: if its model has no scenarios.
+        UserError: if there is no such scenario, or a name cannot be used.
+    """
+    return give_names(_opened(run), names)
 
 
 def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: AnyListener | None = None) -> Reproduction:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from musenet.api import results, serving
@@ -14,6 +15,7 @@ from musenet.errors import UserError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
 from musenet.frames import Frame, Kind, as_kind, usual_kind
+from musenet.portraits.names import ScenarioNames
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.scenario_table import SPLITS, scenario_table
 from musenet.reporter import AnyListener
@@ -94,6 +96,10 @@ class Run:
     def describe_scenarios(self, split: Split = "test") -> list[Portrait]:
         """What each scenario is and what sets it apart; raises `RunError` as `scenarios` does."""
         return results.describe_scenarios(self._opened, split)
+
+    def name(self, names: Mapping[int, str] = MappingProxyType({})) -> ScenarioNames:
+        """Call scenarios by names of one's own, see `musenet.name`; all names."""
+        return results.name(self._opened, names)
 
     def report(
         self,

@@ -31,7 +31,7 @@ _NO_PLACE = {
 
 app = typer.Typer(
     name="musenet",
-    help="Learn the hidden scenarios in a recommendation log, and predict clicks with them.",
+    help="Learn hidden scenarios in a recommendation log, and predict clicks with them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -46,6 +46,7 @@ COMMANDS = (
     studies.sweep,
     studies.backtest,
     reports.scenarios,
+    reports.name,
     reports.report,
     reports.reproduce,
     serving.export,

@@ -90,6 +90,32 @@ def scenarios(
     finish(as_json, {"out": out, "rows": rows, "scenarios": [one.to_json() for one in portraits]}, show)
 
 
+def name(
+    run: Run,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[K=NAME]...", help='as 0="business trips"; 0= takes a name back')
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what scenarios are called, or name them yourself.
+
+    For example: musenet name runs/hotels 0="business trips"
+    """
+    from musenet import api
+    from musenet.errors import UserError
+
+    given: dict[int, str] = {}
+    for one in names or []:
+        number, equals, called = one.partition("=")
+        if not equals or not number.isdecimal():
+            raise UserError(f"name: '{one}': give scenario and name, as 0=\"business trips\"")
+        given[int(number)] = called
+    with Reporter():
+        found = api.name(run, given)
+    lines = [f"scenario {scenario}: {called}" for scenario, called in enumerate(found.names)]
+    finish(as_json, {"run": run, "names": found.names, "given": found.given}, "\n".join(lines))
+
+
 def report(
     run: Run,
     out: Out = None,

@@ -16,13 +16,12 @@ from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
 from musenet.evaluation.ratios import intervals_of, resampled_ratios, sums_by_user
-from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast, value_names
+from musenet.portraits.contrasts import EARLIER_EVENTS, Contrast, largest_first, size_of, value_names
+from musenet.portraits.portraits import Portrait
 
 ROWS = 14
 PER_SCENARIO = 4
 MIRRORED_WITHIN = 0.02
-EARLIER_EVENTS = "log of earlier events"
-"""The one contrast of a portrait that is no field of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +43,9 @@ class TraitDifference:
     scenarios: list[Interval]
 
 
-def size_of(contrast: NumericContrast | ValueContrast) -> float:
-    """Standard deviations that a contrast lies from the whole; a value's are those of having it or not."""
-    if isinstance(contrast, NumericContrast):
-        return contrast.difference
-    spread = (contrast.overall * (1 - contrast.overall)) ** 0.5
-    return (contrast.share - contrast.overall) / spread if spread > 0 else 0.0
-
-
-def contrasts(portrait: Portrait) -> list[NumericContrast | ValueContrast]:
+def contrasts(portrait: Portrait) -> list[Contrast]:
     """Everything that sets a scenario apart, the largest differences first."""
-    return sorted([*portrait.numbers, *portrait.values], key=lambda contrast: -abs(size_of(contrast)))
+    return largest_first([*portrait.numbers, *portrait.values])
 
 
 def telling_traits(portraits: Sequence[Portrait], per_scenario: int = PER_SCENARIO, rows: int = ROWS) -> list[Trait]:

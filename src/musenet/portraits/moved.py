@@ -1,5 +1,6 @@
 """What became of the scenarios of the run that a training began from, on requests that neither was trained on."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.scenario_figures import scenario_figures
 from musenet.evaluation.scoring import predict, scoring_device
+from musenet.portraits.names import scenario_names
 from musenet.portraits.portraits import Portrait, portraits_of
 from musenet.results import Number, Result
 from musenet.runs.run import Run
@@ -66,7 +68,7 @@ def warm_start_of(run: Run) -> WarmStart | None:
         placed = model.to(scoring_device(run.experiment.training), run.experiment.training.dtype).eval()
         before, after = predict(placed, run.dataset, "valid"), run.predictions("valid")
         if after.assignment is not None and after.assignment.shape[1] == scenario_count:
-            moved = _moved(run, before, after)
+            moved = _moved(run, Run(start), before, after)
     return WarmStart(
         run=str(start.path),
         weights=start.model_checksum,
@@ -77,30 +79,36 @@ def warm_start_of(run: Run) -> WarmStart | None:
     )
 
 
-def _moved(run: Run, before: Predictions, after: Predictions) -> list[Moved]:
-    draws = UserDraws(before.user, RESAMPLES)
-    portraits = []
-    for one in (before, after):
-        figures = scenario_figures(one, draws)
-        if figures is None or one.assignment is None:
-            return []
-        portraits.append(portraits_of(run.dataset, one, figures))
+def _moved(run: Run, start: Run, before: Predictions, after: Predictions) -> list[Moved]:
     assert before.assignment is not None
     assert after.assignment is not None
-    count = before.assignment.shape[1]
+    draws, count = UserDraws(before.user, RESAMPLES), before.assignment.shape[1]
     was, now = before.assignment.argmax(axis=1), after.assignment.argmax(axis=1)
-    found = []
-    for k in range(count):
-        where = np.bincount(now[was == k], minlength=count)
-        found.append(
-            Moved(
-                scenario=k,
-                share_before=float(before.assignment[:, k].mean()),
-                share=float(after.assignment[:, k].mean()),
-                kept=float(where[k] / where.sum()) if where.sum() else float("nan"),
-                likeliest=int(where.argmax()) if where.sum() else k,
-                before=portraits[0][k],
-                after=portraits[1][k],
-            )
+    where = np.stack([np.bincount(now[was == k], minlength=count) for k in range(count)])  # (K before, K after)
+    likeliest = [int(row.argmax()) if row.any() else k for k, row in enumerate(where)]
+    called = scenario_names(start)
+    portraits = []
+    for one, names in ((before, called), (after, carried(called, likeliest))):
+        figures = scenario_figures(one, draws)
+        if figures is None:
+            return []
+        portraits.append(portraits_of(run.dataset, one, figures, names))
+    return [
+        Moved(
+            scenario=k,
+            share_before=float(before.assignment[:, k].mean()),
+            share=float(after.assignment[:, k].mean()),
+            kept=float(where[k, k] / where[k].sum()) if where[k].any() else float("nan"),
+            likeliest=likeliest[k],
+            before=portraits[0][k],
+            after=portraits[1][k],
         )
-    return found
+        for k in range(count)
+    ]
+
+
+def carried(names: Sequence[str], likeliest: Sequence[int]) -> list[str]:
+    """The names by the scenarios that they are of now; by their numbers, if two became one."""
+    if len(set(likeliest)) < len(likeliest):
+        return list(names)
+    return [names[likeliest.index(k)] for k in range(len(names))]

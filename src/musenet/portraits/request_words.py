@@ -9,7 +9,7 @@ import numpy as np
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import PADDING, Field
 from musenet.dataset.numeric import NumericTransform
-from musenet.portraits.portraits import value_names
+from musenet.portraits.contrasts import value_names
 from musenet.portraits.words import field_words, number, signed
 
 MISSING_PART = ".missing"

@@ -14,6 +14,7 @@ from musenet.dataset.roles import REQUEST, TIME, USER
 from musenet.errors import RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.files import replacing
+from musenet.portraits.names import scenario_names
 from musenet.runs.run import Run
 from musenet.sources.own_files import OwnFilesOptions
 
@@ -23,7 +24,8 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 def write_scenarios(run: Run, out: Path, splits: Sequence[Split] = SPLITS) -> int:
     """Write the scenario of every request as Parquet or CSV, by the file's ending; the number of rows.
 
-    Columns: the log's own user and request id; `time` (UTC); `split`; `scenario`, the most probable; its `confidence`;
+    Columns: the log's own user and request id; `time` (UTC); `split`; `scenario`, the most probable; its
+    `scenario_name` and `confidence`;
     `probability_<k>`; `repeat_probability_<k>` where the model has one.
 
     Raises:
@@ -43,7 +45,8 @@ def write_scenarios(run: Run, out: Path, splits: Sequence[Split] = SPLITS) -> in
 def scenario_table(run: Run, splits: Sequence[Split] = SPLITS) -> pa.Table:
     """The table that `write_scenarios` writes, in order of the dataset's requests."""
     keys = request_keys(run)
-    parts = [_of_split(_predictions(run, split), split, keys) for split in splits if _requests(run.dataset, split)]
+    asked = [split for split in splits if _requests(run.dataset, split)]
+    parts = [_of_split(_predictions(run, split), split, keys, scenario_names(run)) for split in asked]
     if not parts:
         raise RunError(f"{run.dataset.folder} holds no requests of {', '.join(splits)}")
     return pa.concat_tables(parts)
@@ -74,14 +77,16 @@ def _predictions(run: Run, split: Split) -> Predictions:
     return with_scenarios(run.predictions_on(run.dataset, split), run)
 
 
-def _of_split(predictions: Predictions, split: Split, keys: pa.Table) -> pa.Table:
+def _of_split(predictions: Predictions, split: Split, keys: pa.Table, names: Sequence[str]) -> pa.Table:
     assignment, repeat_probability = predictions.assignment, predictions.repeat_probability
     assert assignment is not None
     first, count = int(predictions.requests[0]), len(predictions.requests)
+    likeliest = assignment.argmax(axis=1)
     table = keys.slice(first, count)
     added: dict[str, pa.Array] = {
         "split": pa.array([split] * count),
-        "scenario": pa.array(assignment.argmax(axis=1).astype(np.int32)),
+        "scenario": pa.array(likeliest.astype(np.int32)),
+        "scenario_name": pa.array(names).take(pa.array(likeliest)),
         "confidence": pa.array(assignment.max(axis=1)),
     }
     added |= {f"probability_{k}": pa.array(column) for k, column in enumerate(assignment.T)}

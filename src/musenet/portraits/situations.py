@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import MISSING, PADDING, UNSEEN, Field
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.portraits.portraits import value_names
+from musenet.portraits.contrasts import value_names
 from musenet.portraits.request_words import number_words
 from musenet.portraits.words import field_words
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from musenet.portraits.differences import EARLIER_EVENTS
+from musenet.portraits.contrasts import EARLIER_EVENTS
 
 MISSING = "–"
 SPACE = "\u00a0"

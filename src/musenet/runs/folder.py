@@ -7,6 +7,7 @@
     checkpoint.safetensors        what training resumes from
     metrics.jsonl                 a line per report of the training loop
     calibration.json              what its logits are recalibrated by, if they are
+    names.json                    what its scenarios are called
     start.json                    what training began with, if with another run's weights, and what became of that
     training.json                 how training ended (docs/commands.md, `train`)
     predictions/<split>.parquet   a row per candidate
@@ -60,6 +61,7 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.training_file = path / "training.json"
         self.calibration_file = path / "calibration.json"
+        self.names_file = path / "names.json"
         self.start_file = path / "start.json"
 
     @classmethod

@@ -86,6 +86,8 @@ class ExportManifest(Part):
     """The model's options."""
     scenarios: int | None
     """How many the model tells apart; None for a model without."""
+    scenario_names: list[str] = []
+    """What they are called; empty for a model without, and in exports of versions that gave no names."""
     protocol: str
     timezone: str
     negative_sampling_rate: float

@@ -85,7 +85,7 @@ def test_all_that_the_html_page_says_the_markdown_page_says_as_well(both: tuple[
     expected = [words(text) for text in html.texts if words(text)]
     assert len(expected) > 60
     assert [text for text in expected if text not in said] == []
-    assert any(text.startswith("Scenario 3 holds") for text in expected)
+    assert any(text.startswith("Scenario 3 (“") for text in expected)
     assert any("The scenarios are soft" in text for text in expected)
     assert "Scenarios paid" in expected
     assert "And this." in expected

@@ -102,7 +102,7 @@ def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
     assert contents.scenarios is not None
     portrait = contents.scenarios.portraits[2]
     words = sentences.scenario_sentence(portrait, contents.scenarios)
-    assert words.startswith(f"Scenario 2 holds {percent(portrait.share)} of the requests: ")
+    assert words.startswith(f"Scenario 2 (“{portrait.name}”) holds {percent(portrait.share)} of the requests: ")
     assert "lower distance travelled (−1." in words
     share = percent(portrait.repeat_share_of_positives.value)
     assert f"{share} of its clicks go back to something the user had before" in words

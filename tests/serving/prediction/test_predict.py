@@ -200,6 +200,9 @@ def test_explained_rows_tell_the_scenarios_of_their_request(exported: Exported, 
     np.testing.assert_allclose(found.select("probability_0", "probability_1", "probability_2"), shares, atol=1e-6)
     assert found["scenario"].to_list() == np.argmax(shares, axis=1).tolist()
     np.testing.assert_allclose(found["confidence"], np.max(shares, axis=1), atol=1e-6)
+    names = scorer.score(asked[0])["scenario_names"]
+    assert len(set(names)) == 3
+    assert found["scenario_name"].to_list() == [names[k] for k in np.argmax(shares, axis=1)]
 
 
 def test_csv_comes_out_with_the_same_scores(

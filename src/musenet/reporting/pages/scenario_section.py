@@ -12,8 +12,9 @@ def scenario_fragment(run: Run) -> dict[str, Any] | None:
     """Each scenario in a sentence, and the section as HTML with its figures; None for a run without scenarios.
 
     Returns:
-        `scenarios`: number (as `musenet scenarios` writes it), share and sentence of each; `html`; `figures`: data and
-        layout by name. None too where the extra `report` is not installed, or the test split is empty.
+        `scenarios`: number and name (as `musenet scenarios` writes them), share and sentence of each; `html`;
+        `figures`: data and layout by name. None too where the extra `report` is not installed, or the test split is
+        empty.
     """
     installed = find_spec("jinja2") is not None and find_spec("plotly") is not None
     if not installed or not run.dataset.manifest.splits[SPLIT].impressions:
@@ -30,6 +31,7 @@ def scenario_fragment(run: Run) -> dict[str, Any] | None:
         "scenarios": [
             {
                 "scenario": portrait.scenario,
+                "name": portrait.name,
                 "share": portrait.share,
                 "sentence": sentences.scenario_sentence(portrait, facts),
             }

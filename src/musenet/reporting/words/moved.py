@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from musenet.portraits.differences import contrasts, size_of
+from musenet.portraits.contrasts import size_of
+from musenet.portraits.differences import contrasts
 from musenet.portraits.moved import Moved, WarmStart
 from musenet.portraits.portraits import Portrait
 from musenet.portraits.words import listing, number, percent

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from musenet.evaluation.intervals import Interval
 from musenet.models.interface import Role
-from musenet.portraits.differences import EARLIER_EVENTS, Trait, contrasts, size_of
-from musenet.portraits.portraits import NumericContrast, Portrait, ValueContrast
+from musenet.portraits.contrasts import EARLIER_EVENTS, Contrast, ValueContrast, size_of
+from musenet.portraits.differences import Trait, contrasts
+from musenet.portraits.portraits import Portrait
 from musenet.portraits.situations import Situation
 from musenet.portraits.words import SPACE, field_words, listing, number, percent, signed
 from musenet.reporting.contents import Contents, Curves, ScenarioFacts
@@ -55,7 +56,7 @@ _GIVEN = {
 }
 
 
-def trait_name(trait: Trait | NumericContrast | ValueContrast) -> str:
+def trait_name(trait: Trait | Contrast) -> str:
     """A trait in short: `days ahead`, `device = phone`, `clicked: stars = 5`."""
     value = getattr(trait, "value", None)
     name = field_words(trait.field) + ("" if value is None else f" = {value}")
@@ -154,7 +155,8 @@ def scenario_sentence(portrait: Portrait, scenarios: ScenarioFacts) -> str:
     if not parts:
         parts.append("nothing known of its requests or clicks sets it clearly apart")
     parts += _repeat_clauses(portrait, scenarios)
-    return f"Scenario {portrait.scenario} holds {percent(portrait.share)} of the requests: {'; '.join(parts)}."
+    called = f"Scenario {portrait.scenario} (“{portrait.name}”)"
+    return f"{called} holds {percent(portrait.share)} of the requests: {'; '.join(parts)}."
 
 
 def situation_clause(situation: Situation) -> str:
@@ -165,7 +167,7 @@ def situation_clause(situation: Situation) -> str:
     return f"typical is {together} ({shares})"
 
 
-def clause(contrast: NumericContrast | ValueContrast) -> str:
+def clause(contrast: Contrast) -> str:
     """A contrast in words: `higher days ahead (+0.9 sd)`, `same day = 1 (84 % of requests, 31 % overall)`."""
     name = field_words(contrast.field)
     if isinstance(contrast, ValueContrast):

@@ -110,7 +110,7 @@ def scenario_table(scenarios: ScenarioFacts) -> Table:
         ],
         rows=[
             [
-                Cell(f"Scenario {portrait.scenario}"),
+                Cell(f"Scenario {portrait.scenario}: {portrait.name}"),
                 Cell(percent(portrait.share, 1), f"{number(portrait.requests)} requests", portrait.share),
                 Cell(percent(largest, 1), value=largest),
                 _rate_cell(portrait.repeat_intention),

@@ -45,6 +45,7 @@ class Choices(BaseModel):
     name: str
     model: str
     scenarios: int
+    scenario_names: list[str] = Field(description="empty where the export gives none")
     users: list[str]
     items: list[str] = Field(description="the most frequent in training")
     context: list[Choice]
@@ -113,6 +114,7 @@ def choices_of(scorer: Scorer, users: list[str]) -> Choices:
         name=manifest.name,
         model=scorer.version,
         scenarios=manifest.scenarios or 0,
+        scenario_names=manifest.scenario_names,
         users=users or TextIndex(folder / "users", "ids").first(SHOWN_USERS),
         items=items,
         context=list(_columns(manifest, folder, "context")),

@@ -23,6 +23,7 @@ from musenet.errors import ExportError, RunError, missing_extra
 from musenet.files import checksum, full_disk_explained, write_json, write_text
 from musenet.models.interface import ClickModel
 from musenet.models.vectors import projection_of
+from musenet.portraits.names import scenario_names
 from musenet.recipe.features import MultiValuedOptions
 from musenet.runs.run import Run, load_model
 from musenet.runs.versions import versions
@@ -76,7 +77,7 @@ def export_run(
         reference = reference_of(run)
         if reference is not None:
             reference.write(folder / REFERENCE)
-        manifest = _manifest(folder, run, model, dataset, experiment)
+        manifest = _manifest(folder, run, model, scenario_names(run))
         write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         install(work, out)
     return read_export(out)
@@ -189,8 +190,8 @@ def _write_vocabularies(dataset: Dataset, folder: Path) -> None:
             TextIndex.write(folder, name, dataset.texts(name), first=FIRST_VALUE)
 
 
-def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, experiment: Experiment) -> ExportManifest:
-    data = dataset.manifest
+def _manifest(folder: Path, run: Run, model: ClickModel, names: list[str]) -> ExportManifest:
+    data, experiment = run.dataset.manifest, run.experiment
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     events: Sequence[str] = [*experiment.history.columns, *(experiment.repeat.key if experiment.repeat else [])]
     origins, key_origins = data.event_columns or {}, data.key_columns or {}
@@ -199,6 +200,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, dataset: Dataset, exper
         model_version=version_of(run),
         model=experiment.model.model_dump(mode="json", by_alias=True),
         scenarios=model.scenario_count(),
+        scenario_names=names,
         protocol=data.protocol,
         timezone=data.timezone,
         negative_sampling_rate=data.negative_sampling_rate,

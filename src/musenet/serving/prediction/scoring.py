@@ -48,8 +48,8 @@ def score_rows(
         rows: a row per candidate.
         histories: what is known of the users' past, such as `EventHistories` or `StoredHistories`.
         now: seconds since 1970: when all rows are shown, where they have no times.
-        explain: also the request's likeliest scenario, how sure that is, and the probability of each, under the names
-            that `musenet scenarios` gives them.
+        explain: also the request's likeliest scenario and its name, how sure that is, and the probability of each, in
+            columns that are called as those of `musenet scenarios`.
         name: of the rows, for messages.
         begun: the requests of other rows, where these are the next file of many; those of these rows are added, if the
             model compares a request's candidates with each other.
@@ -90,7 +90,8 @@ class Scoring:
         self.columns = {SCORE: pa.float64()}
         """What is added to the rows."""
         if scenarios is not None:
-            self.columns |= {"scenario": pa.int32(), "confidence": pa.float64()}
+            self._scenario_names = pa.array(scorer.manifest.scenario_names or [None] * scenarios, pa.string())
+            self.columns |= {"scenario": pa.int32(), "scenario_name": pa.string(), "confidence": pa.float64()}
             self.columns |= {f"probability_{k}": pa.float64() for k in range(scenarios)}
 
     def scored(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -153,7 +154,9 @@ class Scoring:
         added = {SCORE: 1 / (1 + np.exp(-self.scorer.corrected(found["logit"].astype(np.float64))))}
         if len(self.columns) > 1:
             share = shares(found["log_assignment"], requests.asked.of, len(requests.sizes))[requests.asked.of]
-            added |= {"scenario": share.argmax(1).astype(np.int32), "confidence": share.max(1)}
+            likeliest = share.argmax(1)
+            added |= {"scenario": likeliest.astype(np.int32), "confidence": share.max(1)}
+            added["scenario_name"] = self._scenario_names.take(pa.array(likeliest))
             added |= {f"probability_{k}": column for k, column in enumerate(share.T)}
         columns = [*table.columns, *(pa.array(added[name], kind) for name, kind in self.columns.items())]
         return pa.Table.from_arrays(columns, schema=self.layout.written(self.columns))

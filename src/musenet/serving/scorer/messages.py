@@ -171,6 +171,7 @@ class ScoreResponse(BaseModel):
 
     scores: list[float] = Field(description="P(click) of each candidate")
     scenarios: list[float] | None = Field(None, description="share of each scenario in this request, sum 1")
+    scenario_names: list[str] | None = Field(None, description="what the scenarios are called")
     repeat_probability: float | None = Field(None, description="that the user repeats, mean over scenarios")
     candidates: list[CandidateExplanation] | None = None
     model: str = Field(description="which model answered: the experiment's name and the weights' checksum")

@@ -150,6 +150,8 @@ class Scorer:
         if request.explain:
             why = self.runtime.explain(encoded.inputs) if told is None else told
             answer |= explained(why, encoded.repeats, moved)
+            if "scenarios" in answer and self.manifest.scenario_names:
+                answer["scenario_names"] = self.manifest.scenario_names
         return answer | {"model": self.version, "unknown": encoded.unknown}
 
     def user_of(self, user: str | int) -> str:

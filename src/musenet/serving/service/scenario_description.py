@@ -13,6 +13,7 @@ class ScenarioSentence(BaseModel):
     """A scenario in words."""
 
     scenario: int = Field(description="from 0 on")
+    name: str = Field("", description="made from what sets it apart, or given by people; empty in old exports")
     share: float = Field(description="of the requests of the test period")
     sentence: str
 

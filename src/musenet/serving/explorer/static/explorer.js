@@ -141,18 +141,24 @@ function draw(answer) {
     drawCandidate(row, answer.scenarios, most, before.length ? before.indexOf(row.item) - rank : 0)));
 }
 
+/** What an answer calls a scenario: its number, and its name if the export gives one. */
+function scenarioName(answer, place) {
+  const names = answer.scenario_names || [];
+  return names[place] ? `${place}: ${names[place]}` : `scenario ${place}`;
+}
+
 function drawMixture(answer) {
   const shares = answer.scenarios || [];
   element("mixture").replaceChildren(...shares.map((share, place) => {
     const bar = make("span", { class: `bar s${place % 8}` });
     bar.style.width = `${100 * share}%`;
     return make("div", { role: "listitem", class: "share" },
-      make("span", { class: "name" }, `Scenario ${place}`), make("span", { class: "track" }, bar),
+      make("span", { class: "name" }, scenarioName(answer, place)), make("span", { class: "track" }, bar),
       make("span", { class: "value" }, percent(share)));
   }));
   const largest = shares.indexOf(Math.max(...shares));
   element("mixture-words").textContent = shares.length
-    ? `Mostly scenario ${largest} (${percent(shares[largest])}).` : "This model has no scenarios.";
+    ? `Mostly ${scenarioName(answer, largest)} (${percent(shares[largest])}).` : "This model has no scenarios.";
   element("repeat-words").textContent = answer.repeat_probability === undefined ? ""
     : `Probability that the user takes something known: ${percent(answer.repeat_probability)}.`;
 }

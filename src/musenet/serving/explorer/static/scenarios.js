@@ -13,7 +13,7 @@ function ask(path) {
 }
 
 /** The mix that is followed, in words and as shares over time: of the model as trained dotted, as followed solid. */
-function drawMix(mix) {
+function drawMix(mix, names) {
   element("mix").hidden = !mix.following;
   if (!mix.following) return;
   const weight = `${Math.round(100 * mix.trust)} %`;
@@ -27,7 +27,7 @@ function drawMix(mix) {
   const lines = mix.moments[0].followed.flatMap((_, scenario) => ["followed", "trained"].map((by) => ({
     type: "scatter", mode: mix.moments.length > 1 ? "lines" : "markers", x: times,
     y: mix.moments.map((moment) => moment[by][scenario]),
-    name: `Scenario ${scenario + 1}`, legendgroup: `${scenario}`, showlegend: by === "followed",
+    name: names[scenario] ? `${scenario}: ${names[scenario]}` : `Scenario ${scenario}`, legendgroup: `${scenario}`, showlegend: by === "followed",
     hovertemplate: `%{y:.0%}, ${by === "followed" ? "as followed" : "by the model as trained"}`,
     line: { color: colour(`--s${scenario % 8}`), dash: by === "followed" ? "solid" : "dot", width: by === "followed" ? 2 : 1 },
   })));
@@ -58,7 +58,7 @@ async function load() {
       : "This model has no scenarios.";
     page.append(words);
   }
-  if (mix.ok) drawMix(await mix.json());
+  if (mix.ok) drawMix(await mix.json(), said.scenarios.map((one) => one.name));
   page.setAttribute("aria-busy", "false");
 }
 
