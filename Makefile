@@ -15,7 +15,7 @@ TESTS ?=
 PYTEST := -m pytest --dist loadfile
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 
-.PHONY: help install demo demo-docs test test-fast lint format docs benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
+.PHONY: help install demo demo-docs test test-fast lint format docs site benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,12 +24,13 @@ help:
 	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
 	@echo "make test-fast  without those marked slow: about three minutes on two free cores"
 	@echo "make lint       ruff and mypy"
-	@echo "make docs       what is generated in docs/, configs/schema.json and README.md"
+	@echo "make docs       what is generated in docs/ and configs/schema.json"
+	@echo "make site       the docs as a site, build/site/index.html"
 	@echo "make benchmark-accuracy  our baselines beside a public implementation, twelve seeds: an hour or more on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
 	@echo "make benchmark-speed  training speed beside other implementations: about a quarter of an hour on two free cores"
 	@echo "make benchmark-serving   milliseconds to score 500 candidates, beside a public implementation, and files of pages of ten: a few minutes"
-	@echo "make demo-docs  the same, with the README's block of output taken from a new demo"
+	@echo "make demo-docs  the same, with the output that docs/start-here.md shows taken from a new demo"
 
 install: $(VENV)/.installed-dev
 
@@ -53,6 +54,9 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/refresh.py
+
+site: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Runs that a demo finished are not trained again, so this is quick after `make demo`.
 demo-docs: $(VENV)/.installed-dev
@@ -88,7 +92,7 @@ $(VENV)/.installed-report: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): a few minutes the first time, most of them for PyTorch"
-	$(PIP) -c constraints.txt -e '.[train,serve,report,demo,spark,cluster,tracking,cloud,dev]'
+	$(PIP) -c constraints.txt -e '.[train,serve,report,demo,spark,cluster,tracking,cloud,docs,dev]'
 	$(PIP) -c constraints.txt --no-deps torchrec
 	@touch $@ $(VENV)/.installed-report
 

@@ -4,7 +4,7 @@
 - the tables of `docs/configuration.md`: keys, types and defaults from the option classes. What a key means is written
   by hand in the last column and kept; a new key starts with the description that its class gives.
 - the table of `docs/changing-mix.md`: `docs/changing-mix.csv`, which `benchmarks/changing_mix.py` writes.
-- the README's block of output: `docs/demo.json`, the JSON of a demo without its times, printed as the demo prints it.
+- the output in `docs/start-here.md`: `docs/demo.json`, the JSON of a demo without its times, as the demo prints it.
 
     python docs/refresh.py                 all of it
     python docs/refresh.py --demo FILE     docs/demo.json too, from `musenet demo --json` (`-`: standard input)
@@ -29,7 +29,7 @@ from musenet.studies.demo import Demo
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, CONFIGURATION = ROOT / "configs" / "schema.json", ROOT / "docs" / "configuration.md"
-README, DEMO = ROOT / "README.md", ROOT / "docs" / "demo.json"
+START_HERE, DEMO = ROOT / "docs" / "start-here.md", ROOT / "docs" / "demo.json"
 CHANGING_MIX, CHANGING_MIX_FIGURES = ROOT / "docs" / "changing-mix.md", ROOT / "docs" / "changing-mix.csv"
 DRIFTS = {
     "none": "no drift",
@@ -92,15 +92,15 @@ def _beside_ours(row: dict[str, str], period: str) -> tuple[str, str]:
     return f"{float(row[period]):.4f}", above
 
 
-def readme_text(text: str, demo: dict[str, Any]) -> str:
-    """The README with its block of output as this demo printed it."""
+def start_here_text(text: str, demo: dict[str, Any]) -> str:
+    """`docs/start-here.md` with its block of output as this demo printed it."""
     return _BLOCK.sub(lambda found: f"{found[1]}```text\n{demo_text(demo)}```\n{found[3]}", text)
 
 
-def readme_block(text: str) -> str:
-    """What stands between the README's markers."""
+def shown_block(text: str) -> str:
+    """What stands between the page's markers."""
     found = _BLOCK.search(text)
-    assert found is not None, "README.md has lost its markers"
+    assert found is not None, "docs/start-here.md has lost its markers"
     return found[2]
 
 
@@ -226,7 +226,7 @@ def main() -> None:
     CHANGING_MIX.write_text(changing_mix_text(CHANGING_MIX.read_text(encoding="utf-8"), figures), encoding="utf-8")
     if DEMO.is_file():
         demo = json.loads(DEMO.read_text(encoding="utf-8"))
-        README.write_text(readme_text(README.read_text(encoding="utf-8"), demo), encoding="utf-8")
+        START_HERE.write_text(start_here_text(START_HERE.read_text(encoding="utf-8"), demo), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ LAYERS = (
         "metrics",
         "results",
         "calibration",
+        "plugins",
         "workspace",
     ),
     ("dataset",),

@@ -1,4 +1,4 @@
-"""The docs keep step with the code: commands, options, keys, the README's block, links."""
+"""The docs keep step with the code: commands, options, keys, the demo's output, links; and they build as a site."""
 
 import csv
 import importlib.util
@@ -9,6 +9,8 @@ import os
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -203,8 +205,10 @@ def demo() -> dict[str, Any]:
     return content
 
 
-def test_the_readmes_block_is_what_the_demo_prints(demo: dict[str, Any]):
-    assert refresh.readme_block(read("README.md")) == f"```text\n{refresh.demo_text(demo)}```\n", "run `make demo-docs`"
+def test_the_output_that_is_shown_is_what_the_demo_prints(demo: dict[str, Any]):
+    assert refresh.shown_block(read("docs/start-here.md")) == f"```text\n{refresh.demo_text(demo)}```\n", (
+        "run `make demo-docs`"
+    )
 
 
 def test_the_demo_in_the_docs_is_that_of_its_configuration(demo: dict[str, Any]):
@@ -215,7 +219,7 @@ def test_the_demo_in_the_docs_is_that_of_its_configuration(demo: dict[str, Any])
     assert comparison.seeds == list(range(experiment.seed, experiment.seed + options.seeds))
     first = next(iter(options.models))
     assert (comparison.reference, comparison.base) == (options.reference or first, options.base or first)
-    block = refresh.readme_block(read("README.md"))
+    block = refresh.shown_block(read("docs/start-here.md"))
     for head in columns(comparison):
         assert all(line in block for line in head.split("\n"))
     assert refresh.without_times(demo) == demo, "times of one machine"
@@ -292,7 +296,7 @@ def test_a_demos_json_prints_what_the_demo_printed():
     assert not [line for line in text.splitlines() if line != line.rstrip() or len(line) > 80]
 
 
-def test_readme_of_a_new_demo_replaces_the_block_alone():
+def test_a_new_demo_replaces_the_block_of_output_alone():
     before = "a\n<!-- demo:begin -->\nold\n<!-- demo:end -->\nb\n"
     demo: dict[str, Any] = {
         "comparison": {"data": "d", "seeds": [1], "protocol": "p", "reference": "r", "base": "r"},
@@ -300,7 +304,7 @@ def test_readme_of_a_new_demo_replaces_the_block_alone():
     }
     demo["report"] = "demo/report.html"
     demo["comparison"] |= {"impressions": 0, "users": 0, "models": [], "verdict": NO_VERDICT.to_json(), "slices": None}
-    after = refresh.readme_text(before, demo)
+    after = refresh.start_here_text(before, demo)
     assert after.startswith("a\n<!-- demo:begin -->\n```text\n")
     assert after.endswith("```\n<!-- demo:end -->\nb\n")
     assert "old" not in after
@@ -346,6 +350,31 @@ def test_the_walk_of_an_impression_names_functions():
 def test_every_page_is_reached_from_the_readme():
     linked = {Path(link.split("#")[0]).name for link in LINK.findall(read("README.md"))}
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_readme_is_read_in_two_minutes():
+    assert len(read("README.md").splitlines()) <= 150
+
+
+def test_the_site_builds_without_a_warning_and_leads_to_every_page(tmp_path: Path):
+    """Strictly: a link, an anchor or a page that is not in the navigation is an error."""
+    if importlib.util.find_spec("mkdocs") is None and os.environ.get("REQUIRE_ALL") != "1":
+        pytest.skip("the extra docs is not installed")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    assert not [page for page in pages if not (tmp_path / "site" / page).is_file()]
+    home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert 'srcset="changing-mix-dark.svg"' in home
+    assert 'href="start-here.html"' in home
+    assert "fonts.googleapis" not in home
 
 
 def test_the_changelog_is_by_version():

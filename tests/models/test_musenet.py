@@ -364,3 +364,8 @@ def test_a_dead_scenario_brings_no_nan(objective: str, assignment: str, planted_
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
     model.after_step(prediction, batch, 1.0)
     assert centres_of(model)[2].tolist() == [1e3] * 4
+
+
+def test_a_log_that_tells_nothing_but_ids_cannot_have_scenarios(planted_dataset: Dataset) -> None:
+    with pytest.raises(ConfigError, match="this log has none: name columns in"):
+        musenet(planted_dataset, metric_space={"inputs": []})

@@ -1,4 +1,4 @@
-"""Which models there are: one line each."""
+"""Which models there are: one line each, and those that installed packages add (docs/extending.md)."""
 
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,9 @@ from musenet.models.interface import ClickModel, ModelOptions
 from musenet.models.musenet.model import Musenet
 from musenet.models.vectors import project_vectors
 from musenet.options import one_of
+from musenet.plugins import installed
 
-MODELS: dict[str, type[ClickModel]] = {
+OWN: dict[str, type[ClickModel]] = {
     "musenet": Musenet,
     "base_model": BaseModel,
     "wide_deep": WideDeep,
@@ -43,6 +44,7 @@ MODELS: dict[str, type[ClickModel]] = {
     "adaptdhm": AdaptDhm,
     "lightgbm": LightGbm,
 }
+MODELS: dict[str, type[ClickModel]] = installed("musenet.models", OWN)
 
 if TYPE_CHECKING:
     AnyModelOptions = ModelOptions

@@ -1,8 +1,9 @@
-"""Which sources there are: one line each."""
+"""Which sources there are: one line each, and those that installed packages add (docs/extending.md)."""
 
 from typing import TYPE_CHECKING, Any
 
 from musenet.options import one_of
+from musenet.plugins import installed
 from musenet.recipe.recipe import Recipe
 from musenet.sources.ali_ads import AliAds
 from musenet.sources.complete_journey import CompleteJourney
@@ -11,12 +12,13 @@ from musenet.sources.options import SourceOptions
 from musenet.sources.own_files import OwnFiles
 from musenet.sources.tables import Source
 
-SOURCES: dict[str, Any] = {
+OWN: dict[str, Any] = {
     "own_files": OwnFiles,
     "complete_journey": CompleteJourney,
     "kuairand": KuaiRand,
     "ali_ads": AliAds,
 }
+SOURCES: dict[str, Any] = installed("musenet.sources", OWN)
 
 if TYPE_CHECKING:
     AnySourceOptions = SourceOptions

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
+from musenet.errors import ConfigError
 from musenet.models.embedding import FieldEmbeddings, HistoryMeans, Inputs
 from musenet.models.layers import Standardise
 from musenet.models.musenet.options import MetricSpaceOptions, MusenetOptions
@@ -49,6 +50,12 @@ class MetricSpace(nn.Module):
             if not field.is_id and "history" in options.inputs
         ]
         inputs = self.fields.out + len(self.dense) + len(self.history) * size
+        if not inputs:
+            raise ConfigError(
+                "model: scenarios are told apart by profile, context and what histories hold beside ids, and of "
+                f"{', '.join(options.inputs) or 'nothing'} this log has none: name columns in features.user, "
+                "features.context or history.columns, or take a model without scenarios"
+            )
         sizes = [inputs, *options.hidden]
         # Embeddings start small and learn slowly: without a common scale, rules that join two of them stay unseen.
         layers: list[nn.Module] = [Standardise(inputs)]
