@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from musenet.config.loading import json_schema
+from musenet.models.interface import PoolingOptions
 from musenet.results import show
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.demo import Demo
@@ -40,6 +41,8 @@ DRIFTS = {
     "unseen": "a new scenario, shift .3",
     "taste": "taste, shift .5",
 }
+SHARED = "PoolingOptions"
+"""What all models share."""
 OURS = "musenet soft, mix followed"
 TIMES = ("samples_per_second", "seconds_per_epoch")
 """Keys of the demo's JSON that are another machine's business."""
@@ -141,7 +144,8 @@ class _Tables:
 
     def __init__(self, text: str) -> None:
         schema = json_schema()
-        self.classes: dict[str, dict[str, Any]] = schema["$defs"] | {"Experiment": schema}
+        shared = {SHARED: PoolingOptions.model_json_schema()}
+        self.classes: dict[str, dict[str, Any]] = schema["$defs"] | {"Experiment": schema} | shared
         self.links: dict[str, str] = {}
         heading = ""
         for line in text.splitlines():
@@ -151,12 +155,22 @@ class _Tables:
                 self.links[found[1]] = f"[{heading.replace('`', '')}](#{slug(heading)})"
 
     def rows(self, name: str, meanings: dict[str, str]) -> Iterator[str]:
-        """A class's keys in order."""
+        """A class's keys in order; of a model, those that it does not have as all do."""
         required = self.classes[name].get("required", [])
+        common = self.classes[SHARED]["properties"]
+        of_model = name != SHARED and common.keys() & {"embedding"} <= self.classes[name]["properties"].keys()
         for key, value in self.classes[name]["properties"].items():
+            if of_model and (key == "name" or self._is_as(value, common.get(key))):
+                continue
             default = "required" if key in required else _default(value)
             meaning = meanings.get(key) or value.get("description", "")
             yield f"| `{key}` | {self.type(value)} | {default} | {meaning} |\n"
+        lacking = [f"`{key}`" for key in common if of_model and key not in self.classes[name]["properties"]]
+        if lacking:
+            yield f"| without | | | {', '.join(lacking)} |\n"
+
+    def _is_as(self, value: dict[str, Any], other: dict[str, Any] | None) -> bool:
+        return other is not None and (self.type(value), _default(value)) == (self.type(other), _default(other))
 
     def type(self, value: dict[str, Any]) -> str:
         """A JSON schema in words."""

@@ -169,7 +169,7 @@ def test_the_tables_of_keys_are_those_of_the_code():
     text = read("docs/configuration.md")
     assert text == refresh.configuration_text(text), "run `make docs`"
     assert sorted(refresh.documented_classes(text)) == sorted(
-        [*json.loads(refresh.schema_text())["$defs"], "Experiment"]
+        [*json.loads(refresh.schema_text())["$defs"], "Experiment", refresh.SHARED]
     )
     assert not re.findall(r"^\| `\w+` \|.*\|  \|$", text, re.MULTILINE), "keys without a meaning"
 
