@@ -3,7 +3,7 @@
 Shapes: R requests, N candidates, T history events of all requests together, U distinct embedding rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -110,13 +110,19 @@ class Batch:
         """The same batch on another device, or with its numbers of another precision."""
         if device.type == "cpu" and dtype == torch.float32:
             return self
-        moved: dict[str, Any] = {
-            name: value.to(device, dtype if value.is_floating_point() else value.dtype, non_blocking=True)
-            if isinstance(value, Tensor)
-            else value
-            for name, value in self.__dict__.items()
+        return self._with_each(
+            lambda value: value.to(device, dtype if value.is_floating_point() else value.dtype, non_blocking=True)
+        )
+
+    def pinned(self) -> "Batch":
+        """The same batch in memory from which a CUDA card copies by itself, while the processor does other things."""
+        return self._with_each(Tensor.pin_memory)
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        changed: dict[str, Any] = {
+            name: change(value) if isinstance(value, Tensor) else value for name, value in self.__dict__.items()
         }
-        return Batch(**moved)
+        return Batch(**changed)
 
 
 def schema_of(dataset: Dataset) -> Schema:

@@ -1,9 +1,10 @@
-"""The batches of a split: which requests each one holds, epoch by epoch, and that they are built ahead."""
+"""The batches of a split: which requests each one holds, epoch by epoch, and that they are built and copied ahead."""
 
 import math
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from musenet.ahead import ahead
 from musenet.dataset.batch import Batch
@@ -48,6 +49,7 @@ class Batches:
         unseen_rate: share of ids that training replaces by the unseen row.
         share: of the period's requests that is used: the same ones whatever the seed, and all of a smaller share's.
         part: which of how many parts of every batch is built; the lengths and plans are those of whole batches.
+        pinned: build them to be copied to a CUDA card.
     """
 
     def __init__(
@@ -60,13 +62,16 @@ class Batches:
         unseen_rate: float = 0.01,
         share: float = 1.0,
         part: tuple[int, int] = WHOLE,
+        pinned: bool = False,
     ) -> None:
         period = dataset.manifest.splits[split]
         self.batch_size = batch_size
         self.seed = shuffle_seed
         self.part = part
         training = shuffle_seed is not None
-        self.builder = BatchBuilder(dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training)
+        self.builder = BatchBuilder(
+            dataset, unseen_rate=unseen_rate if training else 0.0, fixed_positions=not training, pinned=pinned
+        )
         # What a log's length decides is kept small: a log may have many millions of requests.
         self._begin = np.int32(period.begin)
         self._chosen = None if share >= 1 else _share_of(period.end - period.begin, share)
@@ -112,3 +117,29 @@ class Batches:
             return self.builder.build(requests.astype(np.int64), random, part=self.part)
 
         return ahead(map(build, plan), PREFETCHED)
+
+
+def on_device(batches: Iterator[Batch], device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
+    """The same batches on the device; to a CUDA card the next one is copied while one is in use.
+
+    Copies have a stream of their own. One waits for all that was asked of the card before, since it may be written
+    where an earlier batch lay; who uses a batch waits for its copy alone.
+    """
+    if device.type != "cuda":
+        yield from (batch.to(device, dtype) for batch in batches)
+        return
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    computing = torch.cuda.current_stream(device)
+
+    def copied(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+        copying.wait_stream(computing)
+        with torch.cuda.stream(copying):
+            return batch.to(device, dtype), copying.record_event()
+
+    copies = map(copied, batches)
+    coming = next(copies, None)
+    while coming is not None:
+        batch, is_there = coming
+        coming = next(copies, None)
+        computing.wait_event(is_there)
+        yield batch

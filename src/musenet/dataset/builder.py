@@ -62,14 +62,18 @@ class BatchBuilder:
         dataset: an opened dataset.
         unseen_rate: share of id codes that training sends to the unseen row, so that it is trained.
         fixed_positions: show every candidate at the position most frequent in training, as scoring does.
+        pinned: build batches to be copied to a CUDA card.
     """
 
-    def __init__(self, dataset: Dataset, *, unseen_rate: float = 0.0, fixed_positions: bool = True) -> None:
+    def __init__(
+        self, dataset: Dataset, *, unseen_rate: float = 0.0, fixed_positions: bool = True, pinned: bool = False
+    ) -> None:
         self.dataset = dataset
         self.schema = schema_of(dataset)
         self._relative = relative_of(dataset.manifest)
         self.unseen_rate = unseen_rate
         self.fixed_positions = fixed_positions
+        self.pinned = pinned
 
     def build(
         self, requests: np.ndarray, random: np.random.Generator | None = None, *, part: tuple[int, int] = WHOLE
@@ -102,7 +106,7 @@ class BatchBuilder:
         dense = self._dense(("item", "candidate"), sources, len(candidates))
         if self._relative is not None:
             dense = self._relative.append(dense, statistics, offset)
-        return Batch(
+        batch = Batch(
             rows=torch.from_numpy(rows),
             request_codes=indices[0],
             candidate_codes=indices[1],
@@ -122,6 +126,7 @@ class BatchBuilder:
             true_scenario=_optional(dataset.requests.true_scenario, requests, np.int64),
             request_index=torch.from_numpy(requests),
         )
+        return batch.pinned() if self.pinned else batch
 
     def _codes(self, fields: tuple[Field, ...], sources: Sources, unseen: UnseenIds | None) -> np.ndarray:
         """(rows, sum of widths) global rows of the embedding table."""

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from musenet.ahead import ahead
 from musenet.config.training import TrainingOptions
 from musenet.dataset.batch import Batch
+from musenet.dataset.batches import on_device
 from musenet.dataset.builder import BatchBuilder, part_of
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
@@ -47,9 +48,8 @@ def predict(
     requests = np.arange(period.begin, period.end)
     parts: dict[str, list[Floats]] = {}
     with scoring(model) as like:
-        for batch in _batches(model, dataset, requests, batch_size):
-            on_device = batch.to(like.device, like.dtype)
-            for name, values in _answers(model(on_device), on_device, scenario_logits).items():
+        for batch in _batches(model, like, dataset, requests, batch_size):
+            for name, values in _answers(model(batch), batch, scenario_logits).items():
                 parts.setdefault(name, []).append(values)
     names = ("logit", "assignment", "repeat_probability", "scenario_logit")
     gathered = {name: workers.gathered(parts.get(name, [])) for name in names}
@@ -91,8 +91,8 @@ def validation_scores(
     """
     answers: list[tuple[Floats, Floats, Integers, Floats | None]] = []
     with scoring(model) as like:
-        for batch in _batches(model, dataset, evenly_spaced(dataset, split, limit), batch_size):
-            logit = _numpy(model(batch.to(like.device, like.dtype)).logit)
+        for batch in _batches(model, like, dataset, evenly_spaced(dataset, split, limit), batch_size):
+            logit = _numpy(model(batch).logit)
             weight = None if batch.weight is None else _numpy(batch.weight)
             answers.append((logit, _numpy(batch.label), batch.request.cpu().numpy(), weight))
     answers = workers.gathered(answers)
@@ -142,26 +142,19 @@ def scoring(model: ClickModel) -> Iterator[Tensor]:
         model.train(was_training)
 
 
-def _batches(model: ClickModel, dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
-    """Batches of these requests, in order; the next one is gathered while one is scored.
+def _batches(model: ClickModel, like: Tensor, dataset: Dataset, requests: Integers, batch_size: int) -> Iterator[Batch]:
+    """Batches of these requests, in order and where `like` is; the next one is gathered while one is scored.
 
     Of several workers each gets its share of the batches, in the workers' order; of few batches some get none, and
     then wait upon the others' look-ups in the model's table.
     """
-    builder = BatchBuilder(dataset)
     sizes = dataset.sizes_of(requests)
     batch_of = (np.cumsum(sizes) - sizes) // batch_size
     parts = [part for part in np.split(requests, np.flatnonzero(np.diff(batch_of)) + 1) if len(part)]
     shares = [parts[part_of(np.ones(len(parts)), (worker, workers.count()))] for worker in range(workers.count())]
     parts = shares[workers.rank()]
-    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
-        pending = pool.submit(builder.build, parts[0]) if parts else None
-        for following in [*parts[1:], None]:
-            if pending is None:
-                break
-            batch = pending.result()
-            pending = None if following is None else pool.submit(builder.build, following)
-            yield batch
+    builder = BatchBuilder(dataset, pinned=like.device.type == "cuda")
+    yield from on_device(ahead(map(builder.build, parts)), like.device, like.dtype)
     model.table.stand_by(max(map(len, shares)) - len(parts))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import Batch, schema_of
-from musenet.dataset.batches import Batches
+from musenet.dataset.batches import Batches, on_device
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.errors import RunError, TrainingDivergedError
@@ -99,6 +99,7 @@ class Trainer:
             unseen_rate=self.options.unseen_rate,
             share=self.options.requests,
             part=(workers.rank(), workers.count()),
+            pinned=self.device.type == "cuda",
         )
         self.state = TrainingState()
         self.planned = self.options.epochs * len(self.batches)
@@ -157,21 +158,31 @@ class Trainer:
         self.state = load_checkpoint(self.run, self.model, self.optimizers, self.average)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:
-        """Epoch and batch, from the step reached on; none if patience was over there."""
+        """Epoch and batch on the device, from the step reached on; none if patience was over there."""
         if self.is_patience_over():
             return
         per_epoch = len(self.batches)
         for epoch in range(self.state.step // per_epoch, self.options.epochs):
-            for batch in self.batches.epoch(epoch, start=self.state.step - epoch * per_epoch):
+            built = self.batches.epoch(epoch, start=self.state.step - epoch * per_epoch)
+            for batch in on_device(built, self.device, self.options.dtype):
                 yield epoch, batch
 
     def step(self, batch: Batch) -> dict[str, Term]:
-        """One step on one batch; its random numbers depend on seed and step alone."""
+        """One step on one batch on the device; its random numbers depend on seed and step alone."""
         torch.manual_seed(self.seed * 1_000_003 + self.state.step)
-        batch = batch.to(self.device, self.options.dtype)
         self.model.train()
         progress = self.state.step / self.planned
         self.optimizers.zero_grad()
+        prediction, terms = self.gradients(batch, progress)
+        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
+        self.model.after_step(prediction, batch, progress)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.state.step += 1
+        return terms
+
+    def gradients(self, batch: Batch, progress: float) -> tuple[Prediction, dict[str, Term]]:
+        """What the model says of the batch and the terms of its loss, whose gradients are there then."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             prediction: Prediction = self.model(batch, progress)
         terms = self.model.losses(prediction, batch, progress)
@@ -180,12 +191,7 @@ class Trainer:
             self.diverged(terms, batch)
         # Every worker has the whole loss, and the gradients of all are added up.
         (total / workers.count()).backward()  # type: ignore[no-untyped-call]
-        self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
-        self.model.after_step(prediction, batch, progress)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        self.state.step += 1
-        return terms
+        return prediction, terms
 
     def diverged(self, terms: dict[str, Term], batch: Batch) -> None:
         """Save the batch and say which term broke."""
