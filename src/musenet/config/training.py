@@ -7,6 +7,7 @@ from pydantic import Field
 
 from musenet.options import Options
 
+Precision = Literal["bfloat16", "tf32", "float32", "float64"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -58,10 +59,11 @@ class TrainingOptions(Options):
     )
     threads: int | None = Field(None, ge=1, description="torch threads; all cores if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["bfloat16", "float32", "float64"] = Field(
+    precision: Precision = Field(
         "float32",
         description="of all numbers; with float64 the number of workers shows in no digit that matters, with bfloat16 "
-        "the networks' matrix products alone are in it, twice as fast where the processor knows it",
+        "the networks' matrix products alone are in it, twice as fast where the processor knows it, else slower, which "
+        "training says; with tf32, those of all float32 products of a step on a CUDA card",
     )
 
     @property

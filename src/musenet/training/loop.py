@@ -29,6 +29,7 @@ from musenet.training.checkpoint import TrainingState, load_checkpoint, save_che
 from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
 from musenet.training.placement import Onlooker, device_named
+from musenet.training.precision import doubt_about, tf32_products
 from musenet.training.warm_start import first_model
 
 Log = Callable[[dict[str, Any]], None]
@@ -138,7 +139,7 @@ class Trainer:
         return workers.first_does(self.result)
 
     def doubts(self) -> Iterator[str]:
-        """Sentences about what looks as if little could be learned, though the log holds it."""
+        """Sentences about what looks as if little could be learned, though the log holds it, or as if it took long."""
         if self.planned < FEW_STEPS and self.options.requests == 1:  # shares are of those who know, such as tuning
             yield (
                 f"training takes only {self.planned:,} steps ({self.options.epochs} epochs of {len(self.batches):,}), "
@@ -150,6 +151,8 @@ class Trainer:
                 "the model reads no history: history.columns hold the items' ids alone, and model.ids leaves item out: "
                 "name further columns of the events or items, or add item to model.ids"
             )
+        if doubt := doubt_about(self.options.precision, self.device):
+            yield doubt
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
@@ -173,7 +176,8 @@ class Trainer:
         self.model.train()
         progress = self.state.step / self.planned
         self.optimizers.zero_grad()
-        prediction, terms = self.gradients(batch, progress)
+        with tf32_products(self.options.precision == "tf32" and self.device.type == "cuda"):
+            prediction, terms = self.gradients(batch, progress)
         self.optimizers.step(1 - (1 - self.options.final_learning_rate) * progress)
         self.model.after_step(prediction, batch, progress)
         if self.average is not None:
