@@ -7,7 +7,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from musenet.errors import ConfigError
 
@@ -117,3 +117,18 @@ Seconds = Annotated[
     BeforeValidator(parse_duration, json_schema_input_type=float | str),
     Field(ge=0, description="a duration: seconds, or for example `7 days`"),
 ]
+
+
+def bytes_in(size: str) -> int | None:
+    """Bytes of a size such as `4GB` or `512MiB`; None if it is none.
+
+    >>> bytes_in("4GB")
+    4000000000
+    """
+    # Of `1.2.3GB` pydantic would take what it understands, one byte, and forget the rest.
+    if re.fullmatch(r"\s*\d*\.?\d+\s*[A-Za-z]*\s*", size) is None:
+        return None
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(size)) or None
+    except ValidationError:
+        return None

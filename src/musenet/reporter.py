@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from musenet.progress import Listener, Moment
+from musenet.storage.addresses import addresses_in
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_BARS = 15.0, 0.2
 AnyListener = Listener | Callable[[Moment], object]
@@ -49,7 +50,7 @@ class Reporter(Listener):
         """Show what happened."""
         found = moment.content
         if moment.name == "said":
-            self.console.print(Text(found["text"]), soft_wrap=True)
+            self.console.print(Text(addresses_in(found["text"])), soft_wrap=True)
         elif moment.name == "progress":
             done, total = found["done"], found["total"]
             to_go = found["seconds"] * (total - done) / done if done else 0.0

@@ -207,8 +207,9 @@ def test_a_bucket_holds_requests_events_and_the_log_of_drift(
     bucket.put_object(Bucket="logs", Key="bad.parquet", Body=b"PAR1 and nothing more")
     with pytest.raises(DataError, match=r"^s3://logs/bad\.parquet is no Parquet file that can be read"):
         musenet.predict(log / "export", "s3://logs/bad.parquet", tmp_path / "out.parquet")
-    with pytest.raises(DataError, match=r"give a name of this machine"):
-        musenet.predict(log / "export", log / "asked.parquet", "s3://logs/out.parquet", events=log / "events.parquet")
+    for place in ("s3://logs/out.parquet", tmp_path / "here.parquet"):
+        musenet.predict(log / "export", log / "asked.parquet", place, events=log / "events.parquet")
+    assert pd.read_parquet("s3://logs/out.parquet").equals(pd.read_parquet(tmp_path / "here.parquet"))
 
 
 def test_files_of_the_past_are_not_scored(log: Path, asked: pd.DataFrame, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from musenet.runs.run import Run as OpenedRun
 from musenet.sources.guess.configuration import guess_config
 from musenet.sources.log import AnyPath, Log, with_frames_kept
 from musenet.sources.registry import open_source
+from musenet.storage.addresses import address, copy_of, here
+from musenet.storage.copies import fetched, send, written
 from musenet.tracking.tracker import tracked
 from musenet.training.train_run import train_run
 
@@ -84,7 +86,7 @@ def prepare(
 
     Args:
         experiment: what to prepare.
-        out: the dataset's folder; `datasets/<name>` if None.
+        out: the dataset's folder, or an address in a bucket (docs/prepare.md); `datasets/<name>` if None.
         engine: what computes the relations, `duckdb` or `spark`; the dataset is the same.
         memory_limit: what the engine may use, such as `4GB`; half of what is free, if None.
         replace: another dataset in the folder gives way; the listener is told which runs lose theirs.
@@ -94,15 +96,17 @@ def prepare(
         listener: told of every step.
     """
     resolved = load(experiment, overrides)
-    with told(listener) as heard:
+    before = None if extends is None else fetched(extends)
+    place = Path("datasets") / resolved.name if out is None else out
+    with told(listener) as heard, written(place) as folder:
         return prepare_dataset(
             open_source(resolved.data, resolved.recipe),
             resolved.recipe,
-            Path("datasets") / resolved.name if out is None else Path(out),
+            folder,
             engine=engine,
             memory=None if memory_limit is None else bytes_of(memory_limit),
             replace=replace,
-            extends=None if extends is None else Path(extends),
+            extends=before,
             progress=heard.say,
             steps=heard.steps("prepare"),
         )
@@ -126,12 +130,12 @@ def train(
 
     Args:
         experiment: what to train.
-        out: the run folder; `runs/<name>` if None.
+        out: the run folder, or an address in a bucket; `runs/<name>` if None.
         resume: go on from the folder's checkpoint.
         restart: begin anew, whatever run the folder holds.
         start_from: a trained run of the same model and recipe, on this dataset or another, whose weights training
             begins with (docs/next-week.md). What became of its scenarios stands in the folder's `start.json`.
-        dataset: the dataset's folder; `datasets/<name>` if None.
+        dataset: the dataset's folder, or an address in a bucket; `datasets/<name>` if None.
         overrides: see above.
         listener: told of the steps of preparation and every report of the training loop.
 
@@ -144,18 +148,20 @@ def train(
         raise ConfigError("train: --resume goes on and --restart begins anew: give one of them")
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
-        start = None if start_from is None else RunFolder.open(Path(start_from))
+        start = None if start_from is None else RunFolder.open(fetched(start_from))
         with told(listener) as told_of, tracked(told_of, resolved) as heard:
-            prepared = Dataset(workers.first_does(lambda: prepared_dataset(resolved, dataset, heard).folder))
-            log, folder = heard.training(resolved.name), run_folder(resolved, out)
+            prepared = Dataset(fetched(workers.first_does(lambda: prepared_dataset(resolved, dataset, heard).folder)))
+            log, folder = heard.training(resolved.name), copy_of(run_folder(resolved, None) if out is None else out)
             try:
                 train_run(resolved, prepared, folder, resume=resume, replace=restart, start=start, log=log)
             except KeyboardInterrupt:
                 if listener is None and RunFolder(folder).half_finished:
-                    heard.say(f"interrupted: Run('{folder}') is the best so far; resume=True goes on with the training")
+                    place = address(folder)
+                    heard.say(f"interrupted: Run('{place}') is the best so far; resume=True goes on with the training")
                 raise
             if start is not None:
                 _tell_of_start(folder, heard)
+                workers.first_does(lambda: send(folder))
         return Run(folder, resolved._frames)
 
 
@@ -185,4 +191,4 @@ def prepared_dataset(experiment: Experiment, folder: AnyPath | None, listener: L
 
 def run_folder(experiment: Experiment, out: AnyPath | None) -> Path:
     """Where the experiment's runs go: `runs/<name>` unless told."""
-    return Path("runs") / experiment.name if out is None else Path(out)
+    return Path("runs") / experiment.name if out is None else here(out)

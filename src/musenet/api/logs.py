@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from musenet.errors import ConfigError
 from musenet.sources.log import AnyPath
+from musenet.storage.addresses import here
 
 AnyOptions = TypeVar("AnyOptions", bound=BaseModel)
 
@@ -16,7 +17,7 @@ def init(files: Iterable[AnyPath], out: AnyPath) -> Path:
     """Look at Parquet or CSV files and write a commented configuration for them; never overwrites."""
     from musenet.sources.guess.configuration import write_config
 
-    write_config([Path(file) for file in files], Path(out))
+    write_config([Path(file) for file in files], here(out))
     return Path(out)
 
 
@@ -30,7 +31,7 @@ def simulate_hotels(
     from musenet.simulators.hotels.hotels import HotelOptions
     from musenet.simulators.hotels.hotels import simulate_hotels as simulate
 
-    return simulate(Path(out), options_of("simulate hotels", HotelOptions, options), progress)
+    return simulate(here(out), options_of("simulate hotels", HotelOptions, options), progress)
 
 
 def simulate_ads(
@@ -43,7 +44,7 @@ def simulate_ads(
     from musenet.simulators.ads.ads import AdsOptions
     from musenet.simulators.ads.ads import simulate_ads as simulate
 
-    return simulate(Path(out), options_of("simulate ads", AdsOptions, options), progress)
+    return simulate(here(out), options_of("simulate ads", AdsOptions, options), progress)
 
 
 def options_of(command: str, kind: type[AnyOptions], options: Mapping[str, Any]) -> AnyOptions:

@@ -22,6 +22,8 @@ from musenet.portraits.scenario_table import SPLITS, write_scenarios
 from musenet.reporter import AnyListener, told
 from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
+from musenet.storage.addresses import copy_of
+from musenet.storage.copies import fetched, result_at, send, written
 from musenet.studies.reproduction import Reproduction
 from musenet.studies.reproduction import reproduce as _reproduce
 from musenet.tracking.tracker import record_artifact, record_evaluation
@@ -31,13 +33,13 @@ class Page(PosixPath):
     """A page that was written; it shows itself in a notebook."""
 
     def _repr_html_(self) -> str | None:
-        if self.suffix != ".html":
+        if self.suffix != ".html" or not self.is_file():
             return None
         text = html.escape(self.read_text(encoding="utf-8"), quote=True)
         return f'<iframe srcdoc="{text}" title="{self.name}" style="width: 100%; height: 50em; border: 0"></iframe>'
 
     def _repr_markdown_(self) -> str | None:
-        return self.read_text(encoding="utf-8") if self.suffix == ".md" else None
+        return self.read_text(encoding="utf-8") if self.suffix == ".md" and self.is_file() else None
 
 
 def evaluate(
@@ -54,7 +56,7 @@ def evaluate(
     """Measure a trained run on a split it was not trained on, or on another log.
 
     Args:
-        run: its folder.
+        run: its folder, or an address in a bucket.
         split: which period.
         dataset: another prepared dataset than the run's own, which the model must be able to read; nothing is then
             written to the folder.
@@ -80,7 +82,7 @@ def evaluate(
         if data is None or dataset is not None or adapt:
             raise UserError("evaluate: --events goes with --data, which takes neither --dataset nor --adapt")
         return _evaluate_log(_opened(run), data, events, resamples)
-    opened, other = _opened(run), None if dataset is None else Dataset(Path(dataset))
+    opened, other = _opened(run), None if dataset is None else Dataset(fetched(dataset))
     options = adapt_options(adapt)
     if verify:
         for one in (opened.dataset, *([other] if other else [])):
@@ -89,6 +91,7 @@ def evaluate(
         found = opened.evaluate(split, resamples, other)
         if other is None:
             record_evaluation(opened, found)
+        send(opened.path)
         return found
     return evaluate_adapted(opened, split, options, other, resamples)
 
@@ -117,11 +120,13 @@ def exported(run: Run) -> Path:
             return folder
     except ExportError:
         pass
-    return export(run, folder)
+    export(run, folder)
+    send(run.path)
+    return folder
 
 
 def _opened(run: Run | AnyPath) -> Run:
-    return run if isinstance(run, Run) else Run.open(Path(run))
+    return run if isinstance(run, Run) else Run.open(fetched(run))
 
 
 def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:
@@ -130,7 +135,11 @@ def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -
     Raises:
         RunError: if the folder holds no trained run, its model has no scenarios, or the file's ending is another.
     """
-    return write_scenarios(Run.open(Path(run)), Path(out), splits)
+    opened = _opened(run)
+    with result_at(out) as file:
+        rows = write_scenarios(opened, file, splits)
+    send(opened.path)
+    return rows
 
 
 def describe_scenarios(run: Run | AnyPath, split: Split = "test") -> list[Portrait]:
@@ -149,7 +158,10 @@ def name(run: Run | AnyPath, names: Mapping[int, str] = MappingProxyType({})) ->
         RunError: if its model has no scenarios.
         UserError: if there is no such scenario, or a name cannot be used.
     """
-    return give_names(_opened(run), names)
+    opened = _opened(run)
+    found = give_names(opened, names)
+    send(opened.path)
+    return found
 
 
 def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: AnyListener | None = None) -> Reproduction:
@@ -167,8 +179,8 @@ def reproduce(run: AnyPath, out: AnyPath | None = None, *, listener: AnyListener
             gone or another one.
         DatasetError: if a file of the dataset is not what its manifest says.
     """
-    opened = Run.open(Path(run))
-    again = opened.path.with_name(f"{opened.path.resolve().name}-again") if out is None else Path(out)
+    opened = _opened(run)
+    again = opened.path.with_name(f"{opened.path.resolve().name}-again") if out is None else copy_of(out)
     with told(listener) as heard:
         return _reproduce(opened, again, heard.training(again.name))
 
@@ -195,12 +207,13 @@ def report(
     from musenet.reporting.pages.report import write_report
 
     opened = _opened(run)
-    page = opened.path / "report.html" if out is None else Path(out)
     table, text = (None if file is None else Path(file) for file in (comparison, note))
-    with told(listener) as heard:
-        written = write_report(opened, page, table, text, draw=True, listener=heard)
-    record_artifact(opened, written)
-    return Page(written)
+    place = opened.path / "report.html" if out is None else out
+    with told(listener) as heard, result_at(place) as page:
+        shown = write_report(opened, page, table, text, draw=True, listener=heard)
+        record_artifact(opened, shown)
+    send(opened.path)
+    return Page(shown if shown.is_file() else place)
 
 
 def export(run: Run | AnyPath, out: AnyPath) -> Path:
@@ -208,7 +221,7 @@ def export(run: Run | AnyPath, out: AnyPath) -> Path:
 
     Args:
         run: a trained run.
-        out: the folder; another export there is replaced.
+        out: the folder, or an address in a bucket; another export there is replaced.
 
     Raises:
         RunError: if the folder holds no trained run, or one whose model cannot be served.
@@ -218,6 +231,7 @@ def export(run: Run | AnyPath, out: AnyPath) -> Path:
     from musenet.serving.export.export import export_run
 
     opened = _opened(run)
-    export_run(opened, Path(out), scenario_fragment)
-    record_artifact(opened, Path(out))
-    return Path(out)
+    with written(out) as folder:
+        export_run(opened, folder, scenario_fragment)
+        record_artifact(opened, folder)
+    return folder

@@ -24,6 +24,8 @@ from musenet.runs.training_result import TrainingResult
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import BulkHistoryStore
 from musenet.sources.log import AnyPath
+from musenet.storage.addresses import address
+from musenet.storage.copies import fetched
 
 
 class Run:
@@ -32,7 +34,7 @@ class Run:
     Training that was interrupted leaves a run too: it answers with the best weights so far.
 
     Args:
-        path: the folder that `train` wrote.
+        path: the folder that `train` wrote, or an address in a bucket.
         frames: whose frames it gives; pandas, else Polars, else Arrow, by what is installed, if None.
 
     Raises:
@@ -40,18 +42,18 @@ class Run:
     """
 
     def __init__(self, path: AnyPath, frames: Kind | None = None) -> None:
-        self._opened = OpenedRun.open(Path(path))
+        self._opened = OpenedRun.open(fetched(path))
         self.frames: Kind = frames or usual_kind()
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return f"Run({address(self.path)!r})"
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder; of a run in a bucket that of its local copy."""
         return self._opened.path
 
     @property
@@ -67,7 +69,7 @@ class Run:
     @property
     def training(self) -> TrainingResult:
         """How training ended; raises `RunError` if it did not."""
-        return self._opened.training.model_copy(update={"run": str(self.path)})
+        return self._opened.training.model_copy(update={"run": address(self.path)})
 
     def evaluate(
         self,

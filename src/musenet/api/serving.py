@@ -1,5 +1,6 @@
 """Calls on an export and on history stores."""
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from musenet.errors import ConfigError, NoHistoriesWarning, UserError
+from musenet.errors import ConfigError, DataError, NoHistoriesWarning, UserError
 from musenet.frames import Frame, as_kind, kind_of
+from musenet.storage.addresses import here, is_url, url_of
+from musenet.storage.copies import fetched, result_at
 
 if TYPE_CHECKING:
     from musenet.config.adaptation import AdaptOptions
@@ -39,7 +42,7 @@ def predict(  # noqa: PLR0913 - one per option
     """Score every row of files by an export, on all cores and in bounded memory; the number of rows.
 
     Args:
-        folder: what `export` wrote.
+        folder: what `export` wrote, or its address in a bucket.
         requests: files as `prepare` reads them (a file, a folder, a pattern, a URL; Parquet, CSV or JSON lines): a row
             per candidate under the log's own names, see docs/serving.md.
         out: the file to write (Parquet or CSV), or of several files the folder: the same rows with all their columns,
@@ -58,15 +61,30 @@ def predict(  # noqa: PLR0913 - one per option
     from musenet.serving.prediction.tables import TableFiles
     from musenet.serving.scorer.scorer import Scorer
 
-    if events is not None and not isinstance(events, Frame):
-        TableFiles("events", events).targets(Path(out))  # refuses to write scores over them
-    if engine == "spark":
-        return _predict_on_spark(Path(folder), requests, Path(out), events, store, _moment(now), explain)
-    scorer, when = Scorer(Path(folder)), _moment(now)
-    with histories_of(scorer, requests, events, store) as histories:
-        return predict_files(
-            scorer, requests, Path(out), histories=histories, now=when, explain=explain, progress=progress
-        )
+    export, when = fetched(folder), _moment(now)
+    for name, read in (("requests", requests), ("events", events)):
+        if read is not None and not isinstance(read, Frame):
+            _refuse_in_bucket(name, read, out)
+    with result_at(out) as target:
+        if events is not None and not isinstance(events, Frame):
+            TableFiles("events", events).targets(target)  # refuses to write scores over them
+        if engine == "spark":
+            return _predict_on_spark(export, requests, target, events, store, when, explain)
+        scorer = Scorer(export)
+        with histories_of(scorer, requests, events, store) as histories:
+            return predict_files(
+                scorer, requests, target, histories=histories, now=when, explain=explain, progress=progress
+            )
+
+
+def _refuse_in_bucket(name: str, read: "AnyPath", out: "AnyPath") -> None:
+    """Raise `DataError` if scores would go where rows are read in a bucket."""
+    there, target = url_of(read), url_of(out)
+    if there is None or target is None:
+        return
+    folder = re.split(r"/[^/]*[*?\[]", there)[0].rstrip("/")
+    if f"{target}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{target.rstrip('/')}/"):
+        raise DataError(f"--out {target} lies where the {name} are read ({folder}): name another place")
 
 
 def _predict_on_spark(
@@ -80,7 +98,6 @@ def _predict_on_spark(
 ) -> int:
     from musenet.serving.prediction.on_spark import predict_on_spark
     from musenet.serving.scorer.scorer import Scorer
-    from musenet.sources.files.places import is_url
 
     if isinstance(events, Frame) or not isinstance(store, str | None):
         raise UserError("Spark's executors read histories themselves: name files of events, or a store's address")
@@ -142,10 +159,10 @@ def drift(
     from musenet.serving.drift.thresholds import thresholds
     from musenet.serving.scorer.scorer import Scorer
 
-    page = None if out is None else Path(out)
+    page = None if out is None else here(out)
     if page is not None:
         check_page(page)
-    scorer = Scorer(Path(folder))
+    scorer = Scorer(fetched(folder))
     options = thresholds(scorer, overrides)
     with histories_of(scorer, log, events, store) as histories:
         found = compare(scorer, log, histories, options)
@@ -219,7 +236,7 @@ def load_history(
     from musenet.serving.store.rules import HistoryRules
     from musenet.sources.registry import open_source
 
-    experiment = Run.open(Path(run)).experiment
+    experiment = Run.open(fetched(run)).experiment
     end = None if until is None else microseconds(seconds_of(until, "--until"))
     with open_store(store, HistoryRules(experiment.history, experiment.repeat)) as opened:
         source = open_source(experiment.data, experiment.recipe)
@@ -279,7 +296,7 @@ def serve(
     if options is not None and (options.finetune is not None or options.intercept):
         raise ConfigError("adapt: a service follows the mix of scenarios alone: leave finetune and intercept out")
     token = None if token_file is None else Path(token_file)
-    run_server(Path(folder), host, port, store, token, retention, options)
+    run_server(fetched(folder), host, port, store, token, retention, options)
 
 
 def backup(store: str, out: "AnyPath") -> None:
@@ -292,4 +309,4 @@ def backup(store: str, out: "AnyPath") -> None:
     from musenet.serving.store.opening import open_store
 
     with open_store(store, None) as opened:
-        opened.backup(Path(out))
+        opened.backup(here(out))

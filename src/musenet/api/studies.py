@@ -20,6 +20,8 @@ from musenet.portraits.portraits import describe_scenarios as _describe_scenario
 from musenet.reporter import AnyListener, told
 from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
+from musenet.storage.addresses import here
+from musenet.storage.copies import fetched
 from musenet.studies.ablation import Ablation, ablation_of, run_ablation
 from musenet.studies.backtest.backtest import run_backtest
 from musenet.studies.backtest.periods import first_experiment, periods_of
@@ -138,17 +140,17 @@ def compare_runs(
         RunError: if a folder holds no trained run, or the runs are of different datasets.
         DatasetError: if the other dataset is none, or cannot be scored by these runs.
     """
-    opened = [Run.open(Path(run)) for run in runs]
+    opened = [Run.open(fetched(run)) for run in runs]
     if not opened:
         raise RunError("compare: give at least one run folder")
     groups = group_by_model(opened)
     adapted = _adapted_rows(groups, adapt)
     chosen = None if reference is None else _row_named(reference, [*groups, *adapted])
-    place, other = None if out is None else Path(out), None
+    place, other = None if out is None else here(out), None
     with told(listener) as heard:
         if dataset is not None:
             check_alike(opened)
-            other = OtherDataset(opened[0].dataset, Dataset(Path(dataset)), COMPARED, resamples, heard.say)
+            other = OtherDataset(opened[0].dataset, Dataset(fetched(dataset)), COMPARED, resamples, heard.say)
         return compare_and_write(groups, place, chosen, resamples=resamples, other=other, adapted=adapted)
 
 
@@ -173,7 +175,7 @@ def ablate(
         UserError: as `compare`, and if the model has no scenarios or no repeat form to take away.
     """
     resolved = load(experiment, overrides)
-    folder = run_folder(resolved, None) / "ablation" if out is None else Path(out)
+    folder = run_folder(resolved, None) / "ablation" if out is None else here(out)
     taken_apart, left_out = ablation_of(resolved)
     labels = chosen_labels(taken_apart.compare.models, models, "ablate")
     with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
@@ -204,7 +206,7 @@ def sweep(  # noqa: PLR0913 - the command has as many options
         UserError: as `compare`, and for parameters that no model has.
     """
     resolved = load(experiment, overrides)
-    folder = run_folder(resolved, None) / "sweep" if out is None else Path(out)
+    folder = run_folder(resolved, None) / "sweep" if out is None else here(out)
     changes = {"parameters": parameters, "split": split}
     options = resolved.sweep.model_copy(update={key: value for key, value in changes.items() if value is not None})
     every_seed = range(resolved.seed, resolved.seed + (seeds or resolved.compare.seeds))
@@ -248,7 +250,7 @@ def backtest(
         UserError: as `compare`, and if the log's lists would be drawn anew for each period.
     """
     resolved = first_experiment(load(experiment, overrides))
-    folder = run_folder(resolved, None) / "backtest" if out is None else Path(out)
+    folder = run_folder(resolved, None) / "backtest" if out is None else here(out)
     asked = resolved.backtest.models if models is None else models
     known = resolved.compare.models
     labels = [] if asked is None else chosen_labels(known, asked, "compare.models")

@@ -11,6 +11,7 @@ from musenet.cli.options import Config, EngineChoice, Json, MemoryLimit, Out, Se
 from musenet.cli.printing import finish
 from musenet.files import write_text
 from musenet.reporter import Reporter
+from musenet.storage.addresses import address
 
 
 def init(
@@ -80,7 +81,7 @@ def prepare(
     def show(console: Console) -> None:
         render(prepared.checks, console)
         numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        console.print(f"{prepared.folder}: {numbers}", markup=False, soft_wrap=True)
+        console.print(f"{address(prepared.folder)}: {numbers}", markup=False, soft_wrap=True)
 
     finish(as_json, content, show)
 

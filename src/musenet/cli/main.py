@@ -14,6 +14,7 @@ import typer
 from musenet import __version__
 from musenet.cli import data, reports, serving, studies, training
 from musenet.errors import FirstWorkerFailedError, UserError, missing_package
+from musenet.storage.addresses import addresses_in
 
 INTERRUPTED = 130
 LONGEST_SHOWN = 200
@@ -150,7 +151,7 @@ def _is_disk_full(error: Exception) -> bool:
 
 
 def _fail(sentence: str, status: int) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {addresses_in(sentence)}", file=sys.stderr)
     return status
 
 

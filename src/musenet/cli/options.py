@@ -7,6 +7,7 @@ import typer
 
 from musenet.config.yaml_text import read_content
 from musenet.runs.there import check_run_folder
+from musenet.storage.addresses import is_url
 
 
 def there_is_a_config(path: Path) -> Path:
@@ -17,13 +18,14 @@ def there_is_a_config(path: Path) -> Path:
 
 
 def _there_is_a_run(path: Path) -> Path:
-    check_run_folder(path)
+    if not is_url(str(path)):
+        check_run_folder(path)
     return path
 
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML", callback=there_is_a_config)]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder", callback=_there_is_a_run)]
-Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or s3://…", callback=_there_is_a_run)]
+Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote, or s3://…")]
 PastEvents = Annotated[
     str | None, typer.Option("--events", help="users' past events, as the log has them: a file, folder or URL")
 ]
@@ -34,7 +36,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a value of the configuration")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object on standard output")]
 DatasetFolder = Annotated[
-    Path | None, typer.Option("--dataset", help="the dataset's folder (datasets/<name>, if left out)")
+    Path | None, typer.Option("--dataset", help="the dataset's folder or s3://… (datasets/<name>, if left out)")
 ]
 EngineChoice = Annotated[
     Literal["duckdb", "spark"], typer.Option("--engine", help="what prepares the log; the dataset is the same")

@@ -12,6 +12,7 @@ from rich.console import Console
 from musenet.errors import LogWarning
 from musenet.files import json_ready
 from musenet.reporter import Reporter
+from musenet.storage.addresses import addresses_in
 
 
 @contextmanager
@@ -26,10 +27,10 @@ def warnings_said_by(reporter: Reporter) -> Iterator[None]:
 def finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console], None]) -> None:
     """Print a command's result for people, or, with --json, for programs: one line on standard output."""
     if as_json:
-        typer.echo(json.dumps(json_ready(content), ensure_ascii=False, allow_nan=False))
+        typer.echo(addresses_in(json.dumps(json_ready(content), ensure_ascii=False, allow_nan=False)))
         return
     console = Console(highlight=False)
     if isinstance(show, str):
-        console.print(show, markup=False, soft_wrap=True)
+        console.print(addresses_in(show), markup=False, soft_wrap=True)
     else:
         show(console)

@@ -9,6 +9,7 @@ from rich.console import Console
 from musenet.cli.options import Json, Out, PastEvents, Run, SplitName
 from musenet.cli.printing import finish, warnings_said_by
 from musenet.reporter import Reporter
+from musenet.storage.addresses import address
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - one per option
@@ -42,11 +43,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
     """
     from musenet import api
     from musenet.files import write_json
+    from musenet.storage.copies import result_at
 
     with Reporter() as reporter, warnings_said_by(reporter):
         result = api.evaluate(run, split, dataset=dataset, data=data, events=events, adapt=adapt, verify=verify)
         if out is not None:
-            write_json(out, result.to_json())
+            with result_at(out) as file:
+                write_json(file, result.to_json())
     finish(as_json, result.to_json(), result.show)
 
 
@@ -85,7 +88,7 @@ def scenarios(
 
     def show(console: Console) -> None:
         show_portraits(portraits, console)
-        console.print(f"wrote {rows:,} requests to {out}", markup=False, soft_wrap=True)
+        console.print(f"wrote {rows:,} requests to {address(out)}", markup=False, soft_wrap=True)
 
     finish(as_json, {"out": out, "rows": rows, "scenarios": [one.to_json() for one in portraits]}, show)
 

@@ -9,6 +9,7 @@ from musenet.cli.options import Config, DatasetFolder, Jobs, Json, Models, Out, 
 from musenet.cli.printing import finish
 from musenet.errors import UserError
 from musenet.reporter import Reporter
+from musenet.storage.addresses import is_url
 
 
 def compare(  # noqa: PLR0913, PLR0917 - one per option
@@ -37,12 +38,13 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
 
     For example: musenet compare hotels.yaml --models musenet,din --seeds 3
     """
-    there_is_a_config(paths[0])
+    if not is_url(str(paths[0])):
+        there_is_a_config(paths[0])
     from musenet import api
     from musenet.results import show
 
     with Reporter() as reporter:
-        if all(path.is_dir() for path in paths):
+        if all(path.is_dir() or is_url(str(path)) for path in paths):
             comparison = api.compare_runs(
                 paths, out, dataset=dataset, reference=reference, adapt=adapt, listener=reporter
             )

@@ -224,6 +224,13 @@ def first_does(work: Callable[[], T]) -> T:
     return answer
 
 
+def other_machines_do(work: Callable[[], object]) -> None:
+    """Have one worker of each machine but the first worker's do it, while all others wait."""
+    if not is_first() and os.environ.get("LOCAL_RANK") == "0":
+        work()
+    gathered([None])
+
+
 def _gather(rows: Tensor, counts: list[int]) -> list[Tensor]:
     """Every worker's rows, as many as it counted."""
     padded = rows.new_zeros(max(counts), *rows.shape[1:])

@@ -1,13 +1,11 @@
 """The engines that there are to compute relations with."""
 
-import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
 from musenet.engines.engine import Engine, open_duckdb
 from musenet.errors import ConfigError
+from musenet.options import bytes_in
 
 EngineName = Literal["duckdb", "spark"]
 
@@ -20,17 +18,12 @@ def bytes_of(size: str) -> int:
     Raises:
         ConfigError: if it is none, or too little to work with.
     """
-    # Of `1.2.3GB` pydantic would take what it understands, one byte, and forget the rest.
-    whole = re.fullmatch(r"\s*\d*\.?\d+\s*[A-Za-z]*\s*", size)
-    try:
-        found = TypeAdapter(ByteSize).validate_python(size) if whole else 0
-    except ValidationError:
-        found = 0
-    if not found:
+    found = bytes_in(size)
+    if found is None:
         raise ConfigError(f"--memory-limit: '{size}' is no size: write it as 4GB or 512MiB")
     if found < LEAST_MEMORY:
         raise ConfigError(f"--memory-limit: {size} is too little to prepare a log with: give at least 256MiB")
-    return int(found)
+    return found
 
 
 def open_engine(name: EngineName, folder: Path, memory: int | None) -> Engine:

@@ -42,6 +42,8 @@ from musenet.runs.tensor_files import load_tensors, save_tensors
 from musenet.runs.there import DESCRIPTION, check_run_folder
 from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
+from musenet.storage.addresses import address, is_copy
+from musenet.storage.copies import fetched, send
 
 FORMAT = 2
 
@@ -76,14 +78,15 @@ class RunFolder:
         folder = dataset.folder.resolve()
         description = {
             "format": FORMAT,
-            "dataset": str(folder),
+            "dataset": address(folder),
             "dataset_from_here": os.path.relpath(folder, path.resolve()),
             "dataset_fingerprint": dataset.manifest.fingerprint,
         }
         if start is not None:
-            description |= {"from": str(start.path.resolve()), "from_weights": start.model_checksum}
+            description |= {"from": address(start.path.resolve()), "from_weights": start.model_checksum}
         write_json(path / DESCRIPTION, description)
-        note_run(folder, path)
+        if not is_copy(folder):
+            note_run(folder, path)
         return run
 
     @classmethod
@@ -143,15 +146,15 @@ class RunFolder:
             RunError: if it is not where it was, or was prepared anew in another way since.
         """
         description = self.read_json(DESCRIPTION)
-        places = [Path(str(description.get("dataset"))), self.path / str(description.get("dataset_from_here"))]
-        found = [place for place in places if holds_dataset(place)]
-        if not found:
-            raise RunError(f"the dataset of the run {self.path} is no longer at {places[0]}: prepare it there again")
-        dataset = Dataset(found[0])
+        named = str(description.get("dataset"))
+        places = (named, os.path.normpath(self.path.resolve() / str(description.get("dataset_from_here"))))
+        found = next((folder for folder in map(fetched, places) if holds_dataset(folder)), None)
+        if found is None:
+            raise RunError(f"the dataset of the run {self.path} is no longer at {named}: prepare it there again")
+        dataset = Dataset(found)
         if dataset.manifest.fingerprint != description.get("dataset_fingerprint"):
             raise RunError(
-                f"{found[0]} was prepared in another way since the run {self.path} was trained: "
-                "train again with --restart"
+                f"{found} was prepared in another way since the run {self.path} was trained: train again with --restart"
             )
         return dataset
 
@@ -169,7 +172,7 @@ class RunFolder:
         """
         if self.weights_before is None:
             return None
-        start = RunFolder.open(Path(str(self.read_json(DESCRIPTION).get("from"))))
+        start = RunFolder.open(fetched(str(self.read_json(DESCRIPTION).get("from"))))
         if start.model_checksum != self.weights_before:
             raise RunError(f"{self.path} began with other weights than {start.path} has now: train it again")
         return start
@@ -185,8 +188,9 @@ class RunFolder:
         self.__dict__.pop("model_checksum", None)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor | InPieces], progress: str) -> None:
-        """Replace the checkpoint: all that training needs to go on, and where it stands."""
+        """Replace the checkpoint: all that training needs to go on, and where it stands; in a bucket too."""
         save_tensors(self.checkpoint_file, tensors, {"progress": progress})
+        send(self.path)
 
     def load_state(self, parts: Mapping[str, RowShards] = {}) -> dict[str, Tensor]:
         """The kept weights, see `load_tensors`; raises `RunError` if there are none or the file is damaged."""

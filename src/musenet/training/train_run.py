@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.runs.there import holds_run
 from musenet.runs.training_result import TrainingResult
+from musenet.storage.addresses import is_copy
+from musenet.storage.copies import fetched, send, training_in
 from musenet.training.boosting import boost
 from musenet.training.loop import Log, train
 from musenet.training.warm_start import check_start, differences, going_on_from
@@ -67,17 +69,19 @@ def train_run(
         check_start(start, experiment, dataset)
         if path.resolve() == start.path.resolve():
             raise RunError(f"--from {start.path}: a run cannot begin with its own weights: give another --out")
-    with _alone_in(path):
+    with _alone_in(path, goes_on=resume or replace):
         if experiment.model.left_open(dataset.manifest.has_repeats):
             return _train_best_form(experiment, dataset, path, resume=resume, replace=replace, splits=splits, log=log)
         is_finished = workers.first_does(
             lambda: _begin(experiment, dataset, path, start, resume=resume, replace=replace)
         )
+        _show_everywhere(path)
         run = RunFolder.open(path)
         if is_finished:
             result = run.training.model_copy(update={"run": str(path)})
         else:
             result = _train(experiment, dataset, run, start, log)
+            _show_everywhere(path)
         _keep_predictions(run, splits)
         return result
 
@@ -92,14 +96,23 @@ def _train(
 
 
 @contextmanager
-def _alone_in(path: Path) -> Iterator[None]:
-    """Keep other trainings out of the folder; of several workers the first one does."""
-    handle = workers.first_does(RunFolder(path).lock)
-    try:
+def _alone_in(path: Path, *, goes_on: bool) -> Iterator[None]:
+    """Keep other trainings out of the folder, and send what is written to one in a bucket; the first worker does."""
+    with ExitStack() as held:
+
+        def enter() -> None:
+            held.enter_context(training_in(path, goes_on=goes_on))
+            held.callback(os.close, RunFolder(path).lock())
+
+        workers.first_does(enter)
         yield
-    finally:
-        if workers.is_first():
-            os.close(handle)
+
+
+def _show_everywhere(path: Path) -> None:
+    """Let the workers of other machines see a run in a bucket as the first one's machine does."""
+    if is_copy(path):
+        workers.first_does(lambda: send(path))
+        workers.other_machines_do(lambda: fetched(path, whole=True))
 
 
 def _begin(
@@ -136,6 +149,8 @@ def _train_best_form(
     places = {form: path.with_name(f"{path.name}.forms") / form for form in models}
 
     def look() -> None:
+        for place in places.values():
+            fetched(place, whole=True)
         before = _run_in(path, replace=replace)
         if replace:
             return

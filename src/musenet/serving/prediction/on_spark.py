@@ -27,6 +27,8 @@ from musenet.serving.prediction.scoring import score_rows
 from musenet.serving.prediction.stored import StoredHistories
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.opening import open_existing
+from musenet.storage.addresses import address
+from musenet.storage.copies import fetched
 
 if TYPE_CHECKING:
     from musenet.sources.log import AnyPath
@@ -88,7 +90,7 @@ def predict_on_spark(
                 context.pythonExec = sys.executable  # else it is the one that `python3` means
             elif store is not None and "://" not in store:
                 raise UserError(f"--store {store}: the machines of a cluster share no such file: give a store's URL")
-            task = Task(str(folder.resolve()), token_hex(8), unsigned, events, store, now, explain)
+            task = Task(address(folder.resolve()), token_hex(8), unsigned, events, store, now, explain)
             scored = _plan(scorer, frame, task)
             with _silent(context):
                 scored.write.parquet(str(temporary / "scored"))
@@ -175,7 +177,7 @@ def _scored(task: Task, named: Sequence[str], batches: Iterator[pa.RecordBatch])
 @lru_cache(maxsize=1)
 def _opened(task: Task) -> tuple[Scorer, Histories | None]:
     """The scorer and the histories of a process, which stay open until the next run's."""
-    scorer = Scorer(Path(task.export))
+    scorer = Scorer(fetched(task.export))
     if task.store is not None:
         store = open_existing(task.store, scorer.rules)
         scorer.use(store)

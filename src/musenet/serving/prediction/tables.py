@@ -29,7 +29,7 @@ from musenet.sources.files.paths import (
     names_among,
     opened,
 )
-from musenet.sources.files.places import is_remote, is_url, place, reaching
+from musenet.sources.files.places import is_remote, place, reaching
 
 ROWS_AT_ONCE = 8192
 ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zst")
@@ -189,7 +189,7 @@ def check_ending(path: Path) -> None:
     """Raise `DataError` unless a file of this name can be written."""
     if path.is_dir():
         raise DataError(f"--out {path} is a folder: name a file")
-    if not path.name.lower().endswith(ENDINGS) or is_url(str(path).replace(":/", "://", 1)):
+    if not path.name.lower().endswith(ENDINGS):
         raise DataError(f"--out {path}: give a name of this machine that ends in {', '.join(ENDINGS)}")
 
 

@@ -18,6 +18,7 @@ from musenet.serving.service.scenario_description import ScenariosAnswer, read_s
 from musenet.serving.store.history import UserEvent, WritableStore
 from musenet.serving.store.opening import open_store
 from musenet.serving.values import text_of_value
+from musenet.storage.copies import fetched
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds until an export that could not be taken is tried again."""
@@ -148,7 +149,8 @@ class Service:
         self.store.check()
 
     def reload(self) -> bool:
-        """Take the folder's export if it is another than the one in use; whether it was.
+        """Take the folder's export, of one in a bucket what is there now, if it is another than the one in use; whether
+        it was.
 
         Requests that are being answered end with the old one.
 
@@ -156,7 +158,7 @@ class Service:
             ExportError: if the new one is not whole, or needs another history store. After any error the old one stays
                 in use, and the new one is tried again, ever more rarely: it may be half copied, a disk may come back.
         """
-        found = _identity(self._folder)
+        found = _identity(fetched(self._folder))
         if found is None or found == self._exported or self._refused.rests(found):
             return False
         try:

@@ -1,24 +1,17 @@
 """Where files may lie: folders of this machine, and buckets and servers that fsspec knows."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import cast
 
 from musenet.errors import DataError, UserError, one_line
-
-_URL = re.compile(r"^(s3a?|gs|gcs|az|abfss?|https?|memory)://")
-
-
-def is_url(text: str) -> bool:
-    """Whether a path is the address of something on another machine."""
-    return _URL.match(text) is not None
+from musenet.storage.addresses import url_of
 
 
 def whole(text: str, base: Path) -> str:
     """A path, relative ones from `base`; a URL as it stands."""
-    return text if is_url(text) else str(base / Path(text).expanduser())
+    return url_of(text) or str(base / Path(text).expanduser())
 
 
 def place(key: str, text: str, base: Path) -> Path:
@@ -28,14 +21,15 @@ def place(key: str, text: str, base: Path) -> Path:
         UserError: if what the URL needs is not installed.
         DataError: if it cannot be reached at all.
     """
-    if not is_url(text):
+    url = url_of(text)
+    if url is None:
         return Path(whole(text, base))
     try:
         from upath import UPath
     except ImportError as error:
         raise UserError(f"{key}: reading {text} needs fsspec's file systems: pip install 'musenet[cloud]'") from error
     try:
-        found = UPath(text)
+        found = UPath(url)
         found.fs.invalidate_cache()  # what it listed a while ago may have changed
     except ImportError as error:
         raise UserError(f"{key}: reading {text} needs {one_line(error)}: pip install 'musenet[cloud]'") from error

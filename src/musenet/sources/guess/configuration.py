@@ -3,18 +3,19 @@
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import ibis
 import yaml
 
 from musenet.engines.engine import Engine
-from musenet.errors import UserError
+from musenet.errors import DataError, UserError
 from musenet.files import write_text
 from musenet.frames import KEPT_FRAME
 from musenet.sources.files.opening import open_files
 from musenet.sources.files.paths import find_files, folder_values, is_beside, names_among
-from musenet.sources.files.places import is_remote
+from musenet.sources.files.places import is_remote, whole
 from musenet.sources.guess.features import FeatureGuess, guess_features
 from musenet.sources.guess.joining import LogRoles, guess_roles, told_roles
 from musenet.sources.guess.names import SHOWN, yaml_name
@@ -81,8 +82,8 @@ def _profile(engine: Engine, key: str, paths: list[Path]) -> TableProfile:
 def _group(engine: Engine, files: Sequence[Path]) -> list[TableProfile]:
     """Profiles of the tables; files of one format with the same columns are parts of one."""
     groups: dict[tuple[bool, frozenset[str]], list[Path]] = {}
-    for path in sorted(dict.fromkeys(path.absolute() for path in files)):
-        found = find_files("FILES", str(path), Path())
+    for place in sorted({whole(str(path), Path.cwd()) for path in files}):
+        found = find_files("FILES", place, Path())
         opened = open_files(engine, "FILES", found, stored=False)
         groups.setdefault((opened.is_parquet, frozenset(opened.table.columns)), []).extend(found)
     return [_profile(engine, "FILES", paths) for paths in groups.values()]
@@ -129,15 +130,25 @@ def _name(roles: Roles) -> str:
 
 def _paths(roles: Roles, base: Path) -> str:
     paths = roles.table.file.paths
-    if len(paths) > 1 and not any(map(is_remote, paths)):
-        folder = Path(os.path.commonpath([path.parent for path in paths]))
-        inside = {path for path in folder.rglob("*") if path.is_file() and not is_beside(path.relative_to(folder))}
-        # The configuration itself would lie in a folder that holds `base`, and what else is put there.
-        alone = inside == set(paths) and not base.absolute().is_relative_to(folder.absolute())
-        paths = [folder] if alone else paths
+    if len(paths) > 1:
+        paths = _folder_of(paths, base) or paths
     relative = [str(path) if is_remote(path) else os.path.relpath(path, base.absolute()) for path in paths]
     quoted = ['"' + path.replace("\\", "/").replace('"', '\\"') + '"' for path in relative]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
+
+
+def _folder_of(paths: Sequence[Path], base: Path) -> list[Path] | None:
+    """The folder in which these files lie, if it holds no others."""
+    if any(map(is_remote, paths)):
+        above = list(paths[0].parents)[names_among(paths)[0].count("/") :]
+        with suppress(DataError):
+            if above and {*map(str, find_files("FILES", str(above[0]), Path()))} == {*map(str, paths)}:
+                return above[:1]
+        return None
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    inside = [path for path in folder.rglob("*") if path.is_file() and not is_beside(path.relative_to(folder))]
+    # The configuration itself would lie in a folder that holds `base`, and what else is put there.
+    return [folder] if {*inside} == {*paths} and not base.absolute().is_relative_to(folder.absolute()) else None
 
 
 def _write_impressions(roles: Roles, periods: Periods, base: Path) -> list[str]:
