@@ -20,7 +20,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 
 help:
 	@echo "make install    the package with all that development needs, into .venv"
-	@echo "make demo       a real log, learned scenarios, an honest table and demo/report.html: about ten minutes"
+	@echo "make demo       a real log, learned scenarios, an honest table and demo/report.html: minutes, most of them to install"
 	@echo "make test       the tests; REQUIRE_ALL=1 fails where something optional (Chromium) is missing"
 	@echo "make test-fast  without those marked slow: about three minutes on two free cores"
 	@echo "make lint       ruff and mypy"
