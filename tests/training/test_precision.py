@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 def processor(monkeypatch: pytest.MonkeyPatch, machine: str, *known: str) -> None:
     """Have torch find a processor of this kind that knows these instructions."""
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "avx512_bf16" in known)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in known)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "avx512_bf16" in known, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in known, raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: "onednn" in known)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: "bf16" in known, raising=False)
 
@@ -48,6 +48,12 @@ def test_a_processor_knows_bfloat16_by_its_instructions(
     assert knows_bfloat16(CPU) == knows
     assert (doubt_about("bfloat16", CPU) is None) == knows
     assert doubt_about("float32", CPU) is None
+
+
+def test_a_torch_that_cannot_tell_is_not_doubted(monkeypatch: pytest.MonkeyPatch):
+    processor(monkeypatch, "x86_64")
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert doubt_about("bfloat16", CPU) is None
 
 
 @pytest.mark.parametrize(("capability", "knows"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])

@@ -23,11 +23,12 @@ def doubt_about(precision: Precision, device: torch.device) -> str | None:
 
 
 def knows_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products in bfloat16; torch computes them without, too."""
+    """Whether the device has instructions for products in bfloat16, as far as this torch can tell."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if platform.machine().lower() in ("x86_64", "amd64"):
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        probes = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+        return any(probe is None or probe() for probe in probes)
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
