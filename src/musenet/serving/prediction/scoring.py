@@ -5,7 +5,7 @@ Shapes: R requests, N candidates, K scenarios.
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -90,7 +90,8 @@ class Scoring:
         self.columns = {SCORE: pa.float64()}
         """What is added to the rows."""
         if scenarios is not None:
-            self._scenario_names = pa.array(scorer.manifest.scenario_names or [None] * scenarios, pa.string())
+            names: Sequence[str | None] = scorer.manifest.scenario_names or [None] * scenarios
+            self._scenario_names = pa.array(names, pa.string())
             self.columns |= {"scenario": pa.int32(), "scenario_name": pa.string(), "confidence": pa.float64()}
             self.columns |= {f"probability_{k}": pa.float64() for k in range(scenarios)}
 
