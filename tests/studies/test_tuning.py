@@ -17,7 +17,7 @@ from musenet.runs.folder import RunFolder
 from musenet.studies import tuning as halving
 from musenet.studies.plans import PlannedRun
 from musenet.studies.pool import TrainingPool
-from musenet.studies.trials import Outcome, plan_trials, shared_points
+from musenet.studies.trials import SMALLEST_BATCH, Outcome, plan_trials, shared_points
 from musenet.studies.tuning import tuned_rows
 from musenet.training import train_run as training_runs
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment, write_planted
@@ -124,6 +124,20 @@ def test_every_row_is_tried_as_configured_first_and_then_at_the_same_points() ->
         assert trial.experiment.training.learning_rate == trial.values["training.learning_rate"]
         assert trial.experiment.model.ids == trial.values["model.ids"]
         assert trial.experiment.seed == experiment.seed
+
+
+def test_a_trial_takes_as_many_steps_on_a_share_of_the_requests_as_on_all() -> None:
+    experiment = tuned_experiment({"trials": 2, "shared": SHARED})
+    experiment.training.batch_size = 900
+    trial = plan_trials(experiment, "soft", shared_points(experiment))[0]
+    sizes = {
+        share: trial.planned("soft", share, 1, Path("a")).experiment.training.batch_size for share in (1, 1 / 3, 1 / 9)
+    }
+    assert sizes == {1: 900, 1 / 3: 300, 1 / 9: 100}
+    assert trial.planned("soft", 0.01, 1, Path("a")).experiment.training.batch_size == SMALLEST_BATCH
+    experiment.training.batch_size = 32  # never larger than configured
+    trial = plan_trials(experiment, "soft", shared_points(experiment))[0]
+    assert trial.planned("soft", 0.5, 1, Path("a")).experiment.training.batch_size == 32
 
 
 def test_a_key_of_which_a_row_takes_one_value_alone_is_not_tuned_there() -> None:

@@ -26,6 +26,8 @@ from musenet.training.train_run import decisive, train_run
 from musenet.training.warm_start import differences
 
 TRIAL_FILE = "trial.json"
+SMALLEST_BATCH = 64
+"""Of a trial on a share of the requests, in candidates."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,13 @@ class Trial:
     """An earlier trial of the row that comes out alike and stands for this one."""
 
     def planned(self, label: str, requests: float, seed: int, folder: Path) -> PlannedRun:
-        """Its training on a share of the requests, at `<folder>/trials/…`."""
-        values = {"training.requests": requests}
+        """Its training on a share of the requests, at `<folder>/trials/…`.
+
+        Batches are smaller by the same share, so that it takes as many steps as on all requests: in fewer steps what
+        learns fast looks best, and item ids look worthless.
+        """
+        batch = max(SMALLEST_BATCH, round(self.experiment.training.batch_size * requests))
+        values = {"training.requests": requests, "training.batch_size": min(batch, self.experiment.training.batch_size)}
         experiment = with_values(self.experiment, values).model_copy(update={"seed": seed})
         place = f"trial-{self.number}-on-{requests:.0%}-seed-{seed}".replace("%", "-percent")
         name = f"{label}, trial {self.number} on {requests:.0%}, seed {seed}"
