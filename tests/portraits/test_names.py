@@ -47,7 +47,7 @@ def test_names_tell_the_two_largest_differences_in_words() -> None:
     many: list[Contrast] = [NumericContrast(EARLIER_EVENTS, "requests", 0.4), value("device", "a" * 40, 0.5, 0.2)]
     assert made_names([far, near, many, []]) == [
         "high days ahead, clicks low price",
-        "same city, without age band",
+        "same city, age band unknown",
         f"device {'a' * 23}…, many earlier events",
         "like all requests",
     ]

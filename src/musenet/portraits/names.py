@@ -146,13 +146,13 @@ def _number_words(contrast: NumericContrast) -> str:
     if field == EARLIER_EVENTS:
         return f"{'many' if more else 'few'} earlier events"
     if field.endswith(".missing"):
-        return f"{'without' if more else 'with'} {field_words(field.removesuffix('.missing'))}"
+        return f"{field_words(field.removesuffix('.missing'))} {'unknown' if more else 'known'}"
     return f"{'high' if more else 'low'} {field_words(field)}"
 
 
 def _value_words(contrast: Contrast) -> str:
     name, value = field_words(contrast.field), str(getattr(contrast, "value", ""))
-    known = {MISSING_VALUE: f"without {name}", RARE_VALUE: f"rare {name}", "true": name, "false": f"not {name}"}
+    known = {MISSING_VALUE: f"{name} unknown", RARE_VALUE: f"rare {name}", "true": name, "false": f"not {name}"}
     short = value if len(value) <= VALUE_LENGTH else value[: VALUE_LENGTH - 1] + "…"
     return known.get(value, f"{name} {short}")
 
