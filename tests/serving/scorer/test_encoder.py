@@ -71,6 +71,7 @@ def manifest(field: Field, vocabulary: Vocabulary, separator: str = ",") -> Expo
     content |= {
         **{"fields": [field], "vocabularies": {"v": vocabulary.size}, "separators": {"c": separator}, "checksums": {}},
         **{"numeric": {}, "versions": {}, "event_columns": {}, "key_columns": {}, "predefined_columns": []},
+        "scenario_names": [],
         **{"format": 1, "users": 0, "items": 0, "negative_sampling_rate": 1.0, "model": {}, "relative": False},
         **dict.fromkeys(("name", "model_version", "protocol", "timezone", "user_column", "item_column"), "x"),
         "history": HistoryOptions(),
