@@ -158,7 +158,7 @@ class _Tables:
         """A class's keys in order; of a model, those that it does not have as all do."""
         required = self.classes[name].get("required", [])
         common = self.classes[SHARED]["properties"]
-        of_model = name != SHARED and common.keys() & {"embedding"} <= self.classes[name]["properties"].keys()
+        of_model = name != SHARED and "embedding" in self.classes[name]["properties"]
         for key, value in self.classes[name]["properties"].items():
             if of_model and (key == "name" or self._is_as(value, common.get(key))):
                 continue

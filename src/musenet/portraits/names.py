@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from musenet.distributed import workers
@@ -159,7 +158,7 @@ def _value_words(contrast: Contrast) -> str:
 
 def _read(run: Run) -> ScenarioNames | None:
     """The run's names, made now if they are of other weights; None for a model without scenarios."""
-    file, weights = names_file(run), run.model_checksum
+    file, weights = run.folder.names_file, run.model_checksum
     kept = ScenarioNames.read(file) if file.is_file() else None
     if kept is not None and kept.weights == weights:
         return kept
@@ -175,9 +174,4 @@ def _read(run: Run) -> ScenarioNames | None:
 
 def _write(run: Run, names: ScenarioNames) -> None:
     if workers.is_first():
-        names.write(names_file(run))
-
-
-def names_file(run: Run) -> Path:
-    """Where a run keeps them."""
-    return run.folder.names_file
+        names.write(run.folder.names_file)
