@@ -86,7 +86,7 @@ def test_what_was_written_is_fetched_elsewhere_and_again_only_where_it_changed(
     machine("first")
     with written("s3://logs/data") as folder:
         make(folder, b="2", c="3")
-    assert objects(bucket) == {"data/b", "data/c", "data/manifest.json", "data/nested/run/model"}
+    assert objects(bucket) == {"data/b", "data/c", f"data/{MANIFEST}", "data/nested/run/model"}
     machine("second")
     asked: list[str] = []
     download = Bucket.download
@@ -138,7 +138,7 @@ def test_what_is_deleted_in_the_bucket_is_sent_again_by_who_has_it(bucket: Any, 
         bucket.delete_object(Bucket="logs", Key=f"data/{name}")
     with written("s3://logs/data") as folder:
         assert contents(folder) == {"a": "1"}
-    assert objects(bucket) == {"data/a", "data/manifest.json"}
+    assert objects(bucket) == {"data/a", f"data/{MANIFEST}"}
 
 
 def test_missing_and_damaged_objects_are_named(bucket: Any, machine: Machine) -> None:
