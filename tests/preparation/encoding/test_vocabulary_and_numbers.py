@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from musenet.dataset.texts import text_of
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.preparation.encoding import vocabulary
 from musenet.preparation.encoding.numeric_fit import fit_numeric
-from musenet.preparation.encoding.vocabulary import Occurrences, Vocabulary, fit_vocabulary
+from musenet.preparation.encoding.vocabulary import TABLE_SIZE, Occurrences, Vocabulary, fit_vocabulary
 from musenet.preparation.relations.negatives import sample_negatives
 from musenet.recipe.features import NumericOptions
 
@@ -35,6 +36,27 @@ def test_rare_values_and_unknown_ones_share_the_unseen_row() -> None:
     found = fit(pl.DataFrame({"v": ["a", "a", "b", None]}), min_count=2)
     assert found.encode(pa.array(["a", "b", "c", None])).tolist() == [3, 1, 1, 2]
     assert found.size == 3
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.float64()])
+def test_more_values_than_a_chunk_has_rows_are_found_alike(kind: pa.DataType, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    numbers = random.permutation(3 * TABLE_SIZE // 1000)[:20_000] * 1000 + 1
+    known = Vocabulary("v", pa.array(numbers[:15_000]).cast(kind), np.ones(15_000, dtype=np.int64))
+    column = pa.array(numbers[random.integers(20_000, size=50_000)], mask=random.random(50_000) < 0.1).cast(kind)
+    few = known.encode(column)
+    monkeypatch.setattr(vocabulary, "ROWS_PER_CHUNK", 10_000)
+    np.testing.assert_array_equal(known.encode(column), few)
+    assert 0 < (few == 1).sum() < (few > 2).sum()
+
+
+def test_an_unseen_value_with_the_hash_of_a_known_one_stays_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "ROWS_PER_CHUNK", 1)
+    monkeypatch.setattr(
+        vocabulary, "_hashed", lambda values, _: np.asarray([int(t or 0) % 7 for t in values.to_pylist()])
+    )
+    found = Vocabulary("v", pa.array(["3", "5", "1"]), np.ones(3, dtype=np.int64))
+    assert found.encode(pa.array(["1", "8", "5", None, "6"])).tolist() == [5, 1, 4, 2, 1]
 
 
 def test_columns_of_one_name_share_counts() -> None:

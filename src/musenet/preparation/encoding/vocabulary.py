@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from musenet.dataset.manifest import FIRST_VALUE, MISSING, UNSEEN
 from musenet.dataset.texts import text_of
 from musenet.dataset.writer import write_vocabulary
 from musenet.engines.column_types import common_type
-from musenet.engines.engine import Engine
+from musenet.engines.engine import ROWS_PER_CHUNK, Engine
 
 Codes = NDArray[np.int32]
 TABLE_SIZE = 1 << 23
@@ -49,8 +51,18 @@ class Vocabulary:
         return codes
 
     def _encode_any(self, flat: pa.Array) -> Codes:
+        if len(self.values) > ROWS_PER_CHUNK:
+            return self._encode_by_hash(flat)
         found = pc.fill_null(pc.index_in(flat, value_set=self.values), UNSEEN - FIRST_VALUE)
         return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int32) + np.int32(FIRST_VALUE)
+
+    def _encode_by_hash(self, flat: pa.Array) -> Codes:
+        """Arrow's set lookup would hash all values again for every chunk of rows."""
+        seed, hashes, codes = self._hashes
+        asked, rows = np.unique(_hashed(flat, seed), return_inverse=True)
+        found = codes[np.searchsorted(hashes, asked).clip(max=len(hashes) - 1)][rows]
+        same = pc.fill_null(pc.equal(self.values.take(pa.array(found - FIRST_VALUE)), flat), False)
+        return np.where(same.to_numpy(zero_copy_only=False), found, np.int32(UNSEEN))
 
     def _encode_numbers(self, flat: pa.Array) -> Codes:
         assert self._table is not None
@@ -58,6 +70,17 @@ class Vocabulary:
         numbers = pc.fill_null(flat, lowest).to_numpy(zero_copy_only=False)
         # The table's ends stand for all that lies beyond its values.
         return np.asarray(table[np.clip(numbers, lowest, lowest + len(table) - 1) - lowest])
+
+    @cached_property
+    def _hashes(self) -> tuple[int, NDArray[np.uint64], Codes]:
+        """A seed by which no two values have one hash; the hashes, ascending, and the code of each."""
+        for seed in count():
+            hashes = _hashed(self.values, seed)
+            order = np.argsort(hashes)
+            ordered = hashes[order]
+            if (ordered[1:] > ordered[:-1]).all():
+                break
+        return seed, ordered, (order + FIRST_VALUE).astype(np.int32)
 
     @cached_property
     def _table(self) -> tuple[int, Codes] | None:
@@ -107,6 +130,11 @@ class Occurrences:
             rows = rows.select(rows[VALUE].unnest().name(VALUE), OCCURRENCES)
         rows = rows.filter(rows[VALUE].notnull()).mutate(**{VALUE: rows[VALUE].cast(kind)})
         return rows.group_by(VALUE).aggregate(**{OCCURRENCES: rows[OCCURRENCES].sum().cast("int64")})
+
+
+def _hashed(values: pa.Array, seed: int) -> NDArray[np.uint64]:
+    """A number of 64 bits for each value."""
+    return pl.Series(values).hash(seed).to_numpy()
 
 
 def never_trained(engine: Engine, training: Sequence[Occurrences], later: Occurrences) -> tuple[int, int, int]:
