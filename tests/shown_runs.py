@@ -117,6 +117,16 @@ def with_column(dataset: Dataset, side: FieldSide, name: str, values: np.ndarray
     return Dataset(dataset.folder)
 
 
+def of_ranks(dataset: Dataset, name: str) -> Dataset:
+    """The same dataset with a number of the context named as preparation names the ranks of one with quantiles."""
+    column = np.asarray(dataset.column(dataset.field("context", name)))
+    changed = with_column(dataset, "context", f"{name}.rank", column)
+    ranks = Field(name=f"{name}.rank", side="context", kind="dense", column=name)
+    fields = [ranks if field.name == name else field for field in changed.manifest.fields]
+    changed.manifest = changed.manifest.model_copy(update={"fields": fields})
+    return changed
+
+
 def _assignment(kind: str, scenario: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
     sharpness = {"sharp": 6.0, "soft": 1.0, "melted": 0.0, "dead": 6.0}
     if kind == "none":

@@ -9,7 +9,7 @@ from musenet.evaluation.draws import UserDraws
 from musenet.portraits.differences import Trait, standardised, telling_traits, trait_differences
 from musenet.portraits.portraits import describe_scenarios
 from musenet.runs.run import Run
-from shown_runs import with_column
+from shown_runs import of_ranks, with_column
 
 
 def test_standardised_equals_its_definition() -> None:
@@ -70,3 +70,13 @@ def test_the_second_of_two_values_is_left_out(make_run: Callable[..., Run]) -> N
     traits = [Trait("device", "requests", "phone"), Trait("device", "requests", "desktop")]
     found = trait_differences(dataset, predictions, traits, UserDraws(predictions.user, 20))
     assert [row.trait for row in found] == traits[:1]
+
+
+def test_a_number_of_quantiles_is_found_by_its_column(make_run: Callable[..., Run]) -> None:
+    """The field of its ranks has a name of its own; a contrast bears the column's."""
+    run = make_run()
+    predictions, traits = run.predictions("test"), [Trait("days_ahead", "requests")]
+    draws = UserDraws(predictions.user, 20)
+    expected = trait_differences(run.dataset, predictions, traits, draws)
+    assert len(expected) == 1
+    assert trait_differences(of_ranks(run.dataset, "days_ahead"), predictions, traits, draws) == expected

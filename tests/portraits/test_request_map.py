@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musenet.dataset.manifest import FieldSide
+from musenet.dataset.manifest import Field, FieldSide
 from musenet.portraits.points import points_of, prototypes_of
 from musenet.portraits.request_map import CONFIDENT, RequestMap, choose_requests, lay_out
 from musenet.portraits.request_words import RequestWords
@@ -15,6 +15,7 @@ from musenet.recipe.features import NumericOptions
 from musenet.reporting.contents import gather
 from musenet.reporting.words import captions
 from musenet.runs.run import Run
+from shown_runs import of_ranks, with_column
 
 MakeRun = Callable[..., Run]
 
@@ -115,6 +116,22 @@ def test_a_request_in_words(make_run: MakeRun) -> None:
     assert lines[4] == "1 earlier events"
     assert lines[5].startswith("clicked: city ")
     assert lines[5].endswith(f"{told('item', 'list_price', item):+.1f} sd".replace("-", "−"))
+
+
+def test_a_number_of_quantiles_is_told_as_the_log_had_it_and_not_where_it_is_missing(make_run: MakeRun) -> None:
+    dataset = of_ranks(make_run().dataset, "days_ahead")
+    lacking = (np.arange(len(dataset.requests.user)) % 2).astype(np.float32)
+    fields = [*dataset.manifest.fields, Field(name="days_ahead.missing", side="context", kind="dense")]
+    dense = dataset.values(dataset.field("context", "days_ahead.rank"), 900)
+    fitted = fit_numeric(np.arange(100.0), np.ones(100), NumericOptions(numeric="quantiles"))
+    dataset = with_column(dataset, "context", "days_ahead.missing", lacking)
+    known = {"fields": fields, "numeric": {"days_ahead": fitted.model_dump()}}
+    dataset.manifest = dataset.manifest.model_copy(update=known)
+    words = RequestWords(dataset)
+    days = float(fitted.undone(np.asarray(dense)))
+    said = words.lines(900)[2].removeprefix("days ahead ")
+    assert float(said) == pytest.approx(days, abs=0.51)
+    assert not any(line.startswith("days ahead") for line in words.lines(901))
 
 
 @pytest.mark.parametrize("numeric", ["log", "standardise", "quantiles"])

@@ -75,7 +75,7 @@ def contrasts_of(dataset: Dataset, predictions: Predictions) -> list[list[Contra
     for column in _columns(dataset, predictions):
         if column.field.kind == "dense":
             for k, difference in enumerate(_standardised_differences(column.values, column.weight)):
-                contrasts[k].append(NumericContrast(_label(column.field), column.of, float(difference)))
+                contrasts[k].append(NumericContrast(label_of(column.field), column.of, float(difference)))
         else:
             for k, found in enumerate(_lifts(dataset, column)):
                 contrasts[k].extend(found)
@@ -145,7 +145,7 @@ def _lifts(dataset: Dataset, column: _Column) -> list[list[ValueContrast]]:
         found.append(
             [
                 ValueContrast(
-                    _label(column.field),
+                    label_of(column.field),
                     column.of,
                     names[int(code)],
                     float(share[code]),
@@ -165,8 +165,8 @@ def value_names(dataset: Dataset, field: Field) -> dict[int, str]:
     return _SPECIAL | {FIRST_VALUE + place: str(value) for place, value in enumerate(values)}
 
 
-def _label(field: Field) -> str:
-    """The log's own name of the column; a number's missing values have a field of their own."""
+def label_of(field: Field) -> str:
+    """What a contrast calls a field: the log's own name of the column, but that a number is missing by its own name."""
     if field.column is None or field.name.endswith(".missing"):
         return field.name
     return field.column

@@ -16,7 +16,7 @@ from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Floats, Predictions
 from musenet.evaluation.ratios import intervals_of, resampled_ratios, sums_by_user
-from musenet.portraits.contrasts import EARLIER_EVENTS, Contrast, largest_first, size_of, value_names
+from musenet.portraits.contrasts import EARLIER_EVENTS, Contrast, label_of, largest_first, size_of, value_names
 from musenet.portraits.portraits import Portrait
 
 ROWS = 14
@@ -147,7 +147,7 @@ def _values(dataset: Dataset, predictions: Predictions, trait: Trait) -> Floats 
 def _field(dataset: Dataset, trait: Trait) -> Field | None:
     kinds = ("dense",) if trait.value is None else ("categorical", "multi_valued")
     fields = dataset.fields("user", "context") if trait.of == "requests" else dataset.fields("item", "candidate")
-    return next((field for field in fields if field.name == trait.field and field.kind in kinds), None)
+    return next((field for field in fields if label_of(field) == trait.field and field.kind in kinds), None)
 
 
 def _column(dataset: Dataset, predictions: Predictions, field: Field) -> NDArray[Any]:

@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.manifest import PADDING, Field
+from musenet.dataset.manifest import PADDING, Field, FieldSide
 from musenet.dataset.numeric import NumericTransform
-from musenet.portraits.contrasts import value_names
+from musenet.portraits.contrasts import label_of, value_names
 from musenet.portraits.words import field_words, number, signed
 
-MISSING_PART = ".missing"
+RANK_PART, MISSING_PART = ".rank", ".missing"
+"""How names of fields end that preparation makes of one number: its rank, for quantiles, and whether it is missing."""
 
 
 class RequestWords:
@@ -44,27 +45,26 @@ class RequestWords:
         parts = [self._value(field, rows[field.side]) for field in self._clicked]
         return ", ".join(part for part in parts if part) or "an item"
 
-    def _told(self, *sides: str) -> list[Field]:
-        fields = self._dataset.manifest.fields
+    def _told(self, *sides: FieldSide) -> list[Field]:
         return [
             field
-            for field in fields
-            if field.side in sides
-            and field.kind != "vector"
+            for field in self._dataset.fields(*sides)
+            if field.kind != "vector"
             and not (field.is_id or field.is_position or field.is_bucketed or field.name.endswith(MISSING_PART))
         ]
 
     def _value(self, field: Field, row: int) -> str:
         """`days ahead 3`, `device phone`; empty where the log has no value."""
-        value = self._dataset.values(field, row)
+        value, said = self._dataset.values(field, row), field_words(label_of(field))
         if field.kind != "dense":
             codes = [int(code) for code in np.atleast_1d(value) if code != PADDING]
             names = [self._names(field)[code] for code in codes]
-            return f"{field_words(field.name)} {' + '.join(names)}" if names else ""
-        missing = (one for one in self._dataset.fields(field.side) if one.name == f"{field.name}{MISSING_PART}")
+            return f"{said} {' + '.join(names)}" if names else ""
+        kept_as = {f"{name}{MISSING_PART}" for name in (field.name, field.name.removesuffix(RANK_PART))}
+        missing = (one for one in self._dataset.fields(field.side) if one.name in kept_as)
         if any(self._dataset.values(one, row) > 0 for one in missing):
             return ""
-        return f"{field_words(field.name)} {number_words(self._dataset, field, float(value))}"
+        return f"{said} {number_words(self._dataset, field, float(value))}"
 
     def _time(self, request: int) -> str:
         seconds = int(self._dataset.requests.time[request]) / 1e6
@@ -73,7 +73,8 @@ class RequestWords:
 
 def number_words(dataset: Dataset, field: Field, value: float) -> str:
     """A dense field's value as the log wrote it, to three digits; in standard deviations where the dataset forgot."""
-    fitted = dataset.manifest.numeric.get(field.name)
+    scales = dataset.manifest.numeric
+    fitted = scales.get(field.name, scales.get(field.name.removesuffix(RANK_PART)))
     if fitted is None:
         return f"{signed(value, 1)} sd"
     exact = float(NumericTransform.model_validate(fitted).undone(np.asarray(value)))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import MISSING, PADDING, UNSEEN, Field
 from musenet.evaluation.predictions import Floats, Predictions
-from musenet.portraits.contrasts import value_names
+from musenet.portraits.contrasts import label_of, value_names
 from musenet.portraits.request_words import number_words
 from musenet.portraits.words import field_words
 
@@ -123,10 +123,11 @@ def _conditions(dataset: Dataset, requests: NDArray[np.int64]) -> Iterator[_Cond
 
 
 def _of_number(dataset: Dataset, field: Field, values: Floats) -> Iterator[_Condition]:
+    name = field_words(label_of(field))
     for border in np.unique(np.quantile(values, BORDERS)):
         told = number_words(dataset, field, float(border))
-        yield _Condition(f"{field_words(field.name)} above {told}", field.name, values > border)
-        yield _Condition(f"{field_words(field.name)} up to {told}", field.name, values <= border)
+        yield _Condition(f"{name} above {told}", field.name, values > border)
+        yield _Condition(f"{name} up to {told}", field.name, values <= border)
 
 
 def _of_values(dataset: Dataset, field: Field, codes: NDArray[np.int32]) -> Iterator[_Condition]:
@@ -136,4 +137,4 @@ def _of_values(dataset: Dataset, field: Field, codes: NDArray[np.int32]) -> Iter
         if code not in (PADDING, UNSEEN, MISSING):
             has = codes == code
             holds = has.any(axis=1) if has.ndim == 2 else has
-            yield _Condition(f"{field_words(field.name)} = {names[code]}", field.name, holds)
+            yield _Condition(f"{field_words(label_of(field))} = {names[code]}", field.name, holds)
