@@ -24,6 +24,13 @@ from preparation.logs import Log, MemorySource, random_log, recipe
 
 SMALL = {"embedding": 4, "hidden": [12]}
 SOFT = SMALL | {"name": "musenet", "scenarios": 3, "metric_space": {"hidden": [8], "dimension": 4}}
+RELATIVE = {
+    "item": [{"stars": {"numeric": "quantiles", "buckets": 2}}],
+    "context": ["device", "party"],
+    "candidate": [{"price": {"numeric": "log"}}, {"place": "position"}],
+    "relative": True,
+}
+"""Features of a model that compares a request's candidates with each other."""
 COLUMNS = {"context": ["device", "party"], "candidate": ["price", "place"]}
 
 

@@ -15,7 +15,7 @@ from musenet.serving.scorer.messages import Event
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import UserEvent
 from musenet.serving.store.opening import open_store
-from serving.exports import SOFT, Exported, events_of, export_log, rows_of_test
+from serving.exports import RELATIVE, SOFT, Exported, events_of, export_log, rows_of_test
 from serving.prediction.test_predict import frame
 
 pytestmark = pytest.mark.slow
@@ -37,9 +37,7 @@ def parts(spark: Any) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def relative(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Of a model that compares a request's candidates with each other."""
-    candidate = [{"price": {"numeric": "log"}}, {"place": "position"}]
-    features = {"context": ["device", "party"], "candidate": candidate, "relative": True}
-    return export_log(tmp_path_factory.mktemp("relative"), SOFT, features=features)
+    return export_log(tmp_path_factory.mktemp("relative"), SOFT, features=RELATIVE)
 
 
 def rows_of(exported: Exported) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from musenet.cli.main import run as run_command
 from musenet.errors import DataError
 from musenet.serving.prediction import layout, scoring
 from musenet.serving.scorer.scorer import Scorer
-from serving.exports import SOFT, Exported, export_log, request_of, rows_of_test
+from serving.exports import RELATIVE, SOFT, Exported, export_log, request_of, rows_of_test
 
 
 def frame(exported: Exported, rows: Any) -> pl.DataFrame:
@@ -45,9 +45,7 @@ def expected(exported: Exported) -> list[float]:
 
 
 def test_a_request_whose_rows_lie_apart_is_refused_where_they_are_compared(tmp_path: Path) -> None:
-    candidate = [{"price": {"numeric": "log"}}, {"place": "position"}]
-    features = {"context": ["device", "party"], "candidate": candidate, "relative": True}
-    exported = export_log(tmp_path / "log", SOFT, features=features)
+    exported = export_log(tmp_path / "log", SOFT, features=RELATIVE)
     rows = [row for row in rows_of_test(exported.dataset) if len(request_of(exported, row)["candidates"]) > 2][:6]
     together, scorer = frame(exported, rows), Scorer(exported.folder)
     out, apart = tmp_path / "out", tmp_path / "apart"

@@ -19,7 +19,7 @@ from musenet.serving.scorer.messages import Event, ScoreResponse
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory, WritableStore
 from musenet.serving.store.rules import HistoryRules
-from serving.exports import SOFT, Exported, events_of, export_log, numpy_of, request_of, rows_of_test
+from serving.exports import RELATIVE, SOFT, Exported, events_of, export_log, numpy_of, request_of, rows_of_test
 
 Opened = Callable[[str, HistoryRules], WritableStore]
 
@@ -78,15 +78,7 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
 
 def test_places_in_the_list_are_those_of_the_dataset(tmp_path: Path) -> None:
     """Prices that are missing, stars that tie and lists of one candidate are among them."""
-    changes: dict[str, Any] = {
-        "features": {
-            "item": [{"stars": {"numeric": "quantiles", "buckets": 2}}],
-            "context": ["device", "party"],
-            "candidate": [{"price": {"numeric": "log"}}, {"place": "position"}],
-            "relative": True,
-        },
-    }
-    exported = export_log(tmp_path, SOFT, **changes)
+    exported = export_log(tmp_path, SOFT, features=RELATIVE)
     assert_answers_as_offline(exported)
     scorer, builder = Scorer(exported.folder), BatchBuilder(exported.dataset)
     sizes = set()

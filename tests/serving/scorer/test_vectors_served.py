@@ -66,6 +66,7 @@ def test_projections_stand_behind_places_in_the_list_and_count_as_numbers_of_eve
         tmp_path, {"name": "deepfm", "embedding": 4, "hidden": [8]}, log, features=FEATURES | {"relative": True}
     )
     scorer = Scorer(other.folder)
+    assert scorer.manifest.scenarios is None
     for row in rows_of_test(other.dataset)[:6]:
         found = scorer.logit(scorer.encode(asked(other, row)))
         np.testing.assert_allclose(found, offline(other, row), atol=1e-5, rtol=0)

@@ -1,5 +1,6 @@
 """The mix of scenarios followed while serving: as offline, once per answer, whatever servers and threads do."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,13 +16,15 @@ from musenet.adaptation.walk import Period
 from musenet.api.serving import serve
 from musenet.config.adaptation import AdaptOptions
 from musenet.errors import ConfigError, ExportError, StoreError
+from musenet.files import write_text
+from musenet.serving.manifest import MANIFEST, read_export
 from musenet.serving.service.service import Service
 from musenet.serving.store.history import WritableStore
 from musenet.serving.store.mix import Shown
 from musenet.serving.store.opening import open_store
 from musenet.serving.store.rules import HistoryRules
 from serving.apps import client_of
-from serving.exports import SMALL, SOFT, Exported, export_log, request_of
+from serving.exports import SOFT, Exported, export_log, request_of
 from serving.stores import simple_rules
 
 Open = Callable[[str, HistoryRules], WritableStore]
@@ -154,11 +157,15 @@ def test_without_adapt_nothing_is_followed(exported: Exported, tmp_path: Path) -
         assert client.post("/events", json={"events": [event]}).json()["answered"] == 0
 
 
-@pytest.mark.parametrize("model", [SMALL | {"name": "base_model"}, SOFT | {"scenarios": 1}], ids=["base", "one"])
-def test_a_model_without_scenarios_has_no_mix_to_follow(model: dict[str, Any], tmp_path: Path) -> None:
-    one = export_log(tmp_path, model)
+@pytest.mark.parametrize("scenarios", [None, 1])
+def test_a_model_without_scenarios_has_no_mix_to_follow(
+    scenarios: int | None, exported: Exported, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "export")
+    content = read_export(folder).model_copy(update={"scenarios": scenarios})
+    write_text(folder / MANIFEST, content.model_dump_json())
     with pytest.raises(ExportError, match="no mix to follow: serve without --adapt"):
-        Service(one.folder, str(tmp_path / "history.sqlite"), adapt=OPTIONS)
+        Service(folder, str(tmp_path / "history.sqlite"), adapt=OPTIONS)
 
 
 def test_a_service_follows_the_mix_alone(exported: Exported) -> None:

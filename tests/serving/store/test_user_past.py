@@ -75,7 +75,7 @@ events = st.builds(
 streams = st.lists(st.one_of(events, st.integers(-BEHIND // TICK_MICROSECONDS, 300)), min_size=10, max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(any_rules, streams)
 def test_equals_the_reference(rules: HistoryRules, stream: list[Any]) -> None:
     """Events in any order of time; numbers in the stream are requests, in ticks from the newest event on."""
