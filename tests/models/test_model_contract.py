@@ -81,8 +81,12 @@ every_variant = pytest.mark.parametrize("variant", list(VARIANTS))
 
 
 def new_model(variant: str, dataset: Dataset) -> ClickModel:
+    return model_of(VARIANTS[variant], dataset)
+
+
+def model_of(content: dict[str, Any], dataset: Dataset) -> ClickModel:
     torch.manual_seed(1)
-    options = TypeAdapter(AnyModelOptions).validate_python(VARIANTS[variant])  # type: ignore[var-annotated]
+    options = TypeAdapter(AnyModelOptions).validate_python(content)  # type: ignore[var-annotated]
     return build_model(options, schema_of(dataset))
 
 
@@ -201,9 +205,13 @@ def test_dropout_leaves_out_units_in_training_alone(variant: str, planted_datase
     assert not torch.equal(answers[0], answers[1])
 
 
+@pytest.fixture(scope="module")
+def wider_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_planted(tmp_path_factory.mktemp("wider") / "dataset", width=6)
+
+
 @every_variant
-def test_padding_of_multi_valued_fields_changes_nothing(variant: str, planted_dataset: Dataset, tmp_path: Path):
-    wider_dataset = write_planted(tmp_path / "wider", width=6)
+def test_padding_of_multi_valued_fields_changes_nothing(variant: str, planted_dataset: Dataset, wider_dataset: Dataset):
     model, wider = new_model(variant, planted_dataset), new_model(variant, wider_dataset)
     wider.load_state_dict(model.state_dict())
     batch, padded = training_batch(planted_dataset), training_batch(wider_dataset)
