@@ -12,13 +12,14 @@ import pytest
 from browsing import browser, chromium
 from musenet.dataset.dataset import Dataset
 from planted import write_planted
-from shown_runs import heard, make_run, write_comparison
+from shown_runs import contents_of, heard, make_run, write_comparison
 from tiny_runs import make_experiment, tiny_dataset
 from traced_graphs import graphs_traced_once
 
 __all__ = [
     "browser",
     "chromium",
+    "contents_of",
     "graphs_traced_once",
     "heard",
     "make_experiment",

@@ -1,7 +1,7 @@
 """A small log and a run on it, written file by file: scenarios as sharp or as blurred as a test asks for."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from musenet.files import checksum
 from musenet.models.interface import Role
 from musenet.models.registry import build_model
 from musenet.reporting import contents
+from musenet.reporting.contents import Contents
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Measured, Row
@@ -186,6 +187,19 @@ def _metrics_lines() -> list[dict[str, Any]]:
 @pytest.fixture
 def heard() -> Heard:
     return Heard()
+
+
+@pytest.fixture(scope="session")
+def contents_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Contents]:
+    """What the report of a run of `write_run` says, by its scenarios: gathered once, to be read."""
+
+    @cache
+    def gathered(scenarios: str) -> Contents:
+        with pytest.MonkeyPatch.context() as patch:
+            measure_little(patch)
+            return contents.gather(write_run(tmp_path_factory.mktemp("shown"), scenarios))
+
+    return gathered
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,9 +95,8 @@ def test_the_killed_experiments_end_in_different_ways(killed: Path):
 
 @pytest.mark.parametrize("at", [1, 6, 8])
 def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(
-    at: int, planted_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, killed: Path, planted_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    train_into(tmp_path / "uninterrupted", SOFT, planted_dataset)
     step = Trainer.step
 
     def interrupted_step(self: Trainer, *args: Any) -> Any:
@@ -112,7 +112,7 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(
     assert signal.getsignal(signal.SIGINT) is before
     assert progress_of(tmp_path / "run")["step"] == at
     train_into(tmp_path / "run", SOFT, planted_dataset, resume=True)
-    assert_same_run(tmp_path / "run", tmp_path / "uninterrupted")
+    assert_same_run(tmp_path / "run", killed / "soft" / "uninterrupted")
 
 
 @pytest.fixture
@@ -139,18 +139,21 @@ def test_a_second_ctrl_c_interrupts_at_once(planted_dataset: Dataset, run_path: 
     assert finished == ["first"]
 
 
-def test_resuming_a_finished_run_changes_nothing(planted_dataset: Dataset, tmp_path: Path):
-    for name in ("once", "twice"):
-        train_into(tmp_path / name, SOFT, planted_dataset)
-    train_into(tmp_path / "twice", SOFT, planted_dataset, resume=True)
-    assert_same_run(tmp_path / "twice", tmp_path / "once")
+@pytest.fixture
+def finished(killed: Path, run_path: Path) -> Path:
+    """A copy of the uninterrupted run."""
+    return Path(shutil.copytree(killed / "soft" / "uninterrupted", run_path))
 
 
-def test_training_anew_forgets_the_reports_of_the_run_before(planted_dataset: Dataset, run_path: Path):
-    train_into(run_path, SOFT, planted_dataset)
-    first = validations_of(run_path)
-    train_into(run_path, SOFT, planted_dataset)
-    assert validations_of(run_path) == first
+def test_resuming_a_finished_run_changes_nothing(finished: Path, killed: Path, planted_dataset: Dataset):
+    train_into(finished, SOFT, planted_dataset, resume=True)
+    assert_same_run(finished, killed / "soft" / "uninterrupted")
+
+
+def test_training_anew_forgets_the_reports_of_the_run_before(finished: Path, planted_dataset: Dataset):
+    first = validations_of(finished)
+    train_into(finished, SOFT, planted_dataset)
+    assert validations_of(finished) == first
 
 
 def test_resume_without_a_checkpoint_is_refused(planted_dataset: Dataset, run_path: Path):
@@ -160,23 +163,20 @@ def test_resume_without_a_checkpoint_is_refused(planted_dataset: Dataset, run_pa
 
 
 @pytest.mark.parametrize("damage", ["cut short", "noise", "empty"])
-def test_a_damaged_checkpoint_is_refused(damage: str, planted_dataset: Dataset, run_path: Path):
-    train_into(run_path, SOFT, planted_dataset)
-    file = RunFolder(run_path).checkpoint_file
+def test_a_damaged_checkpoint_is_refused(damage: str, finished: Path, planted_dataset: Dataset):
+    file = RunFolder(finished).checkpoint_file
     content = file.read_bytes()
     file.write_bytes({"cut short": content[: len(content) // 2], "noise": b"\xff" * 200, "empty": b""}[damage])
     with pytest.raises(RunError, match=r"checkpoint\.safetensors is missing or damaged"):
-        train_into(run_path, SOFT, planted_dataset, resume=True)
+        train_into(finished, SOFT, planted_dataset, resume=True)
 
 
-def test_a_checkpoint_of_another_model_is_refused(planted_dataset: Dataset, run_path: Path):
-    train_into(run_path, SOFT, planted_dataset)
+def test_a_checkpoint_of_another_model_is_refused(finished: Path, planted_dataset: Dataset):
     with pytest.raises(RunError, match="does not fit this experiment"):
-        train_into(run_path, planted_experiment(SMALL_BASE), planted_dataset, resume=True)
+        train_into(finished, planted_experiment(SMALL_BASE), planted_dataset, resume=True)
 
 
-def test_a_checkpoint_holds_weights_and_moments(planted_dataset: Dataset, run_path: Path):
-    train_into(run_path, SOFT, planted_dataset)
-    tensors, _ = load_tensors(RunFolder(run_path).checkpoint_file)
+def test_a_checkpoint_holds_weights_and_moments(killed: Path):
+    tensors, _ = load_tensors(RunFolder(killed / "soft" / "uninterrupted").checkpoint_file)
     assert {"model.assigner.centres", "model.assigner.scale", "model.scale_is_fitted"} <= set(tensors)
     assert {"optimizer.lazy.mean", "optimizer.lazy.square", "optimizer.dense.0.exp_avg"} <= set(tensors)

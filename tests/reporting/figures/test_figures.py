@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from musenet.reporting.contents import gather
+from musenet.reporting.contents import Contents
 from musenet.reporting.figures import drawing, models, quality, training
 from musenet.reporting.figures import scenarios as of_scenarios
-from musenet.runs.run import Run
 from musenet.studies.comparison.results import Measured, Row
 from shown_runs import model_row
+
+ContentsOf = Callable[[str], Contents]
 
 
 def luminance(colour: str) -> float:
@@ -47,8 +48,8 @@ def test_auc_figure_has_a_dot_and_a_bar_per_model() -> None:
     assert len(labels[1]) == drawing.LABEL_LENGTH
 
 
-def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., Run]) -> None:
-    scenarios = gather(make_run()).scenarios
+def test_repeat_intention_is_never_shown_alone(contents_of: ContentsOf) -> None:
+    scenarios = contents_of("sharp").scenarios
     assert scenarios is not None
     figure = of_scenarios.figure_repeat_intention(scenarios.portraits)
     titles = [annotation.text for annotation in figure.layout.annotations]
@@ -61,8 +62,8 @@ def test_repeat_intention_is_never_shown_alone(make_run: Callable[..., Run]) -> 
     assert all(axis.range is None or axis.range[0] <= 0 for axis in figure.select_xaxes())
 
 
-def test_calibration_bins_hold_all_impressions(make_run: Callable[..., Run]) -> None:
-    contents = gather(make_run())
+def test_calibration_bins_hold_all_impressions(contents_of: ContentsOf) -> None:
+    contents = contents_of("sharp")
     assert sum(part.impressions for part in contents.calibration) == contents.evaluation.impressions
     whole = sum(part.observed.value * part.impressions for part in contents.calibration)
     assert whole == pytest.approx(contents.evaluation.positives)
@@ -70,16 +71,16 @@ def test_calibration_bins_hold_all_impressions(make_run: Callable[..., Run]) -> 
     assert list(figure.data[1].x) == [part.predicted for part in contents.calibration]
 
 
-def test_shares_and_confidence_hold_all_requests(make_run: Callable[..., Run]) -> None:
-    scenarios = gather(make_run("soft")).scenarios
+def test_shares_and_confidence_hold_all_requests(contents_of: ContentsOf) -> None:
+    scenarios = contents_of("soft").scenarios
     assert scenarios is not None
     assert sum(of_scenarios.figure_shares(scenarios).data[0].x) == pytest.approx(1)
     assert sum(of_scenarios.figure_confidence(scenarios).data[0].y) == pytest.approx(1)
     assert sum(scenarios.largest_share) == pytest.approx(1)
 
 
-def test_training_figures_show_every_term(make_run: Callable[..., Run]) -> None:
-    curves = gather(make_run()).curves
+def test_training_figures_show_every_term(contents_of: ContentsOf) -> None:
+    curves = contents_of("sharp").curves
     assert [line.name for line in training.figure_losses(curves).data] == ["click", "auxiliary", "balance"]
     kept = training.figure_validation(curves).data[1]
     assert list(kept.x) == [700]

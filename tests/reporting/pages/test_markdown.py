@@ -16,9 +16,9 @@ from musenet.reporting.pages.markdown import escape
 from musenet.reporting.pages.report import figures_folder, write_report
 from musenet.runs.run import Run
 from reporting.page_reading import Heard
+from shown_runs import comparison_in, measure_little, write_run
 
 MakeRun = Callable[..., Run]
-WriteComparison = Callable[..., Path]
 ODD = "a|b *c* _d_ [e](https://example.org) `f` <i>g</i> $h$ ~~i~~ \\|"
 
 
@@ -69,13 +69,16 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.fixture
-def both(make_run: MakeRun, write_comparison: WriteComparison, tmp_path: Path) -> tuple[Sentences, Sentences]:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sentences, Sentences]:
     """The HTML and the Markdown page of one run with odd values, a comparison and a note."""
-    run, file = make_run("soft"), write_comparison({"BaseModel": -0.03, ODD: -0.01})
-    note = tmp_path / "note.md"
+    folder = tmp_path_factory.mktemp("both")
+    run, file = write_run(folder, "soft"), comparison_in(folder, {"BaseModel": -0.03, ODD: -0.01})
+    note = folder / "note.md"
     note.write_text("What we learned.\n\nAnd this.\n")
-    pages = [write_report(run, tmp_path / "out" / name, file, note) for name in ("report.html", "report.md")]
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        pages = [write_report(run, folder / "out" / name, file, note) for name in ("report.html", "report.md")]
     return Sentences(pages[0].read_text(encoding="utf-8")), rendered(pages[1])
 
 

@@ -5,6 +5,8 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +18,60 @@ from musenet.reporting.contents import gather
 from musenet.reporting.pages.report import figures_folder, write_report
 from musenet.runs.run import Run
 from reporting.page_reading import Heard, Page
+from shown_runs import comparison_in, measure_little, write_run
 
 MakeRun = Callable[..., Run]
 WriteComparison = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A run, a comparison that it stands in, and the page of both."""
+
+    run: Run
+    comparison: Path
+    text: str
+
+    @cached_property
+    def page(self) -> Page:
+        return Page(self.text)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """For all tests that only read: a page takes seconds to measure."""
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        run, comparison = write_run(folder), comparison_in(folder)
+        file = write_report(run, run.path / "report.html", comparison)
+    return Written(run, comparison, file.read_text(encoding="utf-8"))
 
 
 def page_of(run: Run, comparison: Path | None = None) -> Page:
     return Page(write_report(run, run.path / "report.html", comparison).read_text(encoding="utf-8"))
 
 
-def test_page_loads_nothing_from_outside(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    run = make_run()
-    page = page_of(run, write_comparison())
+def test_page_loads_nothing_from_outside(written: Written) -> None:
+    page, text = written.page, written.text
     assert page.addresses
     assert all(address.startswith("#") for address in page.addresses)
     assert not page.tags & {"link", "img", "iframe", "object", "embed", "base"}
-    text = (run.path / "report.html").read_text()
     assert "default-src 'none'" in text
     assert "@import" not in text
     assert not re.search(r"url\(\s*['\"]?(https?:)?//", text[: text.index("</style>")])
 
 
-def test_page_is_in_order_for_screen_readers(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    page = page_of(make_run(), write_comparison())
+def test_page_is_in_order_for_screen_readers(written: Written) -> None:
+    page = written.page
     assert page.headings[0] == 1
     assert page.headings.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
     assert page.unnamed_plots == 0
 
 
-def test_numbers_of_the_comparison_are_those_of_the_file(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    file = write_comparison()
-    page = page_of(make_run(), file)
-    content = json.loads(file.read_text())
+def test_numbers_of_the_comparison_are_those_of_the_file(written: Written) -> None:
+    page, content = written.page, json.loads(written.comparison.read_text())
     for row in content["models"]:
         cells = page.row("Models on the test period, best first", row["name"])
         is_reference, is_base = row["name"] == content["reference"], row["name"] == content["base"]
@@ -70,10 +93,8 @@ def test_numbers_of_the_comparison_are_those_of_the_file(make_run: MakeRun, writ
             assert cells[5]["text"] == shown.replace("-", "−")
 
 
-def test_numbers_of_the_scenarios_are_those_of_the_evaluation(make_run: MakeRun) -> None:
-    run = make_run()
-    page = page_of(run)
-    figures = run.folder.read_json("evaluation/test.json")["scenarios"]
+def test_numbers_of_the_scenarios_are_those_of_the_evaluation(written: Written) -> None:
+    page, figures = written.page, written.run.folder.read_json("evaluation/test.json")["scenarios"]
     for k in range(figures["count"]):
         cells = page.row("Scenarios on the test period", f"Scenario {k}")
         expected = [
@@ -87,18 +108,15 @@ def test_numbers_of_the_scenarios_are_those_of_the_evaluation(make_run: MakeRun)
         assert [cells[place]["value"] for place in (1, 3, 4, 5, 6, 7)] == pytest.approx(expected, rel=1e-12)
 
 
-def test_numbers_of_the_run_are_those_of_the_evaluation(make_run: MakeRun) -> None:
-    run = make_run()
-    page = page_of(run)
-    evaluation = run.folder.read_json("evaluation/test.json")
+def test_numbers_of_the_run_are_those_of_the_evaluation(written: Written) -> None:
+    page, evaluation = written.page, written.run.folder.read_json("evaluation/test.json")
     for name, head in (("auc", "AUC"), ("logloss", "Logloss"), ("calibration_ratio", "Predicted over observed")):
         cells = page.row("This run on the test period", head)
         assert cells[1]["value"] == evaluation[name]["value"]
 
 
-def test_periods_are_counted_from_the_dataset(make_run: MakeRun) -> None:
-    run = make_run()
-    page = page_of(run)
+def test_periods_are_counted_from_the_dataset(written: Written) -> None:
+    run, page = written.run, written.page
     label = np.asarray(run.dataset.candidates.label)
     repeat = np.asarray(run.dataset.candidates.repeat_indicator) > 0
     for split, head in (("train", "Training"), ("valid", "Validation"), ("test", "Test")):
@@ -124,10 +142,8 @@ def test_odd_values_are_shown_and_never_run(make_run: MakeRun, write_comparison:
         assert odd not in text
 
 
-def test_a_value_cannot_become_a_link_in_a_figure(make_run: MakeRun) -> None:
-    run = make_run()
-    text = write_report(run, run.path / "report.html").read_text()
-    embedded = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)
+def test_a_value_cannot_become_a_link_in_a_figure(written: Written) -> None:
+    embedded = re.search(r'id="figures">(.*?)</script>', written.text, re.DOTALL)
     assert embedded is not None
     texts = list(_texts(json.loads(embedded[1])))
     assert any("&lt;script&gt;" in one for one in texts)
@@ -200,11 +216,9 @@ def test_a_missing_comparison_file_is_refused(make_run: MakeRun, tmp_path: Path)
         write_report(make_run(), tmp_path / "report.html", tmp_path / "nowhere.json")
 
 
-def test_the_numbers_of_each_figure_lie_beside_the_page(make_run: MakeRun, write_comparison: WriteComparison) -> None:
-    run = make_run("soft")
-    page = write_report(run, run.path / "report.html", write_comparison())
-    files = {file.stem: file for file in figures_folder(page).iterdir()}
-    embedded = re.search(r'id="figures">(.*?)</script>', page.read_text(), re.DOTALL)
+def test_the_numbers_of_each_figure_lie_beside_the_page(written: Written) -> None:
+    files = {file.stem: file for file in figures_folder(written.run.path / "report.html").iterdir()}
+    embedded = re.search(r'id="figures">(.*?)</script>', written.text, re.DOTALL)
     assert embedded is not None
     figures = json.loads(embedded[1])
     assert set(files) == set(figures)

@@ -8,11 +8,12 @@ import pytest
 
 from musenet.evaluation.intervals import Interval
 from musenet.portraits.words import percent
-from musenet.reporting.contents import gather
+from musenet.reporting.contents import Contents, gather
 from musenet.reporting.words import sentences
 from musenet.runs.run import Run
 from musenet.studies.comparison.results import Comparison, DifferenceTo
 
+ContentsOf = Callable[[str], Contents]
 MakeRun = Callable[..., Run]
 WriteComparison = Callable[..., Path]
 
@@ -74,13 +75,13 @@ def test_a_table_without_rivals_says_so(write_comparison: WriteComparison) -> No
     ("scenarios", "words"),
     [("soft", "scenarios are soft"), ("melted", "have melted"), ("dead", "Scenario 3 (0.0\u00a0%) is dead")],
 )
-def test_warnings_appear_when_they_should(make_run: MakeRun, scenarios: str, words: str) -> None:
-    found = sentences.warnings(gather(make_run(scenarios)).scenarios)
+def test_warnings_appear_when_they_should(contents_of: ContentsOf, scenarios: str, words: str) -> None:
+    found = sentences.warnings(contents_of(scenarios).scenarios)
     assert any(words in warning for warning in found), found
 
 
-def test_clear_scenarios_are_not_warned_of(make_run: MakeRun) -> None:
-    assert sentences.warnings(gather(make_run("sharp")).scenarios) == []
+def test_clear_scenarios_are_not_warned_of(contents_of: ContentsOf) -> None:
+    assert sentences.warnings(contents_of("sharp").scenarios) == []
 
 
 def test_scenarios_that_were_given_are_called_so(make_run: MakeRun) -> None:
@@ -97,8 +98,8 @@ def test_unsteady_scenarios_are_called_so(make_run: MakeRun, write_comparison: W
     assert any("unsteady" in warning and "0.30" in warning for warning in found)
 
 
-def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
-    contents = gather(make_run("sharp"))
+def test_a_scenario_is_described_by_its_own_figures(contents_of: ContentsOf) -> None:
+    contents = contents_of("sharp")
     assert contents.scenarios is not None
     portrait = contents.scenarios.portraits[2]
     words = sentences.scenario_sentence(portrait, contents.scenarios)
@@ -112,8 +113,8 @@ def test_a_scenario_is_described_by_its_own_figures(make_run: MakeRun) -> None:
     assert words.count(". ") == 0
 
 
-def test_a_scenario_that_clicks_known_and_new_alike_is_not_said_to_prefer_any(make_run: MakeRun) -> None:
-    scenarios = gather(make_run("sharp")).scenarios
+def test_a_scenario_that_clicks_known_and_new_alike_is_not_said_to_prefer_any(contents_of: ContentsOf) -> None:
+    scenarios = contents_of("sharp").scenarios
     assert scenarios is not None
     level = scenarios.portraits[0].model_copy(
         update={"click_rate_on_repeats": Interval(0.11, 0.09, 0.13), "click_rate_on_new": Interval(0.10, 0.08, 0.12)}
@@ -121,8 +122,8 @@ def test_a_scenario_that_clicks_known_and_new_alike_is_not_said_to_prefer_any(ma
     assert "known items are clicked about as often as new ones" in sentences.scenario_sentence(level, scenarios)
 
 
-def test_what_is_too_small_to_matter_is_left_unsaid(make_run: MakeRun) -> None:
-    scenarios = gather(make_run("melted")).scenarios
+def test_what_is_too_small_to_matter_is_left_unsaid(contents_of: ContentsOf) -> None:
+    scenarios = contents_of("melted").scenarios
     assert scenarios is not None
     words = sentences.scenario_sentence(scenarios.portraits[1], scenarios)
     assert "nothing known of its requests or clicks sets it clearly apart" in words
@@ -140,8 +141,8 @@ def test_steady_scenarios_are_said_to_be_so(make_run: MakeRun, write_comparison:
     assert sentences.agreement_sentence(unsteady) is None, "the warning says it"
 
 
-def test_most_and_least_need_intervals_that_do_not_touch(make_run: MakeRun) -> None:
-    contents = gather(make_run("sharp"))
+def test_most_and_least_need_intervals_that_do_not_touch(contents_of: ContentsOf) -> None:
+    contents = contents_of("sharp")
     assert contents.scenarios is not None
     portraits = contents.scenarios.portraits
     ranks = [sentences.repeat_rank(portrait, portraits) for portrait in portraits]

@@ -160,13 +160,20 @@ def test_every_value_is_measured_on_validation_beside_the_configured_one(
     assert (trained, on_test.impressions) == ([], 100)
 
 
-@pytest.fixture
-def swept(trained: list[str], make_experiment: MakeExperiment, tmp_path: Path) -> Sweep:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("swept")
+
+
+@pytest.fixture(scope="module")
+def swept(make_experiment: MakeExperiment, tiny_dataset: Dataset, folder: Path) -> Sweep:
     parameters: dict[str, list[Any]] = {"model.scenarios": [1, 2], "model.form": ["log", "plain"]}
-    return api.sweep(make_experiment(model=MODEL), tmp_path, parameters=parameters, seeds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        record_trainings(patch, tiny_dataset)
+        return api.sweep(make_experiment(model=MODEL), folder, parameters=parameters, seeds=1)
 
 
-def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep, tmp_path: Path) -> None:
+def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep, folder: Path) -> None:
     from musenet.reporting.figures.sweep import figure_sweep
 
     figure = figure_sweep(swept)
@@ -184,7 +191,7 @@ def test_the_figure_has_a_panel_per_parameter_and_a_line_per_model(swept: Sweep,
         assert first.y[place] - first.error_y.arrayminus[place] == pytest.approx(bounds.low)
     assert list(figure.layout.xaxis.ticktext) == ["1", "2"]
     assert list(figure.layout.xaxis2.ticktext) == ["log", "plain"]
-    page = (tmp_path / "sweep.html").read_text()
+    page = (folder / "sweep.html").read_text()
     assert "model.scenarios" in page
     assert "src=" not in page.split("plotly.js v", maxsplit=1)[0]
 
