@@ -20,6 +20,7 @@ from musenet.cli import main as cli
 from musenet.dataset.dataset import Dataset
 from musenet.errors import UserError
 from musenet.workspace import MANIFEST
+from shown_runs import measure_little
 
 DAY = 86_400
 USERS, ITEMS, REQUESTS, CANDIDATES = 12, 15, 120, 3
@@ -86,6 +87,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     api.train(write_log(folder), folder / "run", dataset=folder / "dataset")
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration beside its log, with a true scenario; runs that one test has trained, another finds."""
+    return write_log(tmp_path_factory.mktemp("studied"), {"true_scenario": "truth"})
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -214,8 +221,11 @@ def test_a_damaged_manifest_is_made_anew_if_asked_and_refused_by_evaluate(
     assert cli.run(["evaluate", "runs/shop"]) == 0
 
 
-def test_every_command_ends_with_one_json_object(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = str(write_log(here, {"true_scenario": "truth"}))
+def test_every_command_ends_with_one_json_object(
+    studied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(studied.parent)
+    config = str(studied)
 
     def answer(*arguments: str) -> dict[str, Any]:
         assert cli.run([*arguments, "--json"]) == 0
@@ -300,9 +310,12 @@ def test_the_schema_names_every_part_of_a_configuration(capsys: pytest.CaptureFi
     assert set(CONFIG) <= set(json.loads(capsys.readouterr().out)["properties"])
 
 
-def test_people_read_ablations_and_sweeps(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = str(write_log(here))
-    assert cli.run(["ablate", config, "--models", "hard,soft", "--seeds", "1"]) == 0
+def test_people_read_ablations_and_sweeps(
+    studied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(studied.parent)
+    config = str(studied)
+    assert cli.run(["ablate", config, "--models", "soft w/o M2,soft", "--seeds", "1"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "The paper's order of rows" in printed
     assert "predefined scenarios is left out" in printed
@@ -408,7 +421,10 @@ def test_other_commands_are_the_work_of_one_process(
 
 
 @pytest.mark.slow
-def test_the_demo_compares_describes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_compares_describes_and_reports(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_little(monkeypatch)
     config = str(write_log(here))
     assert cli.run(["demo", config, "--out", "demo", "--set", "compare.models.musenet.hidden=[4]"]) == 0
     printed = capsys.readouterr().out
@@ -420,7 +436,10 @@ def test_the_demo_compares_describes_and_reports(here: Path, capsys: pytest.Capt
     assert "no musenet with soft scenarios" in refused(["demo", config, "--out", "demo", *base_only], capsys)
 
 
-def test_a_report_is_html_or_markdown(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_report_is_html_or_markdown(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measure_little(monkeypatch)
     page, note = tmp_path / "page.md", tmp_path / "note.md"
     note.write_text("Little was learned.")
     assert cli.run(["report", str(trained), "--out", str(page), "--note", str(note), "--json"]) == 0

@@ -13,6 +13,7 @@ import musenet
 from frame_logs import shop_frames
 from musenet.reporting.pages import report
 from places import ROOT
+from shown_runs import measure_little
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -61,6 +62,7 @@ def test_calls_are_shown() -> None:
 @pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
 def test_the_python_of_a_page_runs(page: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    measure_little(monkeypatch)
     monkeypatch.setattr(report, "find_browser", lambda: None)
     for name in ("configs", "data", "datasets", "exports"):
         (tmp_path / name).symlink_to(workplace / name)
@@ -103,6 +105,7 @@ def test_the_notebook_goes_from_frames_to_scores_scenarios_and_a_report(
 ) -> None:
     """Its cells, one after the other; what a cell ends with shows itself as a notebook would have it."""
     monkeypatch.chdir(tmp_path)
+    measure_little(monkeypatch)
     monkeypatch.setattr(report, "find_browser", lambda: None)
     notebook = json.loads((ROOT / "docs" / "frames.ipynb").read_text(encoding="utf-8"))
     names: dict[str, Any] = {}

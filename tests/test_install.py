@@ -29,17 +29,12 @@ def run(*command: object, folder: Path) -> str:
 
 
 def test_importing_musenet_loads_nothing_that_computes() -> None:
-    told = (
-        "import time; begin = time.process_time(); import musenet; spent = time.process_time() - begin; "
-        "import sys; print(spent, *(name for name in sys.modules if name in sys.argv[1:]))"
-    )
+    told = "import sys, musenet; print(*(name for name in sys.modules if name in sys.argv[1:]))"
     packages = [package for packages in EXTRAS.values() for package in packages]
     done = subprocess.run(
         [sys.executable, "-c", told, "pyarrow", "numpy", *packages], capture_output=True, text=True, check=True
     )
-    spent, *loaded = done.stdout.split()
-    assert float(spent) < 0.3
-    assert not loaded
+    assert not done.stdout.split()
 
 
 def test_every_extra_brings_what_it_is_said_to() -> None:

@@ -17,6 +17,7 @@ import musenet as mn
 from frame_logs import LIBRARIES, REQUESTS, shop_frames
 from musenet.errors import DataError, UserError
 from musenet.reporting.pages import report
+from shown_runs import measure_little
 
 TYPES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "arrow": pa.Table}
 
@@ -84,6 +85,7 @@ def test_frames_come_out_as_asked_from_a_run_that_was_opened(runs: dict[str, mn.
 def test_a_report_shows_itself_in_a_notebook_and_is_a_file_elsewhere(
     runs: dict[str, mn.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    measure_little(monkeypatch)
     monkeypatch.setattr(report, "find_browser", lambda: None)
     page = runs["pandas"].report(tmp_path / "page.html", listener=mn.SILENT)
     assert page.read_text().lower().startswith("<!doctype html>")

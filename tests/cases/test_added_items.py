@@ -29,7 +29,7 @@ def unknown(scorer: Scorer, exported: Exported, items: list[str]) -> int:
 
 
 def test_none_of_many_that_threads_add_at_once_is_lost(exported: Exported, address: str, opened: Opened) -> None:
-    """400 calls of eight threads on two servers, each known to its caller at once and to a third server later."""
+    """160 calls of eight threads on two servers, each known to its caller at once and to a third server later."""
     rules = Scorer(exported.folder).rules
     stores = [opened(address, rules) for _ in range(2)]
     servers = [Scorer(exported.folder, store=store) for store in stores]
@@ -39,8 +39,8 @@ def test_none_of_many_that_threads_add_at_once_is_lost(exported: Exported, addre
         return unknown(servers[(n + n // 2) % 2], exported, [f"new {n}"])
 
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(add, range(400))) == 0
-    everything = [f"new {n}" for n in range(400)]
+        assert sum(pool.map(add, range(160))) == 0
+    everything = [f"new {n}" for n in range(160)]
     for scorer in (*servers, Scorer(exported.folder, store=opened(address, rules))):
         assert unknown(scorer, exported, [*everything, "never added"]) == 1
 
@@ -48,8 +48,8 @@ def test_none_of_many_that_threads_add_at_once_is_lost(exported: Exported, addre
 def test_in_memory_alone_none_is_lost_either(exported: Exported) -> None:
     scorer = Scorer(exported.folder)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: scorer.add_items([{"item": f"new {n}"}]), range(400)))
-    assert unknown(scorer, exported, [f"new {n}" for n in range(400)]) == 0
+        list(pool.map(lambda n: scorer.add_items([{"item": f"new {n}"}]), range(160)))
+    assert unknown(scorer, exported, [f"new {n}" for n in range(160)]) == 0
 
 
 def test_what_is_added_while_another_export_is_loaded_is_known_to_it(

@@ -25,6 +25,7 @@ from musenet.serving.service.service import Service
 from musenet.storage.copies import fetched, written
 from places import TESTS
 from serving.exports import Exported
+from shown_runs import measure_little
 from test_cli import refused, write_log
 from training.trained_runs import assert_same_run, validations_of
 
@@ -160,6 +161,7 @@ def test_a_killed_upload_shows_no_dataset_and_the_same_command_ends_it(
 def test_a_report_and_runs_in_python(
     tmp_path: Path, machine: Machine, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    measure_little(monkeypatch)
     monkeypatch.setattr("musenet.reporting.figures.browser.BROWSERS", ())  # no pictures, which take long
     trained = api.train(write_log(tmp_path), RUN, dataset=DATASET)
     assert repr(trained) == f"Run({RUN!r})"
