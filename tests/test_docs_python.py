@@ -15,6 +15,8 @@ from musenet.reporting.pages import report
 from places import ROOT
 from shown_runs import measure_little
 
+pytestmark = pytest.mark.usefixtures("graphs_traced_once")
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = {page.name: FENCED.findall(page.read_text(encoding="utf-8")) for page in PAGES}

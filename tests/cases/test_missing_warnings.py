@@ -83,9 +83,12 @@ def test_few_steps_for_so_small_a_log_are_said(log: Path, tmp_path: Path, capsys
 def test_histories_of_items_whose_ids_no_model_reads_are_said(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    history = {"columns": ["item_id"], "length": 5}
+    history, small = {"columns": ["item_id"], "length": 5}, {"name": name, "hidden": [4], "embedding": 2}
+    quick = {"epochs": 1, "validations_per_epoch": 1}
     said = [
-        _said_in_training(log, tmp_path / str(place), capsys, model={"name": name, "ids": ids}, history=history)
+        _said_in_training(
+            log, tmp_path / str(place), capsys, model=small | {"ids": ids}, history=history, training=quick
+        )
         for place, ids in enumerate(([], ["user"], ["item"]))
     ]
     assert ["the model reads no history: history.columns hold the items' ids alone" in text for text in said] == [
@@ -95,5 +98,5 @@ def test_histories_of_items_whose_ids_no_model_reads_are_said(
     ]
     more = {"columns": ["item_id", "category"], "length": 5}
     assert "no history" not in _said_in_training(
-        log, tmp_path / "more", capsys, model={"name": name, "ids": []}, history=more
+        log, tmp_path / "more", capsys, model=small | {"ids": []}, history=more, training=quick
     )

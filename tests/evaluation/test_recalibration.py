@@ -134,8 +134,14 @@ def trained(dataset: Dataset, path: Path, kind: str, **model: object) -> Run:
     return Run.open(path)
 
 
-@pytest.mark.parametrize("kind", ["platt", "isotonic"])
-@pytest.mark.parametrize("model", [SMALL_BASE, SMALL_MUSENET, {"name": "lightgbm", "trees": 20, "rows_per_leaf": 3}])
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("platt", SMALL_BASE),
+        ("isotonic", SMALL_MUSENET),
+        ("isotonic", {"name": "lightgbm", "trees": 20, "rows_per_leaf": 3}),
+    ],
+)
 def test_a_runs_figures_are_of_recalibrated_logits(tmp_path: Path, kind: str, model: dict[str, object]):
     if model["name"] == "lightgbm":
         pytest.importorskip("lightgbm")

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,14 @@ BASE = {"name": "base_model", "hidden": [4], "embedding": 2}
 MUSENET = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2}
 
 
-@pytest.fixture
-def runs(make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path: Path) -> dict[str, list[Run]]:
+@pytest.fixture(scope="module")
+def runs(
+    make_experiment: MakeExperiment, tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Run]]:
+    folder = tmp_path_factory.mktemp("runs")
     for name, model in (("base", BASE), ("musenet", MUSENET)):
-        train_run(make_experiment(model=model), tiny_dataset, tmp_path / name)
-    return {name: [Run.open(tmp_path / name)] for name in ("base", "musenet")}
+        train_run(make_experiment(model=model), tiny_dataset, folder / name)
+    return {name: [Run.open(folder / name)] for name in ("base", "musenet")}
 
 
 def test_every_way_of_parting_covers_every_impression_once(runs: dict[str, list[Run]], tiny_dataset: Dataset) -> None:
