@@ -1,4 +1,4 @@
-"""Lazy Adam against torch's own optimizers."""
+"""Lazy and dense Adam against torch's own optimizers."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.training.optimizers import LazyAdam, Optimizers
+from musenet.training.optimizers import DenseAdam, LazyAdam, Optimizers
 from planted import HAND_MADE_SCHEMA, hand_made_batch
 
 ROWS, SIZE, RATE = 30, 4, 0.01
@@ -88,7 +88,28 @@ def test_table_and_networks_have_the_same_betas():
     model = BaseModel(BaseModelOptions(embedding=2, hidden=[4]), HAND_MADE_SCHEMA)
     optimizers = Optimizers(model, 0.1, 0.01, betas=(0.8, 0.95))
     assert optimizers.lazy.betas == (0.8, 0.95)
-    assert {group["betas"] for group in optimizers.dense.param_groups} == {(0.8, 0.95)}
+    assert optimizers.dense.betas == (0.8, 0.95)
+
+
+@pytest.mark.parametrize(("betas", "weight_decay"), [((0.9, 0.999), 0.0), ((0.5, 0.9), 0.1)])
+def test_dense_adam_has_the_bits_of_adamw(betas: tuple[float, float], weight_decay: float):
+    """With other rates by group and share, and parameters without a gradient in some steps, or in all."""
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(size)) for size in (3, 5, 2, 4)]
+    torchs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    dense = DenseAdam([(ours[:2], 0.1), (ours[2:], 0.01)], betas, weight_decay=weight_decay)
+    groups = [{"params": torchs[:2]}, {"params": torchs[2:]}]
+    adamw = torch.optim.AdamW(groups, betas=betas, weight_decay=weight_decay, fused=True)
+    for step in range(20):
+        share = 1 - step / 40
+        for group, rate in zip(adamw.param_groups, (0.1, 0.01), strict=True):
+            group["lr"] = share * rate
+        for place, (one, other) in enumerate(zip(ours, torchs, strict=True)):
+            one.grad = None if place == 3 or (place == 1 and step % 3) else torch.randn_like(one)
+            other.grad = one.grad
+        dense.step(share)
+        adamw.step()
+    assert all(torch.equal(one, other) for one, other in zip(ours, torchs, strict=True))
 
 
 def test_networks_decay_as_well():
