@@ -134,6 +134,19 @@ def test_of_many_rows_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> No
     assert 20 <= window.before(START + 100 * day).repeats["1",].count <= 22
 
 
+def test_an_old_key_that_is_met_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musenet.serving.store.user_past.MOST", 20)
+    past, day = UserPast(simple_rules()), 24 * 60 * MINUTE
+    for n in range(22):
+        past.add(click("a", n * 2 * day, str(n)))
+    past.add(click("a", 44 * day, "0"), click("a", 44 * day, "22"))
+    past.add(click("a", 46 * day, "23"))  # with the two before there are more keys than are kept
+    found = past.before(START + 47 * day).repeats
+    assert ("1",) not in found
+    assert found["0",].count == 2
+    past.rows()
+
+
 def test_looking_does_not_grow_with_keys_or_events() -> None:
     """Counted in steps of SQLite's own machine, which depend on nothing but the rows that it looks at."""
     steps = []

@@ -184,7 +184,7 @@ def _change_repeats(
     border = horizon - (span.delay if span.window is None else span.window)
     if rows.recent + len(counted) > MOST * SLACK:
         surplus = [rows.recent_time(MOST), _newest_time(counted, MOST)]
-        border = max(border, *(time for time in surplus if time is not None), border)
+        border = max([border, *(time for time in surplus if time is not None)])
     change.recent_from = border
     change.recent = [one for one in counted if one[0] >= border]
     if span.window is not None:
@@ -200,7 +200,8 @@ def _change_repeats(
     change.new_keys += len(totals)
     change.settled = totals
     if rows.keys + change.new_keys > MOST * SLACK:
-        change.dropped_keys = rows.oldest_keys(rows.keys + change.new_keys - MOST)
+        oldest = rows.oldest_keys(rows.keys + change.new_keys - MOST)
+        change.dropped_keys = [key for key in oldest if key not in totals]  # what was just met again is not old
 
 
 def _newest_time(ordered: Sequence[tuple[int, int, str]], place: int) -> int | None:
