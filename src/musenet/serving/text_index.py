@@ -66,14 +66,12 @@ class TextIndex:
         texts = chosen.astype(">u8").view(f"S{SHORT}") if self._short else chosen
         return [text.decode() for text in texts.tolist()]
 
-    def find(self, texts: Sequence[str | int | None] | pa.Array) -> NDArray[np.int64]:
-        """(rows) the number of each text; -1 for those that are not there, and for None. 17 stands for its text."""
+    def find(self, texts: Sequence[str | None] | pa.Array) -> NDArray[np.int64]:
+        """(rows) the number of each text, or of the text of each whole number of an array; -1 where there is none."""
         whole = _whole_numbers_of if isinstance(texts, pa.Array) else _whole_numbers
         wanted = None if self._table is None else whole(texts)
         if self._table is None or wanted is None:
-            if isinstance(texts, pa.Array):
-                return self._of_texts(texts.cast(pa.string()))
-            return self._of_texts([str(text) if isinstance(text, int) else text for text in texts])
+            return self._of_texts(texts.cast(pa.string()) if isinstance(texts, pa.Array) else texts)
         last = len(self._table) - 1
         return self._table.take(np.where((wanted >= 0) & (wanted < last), wanted, last)).astype(np.int64)
 
@@ -113,16 +111,15 @@ def _as_numbers(texts: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     return texts.view(">u8").astype(np.uint64)
 
 
-def _whole_numbers(texts: Sequence[str | int | None]) -> NDArray[np.int64] | None:
-    """The numbers that the texts are, or stand for; None where one is not a whole number as `str` writes it."""
-    kinds = set(map(type, texts))
-    if kinds == {str}:
-        together = "".join(texts)  # type: ignore[arg-type]
-        if not (together.isascii() and together.isdigit() and all(texts) and max(map(len, texts)) < LONGEST):  # type: ignore[arg-type]
-            return None
-        numbers = list(map(int, texts))  # type: ignore[arg-type]
-        return np.array(numbers, dtype=np.int64) if list(map(str, numbers)) == texts else None
-    return np.array(texts, dtype=np.int64) if kinds == {int} else None
+def _whole_numbers(texts: Sequence[str | None]) -> NDArray[np.int64] | None:
+    """The numbers that the texts are; None where one is missing, or not a whole number as `str` writes it."""
+    if set(map(type, texts)) != {str}:
+        return None
+    together = "".join(texts)  # type: ignore[arg-type]
+    if not (together.isascii() and together.isdigit() and all(texts) and max(map(len, texts)) < LONGEST):  # type: ignore[arg-type]
+        return None
+    numbers = list(map(int, texts))  # type: ignore[arg-type]
+    return np.array(numbers, dtype=np.int64) if list(map(str, numbers)) == texts else None
 
 
 def _whole_numbers_of(texts: pa.Array) -> NDArray[np.int64] | None:
@@ -136,7 +133,10 @@ def _whole_numbers_of(texts: pa.Array) -> NDArray[np.int64] | None:
 
 
 def _table(texts: Sequence[str], first: int) -> NDArray[np.int32] | None:
-    """The number of each text by the whole number that it is, NOWHERE between and after; None where not all fit in."""
+    """The number of each text by the whole number that it is, NOWHERE between and after, texts of none left out.
+
+    None where a number is negative, or too many places would be empty.
+    """
     places = {int(text): place + first for place, text in enumerate(texts) if _WHOLE.fullmatch(text)}
     size = max(places, default=-1) + 1
     if min(places, default=-1) < 0 or size > SPARSEST * len(places):

@@ -25,11 +25,6 @@ class HistoryRules:
     history: HistoryOptions
     repeat: RepeatOptions | None
 
-    @property
-    def columns(self) -> list[str]:
-        """What has to be known of an event: the columns of histories and of the repeat key, each once."""
-        return list(dict.fromkeys([*self.history.columns, *(self.repeat.key if self.repeat else [])]))
-
     def in_history(self, kind: str | None) -> bool:
         """Whether histories hold events of this kind."""
         return self.history.kinds is None or kind in self.history.kinds
