@@ -102,7 +102,7 @@ def test_a_token_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     file.chmod(0o600)
     assert access_for("0.0.0.0", file) == Access(LONG)
     file.write_text("")
-    with pytest.raises(UserError, match="give a token"):
+    with pytest.raises(UserError, match=r"the token in .*token must be 16 or more plain characters"):
         access_for("localhost", file)
     with pytest.raises(UserError, match="cannot be read"):
         access_for("0.0.0.0", tmp_path / "nowhere")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from musenet.config.adaptation import AdaptOptions
-from musenet.errors import UserError
+from musenet.errors import UserError, missing_extra
 from musenet.serving.http.middleware import LOOPBACK, Access
 
 TOKEN_VARIABLE = "MUSENET_TOKEN"
@@ -30,15 +30,15 @@ def access_for(host: str, token_file: Path | None) -> Access:
         UserError: if others than this machine could ask and there is no token, or it is too short or open to read.
     """
     token = os.environ.get(TOKEN_VARIABLE, "").strip() if token_file is None else _read_token(token_file)
-    where = f"${TOKEN_VARIABLE}" if token_file is None else str(token_file)
-    if not token:
-        if token_file is None and _is_loopback(host):
+    if not token and token_file is None:
+        if _is_loopback(host):
             return Access()
         raise UserError(
             f"--host {host} lets other machines ask: give a token of at least {SHORTEST_TOKEN} characters in "
             f"${TOKEN_VARIABLE} or --token-file, or listen at 127.0.0.1"
         )
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        where = f"${TOKEN_VARIABLE}" if token_file is None else str(token_file)
         raise UserError(f"the token in {where} must be {SHORTEST_TOKEN} or more plain characters without spaces")
     return Access(token)
 
@@ -54,6 +54,15 @@ def serve(
 ) -> None:
     """Answer until told to stop; requests under way are finished first.
 
+    Args:
+        folder: the export.
+        host: where to listen.
+        port: where to listen.
+        store: as of `Service`.
+        token_file: as of `access_for`.
+        retention: as of `Service`.
+        adapt: as of `Service`.
+
     Raises:
         UserError: if the export, the store, the token or the port cannot be used, or the extra `serve` is missing.
     """
@@ -64,7 +73,7 @@ def serve(
         from musenet.serving.http.app import create_app
         from musenet.serving.http.connections import Connection
     except ImportError as error:
-        raise UserError(f"serving needs the package {error.name}: pip install 'musenet[serve]'") from error
+        raise missing_extra(f"serving needs the package {error.name}", "serve") from error
     from musenet.serving.http.structured_log import start_logging
     from musenet.serving.service.service import Service
 

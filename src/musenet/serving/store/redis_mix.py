@@ -1,5 +1,6 @@
 """Following the mix of scenarios on Valkey or Redis.
 
+    musenet:arrivals       how many requests came
     musenet:mix            set: models that something is kept of
     musenet:mix:M          what model M's mix has learned
     musenet:shown:M        sorted set: requests that wait, by their time; order of arrival and id

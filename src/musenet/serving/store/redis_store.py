@@ -1,4 +1,15 @@
-"""The shared history store: Valkey or Redis."""
+"""The shared history store: Valkey or Redis.
+
+    musenet:store           JSON: the rules that it was made for
+    musenet:begun           when it was made
+    musenet:filled          JSON: what a log brought last
+    musenet:checked         when it was last looked whether it takes writes
+    musenet:items           hash: JSON of the columns of each item that was added
+    musenet:items:versions  sorted set: these items by the version that brought them last
+    musenet:items:version   the newest version
+
+Of users see `redis_rows`, of the mix of scenarios `redis_mix`.
+"""
 
 import json
 import os
@@ -11,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from musenet.errors import StoreError
+from musenet.errors import StoreError, missing_extra
 from musenet.serving.store.history import Filled, StoredPasts, UserEvent, UserHistory, microseconds
 from musenet.serving.store.public_address import PASSWORD_VARIABLE, USER_VARIABLE, public
 from musenet.serving.store.redis_mix import RedisMix
@@ -46,7 +57,7 @@ class RedisStore:
         try:
             import redis
         except ImportError as error:
-            raise StoreError(f"--store {public(address)} needs the package redis: pip install redis") from error
+            raise missing_extra(f"--store {public(address)} needs the package redis", "serve") from error
         self._redis = redis
         self._address, self._retention = public(address), retention
         url = next(
