@@ -3,11 +3,11 @@
     manifest.json           what follows, every file with its checksum
     request.onnx            what depends on the request alone; missing if that is nothing
     candidates.onnx         the rest, for all candidates of one request
-    requests.onnx           the whole of it for many requests at once
-    reference.json          what training and validation looked like; missing if there was no validation
     *_without_repeats.onnx  the same two without the repeat branch, for requests in which nothing repeats; missing
                             if the model has none
-    explanation.onnx        what else the model says of them; missing if that is nothing
+    explanation.onnx        what else the model says of the request and its candidates; missing if that is nothing
+    requests.onnx           the whole of it for many requests at once
+    reference.json          what training and validation looked like; missing if there was no validation
     scenarios.json          what the report says of the scenarios; missing if there is nothing to say
     embeddings.npy          (rows, D) the one embedding table; row 0 is padding
     users/ and items/       codes.npy (rows of the embedding table), dense.npy, row by row; row 0 is the unseen one
@@ -16,6 +16,7 @@
     items/attributes.arrow  the items' columns that events look up, row by row
     items/keys.arrow        text of the items' columns that repeat keys look up, row by row
     items/keys.npy          a checksum of each row of these texts
+    projections/            <side>.<name>.npy (width, projection) by which each vector is projected
     vocabularies/           <name>.npy, <name>.numbers.npy, <name>.table.npy: the values and their codes, as of ids
 
 Nothing here is a pickle.

@@ -1,5 +1,6 @@
 """The two services that `tracking` may name: each records runs under ids of its own."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,8 +75,6 @@ class Mlflow:
 
     def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
         """As `Backend`."""
-        import time
-
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)

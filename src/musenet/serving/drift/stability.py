@@ -17,7 +17,6 @@ Integers = NDArray[np.int64]
 MOST_VALUES = 20
 """Of a vocabulary, those that have a bin of their own; the others share one."""
 QUANTILES = 10
-OTHERS = "others"
 Side = Literal["request", "candidate"]
 
 
@@ -106,5 +105,8 @@ def stability(before: Sequence[float], now: Sequence[float]) -> float:
 
 
 def by_chance(bins: int, users_before: int, users_now: int) -> float:
-    """What the index is on average where nothing moved, users being alike in all that they do."""
+    """What the index is on average where nothing moved and each user's rows are alike.
+
+    Then n m / (n + m) times the index is about chi-squared of bins − 1 degrees of freedom (Yurdakul, 2018).
+    """
     return (bins - 1) * (1 / max(users_before, 1) + 1 / max(users_now, 1))

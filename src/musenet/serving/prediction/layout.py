@@ -202,7 +202,7 @@ class Layout:
         return [name for name in self.schema.names if name in named]
 
     def _times(self, table: pa.Table, first: int) -> Times:
-        """(N,) microseconds; the present where nobody asks."""
+        """(N,) microseconds: `now` where there are none; 0 where that is not given, since nothing depends on them."""
         if not self._has_times:
             return np.full(table.num_rows, round((self._now or 0.0) * MICROSECONDS), dtype=np.int64)
         column = table[self._written.column].combine_chunks()

@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from musenet.dataset.roles import MICROSECONDS
 from musenet.serving.prediction.times import Times
 from musenet.serving.scorer.messages import EPOCH
 
-HOUR = 3600 * 1_000_000
-"""Microseconds; zones differ from UTC by whole minutes, and change on them."""
-_MINUTES_15 = HOUR // 4
+_HOUR = 3600 * MICROSECONDS
+_MINUTES_15 = _HOUR // 4
+"""Zones change what they differ from UTC by at full quarters of an hour."""
 
 
 def _local(times: Times, zone: str) -> Times:
@@ -27,11 +28,11 @@ def _local(times: Times, zone: str) -> Times:
 
 
 def _hour(times: Times, zone: str) -> NDArray[np.int64]:
-    return _local(times, zone) // HOUR % 24
+    return _local(times, zone) // _HOUR % 24
 
 
 def _weekday(times: Times, zone: str) -> NDArray[np.int64]:
-    return (_local(times, zone) // (24 * HOUR) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+    return (_local(times, zone) // (24 * _HOUR) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
 
 
 CLOCK: Mapping[str, Callable[[Times, str], NDArray[np.int64]]] = {"hour": _hour, "weekday": _weekday}

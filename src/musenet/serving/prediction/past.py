@@ -163,10 +163,10 @@ class _KeyIndex:
     def __init__(self, group: Places, time: Places, count: Places, columns: Sequence[pa.DictionaryArray]) -> None:
         whole = np.flatnonzero(np.logical_and.reduce([_valid(column) for column in columns]))
         number = group[whole]
-        self._steps: list[tuple[Places, _Places]] = []
+        self._steps: list[tuple[Places, _TextPlaces]] = []
         for column in columns:
             codes = column.indices.take(pa.array(whole)).to_numpy(zero_copy_only=False).astype(np.int64)
-            texts = _Places(column.dictionary)
+            texts = _TextPlaces(column.dictionary)
             pairs, number = np.unique(_paired(number, codes, texts), return_inverse=True)
             self._steps.append((pairs, texts))
         order = np.lexsort([time[whole], number])
@@ -202,7 +202,7 @@ class _KeyIndex:
         return np.where(known, counted, 0), np.where(known & (end > begin), newest, TIMELESS - 1)
 
 
-class _Places:
+class _TextPlaces:
     """Where texts stand among some: a single look-up builds a table of Arrow's, the second one that is kept."""
 
     def __init__(self, texts: pa.Array) -> None:

@@ -104,7 +104,7 @@ class Encoder:
         self._scales = {f.vocabulary: manifest.numeric[f.name] for f in manifest.fields if _has_buckets(f)}
 
     def columns(self, side: FieldSide) -> dict[str, list[Field]]:
-        """The fields of a side by the log's column that each is made of, those left out that scoring fixes."""
+        """The fields of a side by the log's column that each is made of."""
         return self._columns[side]
 
     def encode(self, side: FieldSide, rows: Sequence[Attributes], where: Where, tally: Tally | None = None) -> Encoded:

@@ -112,7 +112,7 @@ class Items(Entities):
         return dense
 
     def attribute(self, column: str, rows: Rows) -> list[Value]:
-        """A column that events or repeat keys look up; None where missing, as of unseen items."""
+        """A column that events look up; None where missing, as of unseen items."""
         known = rows < len(self._codes)
         column_of = self._attributes[column]
         values: list[Value] = column_of.take(pa.array(np.where(known, rows, 0))).to_pylist()

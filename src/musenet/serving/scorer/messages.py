@@ -162,7 +162,9 @@ class CandidateExplanation(BaseModel):
     repeat_score: float | None = Field(None, description="logit of its repeat branch, mean over scenarios")
     explore_score: float | None = Field(None, description="logit of its explore branch, mean over scenarios")
     scenarios: list[float] | None = Field(
-        None, description="P(click) in each scenario; times the request's shares they sum to the score"
+        None,
+        description="P(click) in each scenario; weighted by the request's shares they sum to the score, or nearly so "
+        "where that is recalibrated, corrected for sampled negatives, or of a mix that is followed",
     )
 
 

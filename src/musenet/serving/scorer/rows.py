@@ -1,4 +1,4 @@
-"""Rows of a message, validated within bounds: what a body may hold is a million mistakes."""
+"""Rows of a message, validated a few at a time: one body could hold a million mistakes, of which few are told."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
