@@ -68,6 +68,22 @@ def test_a_table_of_events_gives_every_user_their_past(
     assert np.abs(np.array(without["score"]) - expected).max() > 0.01
 
 
+def test_events_that_are_impressions_are_positive_as_preparation_reads_labels(
+    exported: Exported, shown: pl.DataFrame, expected: list[float], clicks: pl.DataFrame
+) -> None:
+    scorer = Scorer(exported.folder)
+    log = scorer.manifest.log.model_copy(update={"label": "taken"})
+    scorer.manifest = scorer.manifest.model_copy(update={"log": log})
+    yes, no = itertools.cycle(["1", " Yes", "1.0", "TRUE"]), itertools.cycle(["0", "n", "", None])
+    taken = clicks.with_columns(taken=pl.Series([next(yes) for _ in range(len(clicks))]))
+    left = clicks.with_columns(
+        pl.col("time") + pl.duration(seconds=1), taken=pl.Series([next(no) for _ in range(len(clicks))])
+    )
+    histories = EventHistories(scorer, pl.concat([taken, left]).to_arrow())
+    found = score_rows(scorer, shown.to_arrow(), histories=histories).read_all()
+    np.testing.assert_allclose(found["score"], expected, atol=1e-6)
+
+
 def test_requests_that_bring_none_get_what_the_events_tell(
     exported: Exported, shown: pl.DataFrame, expected: list[float], clicks: pl.DataFrame
 ) -> None:

@@ -1,9 +1,8 @@
 """Reading a log of answered impressions through an export: what the model says of them, and what their columns hold."""
 
-import math
 import threading
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from musenet.dataset.texts import kind_text, number_text
 from musenet.errors import DataError, LogWarning
 from musenet.evaluation.predictions import Predictions
 from musenet.models.musenet.adaptation import believed
 from musenet.serving.drift.moves import Answered
 from musenet.serving.drift.stability import Column
-from musenet.serving.prediction.columns import first_rows, listed, listed_values, plain, spread, texts_of
+from musenet.serving.prediction.columns import first_rows, labels_of, listed, plain, spread, texts_of
 from musenet.serving.prediction.histories import Histories, NoHistories
 from musenet.serving.prediction.layout import Layout
 from musenet.serving.prediction.predict import files_of
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 LABEL = "label"
 """What the column of labels is called where the export does not say."""
-_TRUTHS = dict.fromkeys(("true", "t", "yes", "y"), "1") | dict.fromkeys(("false", "f", "no", "n"), "0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,17 +121,7 @@ def _in_requests(
 
 
 def _labels(scorer: Scorer, name: str, table: pa.Table) -> NDArray[np.float64]:
-    """(N,) 1 or 0 as preparation reads a label, NaN where there is none."""
-    told, manifest = Distinct.of(plain(table[name])), scorer.manifest
-    texts = manifest.forms.texts(name, listed_values(told))
-    return np.array([_label(text, manifest.log.positives) for text in texts], dtype=np.float64)[told.places]
-
-
-def _label(text: str | None, positives: Collection[str] | None) -> float:
-    if text is None or positives is not None:
-        return math.nan if text is None else float(kind_text(text) in (positives or ()))
-    word = _TRUTHS.get(text.lower(), text)
-    return {"0": 0.0, "1": 1.0}.get(number_text(word, "whole"), math.nan)
+    return labels_of(scorer.forms, name, Distinct.of(plain(table[name])), scorer.manifest.log.positives)
 
 
 class Tally:

@@ -1,17 +1,19 @@
 """Columns of tables as a scorer takes them."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from musenet.dataset.texts import text_of
+from musenet.dataset.texts import kind_text, number_text, text_of
 from musenet.serving.scorer.encoder import Distinct, Told_co
 from musenet.serving.values import Value, ValueForms
 
 Places = NDArray[np.int64]
+_TRUTHS = dict.fromkeys(("true", "t", "yes", "y"), "1") | dict.fromkeys(("false", "f", "no", "n"), "0")
 
 
 def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -56,6 +58,30 @@ def in_form(forms: ValueForms, name: str, column: Distinct[Value]) -> Distinct[V
     values = column.values
     kept = forms.values_of_array(name, values) if isinstance(values, pa.Array) else forms.values(name, values)
     return Distinct(kept, column.places)
+
+
+def labels_of(
+    forms: ValueForms, name: str, column: Distinct[Value], positives: Collection[str] | None
+) -> NDArray[np.float64]:
+    """(rows,) 1 or 0 as preparation reads a label, NaN where there is none.
+
+    Args:
+        forms: what the log's columns hold.
+        name: of the column.
+        column: its values.
+        positives: the values that are positive; those that mean 1, if None.
+    """
+    texts = forms.texts(name, listed_values(column))
+    return np.array([_label(text, positives) for text in texts], dtype=np.float64)[column.places]
+
+
+def _label(text: str | None, positives: Collection[str] | None) -> float:
+    if text is None:
+        return math.nan
+    if positives is not None:
+        return float(kind_text(text) in positives)
+    word = _TRUTHS.get(text.lower(), text)
+    return {"0": 0.0, "1": 1.0}.get(number_text(word, "whole"), math.nan)
 
 
 def spread(column: Distinct[Value], kind: pa.DataType | None = None) -> pa.Array:

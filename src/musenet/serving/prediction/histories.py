@@ -21,6 +21,7 @@ from musenet.serving.prediction.columns import (
     first_rows,
     in_form,
     is_there,
+    labels_of,
     listed,
     listed_values,
     of_one_type,
@@ -220,14 +221,10 @@ class _EventReader:
         counts &= (time != NO_TIME) & is_there(columns["user"])
         if self._label is not None:
             label = Distinct.of(plain(batch[self._label]))
-            counts &= np.array([self._is_positive(value) for value in listed_values(label)])[label.places]
+            counts &= labels_of(manifest.forms, self._label, label, manifest.log.positive_kinds) == 1
         kept = pa.array(np.flatnonzero(counts))
         told = {name: spread(column).take(kept).dictionary_encode() for name, column in columns.items()}
         return pa.table(told | {"time": pa.array(time).take(kept)})
-
-    def _is_positive(self, value: Value) -> bool:
-        text, kinds = text_of_value(value), self._scorer.manifest.log.positive_kinds
-        return text in (("1", "true") if kinds is None else kinds)
 
 
 def _together(tables: list[pa.Table]) -> dict[str, pa.Array]:
