@@ -118,6 +118,17 @@ def test_what_nobody_saw_what_lies_ahead_and_what_is_sent_twice_is_not_waited_fo
     assert 'musenet_answers_total{outcome="waited for"} 1.0' in metrics
 
 
+def test_a_request_of_a_later_time_takes_no_answer_for_given(
+    exported: Exported, clients: Callable[[], TestClient]
+) -> None:
+    client, request = clients(), request_of(exported, 0)
+    del request["time"]
+    for _ in range(OPTIONS.every):
+        ask(client, request)
+    ask(client, request | {"time": 2e9})
+    assert client.get("/mix").json()["answered"] == 0
+
+
 def test_a_mix_can_be_frozen_followed_again_and_begun_anew(
     exported: Exported, clients: Callable[[], TestClient]
 ) -> None:

@@ -94,19 +94,20 @@ class FollowedMix:
     def score(self, request: ScoreRequest) -> dict[str, Any]:
         """As `Scorer.score`, by the mix so far; the answer's `request` is the id that events answer it by."""
         now, scorer = time.time(), self._scorer
-        asked = request if request.time is not None else request.model_copy(update={"time": now})
-        when = now if asked.time is None else asked.time
+        when = now if request.time is None else request.time
+        lies_ahead = when > now + AHEAD
+        asked = request.model_copy(update={"time": when})
         encoded = scorer.encode(asked)
         told, raw = scorer.runtime.explain(encoded.inputs), scorer.raw(encoded)
         unadapted = scorer.corrected(raw)
         moved = unadapted - raw
         scenario_logit = told["scenario_logit"].astype(np.float64) + moved[:, None]
         log_assignment = believed(np.exp(told["log_assignment"].astype(np.float64)))
-        state = self._up_to(microseconds(when))
+        state = self._up_to(microseconds(now if lies_ahead else when))  # answers to come are not there yet
         found = self._adaptation(state).predict(log_assignment, scenario_logit, unadapted, np.array([len(unadapted)]))
         told = {**told, "log_assignment": np.log(found.assignment)}
         answer = scorer.answer(asked, encoded, found.logit, moved, told)
-        if not asked.shown or state.frozen or when > now + AHEAD:
+        if not asked.shown or state.frozen or lies_ahead:
             return answer
         identity = text_of_value(asked.request) or uuid.uuid4().hex
         numbers = _packed(log_assignment, scenario_logit, found, unadapted)
