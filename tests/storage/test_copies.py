@@ -258,6 +258,23 @@ def test_what_is_in_use_stays_and_what_has_no_room_is_refused(
         fetched("s3://logs/b")
 
 
+def test_a_copy_that_is_asked_for_keeps_its_files_inside_another(
+    bucket: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an export in its run's folder, where the run was fetched, too, and is not in use."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Copy, "hold", lambda self: None)  # as if another process had fetched them, and ended
+        put(bucket, "run/run.json", b"x" * 1000)
+        with written("s3://logs/run/export") as export:
+            make(export, a="x" * 1000)
+        for address in ("s3://logs/run", "s3://logs/run/export"):
+            fetched(address)
+    monkeypatch.setenv("MUSENET_CACHE_SIZE", "1500B")
+    with pytest.raises(UserError, match="raise MUSENET_CACHE_SIZE"):
+        fetched("s3://logs/run/export")
+    assert contents(export) == {"a": "x" * 1000}
+
+
 def test_files_that_commands_write_may_lie_in_a_bucket(bucket: Any, machine: Machine) -> None:
     with result_at("s3://logs/out/page.html") as page:
         page.write_text("page")

@@ -107,7 +107,9 @@ class Copy:
         sizes = {other.url: sum(one.size for one in other.known().values()) for other in others}
         total = size + sum(sizes.values())
         for other in others:
-            if total > bound and other._removed([one for one in others if one.url.startswith(f"{other.url}/")]):
+            if total > bound and other._removed(
+                [one for one in (*others, self) if one.url.startswith(f"{other.url}/")]
+            ):
                 total -= sizes[other.url]
         if total > bound and refuse:
             raise UserError(
