@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 from musenet import metrics
 
 Array = NDArray[np.float64]
-SEEDS = range(8)
+SEEDS = range(4)
 
 
 def random_rows(seed: int, rows: int = 200, distinct_scores: int = 12) -> tuple[Array, Array, NDArray[np.int64]]:

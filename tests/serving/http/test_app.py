@@ -32,6 +32,13 @@ def client(exported: Exported, tmp_path: Path) -> Iterator[TestClient]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def refusing(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One for all that is refused, or asked without a trace."""
+    with client_of(exported, str(tmp_path_factory.mktemp("refusing") / "history.sqlite")) as opened:
+        yield opened
+
+
 def mistakes(answer: Any) -> dict[str, str]:
     return {one["field"]: one["reason"] for one in answer.json()["errors"]}
 
@@ -89,8 +96,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "field", "reason"), REFUSED)
-def test_a_refusal_names_the_field(client: TestClient, path: str, body: Any, field: str, reason: str) -> None:
-    answer = client.post(path, json=body)
+def test_a_refusal_names_the_field(refusing: TestClient, path: str, body: Any, field: str, reason: str) -> None:
+    answer = refusing.post(path, json=body)
     assert answer.status_code == 422
     assert re.search(reason, mistakes(answer)[field])
 
@@ -103,13 +110,13 @@ def test_of_refused_events_none_is_kept(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[1]", b'"a"', b"\xff\xfe", b"NaN", b"[" * 100_000, b'{"user": ' + b"9" * 5000 + b"}"]
 )
-def test_a_body_that_is_no_json_object_is_said_so(client: TestClient, body: bytes) -> None:
-    answer = client.post("/score", content=body, headers={"content-type": "application/json"})
+def test_a_body_that_is_no_json_object_is_said_so(refusing: TestClient, body: bytes) -> None:
+    answer = refusing.post("/score", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
     assert set(mistakes(answer)) <= {"body", "request"}
 
 
-def test_odd_text_is_refused_or_served_but_never_breaks(client: TestClient) -> None:
+def test_odd_text_is_refused_or_served_but_never_breaks(refusing: TestClient) -> None:
     for text in (r"\ud800", r"\u0000", r"\u202e", "é"):
         for body in (
             f'{{"user": "{text}", "candidates": [{{"item": "{text}"}}]}}',
@@ -117,29 +124,29 @@ def test_odd_text_is_refused_or_served_but_never_breaks(client: TestClient) -> N
             f'{{"user": "u1", "context": {{"device": "{text}"}}, "candidates": [{{"item": "i1"}}]}}',
             f'{{"user": "u1", "context": {{"party": {"9" * 400}}}, "candidates": [{{"item": "i1"}}]}}',
         ):
-            answer = client.post("/score", content=body.encode(), headers={"content-type": "application/json"})
+            answer = refusing.post("/score", content=body.encode(), headers={"content-type": "application/json"})
             assert answer.status_code in (200, 422), answer.text
         body = f'{{"events": [{{"user": "{text}", "item": "{text}", "kind": "{text}", "id": "{text}"}}]}}'
-        answer = client.post("/events", content=body.encode(), headers={"content-type": "application/json"})
+        answer = refusing.post("/events", content=body.encode(), headers={"content-type": "application/json"})
         assert answer.status_code in (200, 422), answer.text
 
 
-def test_limits_of_what_is_sent(client: TestClient) -> None:
-    large = client.post("/score", content=b" " * (LARGEST_BODY + 1), headers={"content-type": "application/json"})
+def test_limits_of_what_is_sent(refusing: TestClient) -> None:
+    large = refusing.post("/score", content=b" " * (LARGEST_BODY + 1), headers={"content-type": "application/json"})
     assert (large.status_code, set(mistakes(large))) == (413, {"body"})
     parts = (b" " * 1_000_000 for _ in range(9))
-    endless = client.post("/score", content=parts, headers={"content-type": "application/json"})
+    endless = refusing.post("/score", content=parts, headers={"content-type": "application/json"})
     assert (endless.status_code, set(mistakes(endless))) == (413, {"body"})
     many = {"user": "u1", "candidates": [{"item": "i1"}] * 10_001}
-    assert "candidates" in mistakes(client.post("/score", json=many))
-    assert "user" in mistakes(client.post("/score", json={"user": "u" * 257, "candidates": [{"item": "i1"}]}))
-    text = client.post("/score", content=b"{}", headers={"content-type": "text/plain"})
+    assert "candidates" in mistakes(refusing.post("/score", json=many))
+    assert "user" in mistakes(refusing.post("/score", json={"user": "u" * 257, "candidates": [{"item": "i1"}]}))
+    text = refusing.post("/score", content=b"{}", headers={"content-type": "text/plain"})
     assert (text.status_code, set(mistakes(text))) == (415, {"Content-Type"})
 
 
-def test_other_paths_and_methods_are_refused_in_the_same_shape(client: TestClient) -> None:
-    assert set(mistakes(client.get("/nowhere"))) == {"path"}
-    answer = client.get("/score")
+def test_other_paths_and_methods_are_refused_in_the_same_shape(refusing: TestClient) -> None:
+    assert set(mistakes(refusing.get("/nowhere"))) == {"path"}
+    answer = refusing.get("/score")
     assert (answer.status_code, set(mistakes(answer)), answer.headers["allow"]) == (405, {"method"}, "POST")
 
 
@@ -172,8 +179,8 @@ def test_the_explorer_is_told_what_there_is_to_choose(client: TestClient, export
     assert client.post("/score", json=request).json()["candidates"][0]["repeat"]
 
 
-def test_the_api_describes_itself(client: TestClient) -> None:
-    described = client.get("/openapi.json").json()
+def test_the_api_describes_itself(refusing: TestClient) -> None:
+    described = refusing.get("/openapi.json").json()
     state = {"/scenarios", "/mix", "/health", "/ready", "/metrics"}
     assert set(described["paths"]) == {"/score", "/events", "/items", "/users/{user}", *state}
     for path in ("/score", "/events", "/items"):
@@ -218,9 +225,9 @@ def test_with_a_token_whoever_knows_it_is_answered(exported: Exported, tmp_path:
             assert client.get(path).status_code == 200
 
 
-def test_answers_carry_a_strict_policy(client: TestClient) -> None:
+def test_answers_carry_a_strict_policy(refusing: TestClient) -> None:
     for path in ("/", "/health", "/nowhere", "/explorer/static/explorer.css"):
-        headers = client.get(path).headers
+        headers = refusing.get(path).headers
         assert "script-src 'self'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
