@@ -106,11 +106,6 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return complaint[0]
 
 
-def without(name: str) -> dict[str, Any]:
-    impressions = {key: value for key, value in CONFIG["data"]["impressions"].items() if key != name}
-    return {"data": {"source": "own_files", "impressions": impressions}}
-
-
 # What is wrong with the configuration → what the sentence must say.
 MISTAKES_IN_VALUES = {
     "misspelt key": (["--set", "traning.epochs=2"], "did you mean 'training'"),
@@ -122,11 +117,8 @@ MISTAKES_IN_VALUES = {
     "no scenarios": (["--set", "model.scenarios=0"], "model.scenarios"),
     "unknown feature type": (["--set", "features.context=[{device: {numeric: logarithm}}]"], "features.context"),
     "unknown feature": (["--set", "features.context=[devise]"], "did you mean 'device'"),
-    "missing column": (["--set", "data.impressions.label=click"], "click"),
-    "wrong path": (["--set", "data.impressions.path=impression.parquet"], "impression.parquet"),
     "split leaves nothing": (["--set", "split={test: 400 days, valid: 1 day}"], "split"),
     "split is no duration": (["--set", "split={test: a week, valid: 1 day}"], "not a duration"),
-    "predefined scenario is no column": (["--set", "predefined_scenario=[season]"], "season"),
     "true scenario is a feature": (["--set", "true_scenario=device"], "never a feature"),
     "places in lists of sampled negatives": (
         ["--set", "features.relative=true", "--set", "negatives={per_request: 3}"],
@@ -138,8 +130,6 @@ MISTAKES_IN_VALUES = {
     ),
     "no true scenario": (["--set", "model.assignment=true"], "true_scenario"),
     "no predefined scenario": (["--set", "model.assignment=predefined"], "predefined_scenario"),
-    "history column is missing": (["--set", "history.columns=[itm]"], "itm"),
-    "repeat key is missing": (["--set", "repeat.key=[brand]"], "brand"),
     "context differs inside requests": (["--set", "features.context=[device, truth, price]"], "price"),
 }
 
@@ -154,31 +144,25 @@ def test_a_mistake_in_the_configuration_is_one_sentence(
     assert sentence in refused(["train", str(write_log(here)), *changes], capsys)
 
 
-# What is wrong with the log → what the sentence must say.
-MISTAKES_IN_LOGS: dict[str, tuple[Callable[[], Columns], dict[str, Any], str]] = {
-    "labels 0, 1, 2": (lambda: {"clicked": np.arange(REQUESTS * CANDIDATES) % 3}, {}, "clicked"),
-    "text in every label": (lambda: {"clicked": ["maybe"] * (REQUESTS * CANDIDATES)}, {}, "clicked"),
-    "text in every number": (lambda: {"price": ["cheap"] * (REQUESTS * CANDIDATES)}, {}, "price"),
-    "empty table": (lambda: {name: np.array([], np.int64) for name in columns()}, {}, "impressions"),
+# What is wrong with the log → what the sentence must say; `sources/test_own_files_mistakes.py` has those of its files.
+MISTAKES_IN_LOGS: dict[str, tuple[Callable[[], Columns], str]] = {
+    "text in every label": (lambda: {"clicked": ["maybe"] * (REQUESTS * CANDIDATES)}, "clicked"),
     "a test period without positives": (
         lambda: {"clicked": columns()["clicked"] * (columns()["page"] < REQUESTS * 4 // 6)},
-        {},
         "positive",
     ),
     "several users in a request": (
         lambda: {"user": [f"u{row % 5}" for row in range(REQUESTS * CANDIDATES)]},
-        {},
         "user",
     ),
-    "positives alone": (lambda: {"clicked": None}, without("label"), "negatives"),
-    "nothing was clicked": (lambda: {"clicked": np.zeros(REQUESTS * CANDIDATES, np.int8)}, {}, "positive"),
+    "nothing was clicked": (lambda: {"clicked": np.zeros(REQUESTS * CANDIDATES, np.int8)}, "positive"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES_IN_LOGS)
 def test_a_mistake_in_the_log_is_one_sentence(mistake: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    changes, config, sentence = MISTAKES_IN_LOGS[mistake]
-    assert sentence in refused(["prepare", str(write_log(here, config, **changes()))], capsys)
+    changes, sentence = MISTAKES_IN_LOGS[mistake]
+    assert sentence in refused(["prepare", str(write_log(here, **changes()))], capsys)
 
 
 def test_a_mistake_in_a_path_is_one_sentence(here: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
