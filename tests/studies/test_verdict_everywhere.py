@@ -15,6 +15,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.reporting.pages.report import write_report
 from musenet.runs.run import Run
 from musenet.studies.comparison.table import show
+from shown_runs import measure_little
 
 SMALL = {"hidden": [4], "embedding": 2}
 MUSENET = {"name": "musenet", "scenarios": 2, **SMALL}
@@ -44,6 +45,7 @@ def test_the_verdict_is_the_same_wherever_it_stands(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    measure_little(monkeypatch)
     monkeypatch.setattr("musenet.api.studies.prepared_dataset", lambda *_: tiny_dataset)
     experiment = make_experiment(compare={"models": MODELS, "seeds": 1})
     comparison = api.compare(experiment, tmp_path)
