@@ -243,7 +243,7 @@ def equal_count_bins(score: ArrayLike, weight: ArrayLike | None = None, bins: in
         raise ValueError(f"bins is {bins}; there must be at least one")
     values = _column(score, "score")
     weights = _weights(weight, len(values))
-    _, block, _ = np.unique(values, return_inverse=True, return_counts=True)
+    _, block = np.unique(values, return_inverse=True)
     weight_of_block = np.bincount(block, weights=weights)
     cumulated = np.cumsum(weight_of_block)
     middle = cumulated - weight_of_block / 2

@@ -193,14 +193,6 @@ def test_the_calibration_errors_interval_is_free_of_the_resamplings_bias() -> No
     assert 0.88 <= covered / 100 <= 1.0
 
 
-def test_a_wider_level_gives_a_wider_interval() -> None:
-    model = resample_model(random_sample(4), UserDraws(random_sample(4).user))
-    narrow, wide = (seed_and_user_interval(model, "auc", level) for level in (0.5, 0.99))
-    assert wide.low < narrow.low < narrow.high < wide.high
-    with pytest.raises(ValueError, match="level is 95"):
-        seed_and_user_interval(model, "auc", 95)
-
-
 def test_seeds_widen_the_interval_and_are_averaged() -> None:
     base = random_sample(6, users=200, requests=600)
     samples = [with_logit(base, seed, 1.5) for seed in range(3)]

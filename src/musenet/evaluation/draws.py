@@ -58,6 +58,11 @@ class Sample:
         """The weight, or ones: (N)."""
         return np.ones(len(self.label)) if self.weight is None else self.weight
 
+    def part(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "Sample":
+        """The same of some rows, by a mask (N), by their places, or as a slice."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Sample(self.label[rows], self.logit[rows], self.user[rows], self.request[rows], weight)
+
 
 class UserDraws:
     """The resamples: how often each user is drawn in each, the same whenever they are asked for again.

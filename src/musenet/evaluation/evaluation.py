@@ -258,9 +258,10 @@ def percentage(interval: Interval) -> str:
 def _between(period: Period, timezone: str) -> str:
     if period.first_time is None or period.last_time is None:
         return "empty"
-    first, last = (_day(time, timezone) for time in (period.first_time, period.last_time))
+    first, last = (local_day(time, timezone) for time in (period.first_time, period.last_time))
     return f"of {first}" if first == last else f"from {first} to {last}"
 
 
-def _day(microseconds: int, timezone: str) -> str:
+def local_day(microseconds: int, timezone: str) -> str:
+    """The day of a time (since 1970) in a timezone, ISO 8601."""
     return datetime.fromtimestamp(microseconds / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()

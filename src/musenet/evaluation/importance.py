@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from musenet.dataset.batch import Batch, Schema
@@ -170,9 +169,10 @@ class _Sample:
 
     def resampled(self, logits: Sequence[Floats]) -> list[Resampled | None]:
         """AUC by resample on the whole sample, then on each scenario's part, of lists of logits (N); None if empty."""
+        samples = [Sample(self._label, logit, self._user, self._request, self._weight) for logit in logits]
         return [
-            None if draws is None else resample_model([self._part(logit, part) for logit in logits], draws, ["auc"])
-            for part, draws in zip(self._rows, self._draws, strict=True)
+            None if draws is None else resample_model([sample.part(rows) for sample in samples], draws, ["auc"])
+            for rows, draws in zip(self._rows, self._draws, strict=True)
         ]
 
     def losses(self, original: list[Resampled | None], permuted: list[Resampled | None]) -> list[Interval]:
@@ -185,10 +185,6 @@ class _Sample:
             lost = difference(before, after)
             found.append(Interval(lost.value, lost.low, lost.high))
         return found
-
-    def _part(self, logit: Floats, rows: NDArray[np.intp]) -> Sample:
-        weight = None if self._weight is None else self._weight[rows]
-        return Sample(self._label[rows], logit[rows], self._user[rows], self._request[rows], weight)
 
 
 @torch.inference_mode()  # which each thread enters for itself

@@ -27,11 +27,12 @@ from musenet.metrics import FloatArray, rela_impr
 from musenet.results import Number
 
 LEVEL = 0.95
+"""Of all intervals."""
 
 
 @pydantic_dataclass(frozen=True)
 class Interval:
-    """A figure on the whole sample, and the bounds that hold it with the level's probability."""
+    """A figure on the whole sample, and the bounds of its 95 % interval."""
 
     value: Number
     low: Number
@@ -110,7 +111,7 @@ def resample_model(
     )
 
 
-def seed_and_user_interval(model: Resampled, metric: str = "auc", level: float = LEVEL) -> Interval:
+def seed_and_user_interval(model: Resampled, metric: str = "auc") -> Interval:
     """The mean metric over the training seeds, with its interval over users and seeds drawn together.
 
     With few seeds S, the share of the seeds in the variance is understated by (S − 1) / S, as in any bootstrap. The
@@ -121,10 +122,10 @@ def seed_and_user_interval(model: Resampled, metric: str = "auc", level: float =
     value, resampled = model.value(metric), model.seed_means(metric)
     if metric == "calibration_error":
         resampled = np.maximum(0.0, 2 * value - resampled)
-    return percentile_interval(value, resampled, model.draws, level)
+    return percentile_interval(value, resampled, model.draws)
 
 
-def difference(first: Resampled, second: Resampled, metric: str = "auc", level: float = LEVEL) -> Difference:
+def difference(first: Resampled, second: Resampled, metric: str = "auc") -> Difference:
     """The mean metric over seeds of the first model minus that of the second, paired in users and in seeds.
 
     In each resample both have the same users; seed i of one goes with seed i of the other if both have equally many,
@@ -132,14 +133,14 @@ def difference(first: Resampled, second: Resampled, metric: str = "auc", level: 
     """
     ours, theirs = _paired(first, second, metric)
     differences = ours - theirs
-    interval = percentile_interval(first.value(metric) - second.value(metric), differences, first.draws, level)
+    interval = percentile_interval(first.value(metric) - second.value(metric), differences, first.draws)
     p = _p_value(differences) if first.draws.users > 1 else float("nan")
     defined = differences[~np.isnan(differences)]
     spread = float(np.std(defined)) if len(defined) else float("nan")
     return Difference(interval.value, interval.low, interval.high, p, spread)
 
 
-def rela_impr_interval(model: Resampled, base: Resampled, metric: str = "auc", level: float = LEVEL) -> Interval:
+def rela_impr_interval(model: Resampled, base: Resampled, metric: str = "auc") -> Interval:
     """RelaImpr of the models' mean AUC (or GAUC) over seeds, paired as in `difference`.
 
     The bounds are nan if the base is no better than chance in some resample: the ratio then has no bounds.
@@ -148,7 +149,7 @@ def rela_impr_interval(model: Resampled, base: Resampled, metric: str = "auc", l
     ratios = np.array([rela_impr(float(a), float(b)) for a, b in zip(ours, theirs, strict=True)])
     if np.any(theirs <= 0.5):
         ratios = np.full(len(ratios), np.nan)
-    return percentile_interval(rela_impr(model.value(metric), base.value(metric)), ratios, model.draws, level)
+    return percentile_interval(rela_impr(model.value(metric), base.value(metric)), ratios, model.draws)
 
 
 def _per_seed(samples: Sample | Sequence[Sample]) -> list[Sample]:
@@ -177,14 +178,12 @@ def _paired(first: Resampled, second: Resampled, metric: str) -> tuple[FloatArra
     return first.seed_means(metric), second.seed_means(metric, stream=0 if seeds_alike else 1)
 
 
-def percentile_interval(value: float, resampled: FloatArray, draws: UserDraws, level: float = LEVEL) -> Interval:
+def percentile_interval(value: float, resampled: FloatArray, draws: UserDraws) -> Interval:
     """A figure with the bounds that its values in the resamples give; nan for those if there is a single user."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it is a probability, like 0.95")
     defined = resampled[~np.isnan(resampled)]
     if draws.users < 2 or len(defined) == 0:
         return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # With few resamples or much bias (a calibration error near 0) the bounds may miss the estimate itself, which would
     # only puzzle.
     return Interval(value, min(float(low), value), max(float(high), value))

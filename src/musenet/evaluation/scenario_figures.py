@@ -72,17 +72,13 @@ def scenario_figures(predictions: Predictions, draws: UserDraws) -> ScenarioFigu
         return None
     share = assignment.mean(axis=0)
     used = share[share > 0]
-    rates = repeat_rates(predictions, draws)
     return ScenarioFigures(
         count=assignment.shape[1],
         share=share.tolist(),
         mean_max_probability=float(assignment.max(axis=1).mean()),
         entropy=float(-(used * np.log(used)).sum()),
         repeat_probability=_mean_repeat_probability(assignment, predictions.repeat_probability),
-        repeat_share_of_positives=rates["repeat_share_of_positives"],
-        click_rate_on_repeats=rates["click_rate_on_repeats"],
-        click_rate_on_new=rates["click_rate_on_new"],
-        repeat_intention=rates["repeat_intention"],
+        **repeat_rates(predictions, draws),
         recovery=recovery(assignment, predictions.true_scenario),
     )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from musenet.dataset.dataset import Dataset
-from musenet.evaluation.draws import Sample, UserDraws
+from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.evaluation.predictions import Predictions
 from musenet.results import Number
@@ -119,7 +119,7 @@ def _slice(
     draws = UserDraws(own.user[mask], resamples)
     both = 0 < label.sum() < len(label)
     measured = {
-        row: resample_model([_part(one.sample(), mask) for one in of_seeds], draws, ["auc"])
+        row: resample_model([one.sample().part(mask) for one in of_seeds], draws, ["auc"])
         for row, of_seeds in rows.items()
         if both
     }
@@ -132,8 +132,3 @@ def _slice(
         for row in rows
     ]
     return Slice(name, value, int(mask.sum()), int(label.sum()), models)
-
-
-def _part(sample: Sample, mask: Mask) -> Sample:
-    weight = None if sample.weight is None else sample.weight[mask]
-    return Sample(sample.label[mask], sample.logit[mask], sample.user[mask], sample.request[mask], weight)

@@ -12,6 +12,7 @@ from musenet.portraits.contrasts import (
     RARE_VALUE,
     Contrast,
     NumericContrast,
+    ValueContrast,
     contrasts_of,
     largest_first,
     size_of,
@@ -149,8 +150,8 @@ def _number_words(contrast: NumericContrast) -> str:
     return f"{'high' if more else 'low'} {field_words(field)}"
 
 
-def _value_words(contrast: Contrast) -> str:
-    name, value = field_words(contrast.field), str(getattr(contrast, "value", ""))
+def _value_words(contrast: ValueContrast) -> str:
+    name, value = field_words(contrast.field), contrast.value
     known = {MISSING_VALUE: f"{name} unknown", RARE_VALUE: f"rare {name}", "true": name, "false": f"not {name}"}
     short = value if len(value) <= VALUE_LENGTH else value[: VALUE_LENGTH - 1] + "…"
     return known.get(value, f"{name} {short}")

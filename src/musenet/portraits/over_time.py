@@ -6,7 +6,6 @@ Shapes: R requests, T spans of time, U users, K scenarios.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -72,8 +71,7 @@ def shares_by_hour(dataset: Dataset, splits: Sequence[Predictions], draws: UserD
 def _local(dataset: Dataset, predictions: Predictions) -> pl.Series:
     """(R) the requests' times in the log's timezone."""
     time = dataset.requests.time[predictions.requests]
-    zone = ZoneInfo(dataset.manifest.timezone)
-    return pl.Series(time).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone.key)
+    return pl.Series(time).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(dataset.manifest.timezone)
 
 
 def _spans(labels: pl.Series, dataset: Dataset, splits: Sequence[Predictions], draws: UserDraws) -> list[Span]:

@@ -63,7 +63,7 @@ def gains_over(base: Predictions, own: Predictions, name: str, resamples: int) -
         likeliest = own.assignment.argmax(axis=1)[own.place]
         slices += [(k, np.flatnonzero(likeliest == k)) for k in range(own.assignment.shape[1])]
     rows = [
-        _gain(scenario, _slice(own.sample(), rows), _slice(base.sample(), rows), resamples)
+        _gain(scenario, own.sample().part(rows), base.sample().part(rows), resamples)
         for scenario, rows in slices
         if len(np.unique(own.label[rows])) == 2
     ]
@@ -75,11 +75,6 @@ def _gain(scenario: int | None, own: Sample, base: Sample, resamples: int) -> Ga
     ours, theirs = (resample_model(sample, draws, METRICS) for sample in (own, base))
     auc, logloss = (difference(ours, theirs, metric) for metric in METRICS)
     return Gain(scenario, len(own.label), auc, logloss)
-
-
-def _slice(sample: Sample, rows: np.ndarray) -> Sample:
-    weight = None if sample.weight is None else sample.weight[rows]
-    return Sample(sample.label[rows], sample.logit[rows], sample.user[rows], sample.request[rows], weight)
 
 
 def _readable(place: Path, run: Run) -> Run | None:

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
+from musenet.evaluation.evaluation import local_day
 from musenet.runs.run import Run
 
 
 @dataclass(frozen=True)
 class PeriodFacts:
-    """One split of the log."""
+    """One split of the log, or all of it."""
 
-    split: Split
     first: str
     last: str
     """Days, in the log's timezone; empty for an empty split."""
@@ -35,7 +33,7 @@ class LogFacts:
 
     name: str
     protocol: str
-    periods: list[PeriodFacts]
+    periods: dict[Split, PeriodFacts]
     whole: PeriodFacts
 
 
@@ -46,12 +44,12 @@ def log_facts(run: Run) -> LogFacts:
     return LogFacts(
         name=run.experiment.name,
         protocol=dataset.manifest.protocol,
-        periods=[_period(dataset, [split], split) for split in splits],
-        whole=_period(dataset, splits, "test"),
+        periods={split: _period(dataset, [split]) for split in splits},
+        whole=_period(dataset, splits),
     )
 
 
-def _period(dataset: Dataset, splits: Sequence[Split], name: Split) -> PeriodFacts:
+def _period(dataset: Dataset, splits: Sequence[Split]) -> PeriodFacts:
     """These neighbouring splits taken together."""
     manifest = dataset.manifest
     parts = [manifest.splits[split] for split in splits if manifest.splits[split].impressions]
@@ -60,9 +58,8 @@ def _period(dataset: Dataset, splits: Sequence[Split], name: Split) -> PeriodFac
     firsts = [part.first_time for part in parts if part.first_time is not None]
     lasts = [part.last_time for part in parts if part.last_time is not None]
     return PeriodFacts(
-        split=name,
-        first=_day(min(firsts), manifest.timezone) if firsts else "",
-        last=_day(max(lasts), manifest.timezone) if lasts else "",
+        first=local_day(min(firsts), manifest.timezone) if firsts else "",
+        last=local_day(max(lasts), manifest.timezone) if lasts else "",
         impressions=impressions,
         requests=len(rows),
         users=len(np.unique(dataset.requests.user[rows])),
@@ -84,7 +81,3 @@ def _repeat_share(dataset: Dataset, spans: Sequence[tuple[int, int]]) -> float:
         positives += int(clicked.sum())
         repeats += int((clicked & (repeat[rows] > 0)).sum())
     return repeats / positives if positives else float("nan")
-
-
-def _day(microseconds: int, timezone: str) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()

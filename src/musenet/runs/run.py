@@ -153,8 +153,9 @@ class Run:
         """Size, confidence and repeats of the scenarios, of the evaluation if there was one; None without scenarios."""
         if split not in self._scenarios:
             measured = self._evaluations.get(split) or self._kept_evaluation(split)
-            found = None if measured is None else measured.scenarios
-            self._scenarios[split] = found or scenario_figures(self.predictions(split), self.draws(split))
+            self._scenarios[split] = (
+                scenario_figures(self.predictions(split), self.draws(split)) if measured is None else measured.scenarios
+            )
         return self._scenarios[split]
 
     def evaluation(self, split: Split) -> Evaluation:

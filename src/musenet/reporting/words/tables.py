@@ -64,7 +64,7 @@ def periods_table(log: LogFacts) -> Table:
     return Table(
         caption="Periods of the log",
         heads=["Period", "Days", "Impressions", "Requests", "Users", "Click rate", "Repeats among clicks"],
-        rows=[_period_row(period) for period in log.periods],
+        rows=[[Cell(_PERIODS[split]), *_period_cells(period)] for split, period in log.periods.items()],
         note="Models learn from the training period, are chosen on validation and measured on test.",
     )
 
@@ -154,11 +154,10 @@ def metrics_table(contents: Contents) -> Table:
     )
 
 
-def _period_row(period: PeriodFacts) -> list[Cell]:
-    days = MISSING if not period.first else period.first
+def _period_cells(period: PeriodFacts) -> list[Cell]:
+    days = period.first if period.first == period.last else f"{period.first} to {period.last}"
     return [
-        Cell(_PERIODS[period.split]),
-        Cell(days if period.first == period.last else f"{period.first} to {period.last}"),
+        Cell(days or MISSING),
         _number_cell(period.impressions),
         _number_cell(period.requests),
         _number_cell(period.users),

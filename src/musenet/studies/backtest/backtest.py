@@ -197,17 +197,7 @@ def _rows_of(
 
 
 def _resampled(shown: Predictions, answered: Answered, rows: slice, draws: UserDraws) -> Resampled:
-    sample = replace(shown, logit=answered.logit).sample()
-    weight = None if sample.weight is None else sample.weight[rows]
-    part = replace(
-        sample,
-        label=sample.label[rows],
-        logit=sample.logit[rows],
-        user=sample.user[rows],
-        request=sample.request[rows],
-        weight=weight,
-    )
-    return resample_model(part, draws, METRICS)
+    return resample_model(replace(shown, logit=answered.logit).sample().part(rows), draws, METRICS)
 
 
 def _figures(model: Resampled, seconds: float) -> PeriodFigures:

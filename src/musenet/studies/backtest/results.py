@@ -8,6 +8,7 @@ from rich.table import Table
 
 from musenet.config.backtest import Policy
 from musenet.evaluation.intervals import Difference, Interval
+from musenet.markdown import cell, markdown_table
 from musenet.results import Number, Result, show
 
 METRICS = ("auc", "gauc", "logloss", "calibration_ratio")
@@ -85,11 +86,11 @@ class Backtest(Result):
     def to_markdown(self) -> str:
         """The table over all periods, AUC by period, and what was left out."""
         head = ["model", "policy", "AUC", "against left alone", "GAUC", "logloss", "calibration", "minutes"]
-        lines = [_line(head), _line(["---"] * len(head)), *(_line(_cells(row)) for row in self.models)]
-        head = ["AUC from", *(period.begin[:10] for period in self.periods)]
-        lines += ["", _line(head), _line(["---"] * len(head))]
-        lines += [_line([row.name, *(f"{found.auc.value:.4f}" for found in row.periods)]) for row in self.models]
-        return "\n".join([*lines, "", *self.sentences]) + "\n"
+        whole = [head, *([cell(text) for text in _cells(row)] for row in self.models)]
+        lines = [["AUC from", *(period.begin[:10] for period in self.periods)]]
+        lines += [[cell(row.name), *(f"{found.auc.value:.4f}" for found in row.periods)] for row in self.models]
+        tables = [markdown_table(whole, [False, False, *[True] * (len(head) - 2)]), markdown_table(lines)]
+        return "\n\n".join([*tables, "\n".join(self.sentences)]) + "\n"
 
     @property
     def sentences(self) -> list[str]:
@@ -129,10 +130,6 @@ def _cells(row: PolicyRow) -> list[str]:
         f"{whole.calibration_ratio.value:.3f}",
         f"{whole.minutes:.1f}",
     ]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 show.register(Backtest, Backtest.show)
