@@ -21,14 +21,15 @@ def adapted(run: Run, dataset: Dataset, split: Split, options: AdaptOptions) -> 
     """What a run answers on the way through a split, and what it answers unadapted.
 
     Raises:
-        RunError: if the mix of its scenarios is to be followed and it has none.
+        RunError: if the mix of its scenarios is to be followed and it has none, or it is to be fine-tuned and cannot.
     """
     follows_mix = options.finetune is None and not options.intercept
     if follows_mix:
         check_scenarios(run)
+    elif options.finetune is not None:
+        check_finetunable(run)
     unadapted = run.predictions_on(dataset, split, scenario_logits=follows_mix)
     if options.finetune is not None:
-        check_finetunable(run)
         return finetune(run.model, dataset, unadapted, options, options.finetune, run.calibration), unadapted
     return (follow_intercept if options.intercept else follow_mix)(unadapted, options), unadapted
 

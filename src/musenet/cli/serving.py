@@ -116,7 +116,7 @@ def serve(
     export: Export,
     host: Annotated[
         str, typer.Option("--host", help="address to listen on; beyond this machine, a token is needed")
-    ] = ("127.0.0.1"),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     store: Store = "history.sqlite",
     token_file: Annotated[

@@ -27,7 +27,6 @@ def train(
 
     For example: musenet train hotels.yaml --set training.epochs=3 --out runs/hotels
     """
-
     from musenet import api
     from musenet.distributed import workers
 

@@ -12,7 +12,11 @@ from musenet.options import Options, Seconds, reason
 class FinetuneOptions(Options):
     """Training going on with every block of answered requests, once each."""
 
-    learning_rate: float = Field(0.001, gt=0, description="of all parts alike")
+    learning_rate: float = Field(
+        0.001,
+        gt=0,
+        description="of networks and embedding table alike; MUSENET's metric space is faster, as in training",
+    )
     every: int = Field(500, ge=1, description="answered requests of a step")
 
 

@@ -148,7 +148,7 @@ class Prediction:
     repeat_probability: Tensor | None = None
     """(R, K) p_r of each scenario."""
     point: Tensor | None = None
-    """(R, M) f_omega(x): where the request lies in the metric space."""
+    """(R, M) f_omega(x): where the request lies in the metric space; (N, M) where that sees the candidate."""
     extra: dict[str, Tensor] = field(default_factory=dict)
     """What further terms of a model's own loss are computed from."""
 

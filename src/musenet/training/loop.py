@@ -103,6 +103,7 @@ class Trainer:
             pinned=self.device.type == "cuda",
         )
         self.state = TrainingState()
+        self._reported = -math.inf
         self.planned = self.options.epochs * len(self.batches)
         self.validate_every = max(1, math.ceil(len(self.batches) / self.options.validations_per_epoch))
 
@@ -216,7 +217,7 @@ class Trainer:
     def report(self, epoch: int, terms: dict[str, Term]) -> None:
         """Tell every few seconds how training goes; every validation also writes it to metrics.jsonl."""
         now = time.monotonic()
-        if now - getattr(self, "_reported", -math.inf) < REPORT_SECONDS and not self.is_validation_due():
+        if now - self._reported < REPORT_SECONDS and not self.is_validation_due():
             return
         self._reported = now
         speed = self.state.impressions / max(self.state.seconds, 1e-9)

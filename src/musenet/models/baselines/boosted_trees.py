@@ -196,7 +196,7 @@ class LightGbm(ClickModel):
 
     def get_extra_state(self) -> Tensor:
         """The trees' text as bytes."""
-        return torch.tensor(list(self.text.encode()), dtype=torch.uint8)
+        return torch.from_numpy(np.array(bytearray(self.text.encode())))
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over the trees of `get_extra_state`."""

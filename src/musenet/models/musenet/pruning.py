@@ -15,6 +15,7 @@ from musenet.models.musenet.objectives import request_log_likelihood
 from musenet.models.musenet.options import MusenetOptions, PruningOptions
 
 MEMORY = 0.98
+"""What a step leaves of the running means."""
 
 
 class NoPruning(nn.Module):

@@ -115,9 +115,11 @@ def _listening() -> Iterator[list[str]]:
     loggers[0].setLevel(logging.DEBUG)
     for logger in loggers:
         logger.addHandler(listener)
-    yield lines
-    for logger in loggers:
-        logger.removeHandler(listener)
+    try:
+        yield lines
+    finally:
+        for logger in loggers:
+            logger.removeHandler(listener)
 
 
 def _on_paper(figure: "Figure") -> "Figure":

@@ -12,7 +12,7 @@ TOGETHER = 0.1
 
 
 def importance_name(found: Importance) -> str:
-    """A group of columns in short: `days ahead`, `repeat features`; `item: city` where it is the candidate's."""
+    """A group of columns in short: `days ahead`, `repeat features`; `item shown: city` where it is the candidate's."""
     name = field_words(found.name)
     return f"item shown: {name}" if found.side == "candidate" else name
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, Schema
 from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction
+from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedMLP
 
 
@@ -41,17 +41,9 @@ class WideDeep(ClickModel):
         self.table = EmbeddingTable(schema.embedding_rows, options.table_columns)
         with torch.no_grad():
             self.table.weight[:, -1] = 0
-        ids, repeats = options.seen_ids, options.repeat_features
-        self.inputs = Inputs(
-            schema,
-            options.embedding,
-            ids=ids,
-            repeat_features=repeats,
-            numbers=options.numbers,
-            history=options.history_encoder,
-        )
+        self.inputs = pooling_inputs(options, schema)
         self.mlp = TwoSidedMLP(1, self.inputs.request_size, self.inputs.candidate_size, options.hidden)
-        self.wide_inputs = Inputs(schema, 1, ids=ids, repeat_features=repeats)
+        self.wide_inputs = Inputs(schema, 1, ids=options.seen_ids, repeat_features=options.repeat_features)
         request_numbers, candidate_numbers = len(schema.request_dense), len(schema.candidate_dense)
         self.wide_request = WideSum(request_numbers)
         self.wide_candidate = WideSum(candidate_numbers + (REPEAT_FEATURES if self.wide_inputs.repeat_features else 0))
