@@ -278,6 +278,8 @@ def test_runs_are_scored_on_another_dataset_that_they_can_read(
     )
     assert "--set compare.reference=LABEL" in refused(["compare", str(config), "--reference", "musenet"], capsys)
     assert "compare.adapted" in refused(["compare", str(config), "--adapt"], capsys)
+    for asked in (["--seeds", "3"], ["--models", "musenet"], ["--jobs", "2"], ["--set", "seed=2"]):
+        assert "are for a configuration" in refused(["compare", str(trained), *asked], capsys)
     device = np.array(["tablet", "desktop"])[np.arange(REQUESTS) % 2][columns()["page"]]
     assert cli.run(["prepare", str(write_log(here, device=device)), "--out", "tablets"]) == 0
     capsys.readouterr()

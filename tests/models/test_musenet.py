@@ -312,6 +312,8 @@ def test_weights_are_kept_only_once_the_assignment_is_what_was_asked_for(planted
     assert musenet(planted_dataset).keep_from() == 0
     assert musenet(planted_dataset, assignment="hard", harden_from=0.7).keep_from() == 0.7
     assert musenet(planted_dataset, confidence=0.02, confidence_from=0.6).keep_from() == pytest.approx(0.8)
+    for without in ({"assignment": "uniform"}, {"scenarios": 1}, {"objective": "paper"}):
+        assert musenet(planted_dataset, confidence=0.02, **without).keep_from() == 0
 
 
 def test_uniform_predefined_and_true_assignments(planted_dataset: Dataset, batch: Batch):

@@ -1,6 +1,7 @@
 """Several runs at once: in processes that are used again, and that end with the work."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,10 @@ def process_of(planned: PlannedRun, dataset: Dataset, log: Log | None) -> int:
     return os.getpid()
 
 
+def killed(planned: PlannedRun, dataset: Dataset, log: Log | None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def never_ending(planned: PlannedRun, dataset: Dataset, log: Log | None) -> None:
     print("working", flush=True)
     threading.Event().wait()
@@ -50,6 +55,12 @@ def test_processes_are_used_again_and_a_run_that_cannot_be_stops_the_others(data
     with pytest.raises(RunError, match="is no run"):
         train_both()
     assert not RunFolder(endless.path).finished
+
+
+def test_a_process_that_is_killed_is_told_in_a_sentence(dataset: Dataset, tmp_path: Path) -> None:
+    planned = PlannedRun("killed", planted_experiment(SMALL_BASE), tmp_path / "killed")
+    with pytest.raises(RunError, match=r"was killed.*fewer --jobs"), TrainingPool(dataset, jobs=2) as pool:
+        list(pool.each(killed, [planned]))
 
 
 def test_processes_end_with_the_one_that_began_them(dataset: Dataset, tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def test_weights_of_impressions_count(tmp_path: Path):
     assert run.training.best["auc"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_it_is_told_where_no_tree_splits_any_further(planted_dataset: Dataset, run_path: Path):
+    result = train_run(trees(rows_per_leaf=1_000_000), planted_dataset, run_path)
+    assert result.stopped == "no tree splits any further"
+
+
 def test_a_share_of_the_requests_trains_other_trees(trained: Run, planted_dataset: Dataset, tmp_path: Path):
     half = planted_experiment(TREES, requests=0.5)
     train_run(half, planted_dataset, tmp_path / "run")

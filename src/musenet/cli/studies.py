@@ -44,7 +44,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
     from musenet.results import show
 
     with Reporter() as reporter:
-        if all(path.is_dir() or is_url(str(path)) for path in paths):
+        if all(map(_may_be_a_run, paths)):
+            if changes or jobs != 1 or (models, seeds) != (None, None):
+                raise UserError("compare: --models, --seeds, --jobs and --set are for a configuration: leave them out")
             comparison = api.compare_runs(
                 paths, out, dataset=dataset, reference=reference, adapt=adapt, listener=reporter
             )
@@ -64,10 +66,14 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
                 listener=reporter,
             )
         else:
-            missing = next(path for path in paths if not path.is_dir())
+            missing = next(path for path in paths if not _may_be_a_run(path))
             raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
 
     finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
+
+
+def _may_be_a_run(path: Path) -> bool:
+    return path.is_dir() or is_url(str(path))
 
 
 def tune(

@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.synchronize import Event
 from types import TracebackType
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 
 from musenet.dataset.dataset import Dataset
+from musenet.errors import RunError
 from musenet.progress import SILENT, Listener
 from musenet.runs.training_result import TrainingResult
 from musenet.studies.plans import PlannedRun
@@ -77,6 +79,9 @@ class TrainingPool:
         Args:
             work: a function of a module, since other processes look it up by name.
             planned: the runs, begun in this order.
+
+        Raises:
+            RunError: if one of the other processes was killed.
         """
         if self._executor is None:
             for run in planned:
@@ -86,7 +91,13 @@ class TrainingPool:
             self._executor.submit(_work_apart, work, run, self.dataset.folder, self.threads): run for run in planned
         }
         for future in as_completed(futures):
-            outcome = future.result()
+            try:
+                outcome = future.result()
+            except BrokenProcessPool as error:
+                raise RunError(
+                    "a process that trained was killed, most likely for want of memory: give fewer --jobs; what is "
+                    "finished is kept"
+                ) from error
             if isinstance(outcome, TrainingResult):
                 self.listener.training(futures[future].name)(outcome.to_json())
             yield futures[future], outcome

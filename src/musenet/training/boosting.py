@@ -76,13 +76,15 @@ def boost(
     model.grown(booster.model_to_string(num_iteration=best["step"]))
     run.save_model(model.whole_state())
     seconds = time.perf_counter() - started
-    given_up = f"no better {training.monitor} in {options.patience} trees"
+    stopped = "no tree splits any further" if stuck else "planned trees"
+    if tree - best["step"] >= options.patience:
+        stopped = f"no better {training.monitor} in {options.patience} trees"
     result = TrainingResult(
         run=str(run.path),
         best=best,
         seconds=seconds,
         samples_per_second=train.num_data() / seconds,
-        stopped=given_up if tree - best["step"] >= options.patience else "planned trees",
+        stopped=stopped,
         parameters=model.count_parameters(),
         weights=checksum(run.model_file),
     )

@@ -1,6 +1,7 @@
 """Training what a comparison needs, once, and the table that comes of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError, RunError
 from musenet.models.musenet.options import FORMS
 from musenet.runs.folder import RunFolder
+from musenet.runs.run import Run
+from musenet.studies.comparison.compare import group_by_model
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import columns, to_markdown
 from musenet.studies.plans import PlannedRun
@@ -113,6 +116,17 @@ def test_saved_runs_are_compared_by_their_folders(
     folders = [tmp_path / "base" / "seed-1", tmp_path / "soft" / "seed-1", tmp_path / "soft" / "seed-2"]
     comparison = api.compare_runs(folders)
     assert [(row.name, len(row.runs)) for row in comparison.models] == [("base", 1), ("soft", 2)]
+    for changed in ("calibration", "from_weights"):  # another seed, and not that alone
+        copy = tmp_path / changed / "seed-2"
+        shutil.copytree(folders[2], copy)
+        if changed == "calibration":
+            config = (copy / "config.yaml").read_text()
+            (copy / "config.yaml").write_text(config.replace("calibration: none", "calibration: platt"))
+        else:
+            description = json.loads((copy / "run.json").read_text())
+            (copy / "run.json").write_text(json.dumps(description | {changed: "0" * 64}))
+        rows = group_by_model([Run.open(folders[1]), Run.open(copy)])
+        assert {label: len(runs) for label, runs in rows.items()} == {"soft": 1, changed: 1}
     description = json.loads((folders[0] / "run.json").read_text())
     (folders[0] / "run.json").write_text(json.dumps(description | {"dataset_fingerprint": "other"}))
     with pytest.raises(RunError, match="different datasets"):

@@ -20,7 +20,7 @@ from musenet.models.musenet.options import MusenetOptions
 
 
 def mix_probabilities(log_assignment: Tensor, scenario_logit: Tensor) -> Tensor:
-    """(N,) logit of sum_k a_k sigma(z_k): the paper's Eq 17, first line, with P(c|x) given by Eq 3.
+    """(N,) logit of sum_k a_k sigma(z_k): the paper's Eq 17, second line, with P(c|x) given by Eq 3.
 
     logsumexp_k(log a_k + log sigma(z_k)) - logsumexp_k(log a_k + log sigma(-z_k)), so that cross-entropy on it is
     -log sum_k a_k P(y|x,k).
@@ -145,8 +145,8 @@ class PaperObjective:
         self.options, self.scenarios = options, scenarios
         self.metric_rate = 1.0
         """The metric space learns at so many times the learning rate."""
-        self.keep_from = (1 + options.confidence_from) / 2 if options.confidence else 0.0
-        """Progress from which on weights count: with late confidence, of the penalty's second half."""
+        self.keep_from = 0.0
+        """Progress from which on weights count."""
 
     def losses(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Term]:
         """L_T, L_A where there is a repeat probability, and the terms of learned scenarios."""
@@ -189,6 +189,8 @@ class RobustObjective(PaperObjective):
     def __init__(self, options: MusenetOptions, scenarios: int) -> None:
         super().__init__(options, scenarios)
         self.metric_rate = options.metric_learning_rate
+        if options.confidence and options.learns_scenarios:  # of the penalty's second half
+            self.keep_from = (1 + options.confidence_from) / 2
 
     def click(self, prediction: Prediction, batch: Batch) -> Tensor:
         """L_T: the likelihood of whole requests, Eq 11 on the mixed logit, or the bound's first term (Eq 2)."""

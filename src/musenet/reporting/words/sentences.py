@@ -160,7 +160,7 @@ def scenario_sentence(portrait: Portrait, scenarios: ScenarioFacts) -> str:
 
 
 def situation_clause(situation: Situation) -> str:
-    """A situation: `typical of it is days ahead above 6 with family = true (76 % of such requests, 25 % overall)`."""
+    """`typical is days ahead above 6 with family = true (76 % of such requests belong here, 25 % of all)`."""
     first, *others = situation.conditions
     together = f"{first} with {listing(others)}" if others else first
     shares = f"{percent(situation.share)} of such requests belong here, {percent(situation.overall)} of all"
@@ -249,7 +249,7 @@ def calibration_sentence(ratio: Interval) -> str:
 
 def training_sentence(curves: Curves) -> str:
     """How training ended and what was kept."""
-    ended = "after all planned steps" if curves.stopped == "planned steps" else f"early ({curves.stopped})"
+    ended = f"after all {curves.stopped}" if curves.stopped.startswith("planned ") else f"early ({curves.stopped})"
     if curves.best_step is None:
         return f"Training ended {ended}."
     return f"Training ended {ended}; the weights of step {number(curves.best_step)} were kept, the best on validation."

@@ -128,10 +128,12 @@ def group_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
         RunError: if two of a row are of one seed, or hold the same weights: one training is not two.
     """
     groups: dict[str, list[Run]] = {}
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, bool], str] = {}
     for run in runs:
         path = run.path.resolve()
-        kind = run.experiment.model_copy(update={"seed": 0}).model_dump_json(include={"seed", "model", "training"})
+        experiment = run.experiment.model_copy(update={"seed": 0})
+        made = experiment.model_dump_json(include={"seed", "model", "training", "calibration"})
+        kind = (made, run.folder.weights_before is not None)
         label = path.parent.name if path.name.startswith("seed-") else path.name
         if kind not in seen:
             seen[kind] = label if label not in groups else str(run.path)
