@@ -22,7 +22,7 @@ class MetricSpaceOptions(Options):
 
     inputs: list[Literal["profile", "context", "history"]] = ["profile", "context", "history"]
     hidden: list[int] = [64, 32]
-    dimension: int = 16
+    dimension: int = Field(16, ge=1)
 
 
 class PruningOptions(Options):
@@ -64,7 +64,9 @@ class MusenetOptions(PoolingOptions):
     metric_learning_rate: float = Field(10.0, gt=0, description="of the metric space, times the learning rate")
     shared_score: bool = Field(True, description="a score common to all scenarios beside their own; not for `paper`")
     crosses: int = Field(0, ge=0, description="products of request and candidate in the shared score")
-    scale: float | Literal["auto"] | None = Field(None, description="s of Eq 3; unset: 0.5, or 1 for `paper`")
+    scale: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None, description="s of Eq 3; unset: 0.5, or 1 for `paper`"
+    )
     spread: float = Field(0.3, gt=0, description="standard deviation of the prototypes' first coordinates")
     likelihood: Literal["request", "mixture", "bound"] = Field(
         "request", description="L_T: of whole requests, of candidates one by one, or the bound's first term"
