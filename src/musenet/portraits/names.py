@@ -22,6 +22,7 @@ from musenet.results import Result
 from musenet.runs.run import Run
 
 CLEAR, PARTS, VALUE_LENGTH, NAME_LENGTH = 0.2, 2, 24, 60
+"""Standard deviations from which a contrast names a scenario, how many do, and characters of a value and a name."""
 LIKE_ALL = "like all requests"
 
 

@@ -50,7 +50,7 @@ class AdaptationState(Result):
     @property
     def weight(self) -> float:
         """Of the adapted prediction in what is answered, in (0, 1)."""
-        return 1 / (1 + math.exp(-self.trust))
+        return share_of(self.trust)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class Adaptation:
         self, log_assignment: Floats, scenario_logit: Floats, unadapted: Floats, sizes: Integers
     ) -> FollowedPrediction:
         """What requests are answered by now; arguments as in `Answers`."""
-        prior, share = self.prior(log_assignment), self.state.weight
+        prior, share = self.prior(log_assignment), share_of(self.trust)
         adapted = self.adapted(np.repeat(prior, sizes, axis=0), scenario_logit)
         trained = log_prior(trained_mix(self.scenarios), log_assignment)
         assignment = share * np.exp(prior) + (1 - share) * np.exp(trained)
@@ -181,6 +181,11 @@ class Adaptation:
             start=self.mix,
         )
         self.requests, self.time = self.requests + len(time), last
+
+
+def share_of(trust: float) -> float:
+    """The weight of the first of two forecasters, in (0, 1), from its log-odds."""
+    return 1 / (1 + math.exp(-trust))
 
 
 def shared_trust(trust: float, loss: Floats, share: float) -> float:
