@@ -11,8 +11,9 @@ SPEED_PEERS := $(SPEED)/.venv-fuxictr $(SPEED)/.venv-torch-rechub
 SOURCES := src tests docs benchmarks
 # What pytest is told, for example: make test TESTS=tests/models WORKERS=4; a worker takes up to 2 GiB
 TESTS ?=
-# A file's tests stay with one worker, so that what they share is made once.
-PYTEST := -m pytest --dist loadfile
+# A file's tests stay with one worker, so that what they share is made once. There are as many workers as cores, so that each
+# computes with one thread: two would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 
 .PHONY: help install demo demo-docs test test-fast lint format docs site benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
@@ -38,10 +39,10 @@ demo: $(VENV)/.installed-report
 	$(BIN)/musenet demo configs/demo.yaml --out demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python $(PYTEST) -n $(WORKERS) $(TESTS)
+	$(PYTEST) -n $(WORKERS) $(TESTS)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python $(PYTEST) -n $(WORKERS) -m "not slow" $(TESTS)
+	$(PYTEST) -n $(WORKERS) -m "not slow" $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

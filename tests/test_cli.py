@@ -411,6 +411,7 @@ def test_the_demo_compares_describes_and_reports(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure_little(monkeypatch)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # trained here: processes of their own begin for seconds
     config = str(write_log(here))
     assert cli.run(["demo", config, "--out", "demo", "--set", "compare.models.musenet.hidden=[4]"]) == 0
     printed = capsys.readouterr().out

@@ -26,8 +26,8 @@ from planted import SMALL_BASE, planted_experiment
 
 if os.environ.get("REQUIRE_ALL") == "1" and find_spec("mlflow") is None:
     pytest.fail("the extra `tracking` is not installed: make install", pytrace=False)
-mlflow = pytest.importorskip("mlflow")
-pytest.importorskip("tensorboard")
+if find_spec("mlflow") is None or find_spec("tensorboard") is None:
+    pytest.skip("needs the extra `tracking`", allow_module_level=True)
 
 
 def experiment_in(folder: Path, **training: Any) -> Experiment:
@@ -35,8 +35,14 @@ def experiment_in(folder: Path, **training: Any) -> Experiment:
     return planted_experiment(SMALL_BASE, **training).model_copy(update={"tracking": into})
 
 
+def client_of(folder: Path) -> Any:
+    from mlflow import MlflowClient  # which takes seconds, in every process that looks for tests
+
+    return MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+
+
 def in_mlflow(folder: Path) -> list[Any]:
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    client = client_of(folder)
     found = client.get_experiment_by_name("planted")
     return list(client.search_runs([found.experiment_id]))
 
@@ -75,7 +81,7 @@ def test_mlflow_has_configuration_curves_figures_and_artifacts(folder: Path) -> 
     assert (run.info.run_name, run.info.status) == ("planted", "FINISHED")
     assert run.data.params["model.name"] == "base_model"
     assert run.data.params["training.batch_size"] == "32"
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    client = client_of(folder)
     opened = Run.open(folder / "run")
     reported = [entry for entry in opened.folder.metrics()[0] if "valid" in entry]
     curve = client.get_metric_history(run.info.run_id, "valid.auc")
@@ -136,7 +142,7 @@ def test_a_training_in_another_process_is_recorded_from_what_it_left(
     with tracked(SILENT, experiment) as heard:
         heard.training("apart")(result.to_json())
     (run,) = in_mlflow(tmp_path)
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    client = client_of(tmp_path)
     reported = [one for one in Run.open(tmp_path / "run").folder.metrics()[0] if "valid" in one]
     curve = client.get_metric_history(run.info.run_id, "valid.auc")
     assert [one.value for one in curve] == [one["valid"]["auc"] for one in reported]
