@@ -24,9 +24,17 @@ SMALLER = {
     "impressions=2_000_000": "impressions=20_000",
     "impressions=200_000": "impressions=20_000",
     "scale=0.01": "scale=0.001",
+    'experiment.name = "hotels"': 'experiment.name = "hotels"; experiment.model.scenarios = 2',
 }
 """Sizes that a page shows and that no test waits for."""
-TINY = ["model.hidden=[4]", "model.embedding=2", "training.epochs=1", "training.threads=1", "data.timezone=UTC"]
+TINY = [
+    "model.scenarios=2",
+    "model.hidden=[4]",
+    "model.embedding=2",
+    "training.epochs=1",
+    "training.threads=1",
+    "data.timezone=UTC",
+]
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "history": {"columns": ["item_id"], "length": 5},
         "repeat": {"key": ["item_id"]},
         "split": {"test": "1 day", "valid": "1 day"},
-        "model": {"name": "musenet", "scenarios": 2},
+        "model": {"name": "musenet", "scenarios": 2, "hidden": [8], "embedding": 4},
         "training": {"epochs": 1, "batch_size": 128, "learning_rate": 0.01},
     }
     (tmp_path / "shop.yaml").write_text(json.dumps(config))

@@ -21,7 +21,7 @@ from places import ROOT
 SMALL = {
     "model": {
         "name": "musenet",
-        "scenarios": 3,
+        "scenarios": 2,
         "embedding": 4,
         "hidden": [12],
         "metric_space": {"hidden": [8], "dimension": 4},

@@ -19,7 +19,7 @@ from musenet.serving.scorer.messages import Event, ScoreResponse
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import PastEvent, RepeatStatistics, UserHistory, WritableStore
 from musenet.serving.store.rules import HistoryRules
-from serving.exports import RELATIVE, SOFT, Exported, events_of, export_log, numpy_of, request_of, rows_of_test
+from serving.exports import RELATIVE, SMALL, SOFT, Exported, events_of, export_log, numpy_of, request_of, rows_of_test
 
 Opened = Callable[[str, HistoryRules], WritableStore]
 
@@ -73,7 +73,7 @@ def test_a_key_that_candidates_may_lack_and_a_window_and_delay_are_the_datasets(
             "candidate": [{"price": {"numeric": "quantiles", "buckets": 3}}, {"place": "position"}],
         },
     }
-    assert_answers_as_offline(export_log(tmp_path, SOFT | {"assignment": "hard"}, **changes))
+    assert_answers_as_offline(export_log(tmp_path, SMALL | {"name": "base_model"}, **changes))
 
 
 def test_places_in_the_list_are_those_of_the_dataset(tmp_path: Path) -> None:
