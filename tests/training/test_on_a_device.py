@@ -98,7 +98,7 @@ def assert_same(found: Predictions, expected: Predictions) -> None:
 
 
 SIZES_ALONE = {"base-without-repeats", "one-scenario", "wide", "small-intention", "wide-small-intention"}
-SIZES_ALONE |= {"nothing-shared", "plain-nothing-shared", "without-ids", "din-numbers", "din-match", "base-attention"}
+SIZES_ALONE |= {"nothing-shared", "plain-nothing-shared", "without-ids", "din-match", "base-attention"}
 """Variants that compute nothing on a device that others do not."""
 FIRST_THEN_OTHERS = [
     variant if variant in FIRST.values() else pytest.param(variant, marks=pytest.mark.slow)
