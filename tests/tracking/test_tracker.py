@@ -76,6 +76,18 @@ def folder(planted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+def test_mlflow_takes_rows_however_they_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    into = Mlflow(f"sqlite:///{tmp_path}/mlflow.db")
+    run = into.begin("a run", "planted", None)
+    for _ in range(2):  # as of a training that goes on
+        into.parameters(run, {"compare.models.base model (repeat features).name": "base_model"})
+    into.metrics(run, {"one scenario, same size.auc": 0.75, "ndcg@10": 0.5}, 1)
+    (found,) = in_mlflow(tmp_path)
+    assert found.data.params == {"compare.models.base model _repeat features_.name": "base_model"}
+    assert found.data.metrics == {"one scenario_ same size.auc": 0.75, "ndcg_at_10": 0.5}
+
+
 def test_mlflow_has_configuration_curves_figures_and_artifacts(folder: Path) -> None:
     (run,) = in_mlflow(folder)
     assert (run.info.run_name, run.info.status) == ("planted", "FINISHED")

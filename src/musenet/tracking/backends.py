@@ -1,5 +1,6 @@
 """The two services that `tracking` may name: each records runs under ids of its own."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ class Mlflow:
 
         with self._reached():
             known = self._client.get_run(run).data.params  # which cannot change
-            new = [Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in known]
+            told = {_mlflow_name(key): str(value)[:LONGEST] for key, value in values.items()}
+            new = [Param(name, text) for name, text in told.items() if name not in known]
             for begin in range(0, len(new), AT_ONCE):
                 self._client.log_batch(run, params=new[begin : begin + AT_ONCE])
 
@@ -78,7 +80,7 @@ class Mlflow:
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)
-        numbers = [Metric(key.replace("@", "_at_"), float(value), now, step) for key, value in values.items()]
+        numbers = [Metric(_mlflow_name(key), float(value), now, step) for key, value in values.items()]
         with self._reached():
             self._client.log_batch(run, metrics=numbers)
 
@@ -103,6 +105,11 @@ class Mlflow:
             raise UserError(
                 f"tracking.mlflow: {self._uri} cannot be written to ({one_line(error)}): start it, or name another"
             ) from error
+
+
+def _mlflow_name(key: str) -> str:
+    """What MLflow calls a parameter or metric: it takes no @, parentheses or commas, which names of rows may have."""
+    return re.sub(r"[^\w/. :-]", "_", key.replace("@", "_at_"))
 
 
 class Tensorboard:
