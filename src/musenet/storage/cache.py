@@ -168,12 +168,12 @@ def cache_size() -> int:
 
 def _copies() -> list[Copy]:
     """All copies, those first that were used longest ago."""
-    records = sorted((cache_folder() / "state").glob("*.json"), key=lambda file: file.stat().st_mtime)
-    found = []
-    for record in records:
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            found.append(Copy(copy_of(json.loads(record.read_text(encoding="utf-8"))["url"])))
-    return found
+    found: list[tuple[float, Copy]] = []
+    for record in (cache_folder() / "state").glob("*.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError):  # another process may remove one just now
+            copy = Copy(copy_of(json.loads(record.read_text(encoding="utf-8"))["url"]))
+            found.append((record.stat().st_mtime, copy))
+    return [copy for _, copy in sorted(found, key=lambda one: one[0])]
 
 
 def _locked(file: Path, how: int) -> int:
