@@ -82,7 +82,8 @@ class ExportManifest(Part):
     name: str
     """Of the experiment."""
     model_version: str
-    """The experiment's name and the first digits of the weights' checksum."""
+    """The experiment's name and the first digits of a checksum of the weights, and of what recalibrates them if they
+    are."""
     model: dict[str, Any]
     """The model's options."""
     scenarios: int | None

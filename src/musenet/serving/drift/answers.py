@@ -19,8 +19,8 @@ from musenet.serving.prediction.columns import first_rows, labels_of, listed, pl
 from musenet.serving.prediction.histories import Histories, NoHistories
 from musenet.serving.prediction.layout import Layout
 from musenet.serving.prediction.predict import files_of
-from musenet.serving.prediction.scoring import ROWS_AT_ONCE, Scoring, shares
-from musenet.serving.prediction.tables import TableFiles
+from musenet.serving.prediction.scoring import Scoring, shares
+from musenet.serving.prediction.tables import ROWS_AT_ONCE, TableFiles
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.entities import Entities
 from musenet.serving.scorer.scorer import Scorer
@@ -80,7 +80,9 @@ def answers_of(
     for name, what in names.items():
         if name not in files.fields:
             raise DataError(f"{log} lacks the column '{name}', {what}; it has {listed([*files.fields])}")
-    for called, rows in _in_requests(scorer, files, str(log), [*names, *([truth] if truth in files.fields else [])]):
+    for called, rows in _in_requests(
+        scorer, files, str(log), label, [*names, *([truth] if truth in files.fields else [])]
+    ):
         layout = Layout(scorer, rows.schema, None, called)
         reading = _Reading(scorer, layout, histories or NoHistories(scorer), True, begun)
         reading.label, reading.weight, reading.truth, reading.tally = label, weight, truth, tally
@@ -92,12 +94,20 @@ def answers_of(
 
 
 def _in_requests(
-    scorer: Scorer, files: TableFiles, log: str, more: list[str]
+    scorer: Scorer, files: TableFiles, log: str, label: str, more: list[str]
 ) -> Iterator[tuple[str, pa.RecordBatchReader]]:
-    """The rows of all files, each part with its name: as they are, unless a request's lie apart or an item's twice."""
+    """The rows of all files, each part with its name: as they are, unless a request's lie apart or an item's twice.
+
+    Args:
+        scorer: an opened export.
+        files: of the log.
+        log: its name.
+        label: its column of labels.
+        more: further columns to be kept.
+    """
     layout = Layout(scorer, pa.schema(list(files.fields.values())), None, log)
-    manifest, label = scorer.manifest, more[0]
-    looked_at, item = list(dict.fromkeys([*layout.read, *more])), manifest.item_column
+    manifest, looked_at = scorer.manifest, list(dict.fromkeys([*layout.read, label, *more]))
+    item = manifest.item_column
     keys = {manifest.user_column, item, manifest.log.request, manifest.log.time.column, label}
     table = files.rows([name for name in looked_at if name in keys])
     request = np.zeros(len(table), dtype=np.int64)
@@ -153,7 +163,7 @@ class _Reading(Scoring):
     tally: Tally
 
     def answer(self, table: pa.Table, first: int) -> pa.Table:
-        """A row per candidate: user, item, request, time, label, logits, and what the model says of each scenario."""
+        """A row per candidate: user, item, whether a request begins, time, label, logits, and what scenarios say."""
         requests, inputs, found = self.found(table, first)
         raw = found["logit"].astype(np.float64)
         calibration = self.scorer.manifest.calibration

@@ -17,7 +17,7 @@ _TRUTHS = dict.fromkeys(("true", "t", "yes", "y"), "1") | dict.fromkeys(("false"
 
 
 def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column as requests hold it: numbers without fixed digits, none that are not finite, temporal values as text."""
+    """A column as requests hold it: decimals as floats, numbers that are not finite as missing, times as text."""
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = column.type
     if pa.types.is_dictionary(kind):

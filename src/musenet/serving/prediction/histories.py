@@ -32,7 +32,7 @@ from musenet.serving.prediction.columns import (
 from musenet.serving.prediction.past import TIMELESS, Happened, PastOfMany
 from musenet.serving.prediction.times import NO_TIME, NoTimeError, microseconds_of
 from musenet.serving.scorer.encoder import NO_VALUES, Distinct
-from musenet.serving.scorer.scorer import Scorer
+from musenet.serving.scorer.scorer import Scorer, refuse_unknown
 from musenet.serving.values import Value, text_of_value
 from musenet.sources.files.options import TimeColumn
 
@@ -140,10 +140,7 @@ class OwnHistories:
             raise RequestError("history", f"takes lists of structs, but holds {kind}")
         names = [] if fields is None else [field.name for field in fields]
         known = set(scorer.manifest.event_columns) - {scorer.manifest.item_column}
-        for name in names:
-            if name not in known | {"item", "kind", "time"}:
-                there = f"there are {', '.join(sorted(known))}" if known else "there are none"
-                raise RequestError(f"history.{name}", f"is no column of events; {there}")
+        refuse_unknown([name for name in names if name not in ("item", "kind", "time")], known, "history", "events")
 
     def of(self, asked: Asked) -> Past:
         """What the requests bring."""

@@ -18,11 +18,11 @@ from musenet.errors import DataError
 from musenet.serving.prediction.columns import Places
 from musenet.serving.prediction.histories import Histories, NoHistories, OwnHistories
 from musenet.serving.prediction.layout import HISTORY, Layout, Requests
+from musenet.serving.prediction.tables import ROWS_AT_ONCE
 from musenet.serving.scorer.runtime import Arrays
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.values import Value
 
-ROWS_AT_ONCE = 8192
 SCORE = "score"
 
 

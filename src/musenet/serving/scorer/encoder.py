@@ -46,7 +46,7 @@ class Distinct(Generic[Told_co]):
         values = column.to_pylist()
         first: dict[str, int] = {}
         places = [first.setdefault(repr(value), len(first)) for value in values]
-        return cls(list(dict(zip(places, values, strict=True)).values()), np.array(places))
+        return cls(list(dict(zip(places, values, strict=True)).values()), np.array(places, dtype=np.int64))
 
     @classmethod
     def of_dictionary(cls, column: pa.DictionaryArray) -> "Distinct[Any]":

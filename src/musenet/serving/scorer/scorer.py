@@ -86,7 +86,7 @@ class Scorer:
 
     @property
     def required_columns(self) -> list[str]:
-        """Of context and candidates, those that are not missing in a complete request; positions scoring fixes."""
+        """Of context and candidates, those that a complete request has; none of positions, which scoring fixes."""
         fields = [f for f in self.manifest.fields_of("context", "candidate") if not f.is_position]
         named = [f.column or f.name for f in fields]
         keys = [name for name, origin in self.manifest.key_columns.items() if origin == "request"]
@@ -240,7 +240,7 @@ class Scorer:
             except ValidationError as error:
                 wrong = request_error(error)
                 raise RequestError(f"items.{place}.{wrong.field}", wrong.reason) from error
-            _check(message.columns, self.items.columns, f"items.{place}", "items")
+            refuse_unknown(message.columns, self.items.columns, f"items.{place}", "items")
             known[self.items_of([message.item])[0] or ""] = message.columns
         self.items.add(known)
         return len(known)
@@ -251,7 +251,7 @@ class Scorer:
         Raises:
             RequestError: for a column that events do not have; `where` begins the field's name.
         """
-        _check(event.columns, self._event_columns, where, "events")
+        refuse_unknown(event.columns, self._event_columns, where, "events")
         return self._past_events([event])[0]
 
     def _history(self, message: ScoreRequest, when: float) -> UserHistory:
@@ -317,15 +317,15 @@ class Scorer:
         return np.array([known.index(label) if label in known else -1], dtype=np.int64)
 
     def _check_columns(self, message: ScoreRequest) -> None:
-        _check(message.context, self.context_columns, "context", "the context")
+        refuse_unknown(message.context, self.context_columns, "context", "the context")
         if max(map(len, message.candidates)) > 1:
             for place, candidate in enumerate(message.candidates):
                 columns = candidate.keys() - {ITEM}
                 if not columns <= self.candidate_columns:
-                    _check(columns, self.candidate_columns, f"candidates.{place}", "candidates")
+                    refuse_unknown(columns, self.candidate_columns, f"candidates.{place}", "candidates")
         for place, event in enumerate(message.history or ()):
             if not event.columns.keys() <= self._event_columns:
-                _check(event.columns, self._event_columns, f"history.{place}", "events")
+                refuse_unknown(event.columns, self._event_columns, f"history.{place}", "events")
 
 
 def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
@@ -337,8 +337,8 @@ def _validated(request: Mapping[str, Any] | ScoreRequest) -> ScoreRequest:
         raise request_error(error) from error
 
 
-def _check(columns: Iterable[str], known: set[str], where: str, what: str) -> None:
-    """Refuse columns that nothing reads: a misspelt one would be served as missing."""
+def refuse_unknown(columns: Iterable[str], known: set[str], where: str, what: str) -> None:
+    """Raise `RequestError` for a column that nothing reads: a misspelt one would be served as missing."""
     for name in columns:
         if name not in known:
             there = f"there are {', '.join(sorted(known)[:20])}" if known else "there are none"
