@@ -18,6 +18,7 @@ from musenet.config.adaptation import AdaptOptions
 from musenet.errors import ConfigError, ExportError, StoreError
 from musenet.files import write_text
 from musenet.serving.manifest import MANIFEST, read_export
+from musenet.serving.scorer.runtime import Arrays, Runtime
 from musenet.serving.service.service import Service
 from musenet.serving.store.history import WritableStore
 from musenet.serving.store.mix import Shown
@@ -127,6 +128,28 @@ def test_a_request_of_a_later_time_takes_no_answer_for_given(
         ask(client, request)
     ask(client, request | {"time": 2e9})
     assert client.get("/mix").json()["answered"] == 0
+
+
+def test_shares_that_differ_between_candidates_are_averaged_as_offline(
+    exported: Exported, clients: Callable[[], TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a model of `objective: paper`, which assigns candidates rather than requests."""
+    client, explain = clients(), Runtime.explain
+    asked = (request_of(exported, row) | {"explain": True} for row in range(20))
+    request = next(one for one in asked if len(one["candidates"]) > 1)
+    expected = ask(client, request)
+
+    def of_candidates(self: Runtime, inputs: Arrays) -> Arrays:
+        found = explain(self, inputs)
+        each = np.exp(found["log_assignment"]).repeat(len(request["candidates"]), axis=0)
+        each[0], each[-1] = 2 * each[0], 0 * each[-1]
+        with np.errstate(divide="ignore"):
+            return {**found, "log_assignment": np.log(each)}
+
+    monkeypatch.setattr(Runtime, "explain", of_candidates)
+    found = ask(client, request)
+    assert found["scores"] == pytest.approx(expected["scores"], abs=1e-6)
+    assert found["scenarios"] == pytest.approx(expected["scenarios"], abs=1e-6)
 
 
 def test_a_mix_can_be_frozen_followed_again_and_begun_anew(

@@ -102,7 +102,8 @@ class FollowedMix:
         unadapted = scorer.corrected(raw)
         moved = unadapted - raw
         scenario_logit = told["scenario_logit"].astype(np.float64) + moved[:, None]
-        log_assignment = believed(np.exp(told["log_assignment"].astype(np.float64)))
+        shares = np.exp(told["log_assignment"].astype(np.float64))  # (1 or N, K)
+        log_assignment = believed(shares.mean(0, keepdims=True))
         state = self._up_to(microseconds(now if lies_ahead else when))  # answers to come are not there yet
         found = self._adaptation(state).predict(log_assignment, scenario_logit, unadapted, np.array([len(unadapted)]))
         told = {**told, "log_assignment": np.log(found.assignment)}
