@@ -1,6 +1,7 @@
 """The hotel log: what it is calibrated to, that it repeats itself, and that nothing half-written stays behind."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,7 @@ def test_a_shift_changes_the_last_week_alone(log: Log, tmp_path: Path) -> None:
 LAST_DAY = 84  # since the burn-in began
 
 
+@cache
 def drifting(drift: str, shift: float = 1.0, days: int = 14) -> dict[str, np.ndarray]:
     """What a log that drifts says of every request: on which day of the drift it was, and how it ended."""
     _, blocks = blocks_of(impressions=60_000, shift=shift, drift=drift, drift_days=days)
