@@ -188,6 +188,7 @@ def _write_dataset(
     if isinstance(source, GrowingSource) and keeps:
         told_apart = source.files(), source.described()
         facts = facts_of(recipe, relations.cuts, *told_apart, writer.written.true_labels).model_dump(mode="json")
+        kept.find_unknown_items(engine, relations)
         if recipe.repeat is not None:
             kept.write_counted(engine, relations, Folders(folder, relation_folder(work / "notes", "history")))
     told("checking the dataset")

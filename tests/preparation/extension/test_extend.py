@@ -297,6 +297,51 @@ def test_what_cannot_be_added_is_refused(case: str, first: tuple[Path, Log, Log]
     assert not (tmp_path / "2").exists()
 
 
+def test_an_item_that_events_named_before_anything_was_known_of_it_is_refused(tmp_path: Path) -> None:
+    """The city of those events is missing in the dataset, and would be known of the whole log."""
+    log = random_log(7)
+    assert log.items is not None
+    early, late = cut_at(log, START + 9 * DAY)
+    middle, late = cut_at(late, START + 10 * DAY)
+    one = {"_user": ["u1"], "_item": ["i99"], "_time": [START + DAY], "_kind": ["buy"]}
+    assert early.events is not None
+    prepare(
+        GrowingMemory(early.but(events=pl.concat([early.events, pl.DataFrame(one)])), "1"), recipe(), tmp_path / "1"
+    )
+    prepare(GrowingMemory(middle, "2"), recipe(), tmp_path / "2", extends=tmp_path / "1")
+    described = log.items.head(1).with_columns(_item=pl.lit("i99"), city=pl.lit("rome"))
+    told = late.but(items=pl.concat([log.items, described]))
+    with pytest.raises(DataError, match="'city' has changed for 1 items, or was not known before"):
+        prepare(GrowingMemory(told, "3"), recipe(), tmp_path / "3", extends=tmp_path / "2")
+
+
+def tiers(log: Log, first_known: int) -> Log:
+    """A user's tier and score stand in the impressions, of `u1` from a time on."""
+    known = (pl.col("_user") != "u1") | (pl.col("_time") >= first_known)
+    columns = {"tier": pl.col("_user").str.slice(1), "score": pl.col("_user").str.slice(1).cast(pl.Float64)}
+    return log.but(
+        impressions=log.impressions.with_columns(**{name: pl.when(known).then(of) for name, of in columns.items()})
+    )
+
+
+@pytest.mark.parametrize("column", ["tier", {"score": {"numeric": "standardise"}}])
+def test_an_attribute_of_impressions_that_a_user_shown_before_lacked_is_refused(column: Any, tmp_path: Path) -> None:
+    cut, wished = START + 10 * DAY, recipe(features={"user": [column], "item": ["city"], "context": ["device"]})
+    early, late = cut_at(tiers(random_log(7), cut), cut)
+    prepare(GrowingMemory(early, "1"), wished, tmp_path / "1")
+    with pytest.raises(DataError, match="of the impressions has changed for 1 users, or was missing before"):
+        prepare(GrowingMemory(late, "2"), wished, tmp_path / "2", extends=tmp_path / "1")
+
+
+def test_an_attribute_of_impressions_may_be_told_of_a_user_who_had_events_alone(tmp_path: Path) -> None:
+    log, cut = random_log(12, requests=200), START + 10 * DAY
+    shown = (pl.col("_user") != "u1") | (pl.col("_time") >= cut)
+    log = tiers(log.but(impressions=log.impressions.filter(shown)), 0)
+    columns = ["tier", {"score": {"numeric": "standardise"}}]
+    wished = recipe(features={"user": columns, "item": ["city"], "context": ["device"]})
+    assert_equal_but_for_codes(*extended(log, cut, wished, tmp_path))
+
+
 def test_events_that_no_request_was_to_see_may_come_late(tmp_path: Path) -> None:
     """Of a user without requests or events since, which nothing that is held depends on."""
     log = random_log(8)

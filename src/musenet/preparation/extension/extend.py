@@ -125,6 +125,7 @@ def extend(
     folder = result_folder(work)
     joining = Joining(past, kept, added, folder, planned, vocabularies, known)
     joining.write(recipe, [one for one in relations.columns.looked_up if one != ITEM], _fixed(relations, tables))
+    Kept(folder).join_unknown_items(kept, added.kept)
     manifest = _manifest(before, relations, folder, known, tables)
     sizes = _write_vocabularies(before, folder, manifest, relations.cuts, planned, vocabularies)
     assert isinstance(source, GrowingSource)
@@ -148,6 +149,7 @@ def _encode(
     folder, notes, kept = work / "added", work / "notes", Kept(work / "added")
     writer = DatasetWriter(engine, relations, *fields, folder, notes, uncoded=kept.uncoded, scales=scales)
     writer.encode(recipe, predefined, told)
+    kept.find_unknown_items(engine, relations)
     if recipe.repeat is not None:
         kept.write_counted(engine, relations, Folders(*(relation_folder(of, "history") for of in (folder, notes))))
     return writer, Added(folder, notes, kept, writer.written.predefined_scenarios or [], writer.written.true_labels)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -113,21 +112,11 @@ class Joining:
         added = pq.read_table(keys_file(self.added.folder, relation))
         rows = rows_before(self.past, id_name, added[id_name])
         new = rows < 0
+        if looked_up:
+            self.past.check_looked_up(added, rows, looked_up, self.kept.unknown_items())
         known = self.before.manifest.users if relation == "users" else self.before.manifest.items
         rows[new] = known + 1 + np.arange(int(new.sum()))
         self._rows[relation] = rows
-        if looked_up:
-            before = self.before.keys(relation, looked_up).take(pa.array(rows[~new]))
-            now = added.select(looked_up).filter(pa.array(~new))
-            for name in looked_up:
-                there = pc.is_valid(now[name])
-                same = pc.fill_null(pc.equal(now[name], before[name].cast(now[name].type)), False)
-                changed = int(pc.sum(pc.and_(there, pc.invert(same))).as_py() or 0)
-                if changed:
-                    raise DataError(
-                        f"'{name}' has changed for {changed} items, and events of the past were described by it: "
-                        f"{self.past.remedy}"
-                    )
         self._write_key_file(relation, new)
 
     def _write_key_file(self, relation: Relation, chosen: NDArray[np.bool_] | None) -> None:
@@ -208,6 +197,8 @@ class Joining:
         for entry in (entry for entry in self.planned if entry.side == side):
             told, patch = self._told(entry), None
             new = rows > (self.before.manifest.users if side == "user" else self.before.manifest.items)
+            shown = self.before.requests.user if side == "user" else self.before.candidates.item
+            held = told & np.isin(rows, np.asarray(shown))
             chosen = told | new
             chosen[0] = False
             for name in self._files(entry):
@@ -217,7 +208,7 @@ class Joining:
                 if entry.has_codes and (patch := self._patch(entry)) is not None:
                     column[: len(before)] = patch.of(column[: len(before)], 0)
                 if entry.source in fixed:
-                    self._refuse_changes(entry, column[rows[told & ~new]], added[told & ~new])
+                    self._refuse_changes(entry, column[rows[held]], added[held])
                 column[rows[chosen]] = added[chosen]
                 write_column(self.out / relation, name, column)
             if entry.has_codes:
@@ -231,13 +222,13 @@ class Joining:
                 )
 
     def _refuse_changes(self, entry: PlannedField, before: NDArray[Any], added: NDArray[Any]) -> None:
-        missing = before == MISSING if before.ndim == 1 else before[:, 0] == MISSING
-        differs = (before != added).reshape(len(before), -1).any(axis=1)
-        changed = int(np.sum(differs & ~(missing if entry.has_codes else np.zeros(len(before), dtype=bool))))
+        """What impressions tell of a user or item that earlier ones told otherwise, or not at all."""
+        changed = int((before != added).reshape(len(before), -1).any(axis=1).sum())
         if changed:
             raise DataError(
-                f"column '{entry.source}' of the impressions has changed for {changed} {entry.side}s, so it is no "
-                f"attribute of theirs: list it under features.{'context' if entry.side == 'user' else 'candidate'}"
+                f"column '{entry.source}' of the impressions has changed for {changed} {entry.side}s, or was missing "
+                "before, so it is no attribute of theirs: list it under "
+                f"features.{'context' if entry.side == 'user' else 'candidate'}, or {self.past.remedy}"
             )
 
     def _told(self, entry: PlannedField) -> NDArray[np.bool_]:

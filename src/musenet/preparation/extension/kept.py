@@ -3,6 +3,7 @@
     uncoded/<relation>/<field>.parquet   values without a code of their own, with their rows
     counted.parquet                      the events that repeats count: row of the user, time, repeat key
     counted/{time,again,offset}.npy      the same in order of user and time: when, whether again, where users begin
+    unknown_items.parquet                ids that events name and of which nothing else tells, if events look items up
 
 Nothing but an extension reads them.
 """
@@ -18,7 +19,7 @@ from pydantic import BaseModel
 
 from musenet.dataset.column_files import NewColumn, mapped, write_column
 from musenet.dataset.dataset import Dataset
-from musenet.dataset.roles import TIME
+from musenet.dataset.roles import ITEM, TIME
 from musenet.engines.engine import Engine
 from musenet.errors import DatasetError
 from musenet.preparation.encoding.encode import Folders, InOrder
@@ -90,6 +91,29 @@ class Kept:
         self.uncoded = self.folder / "uncoded"
         self.counted = self.folder / "counted"
         self.keys = self.folder / "counted.parquet"
+        self._unknown_items = self.folder / "unknown_items.parquet"
+
+    def unknown_items(self) -> pa.Array | None:
+        """Ids of items that events are of, but of which no attribute was known; None if that was not kept."""
+        file = self._unknown_items
+        return pq.read_table(file)[ITEM].combine_chunks() if file.is_file() else None
+
+    def find_unknown_items(self, engine: Engine, relations: Relations) -> None:
+        """Keep those of these relations, if events or repeat keys look up what is known of items."""
+        if ITEM in relations.events.columns and set(relations.columns.looked_up) - {ITEM}:
+            events = relations.events.select(ITEM).distinct()
+            unknown = events.filter(events[ITEM].notnull()).anti_join(relations.items, ITEM)
+            self._write_unknown_items(engine.read(unknown)[ITEM])
+
+    def join_unknown_items(self, before: "Kept", added: "Kept") -> None:
+        """Keep those of both, if both kept theirs."""
+        first, second = before.unknown_items(), added.unknown_items()
+        if first is not None and second is not None:
+            self._write_unknown_items(pa.concat_arrays([first, second.cast(first.type)]))
+
+    def _write_unknown_items(self, ids: pa.ChunkedArray | pa.Array) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({ITEM: ids.cast(plain_type(ids.type)).unique().sort()}), self._unknown_items)
 
     def write_counted(self, engine: Engine, relations: Relations, passing: Folders) -> None:
         """Keep the events that repeats count, of relations whose events have been encoded."""

@@ -10,6 +10,7 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.column_files import mapped
@@ -231,6 +232,32 @@ class Past:
                 f"predefined_scenario: '{told[0]}' is told by the users' table, which lacks {lacking} users of the "
                 f"requests to be added who were known before: give their rows as well, or {self.remedy}"
             )
+
+    def check_looked_up(self, items: pa.Table, rows: Integers, names: Sequence[str], unknown: pa.Array | None) -> None:
+        """Refuse attributes of items that are told otherwise than when events of the past were described by them.
+
+        Args:
+            items: added, `_item` and the attributes.
+            rows: (items) where each stood before; -1 if it is new.
+            names: of the attributes.
+            unknown: ids of items that events of the past are of, but of which nothing was known; None if nobody knows.
+
+        Raises:
+            DataError: saying of how many items.
+        """
+        known = pa.array(rows >= 0)
+        before, now = self.dataset.keys("items", names).take(pa.array(rows[rows >= 0])), items.filter(known)
+        late = items.filter(pc.invert(known))
+        late = late.slice(0, 0) if unknown is None else late.filter(pc.is_in(late[ITEM], unknown.cast(late[ITEM].type)))
+        for name in names:
+            same = pc.fill_null(pc.equal(now[name], before[name].cast(now[name].type)), False)
+            changed = int(pc.sum(pc.and_(pc.is_valid(now[name]), pc.invert(same))).as_py() or 0)
+            changed += len(late) - late[name].null_count
+            if changed:
+                raise DataError(
+                    f"'{name}' has changed for {changed} items, or was not known before, and events of the past were "
+                    f"described by it: {self.remedy}"
+                )
 
     def check_types(self, added: Mapping[str, ValueType]) -> None:
         """Refuse columns that hold something else than before, by the log's own names; raises `DataError`."""
