@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from musenet.dataset.roles import LogTable
 from musenet.dataset.texts import ValueType
 from musenet.errors import DatasetError
 from musenet.files import checksum, write_text
@@ -127,9 +128,9 @@ class Manifest(Part):
     true_scenarios: int | None = None
     user_column: str
     item_column: str
-    event_columns: dict[str, Literal["impressions", "events", "users", "items"]] | None = None
+    event_columns: dict[str, LogTable] | None = None
     """Where what is known of an event comes from, by the log's own names; None in datasets of earlier versions."""
-    key_columns: dict[str, Literal["impressions", "events", "users", "items"]] | None = None
+    key_columns: dict[str, LogTable] | None = None
     """Where a candidate's repeat key comes from, by the log's own names; None in datasets of earlier versions."""
     value_types: dict[str, ValueType] = {}
     """What each column of categories, of ids and of repeat keys holds, by the log's own names; text, if left out."""

@@ -6,9 +6,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from musenet.dataset.roles import LogTable
 from musenet.errors import UserError
 from musenet.frames import Frame, Kind, keep_frame, kind_of
-from musenet.sources.files.columns import Relation
 
 AnyPath = str | os.PathLike[str]
 Rows = Frame | AnyPath | Sequence[AnyPath]
@@ -46,7 +46,7 @@ class Log:
         *,
         folder: AnyPath = FOLDER,
     ) -> None:
-        parts: dict[Relation, Rows | None]
+        parts: dict[LogTable, Rows | None]
         parts = {"impressions": impressions, "events": events, "users": users, "items": items}
         given = {name: rows for name, rows in parts.items() if rows is not None}
         self.kind: Kind | None = next((kind_of(rows) for rows in given.values() if isinstance(rows, Frame)), None)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import ibis
 
-from musenet.dataset.roles import ITEM, USER
+from musenet.dataset.roles import ITEM, USER, LogTable
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sifted, keep_first
-from musenet.sources.files.columns import Need, Plan, Relation, named_columns, plan_columns
+from musenet.sources.files.columns import Need, Plan, named_columns, plan_columns
 from musenet.sources.files.one_type import Shared, unify_types
 from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
@@ -40,7 +40,7 @@ class OwnFiles:
         self._recipe = recipe
         self._base = base
         self._known: dict[str, set[str]] = {}
-        self._queries: dict[Relation, Query] = {
+        self._queries: dict[LogTable, Query] = {
             relation: Query(f"data.{relation}", part, base)
             for relation, part in self._parts().items()
             if part.sql is not None
@@ -91,7 +91,7 @@ class OwnFiles:
         """Rows of the impressions' and the events' files."""
         parts = self._parts()
         queries = self._queries
-        relations: tuple[Relation, ...] = ("impressions", "events")
+        relations: tuple[LogTable, ...] = ("impressions", "events")
         shown, events = (
             queries[name].rows() if name in queries else expected_rows(self._files(name)) if name in parts else 0
             for name in relations
@@ -119,7 +119,7 @@ class OwnFiles:
             require_roles(files[relation], relation, part)
         plan = plan_columns(self._recipe, files, options.impressions.user, options.impressions.item)
         reader = LogReader(engine, files, plan, options, self._recipe)
-        sifted: dict[Relation, Sifted] = {"impressions": reader.impressions()}
+        sifted: dict[LogTable, Sifted] = {"impressions": reader.impressions()}
         if options.events is not None:
             sifted["events"] = reader.events(options.events)
         if options.users is not None:
@@ -128,21 +128,21 @@ class OwnFiles:
             sifted["items"] = reader.entities("items", options.items)
         return self._assemble(engine, sifted, plan)
 
-    def _open(self, engine: Engine, relation: Relation, named: set[str]) -> LogFile:
+    def _open(self, engine: Engine, relation: LogTable, named: set[str]) -> LogFile:
         if relation in self._queries:
             return self._queries[relation].open(engine)
         return open_files(engine, f"data.{relation}", self._files(relation), named=named)
 
-    def _files(self, relation: Relation) -> list[Path]:
+    def _files(self, relation: LogTable) -> list[Path]:
         path = self._parts()[relation].path
         assert path is not None
         found = find_files(f"data.{relation}.path", path, self._base)
         known = self._known.get(relation)
         return found if known is None else [file for file in found if known_by(file) not in known]
 
-    def _parts(self) -> dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
+    def _parts(self) -> dict[LogTable, ImpressionsFile | EventsFile | UsersFile | ItemsFile]:
         options = self._options
-        parts: dict[Relation, ImpressionsFile | EventsFile | UsersFile | ItemsFile | None] = {
+        parts: dict[LogTable, ImpressionsFile | EventsFile | UsersFile | ItemsFile | None] = {
             "impressions": options.impressions,
             "events": options.events,
             "users": options.users,
@@ -167,13 +167,13 @@ class OwnFiles:
             if part is not None and part.kinds and (options.events is None or options.events.kind is None):
                 raise DataError(f"{key}.kinds chooses among kinds, but data.events.kind names no column: name one")
 
-    def _assemble(self, engine: Engine, sifted: dict[Relation, Sifted], plan: Plan) -> Tables:
+    def _assemble(self, engine: Engine, sifted: dict[LogTable, Sifted], plan: Plan) -> Tables:
         rules = [rule for part in sifted.values() for rule in part.rules]
         kept = {relation: part.kept for relation, part in sifted.items()}
         refused = [part.refused for part in sifted.values()]
         rules += unify_types(engine, kept, self._shared(plan))
         impressions = kept["impressions"]
-        sides: list[tuple[Relation, str, dict[str, Need]]]
+        sides: list[tuple[LogTable, str, dict[str, Need]]]
         sides = [("users", USER, plan.shown_of_user), ("items", ITEM, plan.shown_of_item)]
         for relation, key, shown in sides:
             if relation in kept:

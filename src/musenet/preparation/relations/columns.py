@@ -2,33 +2,30 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
 
 import ibis.expr.types as ir
 
-from musenet.dataset.roles import ITEM, ROLES, USER
+from musenet.dataset.roles import ITEM, ROLES, USER, LogTable
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Tables
-
-Relation = Literal["impressions", "events", "users", "items"]
 
 
 @dataclass(frozen=True)
 class Columns:
     """The relation of every column in use; the ids stand under their role names."""
 
-    user: dict[str, Relation]
+    user: dict[str, LogTable]
     """Attributes of users: from users, or from the impressions."""
-    item: dict[str, Relation]
+    item: dict[str, LogTable]
     """Attributes of items, those included that events or repeat keys look up."""
     context: list[str]
     """Columns of the impressions that must be the same for a whole request."""
     candidate: list[str]
     """Columns of the impressions that may differ inside a request."""
-    event: dict[str, Relation]
+    event: dict[str, LogTable]
     """Attributes of events: from events, or from items through the item id."""
-    key: dict[str, Relation]
+    key: dict[str, LogTable]
     """The repeat key's columns as a candidate has them: from the impression, or from items."""
 
     @property
@@ -59,8 +56,8 @@ def resolve_columns(tables: Tables, recipe: Recipe) -> Columns:
         DataError: for a column that no relation holds, or an id under the wrong side.
     """
     finder = _Finder(tables)
-    user: dict[str, Relation] = {}
-    item: dict[str, Relation] = {}
+    user: dict[str, LogTable] = {}
+    item: dict[str, LogTable] = {}
     context: list[str] = []
     candidate: list[str] = []
     for feature in recipe.features.resolved():
@@ -92,7 +89,7 @@ def resolve_columns(tables: Tables, recipe: Recipe) -> Columns:
     return Columns(user, item, list(dict.fromkeys(context)), list(dict.fromkeys(candidate)), event, key)
 
 
-def _past_columns(finder: "_Finder", recipe: Recipe) -> tuple[dict[str, Relation], dict[str, Relation]]:
+def _past_columns(finder: "_Finder", recipe: Recipe) -> tuple[dict[str, LogTable], dict[str, LogTable]]:
     """Attributes of events, and the repeat key as candidates have it."""
     key_names = recipe.repeat.key if recipe.repeat else []
     event = {
@@ -100,11 +97,11 @@ def _past_columns(finder: "_Finder", recipe: Recipe) -> tuple[dict[str, Relation
         for where, names in (("history.columns", recipe.history.columns), ("repeat.key", key_names))
         for name in names
     }
-    key: dict[str, Relation] = {}
+    key: dict[str, LogTable] = {}
     for name in key_names:
         # What events look up from items, candidates do too: only so are the two comparable.
         from_items = event[role_name(finder.tables, name)] == "items"
-        origins: tuple[Relation, ...] = ("items",) if from_items else ("impressions", "items")
+        origins: tuple[LogTable, ...] = ("items",) if from_items else ("impressions", "items")
         key[role_name(finder.tables, name)] = finder.find(name, "repeat.key", *origins)
     return event, key
 
@@ -114,7 +111,7 @@ class _Finder:
         self.tables = tables
         # Databases take columns that differ only in case for one.
         self.spellings: dict[str, str] = {}
-        relations: dict[Relation, ir.Table | None] = {
+        relations: dict[LogTable, ir.Table | None] = {
             "impressions": tables.impressions,
             # A log without events has its own earlier positives as events.
             "events": tables.impressions if tables.events is None else tables.events,
@@ -131,7 +128,7 @@ class _Finder:
                 )
         return name in (self.tables.user_column, self.tables.item_column)
 
-    def find(self, name: str, where: str, *relations: Relation) -> Relation:
+    def find(self, name: str, where: str, *relations: LogTable) -> LogTable:
         column = role_name(self.tables, name)
         if column == name and name.startswith("_"):
             raise DataError(f"{where}: '{name}' begins with '_', as only musenet's own columns may: rename it")
@@ -147,7 +144,7 @@ class _Finder:
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known[:20]) or 'none'}"
         raise DataError(f"{where}: there is no column '{name}' in {places}; {hint}")
 
-    def find_event(self, name: str, where: str) -> Relation:
+    def find_event(self, name: str, where: str) -> LogTable:
         origin = self.find(name, where, "events", "items")
         if origin == "items" and ITEM not in self.names["events"]:
             raise DataError(f"{where}: '{name}' is an attribute of items, but the events do not say of which item")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import ibis.expr.types as ir
 
+from musenet.dataset.roles import LogTable
 from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
-from musenet.preparation.relations.columns import Relation
 from musenet.preparation.relations.requests import VARIES, number_rows
 
 
@@ -17,7 +17,7 @@ def number_entities(
     row_name: str,
     impressions: ir.Table,
     relation: ir.Table | None,
-    attributes: Mapping[str, Relation],
+    attributes: Mapping[str, LogTable],
     also: Sequence[ir.Table] = (),
 ) -> ir.Table:
     """Users (or items) with their row numbers from 1 on, in order of their ids; row 0 is the unseen one.

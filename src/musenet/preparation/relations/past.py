@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from musenet.dataset.column_files import mapped
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.layout import keys_file
-from musenet.dataset.roles import ITEM, MICROSECONDS, REQUEST, TIME, USER
+from musenet.dataset.roles import ITEM, MICROSECONDS, REQUEST, TIME, USER, LogTable
 from musenet.dataset.texts import ValueType, value_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
-from musenet.preparation.relations.columns import Relation
 from musenet.preparation.relations.requests import IMPRESSIONS, USER_ROW, local_text
 from musenet.preparation.relations.split import Cuts
 from musenet.recipe.recipe import Recipe
@@ -214,7 +213,7 @@ class Past:
         requests: ir.Table,
         users: ir.Table,
         tables: Tables,
-        attributes: Mapping[str, Relation],
+        attributes: Mapping[str, LogTable],
         recipe: Recipe,
     ) -> None:
         """Refuse added requests whose scenario a column of users names, of users that their table has no longer.

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from musenet.dataset.roles import LogTable
 from musenet.errors import DataError
 from musenet.recipe.features import Feature, VectorOptions
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.opening import LogFile
 
-Relation = Literal["impressions", "events", "users", "items"]
 Form = Literal["value", "number", "whole", "vector"]
 CLOCK_COLUMNS = ("hour", "weekday")
 """Context that comes from the time, where the log has no column of that name."""
@@ -32,7 +32,7 @@ class Need:
 class Plan:
     """Columns to read from each relation, besides the roles; attributes that only the impressions hold."""
 
-    read: dict[Relation, dict[str, Need]] = field(
+    read: dict[LogTable, dict[str, Need]] = field(
         default_factory=lambda: {"impressions": {}, "events": {}, "users": {}, "items": {}}
     )
     clock: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ def require(file: LogFile, name: str, key: str) -> None:
         raise DataError(f"{file.name}: there is no column '{name}' ({key}); {_hint(name, file.table.columns)}")
 
 
-def plan_columns(recipe: Recipe, files: dict[Relation, LogFile], user_column: str, item_column: str) -> Plan:
+def plan_columns(recipe: Recipe, files: dict[LogTable, LogFile], user_column: str, item_column: str) -> Plan:
     """Find every column that the recipe names.
 
     Raises:
@@ -63,7 +63,7 @@ def plan_columns(recipe: Recipe, files: dict[Relation, LogFile], user_column: st
     if recipe.true_probability:
         planner.add(Need(recipe.true_probability, "true_probability", "number"), "impressions")
     # A log without events uses its own earlier positives.
-    event: Relation = "events" if "events" in files else "impressions"
+    event: LogTable = "events" if "events" in files else "impressions"
     for name in recipe.history.columns:
         planner.add(Need(name, "history.columns"), event, "items")
     for name in recipe.repeat.key if recipe.repeat else []:
@@ -87,7 +87,7 @@ def named_columns(recipe: Recipe) -> set[str]:
 
 
 class _Planner:
-    def __init__(self, files: dict[Relation, LogFile], ids: set[str]) -> None:
+    def __init__(self, files: dict[LogTable, LogFile], ids: set[str]) -> None:
         self._files = files
         self._ids = ids
         self._forms: dict[str, Form] = {}
@@ -100,12 +100,12 @@ class _Planner:
         if feature.side in ("context", "candidate"):
             self.add(need, "impressions")
             return
-        own: Relation = "users" if feature.side == "user" else "items"
+        own: LogTable = "users" if feature.side == "user" else "items"
         if self.add(need, own, "impressions") == "impressions":
             shown = self.plan.shown_of_user if feature.side == "user" else self.plan.shown_of_item
             shown[need.name] = need
 
-    def add(self, need: Need, *relations: Relation) -> Relation | None:
+    def add(self, need: Need, *relations: LogTable) -> LogTable | None:
         """Read a column from the first of these relations that has it; None for the ids, which are read anyway."""
         if need.name in self._ids:
             return None

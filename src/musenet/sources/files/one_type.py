@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from musenet.dataset.roles import ITEM, REQUEST, ROLES, USER
+from musenet.dataset.roles import ITEM, REQUEST, ROLES, USER, LogTable
 from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NUMBER, TRUTHS, WHOLE, ValueType
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.files.columns import Relation
 from musenet.sources.tables import CleaningRule
 
 IDS = (USER, ITEM, REQUEST)
@@ -35,7 +34,7 @@ _EXPONENT = r"[eE]"
 class _Member:
     """A column of one table, and what all of its values may be taken for."""
 
-    relation: Relation
+    relation: LogTable
     name: str
     kind: dt.DataType
     fits: set[ValueType]
@@ -58,7 +57,7 @@ class Shared:
     lists: Collection[str] = ()
 
 
-def unify_types(engine: Engine, kept: dict[Relation, ir.Table], shared: Shared) -> list[CleaningRule]:
+def unify_types(engine: Engine, kept: dict[LogTable, ir.Table], shared: Shared) -> list[CleaningRule]:
     """Give the columns that share their values one type in all relations; rules say where numbers became text.
 
     Raises:
@@ -86,7 +85,7 @@ def unify_types(engine: Engine, kept: dict[Relation, ir.Table], shared: Shared) 
 
 
 def _members(
-    engine: Engine, relation: Relation, table: ir.Table, names: list[str], lists: Collection[str]
+    engine: Engine, relation: LogTable, table: ir.Table, names: list[str], lists: Collection[str]
 ) -> list[_Member]:
     """The columns of a table, looked at in one pass."""
     asked: dict[str, ir.Value] = {}
@@ -167,7 +166,7 @@ def _as(column: ir.Value, kind: ValueType) -> ir.Value:
     return text.lower() == "true" if kind == "truth" else _whole(text) if kind == "whole" else text.try_cast("float64")
 
 
-def _refuse_lost_zeros(engine: Engine, kept: Mapping[Relation, ir.Table], members: list[_Member]) -> None:
+def _refuse_lost_zeros(engine: Engine, kept: Mapping[LogTable, ir.Table], members: list[_Member]) -> None:
     """Of values that one table writes as 007 and another as 7, nobody knows whether they are the same."""
     for padded in [member for member in members if member.padded is not None]:
         texts = _texts(kept, padded)
@@ -183,6 +182,6 @@ def _refuse_lost_zeros(engine: Engine, kept: Mapping[Relation, ir.Table], member
                 )
 
 
-def _texts(kept: Mapping[Relation, ir.Table], member: _Member) -> ir.Table:
+def _texts(kept: Mapping[LogTable, ir.Table], member: _Member) -> ir.Table:
     table = kept[member.relation]
     return table.select(text=_as(table[member.name], "text")).distinct()

@@ -2,13 +2,13 @@
 
 import ibis
 
-from musenet.dataset.roles import ITEM, KIND, LABEL, REQUEST, TIME, USER, WEIGHT
+from musenet.dataset.roles import ITEM, KIND, LABEL, REQUEST, TIME, USER, WEIGHT, LogTable
 from musenet.dataset.texts import LONGEST_ID
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sieve, Sifted, sift
-from musenet.sources.files.columns import Plan, Relation, require
+from musenet.sources.files.columns import Plan, require
 from musenet.sources.files.opening import LogFile, reading
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, TimeColumn, UsersFile
 from musenet.sources.files.times import as_time
@@ -34,7 +34,7 @@ class LogReader:
     def __init__(
         self,
         engine: Engine,
-        files: dict[Relation, LogFile],
+        files: dict[LogTable, LogFile],
         plan: Plan,
         options: OwnFilesOptions,
         recipe: Recipe,
@@ -91,7 +91,7 @@ class LogReader:
             sieve.need(need)
         return sift(self._engine, "events", sieve)
 
-    def entities(self, relation: Relation, part: UsersFile | ItemsFile) -> Sifted:
+    def entities(self, relation: LogTable, part: UsersFile | ItemsFile) -> Sifted:
         """Users or items with their attributes."""
         file = self._files[relation]
         sieve = Sieve(file)
@@ -155,7 +155,7 @@ def columns_of_roles(part: ImpressionsFile | EventsFile | UsersFile | ItemsFile)
 
 
 def require_roles(
-    file: LogFile, relation: Relation, part: ImpressionsFile | EventsFile | UsersFile | ItemsFile
+    file: LogFile, relation: LogTable, part: ImpressionsFile | EventsFile | UsersFile | ItemsFile
 ) -> None:
     """Raise `DataError` if a file lacks a column that the configuration gives a role."""
     for role, name in columns_of_roles(part).items():
