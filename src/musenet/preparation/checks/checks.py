@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from musenet.dataset.manifest import Field, FieldSide, Split
+from musenet.dataset.manifest import Field, FieldSide, Part, Split
 from musenet.errors import DatasetError
 from musenet.preparation.relations.requests import local_text
 
@@ -20,11 +20,7 @@ OWN_EVENT_SHARE = 0.05
 OWN_EVENT_RATIO = 5.0
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RowCount(_Part):
+class RowCount(Part):
     """Rows of one relation that were read, refused, mended, added or kept, and why."""
 
     table: str
@@ -32,7 +28,7 @@ class RowCount(_Part):
     rows: int
 
 
-class PeriodCheck(_Part):
+class PeriodCheck(Part):
     """One split; shares are of impressions unless they say otherwise, None where nothing is counted."""
 
     split: Split
@@ -59,7 +55,7 @@ class PeriodCheck(_Part):
         return self.positives / self.impressions
 
 
-class FeatureCheck(_Part):
+class FeatureCheck(Part):
     """One feature: `missing` of all rows, `unseen` of validation and test values, and its AUC alone on validation."""
 
     feature: str
@@ -70,14 +66,14 @@ class FeatureCheck(_Part):
     auc: float | None = None
 
 
-class OwnEvents(_Part):
+class OwnEvents(Part):
     """Share of positives and of negatives with an event of the same user and item shortly before."""
 
     of_positives: float
     of_negatives: float
 
 
-class Checks(_Part):
+class Checks(Part):
     """All that `prepare` ends with; `render` shows it."""
 
     protocol: str

@@ -56,7 +56,7 @@ class InOrder:
 
 
 @dataclass(frozen=True)
-class UncodedColumn:
+class PlainColumn:
     """A column that is written as it is, NULL as `missing`."""
 
     column: str
@@ -71,7 +71,7 @@ def encode_relation(
     folders: Folders,
     planned: Sequence[PlannedField],
     vocabularies: Mapping[str, Vocabulary],
-    plain_columns: Mapping[str, UncodedColumn],
+    plain_columns: Mapping[str, PlainColumn],
     first: int = 0,
 ) -> None:
     """Write the fields of codes, the raw numbers and vectors of the others (NaN where missing), the plain columns.

@@ -10,7 +10,8 @@ from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.vocabulary import Occurrences, Vocabulary, fit_vocabulary, never_trained
-from musenet.preparation.relations.relations import SHOWN_WEIGHT, Relations
+from musenet.preparation.relations.past import SHOWN
+from musenet.preparation.relations.relations import Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, USER_ROW
 from musenet.recipe.recipe import Recipe
 
@@ -105,15 +106,15 @@ class Training:
         relations, engine = self._relations, self._engine
         requests = relations.requests.filter(chosen(relations.requests[PERIOD]))
         candidates = relations.candidates.filter(chosen(relations.candidates[PERIOD]))
-        of_users = requests.group_by(USER_ROW).aggregate(**{SHOWN_WEIGHT: requests[IMPRESSIONS].sum()})
-        of_items = candidates.group_by(ITEM_ROW).aggregate(**{SHOWN_WEIGHT: candidates.count()})
+        of_users = requests.group_by(USER_ROW).aggregate(**{SHOWN: requests[IMPRESSIONS].sum()})
+        of_items = candidates.group_by(ITEM_ROW).aggregate(**{SHOWN: candidates.count()})
         if self._shown and name == "training":
             of_users = _together(of_users, self._shown["user"], USER_ROW)
             of_items = _together(of_items, self._shown["item"], ITEM_ROW)
         events = relations.stored_events
         return {
-            "user": (engine.store(f"{name}_users", join(relations.users, of_users, [USER_ROW])), SHOWN_WEIGHT),
-            "item": (engine.store(f"{name}_items", join(relations.items, of_items, [ITEM_ROW])), SHOWN_WEIGHT),
+            "user": (engine.store(f"{name}_users", join(relations.users, of_users, [USER_ROW])), SHOWN),
+            "item": (engine.store(f"{name}_items", join(relations.items, of_items, [ITEM_ROW])), SHOWN),
             "context": (requests, IMPRESSIONS),
             "candidate": (candidates, None),
             "history": (events.filter(events[TIME] < relations.cuts.valid_from), None),
@@ -136,8 +137,8 @@ def value_types(
 
 
 def _together(first: ir.Table, second: ir.Table, row: str) -> ir.Table:
-    both = first.union(second.select(row, SHOWN_WEIGHT).cast(first.schema()))
-    return both.group_by(row).aggregate(**{SHOWN_WEIGHT: both[SHOWN_WEIGHT].sum()})
+    both = first.union(second.select(row, SHOWN).cast(first.schema()))
+    return both.group_by(row).aggregate(**{SHOWN: both[SHOWN].sum()})
 
 
 def _occurrences(tables: Mapping[str, tuple[ir.Table, str | None]], entry: PlannedField) -> Occurrences:

@@ -21,7 +21,7 @@ from musenet.files import write_text
 from musenet.preparation.encoding.encode import (
     Folders,
     InOrder,
-    UncodedColumn,
+    PlainColumn,
     bucketed_field,
     category_field,
     combination_codes,
@@ -202,7 +202,7 @@ class DatasetWriter:
         return Folders(kept, passing, None if self._uncoded is None else relation_folder(self._uncoded, side))
 
     def _encode(
-        self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, UncodedColumn], first: int = 0
+        self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0
     ) -> None:
         """Write the side's fields of codes, plain columns and raw numbers."""
         planned, folders = self._of(side), self._of_relation(side)
@@ -229,9 +229,9 @@ class DatasetWriter:
 
     def _encode_requests(self) -> None:
         plain = {
-            "user": UncodedColumn(USER_ROW, np.int32),
-            "time": UncodedColumn(TIME, np.int64),
-            "_impressions": UncodedColumn(IMPRESSIONS, np.int64),
+            "user": PlainColumn(USER_ROW, np.int32),
+            "time": PlainColumn(TIME, np.int64),
+            "_impressions": PlainColumn(IMPRESSIONS, np.int64),
         }
         self._encode("context", InOrder(self._relations.requests, [REQUEST_ROW]), self.requests, plain)
         folders = self._of_relation("context")
@@ -250,15 +250,15 @@ class DatasetWriter:
 
     def _encode_candidates(self, true_probability: str | None) -> None:
         relation, folders = self._relations.candidates, self._of_relation("candidate")
-        plain = {"item": UncodedColumn(ITEM_ROW, np.int32), "label": UncodedColumn(LABEL, np.int8)}
+        plain = {"item": PlainColumn(ITEM_ROW, np.int32), "label": PlainColumn(LABEL, np.int8)}
         if WEIGHT in relation.columns:
-            plain["weight"] = UncodedColumn(WEIGHT, np.float32)
+            plain["weight"] = PlainColumn(WEIGHT, np.float32)
         if true_probability:
-            plain["true_probability"] = UncodedColumn(true_probability, np.float32, np.nan)
+            plain["true_probability"] = PlainColumn(true_probability, np.float32, np.nan)
         if self.has_repeats:
             relation = relation.mutate(_ago=relation[TIME] - relation[REPEAT_LAST])
-            plain["repeat_count"] = UncodedColumn(REPEAT_COUNT, np.int32)
-            plain["_ago"] = UncodedColumn("_ago", np.float64, np.nan)
+            plain["repeat_count"] = PlainColumn(REPEAT_COUNT, np.int32)
+            plain["_ago"] = PlainColumn("_ago", np.float64, np.nan)
         self._encode("candidate", InOrder(relation, [REQUEST_ROW, ITEM_ROW]), self.candidates, plain)
         end = self.splits["train"].impressions
         self._finish(

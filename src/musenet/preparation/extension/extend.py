@@ -27,7 +27,7 @@ from musenet.preparation.extension.joining import Added, Joining
 from musenet.preparation.extension.kept import Facts, Kept, facts_of, read_facts
 from musenet.preparation.extension.occurrences import Occurrences
 from musenet.preparation.relations.columns import role_name
-from musenet.preparation.relations.past import Past
+from musenet.preparation.relations.past import REMEDY, Past
 from musenet.preparation.relations.relations import Relations, build_relations
 from musenet.preparation.relations.split import PERIOD_NAMES, Cuts
 from musenet.recipe.recipe import Recipe
@@ -65,7 +65,7 @@ def added_source(source: Source, before: Dataset) -> Source:
     if source.described() != facts.described:
         raise DataError(
             f"`data` says otherwise how the log is to be read than it did for {before.folder}: make the configuration "
-            "the same but for paths, or prepare the whole log anew, without --extend"
+            f"the same but for paths, or {REMEDY}"
         )
     return source.added_to(facts.files)
 
@@ -116,7 +116,7 @@ def extend(
     scales = Scales.of(before.manifest)
     writer, added = _encode(engine, relations, (planned, vocabularies), scales, recipe, names, work, told)
     if writer.fields != before.manifest.fields:
-        raise DataError(f"what is to be added has other fields than {before.folder}: {past.remedy}")
+        raise DataError(f"what is to be added has other fields than {before.folder}: {REMEDY}")
     told("joining what is added to the past")
     known = {
         "predefined_scenario": list(before.manifest.predefined_scenarios or []),
@@ -178,12 +178,12 @@ def _check_recipe(before: Dataset, facts: Facts, recipe: Recipe) -> None:
     if differing:
         raise DataError(
             f"{before.folder} was prepared with another {', '.join(sorted(differing))}: make the configuration the "
-            "same, or prepare the whole log anew, without --extend"
+            f"same, or {REMEDY}"
         )
     if recipe.negatives != "none":
         raise DataError(
             "with sampled negatives a dataset cannot be extended, since what is popular has changed for the past as "
-            "well: prepare the whole log anew, without --extend"
+            f"well: {REMEDY}"
         )
 
 
@@ -191,12 +191,12 @@ def _check_cuts(past: Past, facts: Facts, cuts: Cuts) -> None:
     if facts.test_until is not None:
         raise DataError(
             f"{past.dataset.folder} ends at its split's test_until and does not keep what lay behind: leave test_until "
-            f"out and {past.remedy}"
+            f"out and {REMEDY}"
         )
     if cuts.train_from != facts.train_from or cuts.valid_from < facts.valid_from:
         raise DataError(
             f"training would have to lose requests that gave {past.dataset.folder} its codes: let train_from be as it "
-            f"was and valid_from not earlier, or {past.remedy}"
+            f"was and valid_from not earlier, or {REMEDY}"
         )
 
 

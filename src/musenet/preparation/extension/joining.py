@@ -24,7 +24,7 @@ from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.extension.growth import rows_before
 from musenet.preparation.extension.kept import Kept
 from musenet.preparation.extension.runs import JoinedRuns
-from musenet.preparation.relations.past import Past
+from musenet.preparation.relations.past import REMEDY, Past
 from musenet.preparation.relations.requests import USER_ROW
 from musenet.recipe.history import Before
 from musenet.recipe.recipe import Recipe
@@ -228,7 +228,7 @@ class Joining:
             raise DataError(
                 f"column '{entry.source}' of the impressions has changed for {changed} {entry.side}s, or was missing "
                 "before, so it is no attribute of theirs: list it under "
-                f"features.{'context' if entry.side == 'user' else 'candidate'}, or {self.past.remedy}"
+                f"features.{'context' if entry.side == 'user' else 'candidate'}, or {REMEDY}"
             )
 
     def _told(self, entry: PlannedField) -> NDArray[np.bool_]:

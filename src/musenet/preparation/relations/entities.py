@@ -8,7 +8,7 @@ from musenet.dataset.roles import LogTable
 from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
-from musenet.preparation.relations.requests import VARIES, number_rows
+from musenet.preparation.relations.requests import VARIES, number_rows, varies
 
 
 def number_entities(
@@ -64,9 +64,7 @@ def _from_impressions(engine: Engine, impressions: ir.Table, id_name: str, names
     columns: dict[str, ir.Value] = {}
     for name in names:
         column = impressions[name]
-        partly_missing = (column.count() > 0) & (column.count() < impressions.count())
-        columns[name] = column.min()
-        columns[VARIES + name] = (partly_missing | (column.min() != column.max())).fill_null(False)
+        columns[name], columns[VARIES + name] = column.min(), varies(impressions, column)
     table = engine.store(f"shown{id_name}s", impressions.group_by(id_name).aggregate(**columns))
     counts = engine.row(table.aggregate(**{name: table[VARIES + name].sum() for name in names}))
     for name in names:

@@ -32,8 +32,10 @@ WORDS: Mapping[ValueType, str] = {
     "text": "text",
 }
 BEFORE_ROW = "_before_row"
-SHOWN_BEFORE = "_shown"
+SHOWN = "_shown"
 LAST_EVENT, LAST_REQUEST = "_last_event", "_last_request"
+REMEDY = "prepare the whole log anew, without --extend"
+"""What to do about rows that cannot be added."""
 Integers = NDArray[np.int64]
 
 
@@ -49,11 +51,6 @@ class Past:
     def __init__(self, dataset: Dataset, counted: Path | None) -> None:
         self.dataset = dataset
         self._counted = counted
-
-    @property
-    def remedy(self) -> str:
-        """What to do about rows that cannot be added."""
-        return "prepare the whole log anew, without --extend"
 
     @cached_property
     def time(self) -> Integers:
@@ -90,10 +87,10 @@ class Past:
     def shown_rows(self, engine: Engine, known: ir.Table, row_name: str, cuts: Cuts) -> ir.Table:
         """`_user_row` (`_item_row`) of those users (items) that were shown before, and `_shown`."""
         shown = self.shown(row_name, cuts)
-        counts = ibis.memtable(pa.table({BEFORE_ROW: np.arange(len(shown)), SHOWN_BEFORE: shown.astype(np.int64)}))
+        counts = ibis.memtable(pa.table({BEFORE_ROW: np.arange(len(shown)), SHOWN: shown.astype(np.int64)}))
         rows = join(self.entities(engine, row_name), known.select(known.columns[0], row_name), [known.columns[0]])
         found = join(rows, counts, [BEFORE_ROW])
-        return engine.store(f"shown_before{row_name}", found.filter(found[SHOWN_BEFORE] > 0))
+        return engine.store(f"shown_before{row_name}", found.filter(found[SHOWN] > 0))
 
     def with_looked_up(self, tables: Tables) -> Tables:
         """The tables with the items that they do not tell of, and what events and repeat keys look up of these.
@@ -150,20 +147,18 @@ class Past:
         if late:
             raise DataError(
                 f"{late} of the requests to be added are not later than {local_text(last, timezone)}, up to which "
-                f"{self.dataset.folder} holds requests: {self.remedy}"
+                f"{self.dataset.folder} holds requests: {REMEDY}"
             )
         if REQUEST in groups.columns:
             held = engine.read_parquet([keys_file(self.dataset.folder, "requests")]).select(REQUEST)
             kinds = [value_type(table[REQUEST].type().to_pyarrow()) for table in (held, groups)]
             if kinds[0] != kinds[1]:
-                raise DataError(
-                    f"ids of requests are {WORDS[kinds[1]]} now, but {WORDS[kinds[0]]} before: {self.remedy}"
-                )
+                raise DataError(f"ids of requests are {WORDS[kinds[1]]} now, but {WORDS[kinds[0]]} before: {REMEDY}")
             again = engine.count(groups.semi_join(held, REQUEST))
             if again:
                 raise DataError(
                     f"{again} of the requests to be added have ids of requests that {self.dataset.folder} holds: "
-                    f"a request is added whole; {self.remedy}"
+                    f"a request is added whole; {REMEDY}"
                 )
 
     def check_events(self, engine: Engine, events: ir.Table, users: ir.Table, delay: float) -> None:
@@ -180,7 +175,7 @@ class Past:
         if late:
             raise DataError(
                 f"{late} of the events to be added came late: they lie before requests or events of the same users "
-                f"that {self.dataset.folder} holds, whose histories they would change; {self.remedy}"
+                f"that {self.dataset.folder} holds, whose histories they would change; {REMEDY}"
             )
 
     def _last_of_users(self) -> pa.Table:
@@ -229,7 +224,7 @@ class Past:
         if lacking:
             raise DataError(
                 f"predefined_scenario: '{told[0]}' is told by the users' table, which lacks {lacking} users of the "
-                f"requests to be added who were known before: give their rows as well, or {self.remedy}"
+                f"requests to be added who were known before: give their rows as well, or {REMEDY}"
             )
 
     def check_looked_up(self, items: pa.Table, rows: Integers, names: Sequence[str], unknown: pa.Array | None) -> None:
@@ -255,7 +250,7 @@ class Past:
             if changed:
                 raise DataError(
                     f"'{name}' has changed for {changed} items, or was not known before, and events of the past were "
-                    f"described by it: {self.remedy}"
+                    f"described by it: {REMEDY}"
                 )
 
     def check_types(self, added: Mapping[str, ValueType]) -> None:
@@ -265,5 +260,5 @@ class Past:
             if before[name] != added[name]:
                 raise DataError(
                     f"column '{name}' holds {WORDS[added[name]]} in what is to be added, but {WORDS[before[name]]} "
-                    f"before: {self.remedy}"
+                    f"before: {REMEDY}"
                 )

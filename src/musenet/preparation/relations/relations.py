@@ -38,7 +38,7 @@ from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import CleaningRule, Tables
 
 REPEAT_COUNT, REPEAT_LAST = "_repeat_count", "_repeat_last"
-SHOWN_WEIGHT, KEY = "_shown", "_key_"
+KEY = "_key_"
 
 
 @dataclass(frozen=True)

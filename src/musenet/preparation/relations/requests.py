@@ -125,7 +125,7 @@ def group_requests(engine: Engine, impressions: ir.Table, context: Sequence[str]
         columns[name] = impressions[name].min()
     checked = [*context] if USER in key else [USER, *context]
     for name in checked:
-        columns[VARIES + name] = _varies(impressions, impressions[name])
+        columns[VARIES + name] = varies(impressions, impressions[name])
     groups = engine.store("request_groups", impressions.group_by(key).aggregate(**columns))
     if checked:
         counts = engine.row(groups.aggregate(**{name: groups[VARIES + name].sum() for name in checked}))
@@ -135,7 +135,8 @@ def group_requests(engine: Engine, impressions: ir.Table, context: Sequence[str]
     return groups.drop(*(VARIES + name for name in checked))
 
 
-def _varies(impressions: ir.Table, column: ir.Value) -> ir.Value:
+def varies(impressions: ir.Table, column: ir.Value) -> ir.Value:
+    """Whether a column differs inside a group of impressions; a value beside a missing one differs, too."""
     partly_missing = (column.count() > 0) & (column.count() < impressions.count())
     return (partly_missing | (column.min() != column.max())).fill_null(False)
 
