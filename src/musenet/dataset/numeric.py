@@ -38,7 +38,7 @@ class NumericTransform(BaseModel):
         """(rows) float32, of about mean 0 and deviation 1 in training."""
         there = np.isfinite(values)
         scaled = (
-            _shape(self.numeric, np.where(there, values, 0.0), self.knots, self.levels) - self.mean
+            in_shape(self.numeric, np.where(there, values, 0.0), self.knots, self.levels) - self.mean
         ) / self.deviation
         with np.errstate(over="ignore"):  # beyond float32 it is infinite
             return np.where(there, scaled, 0.0).astype(np.float32)
@@ -82,7 +82,8 @@ class VectorScale(BaseModel):
             return np.where(self.missing(values)[:, None], 0.0, scaled).astype(np.float32)
 
 
-def _shape(numeric: str, values: FloatArray, knots: list[float], levels: list[float]) -> FloatArray:
+def in_shape(numeric: str, values: FloatArray, knots: list[float], levels: list[float]) -> FloatArray:
+    """(rows) g(x) of `NumericTransform`; quantiles without knots are 0."""
     if numeric == "log":
         return np.asarray(np.sign(values) * np.log1p(np.abs(values)), dtype=np.float64)
     if numeric == "quantiles":

@@ -27,7 +27,8 @@ _UNREADABLE = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, d
 """What DuckDB says of pages that hold anything else than they should, each time another."""
 _FILE = "__file"
 """The column in which a row's file stands while it is read."""
-_NO_SPACE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
+NO_SPACE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
+"""What is said of a full disk, in whatever words."""
 
 
 class Engine:
@@ -326,7 +327,7 @@ def failures_explained(folder: Path) -> Iterator[None]:
     except (duckdb.Error, RuntimeError) as error:
         if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
-        if _NO_SPACE.search(str(error)):
+        if NO_SPACE.search(str(error)):
             raise full_disk(folder) from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise UserError(

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from musenet import __version__
 from musenet.dataset.dataset import Dataset
@@ -23,7 +23,6 @@ from musenet.dataset.manifest import (
     orphans_of_replacing,
     write_manifest,
 )
-from musenet.dataset.roles import ITEM, USER
 from musenet.dataset.texts import ValueType
 from musenet.engines.engine import Engine, failures_explained
 from musenet.engines.registry import EngineName, open_engine
@@ -46,7 +45,7 @@ from musenet.preparation.encoding.fitting import Training, value_types
 from musenet.preparation.encoding.writer import DatasetWriter
 from musenet.preparation.extension.extend import GrowingSource, added_source, extend
 from musenet.preparation.extension.kept import Kept, facts_of
-from musenet.preparation.relations.columns import role_name
+from musenet.preparation.relations.columns import role_name, under_own_names
 from musenet.preparation.relations.relations import Relations, build_relations
 from musenet.preparation.relations.split import PERIOD_NAMES
 from musenet.preparation.stages import Stages, check_space
@@ -198,7 +197,7 @@ def _write_dataset(
     checks = _check(engine, relations, tables, writer, Inspector(folder, writer.splits), own, training)
     checks.write(folder)
     write_rejected(engine, tables, relations, folder)
-    types = _under_own_names(value_types(relations, planned, vocabularies, recipe), tables)
+    types = under_own_names(value_types(relations, planned, vocabularies, recipe), tables)
     _write_manifest(folder, writer, relations, tables, recipe, identity, types, facts)
     return checks
 
@@ -280,14 +279,6 @@ def _check(
     )
 
 
-Told = TypeVar("Told")
-
-
-def _under_own_names(columns: Mapping[str, Told], tables: Tables) -> dict[str, Told]:
-    own = {USER: tables.user_column, ITEM: tables.item_column}
-    return {own.get(name, name): origin for name, origin in columns.items()}
-
-
 def _write_manifest(
     folder: Path,
     writer: DatasetWriter,
@@ -322,8 +313,8 @@ def _write_manifest(
         true_scenarios=writer.written.true_scenarios,
         user_column=tables.user_column,
         item_column=tables.item_column,
-        event_columns=_under_own_names(relations.columns.event, tables),
-        key_columns=_under_own_names(relations.columns.key, tables),
+        event_columns=under_own_names(relations.columns.event, tables),
+        key_columns=under_own_names(relations.columns.key, tables),
         value_types=types,
         missing_texts=tables.missing_texts,
         checksums=checksums_of(folder),

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.files.cleaning import Sieve, Sifted, keep_first, sift
+from musenet.sources.files.cleaning import Sieve, Sifted, sift, sift_entities
 from musenet.sources.files.columns import require
 from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.values import Parsed, as_number, as_text
@@ -80,7 +80,7 @@ class AdsFiles:
         _read_whole_numbers(sieve, "cate_id", "campaign_id", "customer", "brand")
         require(sieve.file, "price", _KEY)
         sieve.parsed("price", as_number(sieve.file.table.price), "price", "a number", required=False)
-        ads = _first_of_each(engine, "items", sieve, "adgroup_id")
+        ads = sift_entities(engine, "items", sieve, "adgroup_id")
         dear = ads.kept.price > HIGHEST_PRICE
         mended = {
             "brand is NULL: made missing": ads.kept.brand.isnull().sum(),
@@ -95,7 +95,7 @@ class AdsFiles:
         sieve = Sieve(self._open(engine, "user_profile"))
         _read_whole_numbers(sieve, "user", required=True)
         _read_whole_numbers(sieve, *PROFILE)
-        return _first_of_each(engine, "users", sieve, "user")
+        return sift_entities(engine, "users", sieve, "user")
 
     def behaviour(self, engine: Engine) -> Sifted:
         """`user`, `time_stamp` in seconds, `btag`, `cate_id` and `brand`, of the 22 days, duplicates included."""
@@ -167,12 +167,6 @@ def _whole(text: ir.Value) -> Parsed:
     # Engines do not agree on what else is a whole number: `1.5`, `1e3`, `1_000`.
     number = written.re_search("[^0-9 +-]").ifelse(ibis.null("string"), written).try_cast("int64")
     return Parsed(number, number.isnull() & written.notnull(), written.isnull())
-
-
-def _first_of_each(engine: Engine, relation: str, sieve: Sieve, key: str) -> Sifted:
-    sifted = sift(engine, relation, sieve)
-    first, repeated = keep_first(engine, relation, sifted.kept, key, [])
-    return replace(sifted, kept=first, rules=sifted.rules + repeated)
 
 
 def _mended(engine: Engine, relation: str, sifted: Sifted, counts: dict[str, ir.Value]) -> list[CleaningRule]:

@@ -166,7 +166,7 @@ def _sequence_events(engine: Engine, sequences: ir.Table, log: ir.Table) -> tupl
     events = _events(single, single.last_time_ms * 1000 - (single.length - 1 - single.place) * MICROSECONDS)
     return events, [
         CleaningRule("sequences", "end not before the user's first impression", late, True),
-        CleaningRule("sequences", "doubled: the same video twice running", doubled or 0, True),
+        CleaningRule("sequences", "doubled: the same video twice running", doubled, True),
     ]
 
 

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.files.cleaning import Sieve, Sifted, keep_first, sift
+from musenet.sources.files.cleaning import Sieve, Sifted, sift, sift_entities
 from musenet.sources.files.columns import require
 from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.values import as_label, as_number, as_text
@@ -167,9 +167,7 @@ def _read_features(engine: Engine, relation: str, file: LogFile, key: str) -> Si
             # Codes with gaps were written as floats; a duration may really have a fraction.
             number = as_number(file.table[name], whole=name != "video_duration")
         sieve.parsed(name, number, name, "a number", required=False)
-    sifted = sift(engine, relation, sieve)
-    first, repeated = keep_first(engine, relation, sifted.kept, key, [])
-    return Sifted(first, sifted.refused, sifted.rules + repeated)
+    return sift_entities(engine, relation, sieve, key)
 
 
 def _is_text(name: str) -> bool:

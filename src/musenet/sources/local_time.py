@@ -36,10 +36,6 @@ class LocalTime:
     Args:
         zone: such as `Europe/Berlin`.
         days: since 1970; an event in the year 9999 costs one day rather than all until then.
-
-    >>> clock = LocalTime("Europe/Berlin", [0])
-    >>> clock.offset_at(0) == HOUR
-    True
     """
 
     def __init__(self, zone: str, days: Iterable[int]) -> None:

@@ -1,6 +1,5 @@
 """Where the rows went: counts per reason, and the refused rows themselves."""
 
-import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,19 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musenet.dataset.layout import RELATIONS
-from musenet.dataset.roles import MICROSECONDS, TIME
+from musenet.dataset.roles import TIME
 from musenet.engines.engine import Engine
 from musenet.preparation.checks.checks import RowCount
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.writer import DatasetWriter
 from musenet.preparation.relations.relations import Relations
 from musenet.preparation.relations.requests import local_text
+from musenet.sources.files.times import FIRST_PLAUSIBLE, latest_plausible
 from musenet.sources.tables import REFUSED, CleaningRule, Tables
 
 REJECTED = "rejected.parquet"
-DAY = 86_400 * MICROSECONDS
-FIRST_YEAR = 631_152_000 * MICROSECONDS
-"""Of 1990, in UTC."""
 
 
 def count_rows(relations: Relations, tables: Tables, writer: DatasetWriter) -> list[RowCount]:
@@ -84,8 +81,7 @@ def list_warnings(engine: Engine, relations: Relations, planned: Iterable[Planne
 
 def _odd_times(engine: Engine, what: str, table: ir.Table) -> Iterator[str]:
     """No log is older than the services that write logs, and none knows the future."""
-    tomorrow = int(time.time()) * MICROSECONDS + DAY
-    odd = (table[TIME] < FIRST_YEAR) | (table[TIME] > tomorrow)
+    odd = ~table[TIME].between(FIRST_PLAUSIBLE, latest_plausible())
     found = engine.row(table.aggregate(rows=odd.sum(), first=table[TIME].min(), last=table[TIME].max()))
     if found["rows"]:
         first, last = (local_text(int(str(found[end])), "UTC") for end in ("first", "last"))

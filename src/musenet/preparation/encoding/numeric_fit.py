@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from musenet.dataset.numeric import FloatArray, NumericTransform, _shape
+from musenet.dataset.numeric import FloatArray, NumericTransform, in_shape
 from musenet.recipe.features import NumericOptions
 
 RANK_KNOTS = 256
@@ -22,7 +22,7 @@ def fit_numeric(values: FloatArray, weight: FloatArray, options: NumericOptions)
     knots, levels, edges = _quantiles(known, known_weight, options) if options.numeric == "quantiles" else ([], [], [])
     mean, deviation = 0.0, 1.0
     if len(known):
-        shaped = _shape(options.numeric, known, knots, levels)
+        shaped = in_shape(options.numeric, known, knots, levels)
         mean = float(np.sum(known_weight * shaped) / np.sum(known_weight))
         deviation = float(np.sqrt(np.sum(known_weight * (shaped - mean) ** 2) / np.sum(known_weight)))
     return NumericTransform(

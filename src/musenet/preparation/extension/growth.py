@@ -18,6 +18,7 @@ from musenet.preparation.encoding.fitting import Training, value_types
 from musenet.preparation.encoding.uncoded import ROW, read_uncoded
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.extension.kept import Kept
+from musenet.preparation.relations.columns import under_own_names
 from musenet.preparation.relations.past import Past
 from musenet.preparation.relations.relations import Relations
 from musenet.preparation.relations.requests import IMPRESSIONS, ITEM_ROW, PERIOD, USER_ROW
@@ -77,9 +78,7 @@ class Growth:
     def _types(self, values: Mapping[str, Vocabulary]) -> dict[str, ValueType]:
         """By the log's own names."""
         found = value_types(self._relations, self._planned, values, self._recipe)
-        manifest = self._past.dataset.manifest
-        own = {USER: manifest.user_column, ITEM: manifest.item_column}
-        return {own.get(name, name): kind for name, kind in found.items()}
+        return under_own_names(found, self._past.dataset.manifest)
 
     def _grown(self, name: str, added: Vocabulary, min_count: int) -> Vocabulary:
         kind = added.values.type

@@ -1,14 +1,19 @@
 """Where each column that a recipe names comes from."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import ibis.expr.types as ir
 
+from musenet.dataset.manifest import Manifest
 from musenet.dataset.roles import ITEM, ROLES, USER, LogTable
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Tables
+
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Columns:
 def role_name(tables: Tables, name: str) -> str:
     """The column that holds this name in the relations: the ids stand under `_user` and `_item`."""
     return {tables.user_column: USER, tables.item_column: ITEM}.get(name, name)
+
+
+def under_own_names(columns: Mapping[str, Told], log: Tables | Manifest) -> dict[str, Told]:
+    """What is told of columns, by the log's own names of them."""
+    own = {USER: log.user_column, ITEM: log.item_column}
+    return {own.get(name, name): told for name, told in columns.items()}
 
 
 def resolve_columns(tables: Tables, recipe: Recipe) -> Columns:

@@ -84,7 +84,9 @@ def _check_roles(engine: Engine, impressions: ir.Table, roles: Sequence[str]) ->
     if not found["rows"]:
         raise DataError("the log holds no impressions: check the path and what the cleaning rules refused")
     if found["other"]:
-        raise DataError(f"{found['other']} impressions have labels other than 0 and 1: give clicked as 0 or 1")
+        raise DataError(
+            f"{found['other']} impressions have labels other than 0 and 1: write 1 for what was taken, else 0"
+        )
     for name in roles:
         if found[name]:
             raise DataError(f"{found[name]} impressions lack their {name.strip('_')}: drop them or fill it in")

@@ -1,7 +1,8 @@
 """Rows of one table of a log: kept in the form that preparation needs, or refused with a reason."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import ibis
 import ibis.expr.types as ir
@@ -60,21 +61,13 @@ class Sieve:
                 what = "a whole number" if need.form == "whole" else "a number"
         self.parsed(need.name, read, need.name, what, required=False)
 
-    def explained(self, name: str, key: str) -> "_Explained":
+    @contextmanager
+    def explained(self, name: str, key: str) -> Iterator[None]:
         """Say which column of which file an error is about."""
-        return _Explained(f"{self.file.name}: column '{name}' ({key})")
-
-
-class _Explained:
-    def __init__(self, subject: str) -> None:
-        self._subject = subject
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DataError):
-            raise DataError(f"{self._subject} {error}") from error
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.file.name}: column '{name}' ({key}) {error}") from error
 
 
 @dataclass(frozen=True)
@@ -141,6 +134,13 @@ def keep_first(
     return first, [
         CleaningRule(name, "repeats an id: the first is kept", before - after, True)
     ] if before > after else []
+
+
+def sift_entities(engine: Engine, name: str, sieve: Sieve, key: str) -> Sifted:
+    """As `sift`, and of the rows that pass the first of each id."""
+    sifted = sift(engine, name, sieve)
+    first, repeated = keep_first(engine, name, sifted.kept, key, [])
+    return replace(sifted, kept=first, rules=sifted.rules + repeated)
 
 
 def _count(engine: Engine, refused: ir.Table) -> dict[str, int]:

@@ -14,6 +14,7 @@ from musenet.dataset.roles import ITEM, REQUEST, ROLES, USER, LogTable
 from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NUMBER, TRUTHS, WHOLE, ValueType
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.sources.files.values import as_plain_text
 from musenet.sources.tables import CleaningRule
 
 IDS = (USER, ITEM, REQUEST)
@@ -158,8 +159,7 @@ def _as(column: ir.Value, kind: ValueType) -> ir.Value:
     if held.is_boolean() and kind == "text":
         return column.ifelse("true", "false")
     if held.is_floating() and kind == "text":
-        whole = (column == column.floor()) & (column.abs() < LARGEST_EXACT_FLOAT)
-        return whole.ifelse(whole.ifelse(column, 0.0).cast("int64").cast("string"), column.cast("string"))
+        return as_plain_text(column)
     if not _is_written(held) or kind == "text":
         return column.cast(TYPES[kind])
     text = column.cast("string")

@@ -12,14 +12,13 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet.engines.engine import Engine
+from musenet.engines.engine import NO_SPACE, Engine
 from musenet.errors import DataError, one_line
 from musenet.sources.files.headers import clean_names, header
 from musenet.sources.files.parts import Mended, Part, bring_together
 from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values
 
 _MEND = "mend that line, or how the file was written"
-_MACHINE_TROUBLE = re.compile(r"no space left|disk full|max_temp_directory_size", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def reading(name: str) -> Iterator[None]:
         if not isinstance(error, OSError | UnicodeDecodeError | csv.Error | duckdb.Error | pa.ArrowException):
             raise
         text = str(error)
-        if _MACHINE_TROUBLE.search(text) or isinstance(error, duckdb.OutOfMemoryException):
+        if NO_SPACE.search(text) or isinstance(error, duckdb.OutOfMemoryException):
             raise
         file = re.search(r"^ *file = (.+)$", text, re.MULTILINE)  # which of several
         name = file[1] if file else name

@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 from musenet.dataset.texts import LARGEST_EXACT_FLOAT
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.sources.files.values import as_plain_text
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,7 @@ def _unify(
 
 
 def _as(column: ir.Value, kind: dt.DataType) -> ir.Value:
-    if column.type().is_floating() and kind.is_string():
-        whole = (column == column.floor()) & (column.abs() < LARGEST_EXACT_FLOAT)
-        return whole.ifelse(whole.ifelse(column, 0.0).cast("int64").cast("string"), column.cast("string"))
-    return column.cast(kind)
+    return as_plain_text(column) if column.type().is_floating() and kind.is_string() else column.cast(kind)
 
 
 def _common(kinds: Iterable[dt.DataType]) -> dt.DataType | None:

@@ -48,6 +48,12 @@ def as_text(column: ir.Value) -> ir.Value:
     return column.cast("string").nullif("")
 
 
+def as_plain_text(column: ir.FloatingValue) -> ir.Value:
+    """Floats as text, whole ones without a fraction, as `musenet.dataset.texts.text_of` writes them."""
+    whole = (column == column.floor()) & (column.abs() < LARGEST_EXACT_FLOAT)
+    return whole.ifelse(whole.ifelse(column, 0.0).cast("int64").cast("string"), column.cast("string"))
+
+
 def as_kind(column: ir.Value) -> ir.Value:
     """A kind of events as text, in the one form that `musenet.dataset.texts.kind_text` gives."""
     text = as_text(column)

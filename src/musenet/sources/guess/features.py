@@ -13,9 +13,10 @@ from musenet.sources.guess.evidence import (
 )
 from musenet.sources.guess.joining import LogRoles
 from musenet.sources.guess.names import AFTERWARDS, CLOCK, POSITION, ROW_NUMBER, is_code, says, yaml_name
-from musenet.sources.guess.periods import DAY, HOUR, TIME, Periods
+from musenet.sources.guess.periods import TIME, Periods
 from musenet.sources.guess.profiles import ColumnProfile
 from musenet.sources.guess.roles import Roles, varying
+from musenet.sources.local_time import hour_of, weekday_of
 
 Side = Literal["user", "item", "context", "candidate"]
 
@@ -106,9 +107,7 @@ def _add_shown(guess: FeatureGuess, engine: Engine, log: LogRoles, periods: Peri
 
 def _add_clock(guess: FeatureGuess, engine: Engine, roles: Roles, periods: Periods) -> None:
     """`hour` and `weekday`, where they differ and training holds each of them on several days."""
-    hours = periods.rows[TIME] // HOUR
-    # 1 January 1970 was a Thursday.
-    clocks = {"hour": hours % 24, "weekday": (periods.rows[TIME] // DAY + 3) % 7}
+    clocks = {"hour": hour_of(periods.rows[TIME]), "weekday": weekday_of(periods.rows[TIME])}
     for name, value in clocks.items():
         if name in roles.table.columns:
             continue

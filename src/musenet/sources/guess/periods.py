@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
-from musenet.dataset.roles import MICROSECONDS
 from musenet.engines.engine import Engine
 from musenet.sources.files.values import as_label, as_number
 from musenet.sources.guess.profiles import microseconds_of
 from musenet.sources.guess.roles import Roles
+from musenet.sources.local_time import DAY
 
-HOUR = 3600 * MICROSECONDS
-DAY = 24 * HOUR
 TIME, LATER, POSITIVE = "_when", "_later", "_positive"
 _GROWS = 0.98
 _LEAST_SHARE = 0.005
