@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from musenet.errors import DataError
+from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 from odd_logs import write_positives, write_three_files
-from sources.reading import SECOND, counts, read, recipe_of, rows, values, write, write_log
+from sources.reading import ROLES, SECOND, counts, read, recipe_of, rows, values, write, write_log
 
 ODD_RECIPE: dict[str, Any] = {
     "features": {
@@ -94,6 +96,7 @@ def test_positives_alone_in_a_csv(tmp_path: Path) -> None:
 
 
 WALL = [datetime(2023, 11, 14, 22, 13, 20) + timedelta(seconds=row) for row in range(10)]
+A_TIME = "a time (timestamps, integers, or text such as 2024-01-31 12:00:00)"
 BERLIN = timezone(timedelta(hours=1))
 TIMES: dict[str, list[Any] | pa.Array] = {
     "seconds": [SECOND + row for row in range(10)],
@@ -115,6 +118,43 @@ def test_times_however_written(tmp_path: Path, kind: str) -> None:
     write_log(tmp_path, time=TIMES[kind], item=list(range(10)))
     found = values(read(tmp_path, "log.parquet").impressions, "_time")
     assert found == [(SECOND + row) * 1_000_000 for row in range(10)]
+
+
+def test_floats_that_are_missing_or_larger_than_whole_numbers_are_no_damaged_file(tmp_path: Path) -> None:
+    columns = rows(20)
+    columns["time"] = [float("nan"), float("inf"), *map(float, columns["time"][2:])]
+    columns["code"] = [1.0] * 18 + [float("nan"), 1e30]
+    columns["slot"] = [1.0] * 17 + [1e30, float("nan"), 2.0]
+    write(tmp_path, "log.parquet", **columns)
+    tables = read(tmp_path, "log.parquet", recipe_of(features={"candidate": ["code", {"slot": "position"}]}))
+    assert counts(tables) == {
+        ("impressions", "time is missing"): 1,
+        ("impressions", f"time is not {A_TIME}"): 1,
+        ("impressions", "slot is not a whole number"): 1,
+    }
+    kept = tables.impressions.to_pyarrow().sort_by("_time")
+    assert kept["code"].to_pylist()[-2:] == [None, 1e30]
+    assert kept["slot"].to_pylist()[-2:] == [None, 2]
+
+
+def test_dates_in_floats_may_be_missing(tmp_path: Path) -> None:
+    write_log(tmp_path, time=[float("nan")] + [20240102.0] * 9, item=list(range(10)))
+    told = {"time": {"column": "time", "format": "%Y%m%d"}}
+    assert set(values(read(tmp_path, "log.parquet", impressions=told).impressions, "_time")) == {1_704_153_600_000_000}
+
+
+def test_files_of_one_name_in_several_folders_are_added_unless_one_of_them_changed(tmp_path: Path) -> None:
+    for night in ("monday", "tuesday"):
+        (tmp_path / night).mkdir()
+    options = {"source": "own_files", "impressions": {"path": "*/log.parquet", **ROLES}}
+    source = OwnFiles(OwnFilesOptions.model_validate(options), recipe_of(), tmp_path)
+    write_log(tmp_path / "monday")
+    known = source.files()
+    write(tmp_path / "tuesday", "log.parquet", **rows(20))
+    assert source.added_to(known).size().impressions == 20
+    write(tmp_path / "monday", "log.parquet", **rows(30))
+    with pytest.raises(DataError, match=r"data\.impressions: log\.parquet has changed since"):
+        source.added_to(known)
 
 
 def test_fractions_of_a_second_survive(tmp_path: Path) -> None:

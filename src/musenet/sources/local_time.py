@@ -17,7 +17,17 @@ from musenet.errors import ConfigError
 HOUR = 3600 * MICROSECONDS
 DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = (
+    (day - _EPOCH) // timedelta(microseconds=1)
+    for day in (datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+)
+"""What Python's calendar has in every zone, in microseconds since 1970."""
 _FIRST_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+
+
+def on_calendar(time: int) -> datetime:
+    """A time in microseconds as UTC; beyond Python's calendar the nearest that it has in every zone."""
+    return _EPOCH + timedelta(microseconds=min(max(time, _FIRST), _LAST))
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -42,7 +52,7 @@ class LocalTime:
         self.changes: list[int] = []
         """UTC times at which the clock is put forward or back, ascending."""
         self._zone = zone_of(zone)
-        first, last = (_seconds(end) // DAY for end in (datetime.min, datetime.max))
+        first, last = _FIRST // DAY, _LAST // DAY
         nearby = sorted({min(max(day + beside, first), last) for day in days for beside in (-1, 0, 1)} or {0})
         self._offsets = [self._look_up(nearby[0] * DAY)]
         for begin in (day * DAY for day in nearby):
@@ -101,9 +111,3 @@ def hour_of(wall: ir.IntegerValue) -> ir.IntegerValue:
 def weekday_of(wall: ir.IntegerValue) -> ir.IntegerValue:
     """Day of the week, Monday 0 to Sunday 6, of wall-clock microseconds."""
     return ((wall // DAY + _FIRST_WEEKDAY) % 7).cast("int64")
-
-
-def _seconds(time: datetime) -> int:
-    """Microseconds since 1970, two days within what Python's calendar can express."""
-    margin = timedelta(days=2) if time.year == 1 else timedelta(days=-2)
-    return (time.replace(tzinfo=UTC) + margin - _EPOCH) // timedelta(microseconds=1)

@@ -75,8 +75,8 @@ class OwnFiles:
         added = OwnFiles(self._options, self._recipe, self._base)
         for relation, files in self.files().items():
             before = set(known.get(relation, []))
-            names = {called(file): file for file in before}
-            changed = [name for file in files if (name := called(file)) in names and file not in before]
+            gone = {called(file) for file in before.difference(files)}  # files of one name may lie in several folders
+            changed = [name for file in files if (name := called(file)) in gone and file not in before]
             if changed:
                 raise DataError(
                     f"data.{relation}: {changed[0]} has changed since the dataset was prepared: let what is added be "

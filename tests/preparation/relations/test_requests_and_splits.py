@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.relations.relations import Relations, build_relations
+from musenet.preparation.relations.requests import local_text
 from musenet.preparation.relations.split import split_cuts
 from musenet.recipe.split import DaysSplit, SplitOptions
 from preparation.logs import START, Log, random_log, recipe
@@ -100,6 +101,11 @@ def test_days_end_at_local_midnight_and_may_be_23_hours_long() -> None:
     assert cuts.valid_from == cuts.test_from - 24 * HOUR
     next_day = cuts_of([START, last + 14 * HOUR], {"test": "1 day", "valid": "1 day"}, "Europe/Berlin")
     assert next_day.test_from - next_day.valid_from == 23 * HOUR
+
+
+def test_a_time_beyond_the_calendar_is_on_its_last_days() -> None:
+    found = cuts_of([0, 1 << 62], {"test": "1 day", "valid": "1 day"})
+    assert local_text(found.test_from, "UTC") == "9999-12-30 00:00"
 
 
 def test_parts_hold_equal_numbers_and_never_split_a_moment() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import ibis
@@ -13,13 +12,12 @@ from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.requests import RequestOptions
+from musenet.sources.local_time import on_calendar
 from musenet.sources.tables import CleaningRule, Tables
 
 REQUEST_ROW, USER_ROW, ITEM_ROW = "_request_row", "_user_row", "_item_row"
 IMPRESSIONS, PERIOD, DUPLICATE = "_impressions", "_period", "_duplicate"
 VARIES = "_varies_"
-_FIRST_SHOWN, _LAST_SHOWN = -62_135_510_400, 253_402_214_399
-"""Seconds since 1970 that Python's calendar has in every time zone."""
 
 
 @dataclass(frozen=True)
@@ -166,5 +164,4 @@ def number_rows(table: ir.Table, name: str, order: Sequence[str], first: int = 0
 
 def local_text(time: int, timezone: str) -> str:
     """A time in microseconds as local date, hour and minute."""
-    seconds = min(max(time // MICROSECONDS, _FIRST_SHOWN), _LAST_SHOWN)
-    return f"{datetime.fromtimestamp(seconds, UTC).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"
+    return f"{on_calendar(time).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"

@@ -9,11 +9,12 @@ import ibis
 import ibis.expr.types as ir
 
 from musenet.dataset.manifest import Period, Split
-from musenet.dataset.roles import LABEL, MICROSECONDS, TIME
+from musenet.dataset.roles import LABEL, TIME
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.preparation.relations.requests import IMPRESSIONS, PERIOD, local_text
 from musenet.recipe.split import PartsSplit, SplitOptions, TimesSplit
+from musenet.sources.local_time import on_calendar
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,8 @@ def split_cuts(engine: Engine, options: SplitOptions, requests: ir.Table, timezo
         test_from = _part_begins(engine, requests, options.parts - options.test, options.parts)
         return Cuts(None, _part_begins(engine, requests, train_parts, options.parts), test_from, None)
     last = int(str(engine.row(requests.aggregate(last=requests[TIME].max()))["last"]))
-    midnight = datetime.fromtimestamp(last // MICROSECONDS, zone).replace(
-        hour=0, minute=0, second=0, microsecond=0, tzinfo=None
-    ) + timedelta(days=1)
+    day = on_calendar(last).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    midnight = day + timedelta(days=1)
     # Subtracted on the wall clock: a day with a change to summer time is one day.
     test = midnight - timedelta(seconds=options.test)
     valid = test - timedelta(seconds=options.valid)

@@ -14,7 +14,7 @@ from musenet.dataset.roles import ITEM, REQUEST, ROLES, USER, LogTable
 from musenet.dataset.texts import LARGEST_EXACT_FLOAT, NUMBER, TRUTHS, WHOLE, ValueType
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.files.values import as_plain_text
+from musenet.sources.files.values import as_plain_text, is_whole
 from musenet.sources.tables import CleaningRule
 
 IDS = (USER, ITEM, REQUEST)
@@ -95,7 +95,7 @@ def _members(
         if _is_written(column.type()) and name not in lists:
             asked |= {f"{what}{place}": value for what, value in _counts_of_text(column.cast("string")).items()}
         elif column.type().is_floating():
-            whole = (column == column.floor()) & (column.abs() <= LARGEST_EXACT_FLOAT)
+            whole = is_whole(column) & (column.abs() <= LARGEST_EXACT_FLOAT)
             asked |= {f"values{place}": column.count(), f"whole{place}": whole.sum()}
     found = engine.row(table.agg(**asked)) if asked else {}
     members = []

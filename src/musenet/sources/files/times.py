@@ -69,12 +69,12 @@ def as_time(engine: Engine, column: ir.Value, table: ir.Table, written: TimeColu
     if not (kind.is_numeric() or kind.is_string()):
         raise DataError(f"is of type {kind}: a time is a timestamp, a date, a number or text")
     if written.format is not None:
-        text = column.cast("int64").cast("string") if kind.is_floating() else column.cast("string")
+        text = (_rounded(column) if kind.is_floating() else column).cast("string")
         return _from_text(engine, _laid_out(text, written.format), table, zone)
     if kind.is_numeric():
         number = column.cast("float64")
         missing = number.isnull() | number.isnan()
-        exact = column.cast("int64") if kind.is_integer() else number.round().try_cast("int64")
+        exact = column.cast("int64") if kind.is_integer() else _rounded(number)
         wrong = number.isinf() & ~missing
         return _from_number(engine, Parsed(number, wrong, missing), exact, table, written, zone)
     if _mostly_numbers(engine, column, table):
@@ -138,11 +138,12 @@ def _microseconds(number: ir.Value, exact: ir.Value, unit: str) -> ir.Value:
     whole = (
         exact // part if part > 1 else (exact.abs() <= (1 << 63) // times - 1).ifelse(exact, ibis.null("int64")) * times
     )
-    return (
-        (number == exact.cast("float64"))
-        .fill_null(False)
-        .ifelse(whole, (number * times / part).round().try_cast("int64"))
-    )
+    return (number == exact.cast("float64")).fill_null(False).ifelse(whole, _rounded(number * times / part))
+
+
+def _rounded(number: ir.Value) -> ir.Value:
+    """To int64; NULL where it does not fit."""
+    return (number.abs() < 2.0**63).ifelse(number, ibis.null("float64")).round().cast("int64")
 
 
 def _plausible(value: ir.Value) -> ir.BooleanValue:

@@ -26,16 +26,18 @@ class Parsed:
 
 
 def with_plain_text(table: ir.Table, missing: Collection[str]) -> ir.Table:
-    """A table whose texts are without blanks around them, and NULL where they mean that there is no value.
+    """A table whose texts are without blanks around them; NULL where texts mean that there is no value, and for NaN.
 
     Args:
         table: of any types.
         missing: texts that mean that, besides those that always do.
     """
-    nothing = [*NO_TEXTS, *missing]
-    return table.mutate(
-        **{name: _plain(table[name], nothing) for name, kind in table.schema().items() if kind.is_string()}
-    )
+    nothing, kinds = [*NO_TEXTS, *missing], table.schema().items()
+    plain = {name: _plain(table[name], nothing) for name, kind in kinds if kind.is_string()}
+    floats = {
+        name: table[name].isnan().ifelse(ibis.null(kind), table[name]) for name, kind in kinds if kind.is_floating()
+    }
+    return table.mutate(**plain, **floats)
 
 
 def _plain(column: ir.StringValue, nothing: Collection[str]) -> ir.StringValue:
@@ -48,9 +50,14 @@ def as_text(column: ir.Value) -> ir.Value:
     return column.cast("string").nullif("")
 
 
+def is_whole(number: ir.NumericValue) -> ir.BooleanValue:
+    """Whether floats have no fraction; of a floor or a rounded number engines make int64, which not all floats fit."""
+    return number % 1 == 0
+
+
 def as_plain_text(column: ir.FloatingValue) -> ir.Value:
     """Floats as text, whole ones without a fraction, as `musenet.dataset.texts.text_of` writes them."""
-    whole = (column == column.floor()) & (column.abs() < LARGEST_EXACT_FLOAT)
+    whole = is_whole(column) & (column.abs() < LARGEST_EXACT_FLOAT)
     return whole.ifelse(whole.ifelse(column, 0.0).cast("int64").cast("string"), column.cast("string"))
 
 
@@ -86,7 +93,7 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
         raise DataError(f"holds {kind}, not numbers")
     odd = number.isnull() | number.isnan() | (number.abs() > LARGEST_NUMBER)
     if whole:
-        odd = odd | (number != number.floor())
+        odd = odd | ~is_whole(number) | (number.abs() > LARGEST_EXACT_FLOAT)
     wrong = ~missing & odd
     value = (missing | odd).ifelse(ibis.null("float64"), number)
     if whole:
@@ -128,7 +135,7 @@ def as_id(engine: Engine, column: ir.Value, table: ir.Table) -> ir.Value:
     if kind.is_floating() or kind.is_decimal():
         number = column.cast("float64")
         number = number.isnan().ifelse(ibis.null("float64"), number)
-        broken = (number != number.floor()) | (number.abs() > LARGEST_EXACT_FLOAT)
+        broken = ~is_whole(number) | (number.abs() > LARGEST_EXACT_FLOAT)
         if engine.count(table.filter(broken)):
             raise DataError("holds fractions or numbers too large for a float: store ids as integers or text")
         return number.cast("int64")

@@ -16,6 +16,7 @@ from musenet.sources.files.options import TimeColumn
 from musenet.sources.files.times import as_time
 from musenet.sources.files.values import as_number, as_vector
 from musenet.sources.guess.names import ID, ITEM, ROW_NUMBER, TIME, USER, says, snake
+from musenet.sources.local_time import on_calendar
 
 ROWS_LOOKED_AT = 300_000
 MOSTLY = 0.9
@@ -116,7 +117,7 @@ def microseconds_of(engine: Engine, table: ir.Table, name: str) -> ir.Value:
 
 def local_date(microseconds: int) -> str:
     """The day of a time."""
-    return f"{datetime.fromtimestamp(microseconds // MICROSECONDS, UTC):%Y-%m-%d}"
+    return f"{on_calendar(microseconds):%Y-%m-%d}"
 
 
 def _storable(table: ir.Table) -> ir.Table:
@@ -150,7 +151,7 @@ def _length_of_vectors(engine: Engine, table: ir.Table, column: ir.ArrayValue) -
         return 0
     read = as_vector(column, length)
     rows = table.select(vector=read.value, wrong=read.wrong)
-    fractions = rows.vector.filter(lambda one: one != one.floor()).length() > 0
+    fractions = rows.vector.filter(lambda one: one % 1 != 0).length() > 0
     found = engine.row(rows.agg(wrong=rows.wrong.sum(), fractions=fractions.sum()))
     return length if found["fractions"] and not found["wrong"] else 0
 
