@@ -120,6 +120,16 @@ def test_equal_contents_have_equal_fingerprints_and_replace_each_other(tmp_path:
             "offset of candidates has to be 4 numbers from 0 to 4",
         ),
         (
+            {"requests": arrays().requests | {"candidate_offset": np.array([0, 3, 1, 4])}},
+            "offset of candidates has to be 4 numbers from 0 to 4, ascending",
+        ),
+        (
+            {"requests": arrays().requests | {"user": np.array([1, -1, 2])}},
+            "'user' has to hold rows of the users, 0 to 2",
+        ),
+        ({"candidates": arrays().candidates | {"item": np.array([1, 2, 0, 1])}}, "rows of the items, 0 to 1"),
+        ({"requests": arrays().requests | {"history_end": np.array([1, 4, 3])}}, "'history_end' has to be among"),
+        (
             {"users": {"city": np.array([2, 3, 5])}},
             "the user field 'city' holds codes that its vocabulary does not have",
         ),
@@ -129,6 +139,20 @@ def test_arrays_that_do_not_fit_together_are_refused(changed: dict[str, Any], wo
     with pytest.raises(DatasetError, match=words):
         write(tmp_path / "own", replace(arrays(), **changed))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_requests_without_codes_are_requests(tmp_path: Path):
+    fields = [Field(name="age", side="user", kind="dense"), *FIELDS[1:3]]
+    given = replace(
+        arrays(), users={"age": np.zeros(3, dtype=np.float32)}, events={"offset": arrays().events["offset"]}
+    )
+    given = replace(given, events=given.events | {"time": np.arange(3)})
+    splits: Any = {"train": (0, 2), "valid": (2, 3), "test": (3, 3)}
+    batch = BatchBuilder(write_dataset(tmp_path / "own", given, fields, splits, {"tag": 5}, **FACTS)).build(
+        np.arange(3)
+    )
+    assert (batch.requests, batch.candidates) == (3, 4)
+    assert (batch.request_codes.shape, batch.history_codes.shape) == ((3, 0), (int(batch.history_offset[-1]), 0))
 
 
 def test_facts_that_a_manifest_does_not_know_are_refused(tmp_path: Path):

@@ -97,8 +97,9 @@ class BatchBuilder:
         sources: Sources = {side: dataset.rows_of(side, requests, candidates) for side in SHOWN_SIDES}
         sources["history"] = events
         blocks = [
-            self._codes(fields, sources, unseen)
-            for fields in (self.schema.request_fields, self.schema.candidate_fields, self.schema.history_fields)
+            self._codes(self.schema.request_fields, sources, len(requests), unseen),
+            self._codes(self.schema.candidate_fields, sources, len(candidates), unseen),
+            self._codes(self.schema.history_fields, sources, len(events), unseen),
         ]
         rows, positions = distinct_rows(blocks)
         indices = [torch.from_numpy(block) for block in positions]
@@ -128,9 +129,9 @@ class BatchBuilder:
         )
         return batch.pinned() if self.pinned else batch
 
-    def _codes(self, fields: tuple[Field, ...], sources: Sources, unseen: UnseenIds | None) -> np.ndarray:
+    def _codes(self, fields: tuple[Field, ...], sources: Sources, count: int, unseen: UnseenIds | None) -> np.ndarray:
         """(rows, sum of widths) global rows of the embedding table."""
-        columns = []
+        columns = [np.zeros((count, 0), dtype=np.int64)]
         for field in fields:
             codes = self.dataset.values(field, sources[field.side]).astype(np.int64)
             if field.is_position and self.fixed_positions:
@@ -139,8 +140,6 @@ class BatchBuilder:
                 codes[unseen.draw(field.side)] = UNSEEN
             rows = table_rows(codes, self.dataset.embedding_offset[field.vocabulary_name])
             columns.append(rows if rows.ndim == 2 else rows[:, None])
-        if not columns:
-            return np.zeros((0, 0), dtype=np.int64)
         return np.concatenate(columns, axis=1)
 
     def _dense(self, sides: tuple[FieldSide, ...], sources: Sources, count: int) -> NDArray[np.float32]:

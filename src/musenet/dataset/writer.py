@@ -186,7 +186,7 @@ def _rows(columns: Mapping[str, Array]) -> int:
 
 
 def _check(arrays: Arrays, fields: Sequence[Field], sizes: Mapping[str, int]) -> None:
-    """Raise `DatasetError` unless columns are there, as long as each other, and hold codes of their vocabularies."""
+    """Raise `DatasetError` unless columns are there, as long as each other, and hold rows and codes that there are."""
     rows: dict[Relation, int] = {}
     for relation, columns in arrays.relations():
         if not columns:
@@ -203,6 +203,12 @@ def _check(arrays: Arrays, fields: Sequence[Field], sizes: Mapping[str, int]) ->
         rows.update(dict.fromkeys([relation] if lengths else [], max(lengths.values(), default=0)))
     _check_offset("events", arrays.events["offset"], rows["users"], rows.get("events"))
     _check_offset("candidates", arrays.requests["candidate_offset"], rows["requests"], rows["candidates"])
+    user, item, offset = arrays.requests["user"], arrays.candidates["item"], arrays.events["offset"]
+    for name, column, of in (("user", user, rows["users"]), ("item", item, rows["items"])):
+        if len(column) and not 0 <= column.min() <= column.max() < of:
+            raise DatasetError(f"the column '{name}' has to hold rows of the {name}s, 0 to {of - 1}")
+    if ((arrays.requests["history_end"] < offset[user]) | (arrays.requests["history_end"] > offset[user + 1])).any():
+        raise DatasetError("the column 'history_end' has to be among the events of each request's user, or behind them")
     for one in fields:
         column = getattr(arrays, RELATIONS[one.side])[one.name]
         if one.has_codes and len(column) and not 0 <= column.min() <= column.max() <= sizes[one.vocabulary_name]:
@@ -211,5 +217,5 @@ def _check(arrays: Arrays, fields: Sequence[Field], sizes: Mapping[str, int]) ->
 
 def _check_offset(relation: Relation, offset: Array, parts: int, rows: int | None) -> None:
     rows = int(offset[-1]) if rows is None else rows
-    if (len(offset), int(offset[0]), int(offset[-1])) != (parts + 1, 0, rows):
-        raise DatasetError(f"the offset of {relation} has to be {parts + 1} numbers from 0 to {rows}")
+    if (len(offset), int(offset[0]), int(offset[-1])) != (parts + 1, 0, rows) or (np.diff(offset) < 0).any():
+        raise DatasetError(f"the offset of {relation} has to be {parts + 1} numbers from 0 to {rows}, ascending")

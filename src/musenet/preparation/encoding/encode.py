@@ -1,5 +1,6 @@
 """From ordered relations to `.npy` columns, a chunk of rows at a time."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -262,17 +263,14 @@ def combination_codes(
                 mixed = mixed * (len(values) + 1) + index.to_numpy(zero_copy_only=False)
             column.append(mixed)
             found = np.union1d(found, mixed)
-    labels, nothing = [], -1
-    for code, mixed_code in enumerate(found.tolist()):
-        rest, texts, missing = mixed_code, [], 0
-        for name in reversed(names):
-            rest, place = divmod(rest, len(distinct[name]) + 1)
-            known = place < len(distinct[name])
-            texts.append(f"{name}={text_of(distinct[name])[place].as_py() if known else 'missing'}")
-            missing += not known
-        labels.append(", ".join(reversed(texts)))
-        nothing = code if missing == len(names) else nothing
-    return found, labels, nothing
+    texts = {name: [*text_of(values).to_pylist(), "missing"] for name, values in distinct.items()}
+    places = np.unravel_index(found, [len(texts[name]) for name in names])
+    labels = [
+        ", ".join(f"{name}={texts[name][place]}" for name, place in zip(names, of, strict=True))
+        for of in zip(*places, strict=True)
+    ]
+    nothing = math.prod(map(len, texts.values())) - 1  # missing is the last of each
+    return found, labels, len(found) - 1 if len(found) and found[-1] == nothing else -1
 
 
 def _sorted_values(engine: Engine, table: ir.Table, name: str) -> pa.Array:
