@@ -260,7 +260,10 @@ def test_ratings_say_how_low_ones_become_negatives(tmp_path: Path) -> None:
     ratings = shown[["user_id", "item_id", "shown_at"]].assign(rating=1 + np.arange(len(shown)) % 5)
     config, text = guessed(tmp_path, {"ratings": ratings})
     assert "label" not in config["data"]["impressions"]
-    assert '# ? or: label: rating, positive_kinds: ["4", "5"]' in text
+    said = '# ? or: label: rating, positive_kinds: ["4", "5"]'
+    assert said in text
+    ratings["rating"] = ratings.rating.astype(str).where(np.arange(len(shown)) % 20 > 0, "n/a")
+    assert said in guessed(tmp_path, {"ratings": ratings})[1]
 
 
 def test_a_label_is_the_answer_and_not_its_denial(tmp_path: Path) -> None:

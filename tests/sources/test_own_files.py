@@ -137,10 +137,12 @@ def test_floats_that_are_missing_or_larger_than_whole_numbers_are_no_damaged_fil
     assert kept["slot"].to_pylist()[-2:] == [None, 2]
 
 
-def test_dates_in_floats_may_be_missing(tmp_path: Path) -> None:
-    write_log(tmp_path, time=[float("nan")] + [20240102.0] * 9, item=list(range(10)))
-    told = {"time": {"column": "time", "format": "%Y%m%d"}}
-    assert set(values(read(tmp_path, "log.parquet", impressions=told).impressions, "_time")) == {1_704_153_600_000_000}
+@pytest.mark.parametrize("told", ["time", {"column": "time", "format": "%Y%m%d"}])
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_of_dates_in_floats_one_may_be_none(told: Any, odd: float, tmp_path: Path) -> None:
+    write_log(tmp_path, time=[odd] + [20240102.0] * 9, item=list(range(10)))
+    tables = read(tmp_path, "log.parquet", impressions={"time": told})
+    assert set(values(tables.impressions, "_time")) == {1_704_153_600_000_000}
 
 
 def test_files_of_one_name_in_several_folders_are_added_unless_one_of_them_changed(tmp_path: Path) -> None:

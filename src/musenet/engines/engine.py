@@ -176,8 +176,9 @@ class Engine:
             paths: of the files.
             folders: columns that the names of the files' folders hold, as text: `day` of `day=2024-03-04/1.parquet`.
         """
-        read = self.connection.read_parquet
-        return self._with_folders(read(self._literals(paths), hive_partitioning=False, filename=_FILE), folders)
+        # Arrow's statistics leave NaN out, and from them DuckDB would conclude that there is none.
+        options = {"hive_partitioning": False, "filename": _FILE, "can_have_nan": True}
+        return self._with_folders(self.connection.read_parquet(self._literals(paths), **options), folders)
 
     def read_text(
         self, paths: Sequence[Path], columns: Sequence[str], delimiter: str, folders: Sequence[str] = ()

@@ -10,7 +10,7 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.recipe.recipe import Recipe
 from musenet.sources.files.cleaning import Sifted, keep_first
-from musenet.sources.files.columns import Need, Plan, named_columns, plan_columns
+from musenet.sources.files.columns import Plan, named_columns, plan_columns
 from musenet.sources.files.one_type import Shared, unify_types
 from musenet.sources.files.opening import LogFile, open_files
 from musenet.sources.files.options import EventsFile, ImpressionsFile, ItemsFile, OwnFilesOptions, UsersFile
@@ -173,14 +173,14 @@ class OwnFiles:
         refused = [part.refused for part in sifted.values()]
         rules += unify_types(engine, kept, self._shared(plan))
         impressions = kept["impressions"]
-        sides: list[tuple[LogTable, str, dict[str, Need]]]
+        sides: list[tuple[LogTable, str, list[str]]]
         sides = [("users", USER, plan.shown_of_user), ("items", ITEM, plan.shown_of_item)]
         for relation, key, shown in sides:
             if relation in kept:
                 kept[relation], more = keep_first(engine, relation, kept[relation], key, [])
                 rules += more
             if shown:
-                kept[relation], more = add_shown(engine, relation, kept.get(relation), impressions, key, list(shown))
+                kept[relation], more = add_shown(engine, relation, kept.get(relation), impressions, key, shown)
                 rules += more
         if plan.clock:
             impressions = with_clock(engine, impressions, plan.clock, self._options.timezone)

@@ -21,7 +21,7 @@ OWN_EVENT_RATIO = 5.0
 
 
 class RowCount(Part):
-    """Rows of one relation that were read, refused, mended, added or kept, and why."""
+    """Rows of one table that were read, dropped, mended or kept, and why."""
 
     table: str
     what: str

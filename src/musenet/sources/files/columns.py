@@ -37,8 +37,8 @@ class Plan:
     )
     clock: list[str] = field(default_factory=list)
     """Columns to derive from the time of an impression."""
-    shown_of_user: dict[str, Need] = field(default_factory=dict)
-    shown_of_item: dict[str, Need] = field(default_factory=dict)
+    shown_of_user: list[str] = field(default_factory=list)
+    shown_of_item: list[str] = field(default_factory=list)
 
 
 def require(file: LogFile, name: str, key: str) -> None:
@@ -103,7 +103,7 @@ class _Planner:
         own: LogTable = "users" if feature.side == "user" else "items"
         if self.add(need, own, "impressions") == "impressions":
             shown = self.plan.shown_of_user if feature.side == "user" else self.plan.shown_of_item
-            shown[need.name] = need
+            shown.append(need.name)
 
     def add(self, need: Need, *relations: LogTable) -> LogTable | None:
         """Read a column from the first of these relations that has it; None for the ids, which are read anyway."""

@@ -72,10 +72,10 @@ def as_time(engine: Engine, column: ir.Value, table: ir.Table, written: TimeColu
         text = (_rounded(column) if kind.is_floating() else column).cast("string")
         return _from_text(engine, _laid_out(text, written.format), table, zone)
     if kind.is_numeric():
-        number = column.cast("float64")
-        missing = number.isnull() | number.isnan()
+        number = _within_int64(column.cast("float64"))
+        missing = column.isnull() | column.cast("float64").isnan()
         exact = column.cast("int64") if kind.is_integer() else _rounded(number)
-        wrong = number.isinf() & ~missing
+        wrong = number.isnull() & ~missing
         return _from_number(engine, Parsed(number, wrong, missing), exact, table, written, zone)
     if _mostly_numbers(engine, column, table):
         number = read_as(column.strip(), READABLE, "float64")
@@ -141,9 +141,13 @@ def _microseconds(number: ir.Value, exact: ir.Value, unit: str) -> ir.Value:
     return (number == exact.cast("float64")).fill_null(False).ifelse(whole, _rounded(number * times / part))
 
 
+def _within_int64(number: ir.Value) -> ir.Value:
+    """NULL in place of what is not finite or larger than engines can round."""
+    return (number.abs() < 2.0**63).ifelse(number, ibis.null("float64"))
+
+
 def _rounded(number: ir.Value) -> ir.Value:
-    """To int64; NULL where it does not fit."""
-    return (number.abs() < 2.0**63).ifelse(number, ibis.null("float64")).round().cast("int64")
+    return _within_int64(number).round().cast("int64")
 
 
 def _plausible(value: ir.Value) -> ir.BooleanValue:

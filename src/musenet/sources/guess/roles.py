@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import ibis
 
+from musenet.dataset.texts import READABLE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.guess.names import (
@@ -232,7 +233,8 @@ def _find_positive_kinds(engine: Engine, roles: Roles) -> None:
             return
     for column in roles.others:
         if says(RATING, column.name) and column.kind in ("whole", "number") and 3 <= column.values <= _KINDS:
-            best = [value for value in _values(engine, roles.table, column.name) if float(value) > 0.7 * column.high]
+            numbers = [value for value in _values(engine, roles.table, column.name) if re.match(READABLE, value)]
+            best = [value for value in numbers if float(value) > 0.7 * column.high]
             kinds = ", ".join(f'"{value}"' for value in best)
             roles.alternatives.append(
                 f"label: {yaml_name(column.name)}, positive_kinds: [{kinds}], with `negatives: none` further down, "
