@@ -177,8 +177,10 @@ class Engine:
             folders: columns that the names of the files' folders hold, as text: `day` of `day=2024-03-04/1.parquet`.
         """
         # Arrow's statistics leave NaN out, and from them DuckDB would conclude that there is none.
-        options = {"hive_partitioning": False, "filename": _FILE, "can_have_nan": True}
-        return self._with_folders(self.connection.read_parquet(self._literals(paths), **options), folders)
+        table = self.connection.read_parquet(
+            self._literals(paths), hive_partitioning=False, filename=_FILE, can_have_nan=True
+        )
+        return self._with_folders(table, folders)
 
     def read_text(
         self, paths: Sequence[Path], columns: Sequence[str], delimiter: str, folders: Sequence[str] = ()

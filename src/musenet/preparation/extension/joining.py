@@ -194,11 +194,11 @@ class Joining:
     def _write_entities(self, side: FieldSide, fixed: set[str]) -> None:
         relation = RELATIONS[side]
         rows, size = self._rows[relation], self._size(relation)
+        shown = self.before.requests.user if side == "user" else self.before.candidates.item
+        was_shown = np.isin(rows, np.asarray(shown)) if fixed else np.zeros(len(rows), dtype=bool)
         for entry in (entry for entry in self.planned if entry.side == side):
             told, patch = self._told(entry), None
             new = rows > (self.before.manifest.users if side == "user" else self.before.manifest.items)
-            shown = self.before.requests.user if side == "user" else self.before.candidates.item
-            held = told & np.isin(rows, np.asarray(shown))
             chosen = told | new
             chosen[0] = False
             for name in self._files(entry):
@@ -208,7 +208,8 @@ class Joining:
                 if entry.has_codes and (patch := self._patch(entry)) is not None:
                     column[: len(before)] = patch.of(column[: len(before)], 0)
                 if entry.source in fixed:
-                    self._refuse_changes(entry, column[rows[held]], added[held])
+                    again = told & was_shown
+                    self._refuse_changes(entry, column[rows[again]], added[again])
                 column[rows[chosen]] = added[chosen]
                 write_column(self.out / relation, name, column)
             if entry.has_codes:
