@@ -21,9 +21,12 @@ import typer
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "scaling.csv"
-MODELS = {"base_model": {"name": "base_model"}, "musenet": {"name": "musenet", "assignment": "soft", "scenarios": 4}}
+MODELS: dict[str, dict[str, Any]] = {
+    "base_model": {"name": "base_model"},
+    "musenet": {"name": "musenet", "assignment": "soft", "scenarios": 4},
+}
 EMBEDDING = 16
-SIZES = {"embedding": EMBEDDING, "hidden": [128, 64]}
+SIZES: dict[str, Any] = {"embedding": EMBEDDING, "hidden": [128, 64]}
 REQUESTS = 60_000
 BATCH, STEPS = 4096, 10
 Table = Literal["replicated", "sharded"]

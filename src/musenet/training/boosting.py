@@ -28,6 +28,8 @@ from musenet.runs.training_result import TrainingResult
 from musenet.training.loop import Log, interruptible, is_better
 
 TREES_PER_VALIDATION = 10
+ENDED = {False: "planned trees", True: "no tree splits any further"}
+"""Why growing ended while validation had become better, by whether the last tree could not split."""
 
 
 def boost(
@@ -76,15 +78,13 @@ def boost(
     model.grown(booster.model_to_string(num_iteration=best["step"]))
     run.save_model(model.whole_state())
     seconds = time.perf_counter() - started
-    stopped = "no tree splits any further" if stuck else "planned trees"
-    if tree - best["step"] >= options.patience:
-        stopped = f"no better {training.monitor} in {options.patience} trees"
+    impatient = tree - best["step"] >= options.patience
     result = TrainingResult(
         run=str(run.path),
         best=best,
         seconds=seconds,
         samples_per_second=train.num_data() / seconds,
-        stopped=stopped,
+        stopped=f"no better {training.monitor} in {options.patience} trees" if impatient else ENDED[bool(stuck)],
         parameters=model.count_parameters(),
         weights=checksum(run.model_file),
     )

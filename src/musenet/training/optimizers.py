@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adamw import adamw
 
 from musenet.distributed import workers
@@ -77,7 +77,7 @@ class DenseAdam:
 
     def __init__(
         self,
-        groups: Sequence[tuple[Sequence[nn.Parameter], float]],
+        groups: Sequence[tuple[Sequence[Tensor], float]],
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
@@ -112,7 +112,7 @@ class DenseAdam:
             )
 
 
-def _moments(parameter: nn.Parameter) -> dict[str, Tensor]:
+def _moments(parameter: Tensor) -> dict[str, Tensor]:
     """Steps that a parameter took and its two moments, called as in torch's checkpoints."""
     moments = {name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
     return {"step": torch.zeros((), device=parameter.device)} | moments

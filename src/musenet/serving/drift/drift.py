@@ -1,7 +1,7 @@
 """`drift`: whether a log still is what an export's model was trained on, and which of columns, mix and taste moved."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -66,7 +66,7 @@ class Drift(Result):
     """Which of the three moved; none if the list is empty."""
     columns: list[ColumnDrift]
     scenarios: dict[str, Any] | None
-    """`stability` of the scenarios' shares, `share` of each now and `share_before` in validation; None without."""
+    """`names` of the scenarios, `stability` of their shares, `share` now and `share_before` in validation; or None."""
     answers: Moves | None
     """Mix and taste; None where the log holds one kind of label alone."""
     before: dict[str, Interval]
@@ -91,10 +91,8 @@ class Drift(Result):
                 f"the mix's own part of that is {found.own_mix:.0%}, the taste's {found.own_taste:.0%}."
             )
         if self.scenarios is not None:
-            shares = " ".join(
-                f"{before:.0%}→{now:.0%}"
-                for before, now in zip(self.scenarios["share_before"], self.scenarios["share"], strict=True)
-            )
+            told = (self.scenarios[key] for key in ("names", "share_before", "share"))
+            shares = ", ".join(f"{name} {before:.0%}→{now:.0%}" for name, before, now in zip(*told, strict=True))
             console.print(f"Shares of the scenarios: {shares} (stability {self.scenarios['stability']:.3f}).")
         table = Table("column", "stability", "by chance", "unseen", "before", "moved")
         for one in self.most_moved():
@@ -165,7 +163,7 @@ def drift(scorer: Scorer, log: "AnyPath", histories: Histories | None, options: 
         users=len(np.unique(answered.user)),
         moved=[name for name, moved in named.items() if moved],
         columns=columns,
-        scenarios=_scenarios(reference, told),
+        scenarios=_scenarios(reference, told, scorer.manifest.scenario_names),
         answers=found,
         before=reference.figures,
         whole=_figures(told, np.ones(len(answered.sizes), dtype=bool)),
@@ -191,12 +189,13 @@ def _columns(reference: Reference, told: LogAnswers, options: DriftOptions) -> I
         )
 
 
-def _scenarios(reference: Reference, told: LogAnswers) -> dict[str, Any] | None:
+def _scenarios(reference: Reference, told: LogAnswers, names: Sequence[str]) -> dict[str, Any] | None:
     if len(reference.share) < 2:
         return None
     share = np.exp(told.answered.log_assignment).mean(0)
     before = np.array(reference.share) * reference.requests
     return {
+        "names": list(names) or [f"scenario {k}" for k in range(len(share))],
         "stability": stability(before.tolist(), (share * len(told.time)).tolist()),
         "share": share.tolist(),
         "share_before": reference.share,

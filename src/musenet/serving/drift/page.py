@@ -112,6 +112,7 @@ def _tables(found: Drift) -> dict[str, Table]:
     if found.scenarios is not None and found.answers is not None:
         told = found.answers
         columns = (
+            found.scenarios["names"],
             found.scenarios["share_before"],
             found.scenarios["share"],
             told.share_before,
@@ -122,10 +123,7 @@ def _tables(found: Drift) -> dict[str, Table]:
         tables["scenarios"] = Table(
             "Scenarios in validation and in the log",
             ["scenario", "share before", "share now", "mix before", "mix now", "level", "slope"],
-            [
-                [Cell(f"Scenario {k}"), *(_number(one, 3) for one in row)]
-                for k, row in enumerate(zip(*columns, strict=True))
-            ],
+            [[Cell(name), *(_number(one, 3) for one in row)] for name, *row in zip(*columns, strict=True)],
             "Shares are as columns tell, the mix as answers tell of the log's requests; level and slope say how much "
             "more clicks there are, in log-odds, and how much more the model's logit counts, within a scenario.",
         )
