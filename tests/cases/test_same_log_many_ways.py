@@ -276,4 +276,4 @@ def test_a_model_scores_the_same_whatever_it_was_trained_from(tmp_path: Path) ->
         musenet.train(experiment, run, dataset=dataset)
         scores.append(Run.open(run).predictions("test").logit)
     assert len(scores[0]) > 100
-    np.testing.assert_array_equal(*scores)
+    np.testing.assert_array_equal(scores[0], scores[1])
