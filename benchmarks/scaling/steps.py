@@ -25,7 +25,7 @@ WARM_STEPS = 2
 def measure(task: dict[str, Any], run: Path) -> dict[str, Any]:
     """Sums over the workers, by step."""
     settings = [f"model={json.dumps(task['model'])}", f"training.batch_size={task['batch_size']}"]
-    settings += ["training.device=cpu", "training.threads=1", f"training.embeddings={task['embeddings']}"]
+    settings += ["training.device=cpu", f"training.embeddings={task['embeddings']}"]
     experiment = musenet.load(CONFIG, settings)
     trainer = Trainer(experiment, Dataset(Path(task["dataset"])), RunFolder(run), lambda _: None)
     batches: list[Batch] = list(islice(trainer.batches.epoch(0), WARM_STEPS + task["steps"]))

@@ -36,9 +36,9 @@ class Ours:
     """
 
     def __init__(self, task: dict[str, Any], run: Path) -> None:
-        settings = [f"model={json.dumps(task['model'])}", f"training.threads={task['threads']}"]
-        settings += [f"training.batch_size={task['batch_size']}", f"seed={task['seed']}", "training.device=cpu"]
-        settings.append(f"training.precision={task['precision']}")
+        settings = [f"model={json.dumps(task['model'])}", f"training.batch_size={task['batch_size']}"]
+        settings += [f"seed={task['seed']}", "training.device=cpu", f"training.precision={task['precision']}"]
+        torch.set_num_threads(task["threads"])
         self.trainer = Trainer(musenet.load(CONFIG, settings), Dataset(Path(task["dataset"])), RunFolder(run), _ignore)
         self.endless = self._endless()
         self.batches = list(islice(self.endless, task["batches"]))

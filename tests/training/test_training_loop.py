@@ -11,6 +11,7 @@ from sklearn.metrics import ndcg_score
 from torch import Tensor
 
 from musenet.config.experiment import Experiment
+from musenet.config.training import TrainingOptions
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.writer import Arrays
 from musenet.errors import RunError, TrainingDivergedError
@@ -233,6 +234,19 @@ def test_weights_of_impressions_change_what_is_learned(planted_dataset: Dataset,
         train_into(tmp_path / name, planted_experiment(), dataset)
     plain, other = (RunFolder(tmp_path / name).load_state()["table.weight"] for name in ("plain", "weighted"))
     assert not torch.allclose(plain, other)
+
+
+@pytest.mark.parametrize(
+    ("asked", "batch_size", "expected"), [(None, 128, 1), (None, 2048, 2), (None, 65536, 3), (2, 128, 2), (5, 128, 5)]
+)
+def test_threads_have_enough_to_do(asked: int | None, batch_size: int, expected: int, monkeypatch: pytest.MonkeyPatch):
+    """Whatever there were before are there again; more than these only if asked for."""
+    had = [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: had[-1])
+    monkeypatch.setattr(torch, "set_num_threads", had.append)
+    with loop.threads_for(TrainingOptions(threads=asked, batch_size=batch_size)):
+        assert had[-1] == expected
+    assert had[-1] == 3
 
 
 def test_checkpoints_are_written_on_the_way(planted_dataset: Dataset, run_path: Path, monkeypatch: pytest.MonkeyPatch):

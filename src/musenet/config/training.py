@@ -57,7 +57,9 @@ class TrainingOptions(Options):
         "replicated",
         description="whether each of several workers holds the whole embedding table, or its share of the rows",
     )
-    threads: int | None = Field(None, ge=1, description="torch threads; all cores if unset")
+    threads: int | None = Field(
+        None, ge=1, description="torch threads; if unset, one for every 1,024 candidates of a batch, up to all cores"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = Field(
         "float32",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from musenet.config.experiment import Experiment
+from musenet.config.training import TrainingOptions
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.batches import Batches, on_device
 from musenet.dataset.dataset import Dataset
@@ -39,6 +40,8 @@ And of warnings, with a validation or alone, and of the result at the end.
 """
 
 REPORT_SECONDS = 2.0
+CANDIDATES_PER_THREAD = 1024
+"""Of a batch. Threads with less to do gain little, and on a busy machine wait for each other many times in a step."""
 FEW_STEPS = 100
 """Fewer hardly move the weights, whatever the log says."""
 
@@ -83,8 +86,6 @@ class Trainer:
         self.run = run if workers.is_first() else Onlooker(run.path)
         self.log: Log = log if workers.is_first() else lambda _: None
         keep_freed_memory()
-        if self.options.threads:
-            torch.set_num_threads(self.options.threads)
         self.device = device_named(self.options.device)
         self.model = first_model(experiment, dataset, start).to(self.device, self.options.dtype)
         set_dropout(self.model, self.options.dropout)
@@ -117,7 +118,7 @@ class Trainer:
         if warnings:
             self.log({"step": self.state.step, "planned": self.planned, "warnings": warnings})
         self.run.remove_leftovers()
-        with interruptible() as interrupted:
+        with threads_for(self.options), interruptible() as interrupted:
             for epoch, batch in self.remaining_batches():
                 started = time.perf_counter()
                 terms = self.step(batch)
@@ -293,6 +294,17 @@ def is_better(scores: Mapping[str, float], best: Mapping[str, Any], monitor: str
     if math.isnan(so_far):
         return not math.isnan(score)
     return score > so_far if larger_is_better(monitor) else score < so_far
+
+
+@contextmanager
+def threads_for(options: TrainingOptions) -> Iterator[None]:
+    """As many threads of torch as the options say, or as a batch has work for; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads or min(before, max(1, options.batch_size // CANDIDATES_PER_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _interrupt() -> None:
