@@ -1,4 +1,4 @@
-# make install | demo | test | test-fast | lint | docs. Each installs what it needs into .venv; nothing else on the machine changes.
+# make install | demo | test | test-fast | lint | docs | notebooks. Each installs what it needs into .venv; nothing else on the machine changes.
 # Another Python: make PYTHON=python3.12 install
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ TESTS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 
-.PHONY: help install demo demo-docs test test-fast lint format docs site benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
+.PHONY: help install demo demo-docs test test-fast lint format docs notebooks site benchmark-accuracy benchmark-prepare benchmark-speed benchmark-serving clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make test-fast  without those marked slow: about three minutes on two free cores"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/ and configs/schema.json"
+	@echo "make notebooks  runs docs/notebooks again, each in a folder of its own below build/: about ten minutes on two free cores"
 	@echo "make site       the docs as a site, build/site/index.html"
 	@echo "make benchmark-accuracy  our baselines beside a public implementation, twelve seeds: an hour or more on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
@@ -55,6 +56,16 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/refresh.py
+
+# What they write stays beside the copies that are executed.
+notebooks: $(VENV)/.installed-dev
+	$(PIP) -c constraints.txt ipykernel nbclient
+	rm -rf build/notebooks
+	set -e; for name in $(basename $(notdir $(wildcard docs/notebooks/*.ipynb))); do \
+	  mkdir -p build/notebooks/$$name; cp docs/notebooks/$$name.ipynb build/notebooks/$$name; \
+	done
+	$(BIN)/jupyter-execute --inplace build/notebooks/*/*.ipynb
+	cp build/notebooks/*/*.ipynb docs/notebooks
 
 site: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

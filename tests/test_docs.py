@@ -45,6 +45,7 @@ from places import ROOT
 PACKAGE = ROOT / "src" / "musenet"
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -310,7 +311,7 @@ def test_a_new_demo_replaces_the_block_of_output_alone():
     assert "old" not in after
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path):
     for target in LINK.findall(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)):
         if target.startswith(("https://", "mailto:")):
