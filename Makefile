@@ -26,7 +26,7 @@ help:
 	@echo "make test-fast  without those marked slow: about three minutes on two free cores"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       what is generated in docs/ and configs/schema.json"
-	@echo "make notebooks  runs docs/notebooks again, each in a folder of its own below build/: about ten minutes on two free cores"
+	@echo "make notebooks  runs docs/notebooks again, each in a folder of its own below build/: about a quarter of an hour"
 	@echo "make site       the docs as a site, build/site/index.html"
 	@echo "make benchmark-accuracy  our baselines beside a public implementation, twelve seeds: an hour or more on a free core"
 	@echo "make benchmark-prepare  preparing 20 million events beside sorting them once: about ten minutes on two free cores"
