@@ -13,7 +13,7 @@ from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.evaluation import AdaptationFigures, Evaluation, measure, protocol_line
 from musenet.evaluation.intervals import difference, resample_model
 from musenet.evaluation.predictions import Predictions
-from musenet.models.baselines.scenarios.predefined import PredefinedScenario
+from musenet.models.predefined import PredefinedScenario
 from musenet.runs.run import Run
 
 

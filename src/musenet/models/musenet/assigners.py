@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musenet.dataset.batch import Batch
+from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import all_rows, global_mean, global_sum
 from musenet.models.musenet.options import MusenetOptions
+from musenet.models.predefined import PredefinedScenario
 
 
 class Assigner(nn.Module):
@@ -117,10 +118,10 @@ class Gate(Assigner):
 
 
 class Given(Assigner):
-    """Nothing is learned: all scenarios alike, or the one that a column names.
+    """Nothing is learned: all scenarios alike, or the true one, of which an unknown one (-1) leaves all alike.
 
     Args:
-        kind: `predefined` and `true` are columns; else all are alike.
+        kind: `true`, which a column tells; else all are alike.
         scenarios: K.
     """
 
@@ -130,12 +131,30 @@ class Given(Assigner):
 
     def log_q(self, point: Tensor | None, batch: Batch) -> Tensor:
         """(R, K)."""
-        codes = {"predefined": batch.predefined_scenario, "true": batch.true_scenario}.get(self.kind)
+        codes = batch.true_scenario if self.kind == "true" else None
         return one_hot_log(torch.full_like(batch.request_index, -1) if codes is None else codes, self.scenarios)
 
 
-def assigner_of(options: MusenetOptions, scenarios: int) -> Assigner:
+class Predefined(Assigner):
+    """Nothing is learned: the scenario that a column names, as every model that is told it understands it.
+
+    Args:
+        schema: of the batches, whose log names K of them.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.scenario = PredefinedScenario(schema, "musenet")
+
+    def log_q(self, point: Tensor | None, batch: Batch) -> Tensor:
+        """(R, K)."""
+        return one_hot_log(self.scenario(batch), self.scenario.scenarios)
+
+
+def assigner_of(options: MusenetOptions, scenarios: int, schema: Schema) -> Assigner:
     """The assigner that the options ask for, of K scenarios."""
+    if options.assignment == "predefined":
+        return Predefined(schema)
     if not options.learns_scenarios:
         return Given(options.assignment, scenarios)
     if options.assignment == "gate":

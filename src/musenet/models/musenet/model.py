@@ -36,7 +36,7 @@ class Musenet(ClickModel):
         self.inputs = pooling_inputs(options, schema)
         # 3.2.1: the scenario learning module
         self.metric_space = metric_space_of(options, schema, self.inputs)
-        self.assigner = assigner_of(options, self.scenarios)
+        self.assigner = assigner_of(options, self.scenarios, schema)
         self.version = version_of(options, self.scenarios)
         # 3.2.2: the repeat intention modelling module
         told = self.inputs.request_size + self.version.told

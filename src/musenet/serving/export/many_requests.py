@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch
 from musenet.models.attention import HistoryAttention
-from musenet.models.baselines.scenarios.predefined import Blocks, EveryScenario
+from musenet.models.baselines.scenarios.blocks import Blocks, EveryScenario
 from musenet.models.baselines.scenarios.star import Star
 from musenet.models.interface import ClickModel
 from musenet.models.layers import TwoSidedMLP, rows_of

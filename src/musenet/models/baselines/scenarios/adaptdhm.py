@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
-from musenet.models.baselines.scenarios.predefined import EveryScenario, ScenarioBlocks
+from musenet.models.baselines.scenarios.blocks import EveryScenario, ScenarioBlocks
 from musenet.models.baselines.scenarios.star_layers import StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs

@@ -17,10 +17,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.baselines.scenarios.predefined import PredefinedScenario, own
+from musenet.models.baselines.scenarios.blocks import own
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear
+from musenet.models.predefined import PredefinedScenario
 
 
 class RevManOptions(PoolingOptions):

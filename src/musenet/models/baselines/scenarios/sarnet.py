@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import dot_attention, padded_history
-from musenet.models.baselines.scenarios.predefined import PredefinedScenario, own
+from musenet.models.baselines.scenarios.blocks import own
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, ModelOptions, Prediction, inputs_of
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP
+from musenet.models.predefined import PredefinedScenario
 
 
 class SarNetOptions(ModelOptions):

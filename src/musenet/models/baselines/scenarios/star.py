@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.baselines.scenarios.predefined import Blocks, OneScenario, PredefinedScenario, ScenarioBlocks
+from musenet.models.baselines.scenarios.blocks import Blocks, OneScenario, ScenarioBlocks
 from musenet.models.baselines.scenarios.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP
+from musenet.models.predefined import PredefinedScenario
 
 
 class StarOptions(PoolingOptions):

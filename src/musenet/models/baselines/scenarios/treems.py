@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
-from musenet.models.baselines.scenarios.predefined import PredefinedScenario
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear, widened
+from musenet.models.predefined import PredefinedScenario
 
 
 class TreeMsOptions(PoolingOptions):

@@ -1,50 +1,13 @@
-"""What models of predefined scenarios share: whose turn a request is, and weights that each scenario owns.
+"""Weights that each scenario owns: rows meet those of their own scenario.
 
-Shapes: R requests, N candidates, K predefined scenarios.
+Shapes: K scenarios.
 """
 
 import torch
-from torch import Tensor, nn
-
-from musenet.dataset.batch import Batch, Schema
-from musenet.distributed.workers import global_sum
-from musenet.errors import ConfigError
+from torch import Tensor
 
 BLOCK = 128
 """Rows of a block: few enough to waste little on rare scenarios, enough for a product to be worth it."""
-
-
-class PredefinedScenario(nn.Module):
-    """Which scenario answers for a request: its own, or the most frequent one where that was never trained.
-
-    A log's scenarios are numbered over all its periods, so that one may turn up in the test period that training did
-    not see; -1 is one that the log does not know. Both are answered by the scenario with most requests in training.
-
-    Args:
-        schema: of the batches.
-        model: the model's name, for the error.
-
-    Raises:
-        ConfigError: if the log names no predefined scenario.
-    """
-
-    def __init__(self, schema: Schema, model: str) -> None:
-        super().__init__()
-        if not schema.predefined_scenarios:
-            raise ConfigError(f"model.name: {model} needs `predefined_scenario`, the columns that name it")
-        self.scenarios = len(schema.predefined_scenarios)
-        self.register_buffer("requests_seen", torch.zeros(self.scenarios, dtype=torch.long))
-        self.requests_seen: Tensor
-
-    def forward(self, batch: Batch) -> Tensor:
-        """(R,) codes in [0, K). In training, it also counts them."""
-        codes = batch.predefined_scenario
-        assert codes is not None
-        known = codes >= 0
-        at = codes.clamp_min(0)
-        if self.training:
-            self.requests_seen += global_sum(torch.zeros_like(self.requests_seen).index_add(0, at, known.long()))
-        return torch.where(known & (self.requests_seen[at] > 0), codes, self.requests_seen.argmax())
 
 
 def own(of_all: Tensor, codes: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Whose turn a request is, and that the models of predefined scenarios keep scenarios apart, rare ones included."""
+"""Whose turn a request is, and that the models that are told it keep scenarios apart, rare ones included."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,25 +11,28 @@ from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
+from musenet.models.baselines.scenarios.blocks import BLOCK, ScenarioBlocks, own
 from musenet.models.baselines.scenarios.ple import Ple
-from musenet.models.baselines.scenarios.predefined import BLOCK, PredefinedScenario, ScenarioBlocks, own
 from musenet.models.baselines.scenarios.revman import RevMan
 from musenet.models.baselines.scenarios.sarnet import SarNet
 from musenet.models.baselines.scenarios.star import Star
 from musenet.models.baselines.scenarios.treems import TreeMs
 from musenet.models.interface import ClickModel
+from musenet.models.musenet.model import Musenet
+from musenet.models.predefined import PredefinedScenario
 from planted import HAND_MADE_SCHEMA, REQUESTS, hand_made_batch
 
 SCENARIOS = 15
-SMALL = {"embedding": 4, "hidden": [12, 8]}
+SMALL: dict[str, Any] = {"embedding": 4, "hidden": [12, 8]}
 OWNED = {Ple: "towers.rest.0.weight", RevMan: "towers.rest.0.weight", Star: "deeper.0.own_weight", SarNet: "scale.0"}
 """What each scenario has of its own, by rows; all that is in TreeMS is shared."""
-every_model = pytest.mark.parametrize("kind", [*OWNED, TreeMs])
+every_model = pytest.mark.parametrize("kind", [*OWNED, TreeMs, Musenet])
 
 
 def model_of(kind: type[ClickModel], dataset: Dataset) -> ClickModel:
     schema = replace(schema_of(dataset), predefined_scenarios=tuple(map(str, range(SCENARIOS))))
-    return kind(kind.options_type.model_validate(SMALL), schema)
+    told = {"assignment": "predefined"} if kind is Musenet else {}
+    return kind(kind.options_type.model_validate(SMALL | told), schema)
 
 
 def batch_of(dataset: Dataset, scenarios: list[int], requests: int = REQUESTS["train"]) -> Batch:
@@ -44,7 +48,7 @@ def scenario_of(seen: list[int]) -> PredefinedScenario:
     return scenario.eval()
 
 
-@every_model
+@pytest.mark.parametrize("kind", [*OWNED, TreeMs])
 def test_a_log_without_predefined_scenarios_is_refused(kind: type[ClickModel]):
     name = kind.options_type.model_fields["name"].default
     with pytest.raises(ConfigError, match=f"model.name: {name} needs `predefined_scenario`"):
