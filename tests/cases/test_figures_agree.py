@@ -15,17 +15,39 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluation import measure
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement
 from musenet.reporting.contents import training_curves
-from musenet.reporting.words.tables import comparison_table
+from musenet.reporting.words.tables import comparison_table, model_facts_table
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
-from musenet.studies.comparison.results import Comparison
+from musenet.studies.comparison.results import Comparison, Measured, TransferLoss, WhereTrained
 from musenet.studies.comparison.table import cells, columns
 from musenet.training.train_run import train_run
 
 MakeExperiment = Callable[..., Experiment]
+REPORTED = {
+    "model": "Model",
+    "AUC": "AUC",
+    "AUC where trained": "AUC where trained",
+    "loss": "Loss",
+    "loss over MUSENET soft": "Loss over MUSENET soft",
+    "GAUC": "GAUC",
+    "NDCG": "NDCG",
+    "logloss": "Logloss",
+    "RelaImpr to BaseModel": "RelaImpr over BaseModel",
+    "ΔAUC to MUSENET soft": "AUC minus MUSENET soft",
+    "p (Holm)": "p (Holm)",
+    "pred/obs": "Predicted / observed",
+    "valid AUC": "AUC on validation",
+    "ARI": "ARI",
+    "tuned by (± seeds)": "Tuned by",
+    "seeds agree": "Seeds agree",
+    "parameters*": "Parameters",
+    "s/epoch": "s/epoch",
+}
+"""Columns of a comparison on a terminal, and those of the report that hold the same."""
 
 
 def weighted_predictions() -> Predictions:
@@ -185,17 +207,34 @@ def test_rows_that_learn_no_scenarios_do_not_say_that_seeds_agree(
     assert [cells(row, comparison)[place] for row in comparison.models[:2]] == ["–", "–"]
 
 
-def test_the_reports_table_and_the_comparisons_tell_the_same(write_comparison: Callable[..., Path]) -> None:
-    """p-values, parameters, speed and seeds: one figure for one thing."""
-    changes = {"BaseModel": {"parameters": 10_000, "parameters_outside_embedding": 777}}
+def test_the_reports_tables_and_the_comparisons_have_the_same_columns_and_figures(
+    write_comparison: Callable[..., Path],
+) -> None:
+    """One figure for one thing, whichever the comparison has."""
+    lost = Interval(0.01, 0.005, 0.015)
+    elsewhere = {
+        "auc_where_trained": Measured(0.79, 0.78, 0.80, [0.79, 0.79]),
+        "loss": TransferLoss(0.01, 0.005, 0.015, lost),
+    }
+    tuned = {"tuning_margin": 0.003, "tuning_spread": 0.0011, "recovery": {"ari": 0.7, "nmi": 0.6}}
+    sizes = {"parameters": 10_000, "parameters_outside_embedding": 777}
+    changes = {"BaseModel": sizes | elsewhere, "one scenario, wide": tuned | {"ndcg": elsewhere["auc_where_trained"]}}
     comparison = Comparison.read(write_comparison(changes=changes))
+    comparison = comparison.model_copy(update={"where_trained": WhereTrained("a", "b", 100, 10, 5)})
     heads = [head.replace("\n", " ") for head in columns(comparison)]
-    table = comparison_table(comparison)
+    tables = comparison_table(comparison), model_facts_table(comparison)
+    assert heads == list(REPORTED)
+    assert sorted({head for table in tables for head in table.heads}) == sorted(REPORTED.values())
     for row in comparison.models:
-        told = dict(zip(heads, cells(row, comparison), strict=True))
-        shown = next(line for line in table.rows if line[0].text == row.name)
-        in_report = dict(zip(table.heads, (cell.text for cell in shown), strict=True))
-        for head, here in (("p (Holm)", "p (Holm)"), ("parameters*", "Parameters"), ("s/epoch", "s/epoch")):
-            assert told[head] == in_report[here], head
-        assert told["AUC"].startswith(in_report["AUC"])
-    assert table.note.startswith("Means of 2 seeds;")
+        told = dict(zip(heads, map(figure, cells(row, comparison)), strict=True))
+        shown: dict[str, str] = {}
+        for table in tables:
+            line = next(line for line in table.rows if line[0].text == row.name)
+            shown |= zip(table.heads, (figure(cell.text) for cell in line), strict=True)
+        assert told == {head: shown[here] for head, here in REPORTED.items()}
+    assert tables[0].note.startswith("Means of 2 seeds;")
+
+
+def figure(cell: str) -> str:
+    """A cell's first figure or word, however minus and percent are set."""
+    return cell.replace("\u2212", "-").replace("\xa0", " ").split()[0].removesuffix("%")

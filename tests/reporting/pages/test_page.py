@@ -79,10 +79,17 @@ def test_numbers_of_the_comparison_are_those_of_the_file(written: Written) -> No
         assert [cell["value"] for cell in cells[1:]] == [
             row["auc"]["mean"],
             row["gauc"]["mean"],
+            row["ndcg"]["mean"],
             row["logloss"]["mean"],
+            row["calibration_ratio"]["mean"],
             None if is_base else row["rela_impr"]["value"],
             None if is_reference else difference["value"],
             None if is_reference else difference["p_holm"],
+        ]
+        facts = page.row("The same models: validation, size and time", row["name"])
+        assert [cell["value"] for cell in facts[1:]] == [
+            row["valid_auc"],
+            row["agreement"],
             row["parameters_outside_embedding"],
             row["seconds_per_epoch"],
         ]
@@ -90,7 +97,7 @@ def test_numbers_of_the_comparison_are_those_of_the_file(written: Written) -> No
         assert cells[1]["text"] == f"{auc['mean']:.4f}{auc['low']:.4f} to {auc['high']:.4f}"
         if not is_reference:
             shown = f"{difference['value']:+.4f}{difference['low']:+.4f} to {difference['high']:+.4f}"
-            assert cells[5]["text"] == shown.replace("-", "−")
+            assert cells[7]["text"] == shown.replace("-", "−")
 
 
 def test_numbers_of_the_scenarios_are_those_of_the_evaluation(written: Written) -> None:
@@ -110,7 +117,8 @@ def test_numbers_of_the_scenarios_are_those_of_the_evaluation(written: Written) 
 
 def test_numbers_of_the_run_are_those_of_the_evaluation(written: Written) -> None:
     page, evaluation = written.page, written.run.folder.read_json("evaluation/test.json")
-    for name, head in (("auc", "AUC"), ("logloss", "Logloss"), ("calibration_ratio", "Predicted over observed")):
+    heads = {"auc": "AUC", "ndcg": "NDCG@", "logloss": "Logloss", "calibration_ratio": "Predicted over observed"}
+    for name, head in heads.items():
         cells = page.row("This run on the test period", head)
         assert cells[1]["value"] == evaluation[name]["value"]
 

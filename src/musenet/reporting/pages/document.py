@@ -84,6 +84,7 @@ def _tables(contents: Contents) -> dict[str, Any]:
     }
     if contents.comparison is not None:
         found["comparison"] = tables.comparison_table(contents.comparison)
+        found["model_facts"] = tables.model_facts_table(contents.comparison)
     if contents.scenarios is not None:
         found |= scenario_tables(contents.scenarios)
     return found

@@ -1,8 +1,10 @@
 """The report's tables; a cell keeps the exact number beside the text that people read."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from musenet.evaluation.estimators import NDCG_AT
 from musenet.evaluation.intervals import Interval
 from musenet.portraits.words import MISSING, SPACE, between, number, percent, signed
 from musenet.reporting.contents import Contents, ScenarioFacts
@@ -15,6 +17,7 @@ _METRICS = {
     "auc": "AUC",
     "gauc": "GAUC, by request",
     "gauc_by_user": "GAUC, by user",
+    "ndcg": f"NDCG@{NDCG_AT}, by request",
     "logloss": "Logloss",
     "calibration_ratio": "Predicted over observed",
     "calibration_error": "Expected calibration error",
@@ -70,28 +73,54 @@ def periods_table(log: LogFacts) -> Table:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Models by AUC, as `compare` measured them."""
-    rows = sorted(comparison.models, key=lambda row: -row.auc.mean)
+    """Models by AUC, as `compare` measured them: how good they are and how they differ."""
+    rows = _best_first(comparison)
     return Table(
         caption="Models on the test period, best first",
         heads=[
             "Model",
             "AUC",
             "GAUC",
+            "NDCG",
             "Logloss",
+            "Predicted / observed",
             f"RelaImpr over {comparison.base}",
             f"AUC minus {comparison.reference}",
             "p (Holm)",
-            "Parameters",
-            "s/epoch",
         ],
         rows=[_model_row(row, comparison) for row in rows],
         note=f"Means of {seeds_of(comparison)}; below them 95{SPACE}% "
-        "intervals, bootstrap over users and seeds, paired for differences. GAUC ranks within a request. RelaImpr is "
-        "the gain in AUC above chance. p-values are corrected by Holm's method for the number of rows. Parameters are "
-        "those outside the embedding table.",
-        strong=tuple(place for place, row in enumerate(rows) if row.name == comparison.reference),
+        "intervals, bootstrap over users and seeds, paired for differences. GAUC and "
+        f"NDCG@{comparison.ndcg_at} rank within a request. RelaImpr is the gain in AUC above chance. p-values are "
+        "corrected by Holm's method for the number of rows.",
+        strong=_reference_of(rows, comparison),
     )
+
+
+def model_facts_table(comparison: Comparison) -> Table:
+    """What else `compare` tells of the models: a table of its own, since one of all would be twice a phone's width."""
+    rows = _best_first(comparison)
+    columns = _facts_of_models(comparison)
+    notes = {
+        "Loss": "Loss is the AUC where trained minus that of the test period here.",
+        "ARI": "ARI compares scenarios with the true ones.",
+        "Tuned by": "Tuned by is the validation score of the chosen values minus that of the next ones, below it the "
+        "standard deviation of seeds.",
+        "Seeds agree": "Seeds agree is the adjusted Rand index between the scenarios of two seeds.",
+        "Parameters": "Parameters are those outside the embedding table.",
+    }
+    return Table(
+        caption="The same models: validation, size and time",
+        heads=["Model", *columns],
+        rows=[[Cell(row.name), *(cell_of(row) for cell_of in columns.values())] for row in rows],
+        note=" ".join(note for head, note in notes.items() if head in columns),
+        strong=_reference_of(rows, comparison),
+    )
+
+
+def _best_first(comparison: Comparison) -> list[Row]:
+    """Its rows by their AUC."""
+    return sorted(comparison.models, key=lambda row: -row.auc.mean)
 
 
 def scenario_table(scenarios: ScenarioFacts) -> Table:
@@ -173,15 +202,49 @@ def _model_row(row: Row, comparison: Comparison) -> list[Cell]:
         Cell(row.name, ROLE_NAMES[row.role]),
         _interval_cell(row.auc.interval),
         _number_cell(row.gauc.mean, 4),
+        _number_cell(row.ndcg.mean, 4),
         _number_cell(row.logloss.mean, 4),
+        _number_cell(row.calibration_ratio.mean, 3),
         Cell(MISSING)
         if is_base
         else Cell(_signed_percent(relative.value), _percent_bounds(relative), _known(relative.value)),
         Cell(MISSING) if is_reference else Cell(signed(to.value), between(to.low, to.high), _known(to.value)),
         Cell(MISSING) if is_reference else _p_cell(to.p_holm),
-        _number_cell(row.parameters_outside_embedding),
-        _number_cell(row.seconds_per_epoch, 1),
     ]
+
+
+def _facts_of_models(comparison: Comparison) -> dict[str, Callable[[Row], Cell]]:
+    """Heads, and the cell of a row; columns in which no row has anything are left out."""
+    rows = comparison.models
+    found: dict[str, Callable[[Row], Cell]] = {"AUC on validation": lambda row: _number_cell(row.valid_auc, 4)}
+    if comparison.where_trained is not None:
+        found |= {
+            "AUC where trained": lambda row: (
+                Cell(MISSING) if row.auc_where_trained is None else _interval_cell(row.auc_where_trained.interval)
+            ),
+            "Loss": lambda row: Cell(MISSING) if row.loss is None else _signed_cell(row.loss.interval, 4),
+            f"Loss over {comparison.reference}": lambda row: (
+                Cell(MISSING)
+                if row.loss is None or row.name == comparison.reference
+                else _signed_cell(row.loss.over_reference, 4)
+            ),
+        }
+    if any(row.recovery is not None for row in rows):
+        found["ARI"] = lambda row: _number_cell(None if row.recovery is None else row.recovery["ari"], 2)
+    if any(row.tuning_margin is not None for row in rows):
+        found["Tuned by"] = lambda row: replace(
+            _number_cell(row.tuning_margin, 4),
+            detail="" if row.tuning_spread is None else f"± {number(row.tuning_spread, 4)}",
+        )
+    if any(row.agreement is not None for row in rows):
+        found["Seeds agree"] = lambda row: _number_cell(row.agreement, 2)
+    found["Parameters"] = lambda row: _number_cell(row.parameters_outside_embedding)
+    found["s/epoch"] = lambda row: _number_cell(row.seconds_per_epoch, 1)
+    return found
+
+
+def _reference_of(rows: list[Row], comparison: Comparison) -> tuple[int, ...]:
+    return tuple(place for place, row in enumerate(rows) if row.name == comparison.reference)
 
 
 def _p_cell(p: float) -> Cell:
@@ -207,9 +270,9 @@ def _rate_cell(interval: Interval) -> Cell:
     return Cell(percent(interval.value, 1), bounds, _known(interval.value))
 
 
-def _signed_cell(interval: Interval) -> Cell:
-    bounds = _range(signed(interval.low, 2), signed(interval.high, 2))
-    return Cell(signed(interval.value, 2), bounds, _known(interval.value))
+def _signed_cell(interval: Interval, digits: int = 2) -> Cell:
+    bounds = _range(signed(interval.low, digits), signed(interval.high, digits))
+    return Cell(signed(interval.value, digits), bounds, _known(interval.value))
 
 
 def _signed_percent(value: float) -> str:
