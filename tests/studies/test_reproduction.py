@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import musenet
 from musenet.cli.main import run as command
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
 from musenet.errors import DatasetError, RunError
+from musenet.runs.folder import RunFolder
 from musenet.training.train_run import train_run
 from tiny_runs import write_dataset
 
@@ -47,6 +49,27 @@ def test_other_weights_other_metrics_and_other_versions_are_told(
     shown = capsys.readouterr().out
     assert "other weights and other metrics" in " ".join(shown.split())
     assert f"numpy: 1.0 then, {now} now" in shown
+
+
+@pytest.mark.parametrize("form", ["log", "auto"])
+def test_the_threads_of_training_are_kept_and_compared(
+    form: str,
+    make_experiment: Callable[..., Experiment],
+    tiny_dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not those of the process, since training takes as many as a batch has work for: sums of floats depend on it."""
+    has = [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: has[-1])
+    monkeypatch.setattr(torch, "set_num_threads", has.append)
+    model = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2, "form": form}
+    experiment = make_experiment(model=model, training={"epochs": 1, "batch_size": 64})
+    train_run(experiment, tiny_dataset, tmp_path / "run")
+    assert RunFolder(tmp_path / "run").versions["threads"] == 1
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("threads: null", "threads: 2"))
+    assert musenet.reproduce(tmp_path / "run").versions == {"threads": [1, 2]}
 
 
 def test_what_cannot_be_reproduced_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     run.json                      where the dataset lies and its fingerprint
     config.yaml                   the resolved experiment
-    versions.json                 of what ran
+    versions.json                 of what ran, and how many threads training had
     model.safetensors             the best weights by validation
     checkpoint.safetensors        what training resumes from
     metrics.jsonl                 a line per report of the training loop
@@ -46,6 +46,7 @@ from musenet.storage.addresses import address, is_copy
 from musenet.storage.copies import fetched, send
 
 FORMAT = 2
+VERSIONS = "versions.json"
 
 
 class RunFolder:
@@ -74,7 +75,7 @@ class RunFolder:
         run = cls(path)
         content = experiment.model_dump(mode="json", by_alias=True)
         write_text(run.config_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        write_json(path / "versions.json", versions())
+        write_json(path / VERSIONS, versions())
         folder = dataset.folder.resolve()
         description = {
             "format": FORMAT,
@@ -213,6 +214,15 @@ class RunFolder:
         """Raise `RunError` unless weights have been kept."""
         if not self.model_file.is_file():
             raise RunError(f"{self.path} holds no trained model yet: finish it with `musenet train CONFIG --resume`")
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """Of what trained it, the number of threads included; raises `RunError` if the file is missing or damaged."""
+        return self.read_json(VERSIONS)
+
+    def record_threads(self, threads: int) -> None:
+        """Keep how many threads of torch training has, which sums of floats depend on; those of the process differ."""
+        self.write_json(VERSIONS, self.versions | {"threads": threads})
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""

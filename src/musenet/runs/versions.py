@@ -8,7 +8,7 @@ import torch
 
 
 def versions() -> dict[str, Any]:
-    """Versions of what runs, for the run folder."""
+    """Versions of what runs, and the threads that this process has, for a run folder or an export."""
     packages: dict[str, Any] = {}
     for package in ("musenet", "torch", "numpy", "duckdb", "ibis-framework", "pyarrow"):
         try:

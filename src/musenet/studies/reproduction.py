@@ -1,6 +1,5 @@
 """`reproduce`: train a run again from what its folder says, and tell what came out otherwise."""
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +9,6 @@ from rich.table import Table
 from musenet.dataset.manifest import Split
 from musenet.results import Number, Result, show
 from musenet.runs.run import Run
-from musenet.runs.versions import versions
 from musenet.training.loop import Log
 from musenet.training.train_run import SPLITS_KEPT, train_run
 
@@ -26,7 +24,7 @@ class Reproduction(Result):
     identical: bool
     """Whether the weights are the same to the bit."""
     versions: dict[str, list[Any]]
-    """What ran then and now, where the two differ."""
+    """What ran then and now and with how many threads, where the two differ."""
     metrics: dict[Split, dict[str, list[Number]]]
     """Every metric of a split, then and now."""
 
@@ -68,7 +66,7 @@ def reproduce(run: Run, again: Path, log: Log | None = None) -> Reproduction:
     run.folder.check_trained()
     then = run.training.weights or run.model_checksum
     run.dataset.verify()
-    recorded = run.folder.read_json("versions.json")
+    recorded = run.folder.versions
     train_run(run.experiment, run.dataset, again, resume=again.exists(), start=run.folder.start, log=log)
     second = Run.open(again)
     splits = [split for split in SPLITS_KEPT if run.dataset.manifest.splits[split].impressions]
@@ -76,7 +74,7 @@ def reproduce(run: Run, again: Path, log: Log | None = None) -> Reproduction:
         run=str(run.path),
         again=str(again),
         identical=then == second.model_checksum,
-        versions=_different(recorded, json.loads(json.dumps(versions()))),
+        versions=_different(recorded, second.folder.versions),
         metrics={split: _beside(run, second, split) for split in splits},
     )
 

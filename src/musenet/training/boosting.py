@@ -60,6 +60,7 @@ def boost(
     best: dict[str, Any] = {}
     run.keep_metrics_until(0)
     run.remove_leftovers()
+    run.record_threads(_threads(experiment))
     with interruptible() as interrupted:
         for tree in range(1, options.trees + 1):
             stuck = booster.update()
@@ -131,9 +132,13 @@ def _parameters(options: LightGbmOptions, experiment: Experiment) -> dict[str, A
         "seed": experiment.seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": experiment.training.threads or torch.get_num_threads(),
+        "num_threads": _threads(experiment),
         "verbosity": -1,
     }
+
+
+def _threads(experiment: Experiment) -> int:
+    return experiment.training.threads or torch.get_num_threads()
 
 
 def _scores(monitor: str, request: Any, probability: Any, data: Any) -> list[tuple[str, float, bool]]:

@@ -119,6 +119,7 @@ class Trainer:
             self.log({"step": self.state.step, "planned": self.planned, "warnings": warnings})
         self.run.remove_leftovers()
         with threads_for(self.options), interruptible() as interrupted:
+            self.run.record_threads(torch.get_num_threads())
             for epoch, batch in self.remaining_batches():
                 started = time.perf_counter()
                 terms = self.step(batch)

@@ -44,6 +44,9 @@ class Onlooker(RunFolder):
         """The first worker does; it gets the rows that are here."""
         _hand_over(tensors)
 
+    def record_threads(self, threads: int) -> None:
+        """The first worker does."""
+
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """The first worker does."""
 

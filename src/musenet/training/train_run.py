@@ -15,7 +15,7 @@ from musenet.errors import RunError
 from musenet.evaluation.ranking import larger_is_better
 from musenet.evaluation.recalibration import FIT_ON
 from musenet.models.baselines.boosted_trees import LightGbmOptions
-from musenet.runs.folder import RunFolder
+from musenet.runs.folder import VERSIONS, RunFolder
 from musenet.runs.run import Run
 from musenet.runs.there import holds_run
 from musenet.runs.training_result import TrainingResult
@@ -173,7 +173,9 @@ def _train_best_form(
             if before is not None:
                 _clear(before)
             shutil.copytree(results[best].run, path, dirs_exist_ok=True)
-            RunFolder.create(path, tried[best], dataset)
+            RunFolder.create(path, tried[best], dataset).write_json(
+                VERSIONS, RunFolder(Path(results[best].run)).versions
+            )
         run = RunFolder.open(path)
         result = run.training.model_copy(update={"run": str(path)})
         result.write(run.training_file)
