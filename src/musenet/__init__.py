@@ -1,4 +1,4 @@
-"""Learn the hidden scenarios in a recommendation log, and predict clicks with them.
+"""Learn latent scenarios from a recommendation log, and predict clicks with them.
 
 The calls of `musenet.api` are here too: `musenet.train("configs/hotels.yaml")`, and `musenet.Scorer(folder)`. They are
 loaded when first used, so that the command line answers for help without waiting for torch.

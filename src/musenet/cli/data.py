@@ -21,7 +21,7 @@ def init(
     out: Annotated[Path, typer.Option("--out", help="the YAML to write; never overwritten")] = Path("musenet.yaml"),
     as_json: Json = False,
 ) -> None:
-    """Write a configuration from a log's files, doubts included.
+    """Guess a configuration from a log's files, and write it.
 
     For example: musenet init impressions.parquet clicks.parquet items.csv
     """
@@ -38,12 +38,12 @@ def prepare(
     engine: EngineChoice = "duckdb",
     memory_limit: MemoryLimit = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="another dataset in the folder gives way; runs on it lose theirs")
+        bool, typer.Option("--replace", help="replace the dataset in the folder, even if runs depend on it")
     ] = False,
     extend: Annotated[
         Path | None,
         typer.Option(
-            "--extend", metavar="DATASET", help="add only what the log got since; --out names the new dataset"
+            "--extend", metavar="DATASET", help="add only the new files of the log; --out names the new dataset"
         ),
     ] = None,
     changes: Set = [],  # noqa: B006
@@ -91,17 +91,17 @@ def simulate_hotels(  # noqa: PLR0913, PLR0917 - one per option
     impressions: Annotated[int, typer.Option("--impressions")] = 2_000_000,
     seed: Annotated[int, typer.Option("--seed")] = 1,
     scenario_count: Annotated[int, typer.Option("--scenarios", help="planted scenarios")] = 4,
-    noise: Annotated[float, typer.Option("--noise", help="chance in which scenario applies")] = 1.0,
-    strength: Annotated[float, typer.Option("--strength", help="how much scenarios differ; 0: in nothing")] = 1.0,
-    shift: Annotated[float, typer.Option("--shift", help="how much changes in the last days, 0 to 1")] = 0.0,
+    noise: Annotated[float, typer.Option("--noise", help="randomness in which scenario applies")] = 1.0,
+    strength: Annotated[float, typer.Option("--strength", help="how much scenarios differ; 0: not at all")] = 1.0,
+    shift: Annotated[float, typer.Option("--shift", help="size of the drift in the last days, 0 to 1")] = 0.0,
     drift: Annotated[
         Literal["sudden", "slow", "returning", "unseen", "taste"],
         typer.Option("--drift", help="what changes: sudden, slow or returning shares, unseen, or taste"),
     ] = "sudden",
-    drift_days: Annotated[int, typer.Option("--drift-days", help="how many last days")] = 7,
+    drift_days: Annotated[int, typer.Option("--drift-days", help="days with drift, at the end")] = 7,
     as_json: Json = False,
 ) -> None:
-    """An online travel log with planted scenarios, in Parquet.
+    """Simulate an online travel log with planted scenarios.
 
     For example: musenet simulate hotels --out data/hotels
     """
@@ -130,12 +130,12 @@ def simulate_ads(
         float | None, typer.Option("--scale", help="share of the published size (0.01, if neither is given)")
     ] = None,
     impressions: Annotated[
-        int | None, typer.Option("--impressions", help="the same as about so many impressions")
+        int | None, typer.Option("--impressions", help="the size as about this many impressions")
     ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 1,
     as_json: Json = False,
 ) -> None:
-    """The files of Ali Display Ads in schema and figures.
+    """Simulate the files of Ali Display Ads.
 
     For example: musenet simulate ads --out data/ads --scale 0.01
     """
@@ -149,7 +149,7 @@ def simulate_ads(
 
 
 def config_schema(out: Out = None) -> None:
-    """The JSON schema of a configuration, for editors.
+    """Print the JSON schema of a configuration, for editors.
 
     For example: musenet config-schema > schema.json
     """

@@ -32,7 +32,7 @@ _NO_PLACE = {
 
 app = typer.Typer(
     name="musenet",
-    help="Learn hidden scenarios in a recommendation log, and predict clicks with them.",
+    help="Learn latent scenarios from a log, and predict clicks with them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -61,9 +61,9 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
-app.command("fill", hidden=True, help="The old name of load-history.")(serving.load_history)
+app.command("fill", hidden=True, help="Old name of load-history.")(serving.load_history)
 app.command("config-schema")(data.config_schema)
-simulate = typer.Typer(help="Write simulated logs: ordinary files that the sources read.", no_args_is_help=True)
+simulate = typer.Typer(help="Write simulated logs, as ordinary files.", no_args_is_help=True)
 simulate.command("hotels")(data.simulate_hotels)
 simulate.command("ads")(data.simulate_ads)
 app.add_typer(simulate, name="simulate")
@@ -74,7 +74,7 @@ def musenet(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
 ) -> None:
-    """Learn the hidden scenarios in a recommendation log, and predict clicks with them."""
+    """Learn latent scenarios from a log, and predict clicks with them."""
     if version:
         typer.echo(f"musenet {__version__}")
         raise typer.Exit

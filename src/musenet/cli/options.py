@@ -27,29 +27,27 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or s3://…", callback=_there_is_a_run)]
 Export = Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `musenet export` wrote, or s3://…")]
 PastEvents = Annotated[
-    str | None, typer.Option("--events", help="users' past events, as the log has them: a file, folder or URL")
+    str | None, typer.Option("--events", help="users' past events, in the log's format: a file, folder or URL")
 ]
-PastStore = Annotated[
-    str | None, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")
-]
-Out = Annotated[Path | None, typer.Option("--out", help="where the result goes")]
+PastStore = Annotated[str | None, typer.Option("--store", help="histories: a SQLite file, or a URL of Valkey or Redis")]
+Out = Annotated[Path | None, typer.Option("--out", help="where to write the result")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a value of the configuration")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object on standard output")]
 DatasetFolder = Annotated[
-    Path | None, typer.Option("--dataset", help="the dataset's folder or s3://… (datasets/<name>, if left out)")
+    Path | None, typer.Option("--dataset", help="the dataset's folder or s3://… (datasets/<name>)")
 ]
 EngineChoice = Annotated[
-    Literal["duckdb", "spark"], typer.Option("--engine", help="what prepares the log; the dataset is the same")
+    Literal["duckdb", "spark"], typer.Option("--engine", help="engine of the relational steps; the dataset is the same")
 ]
 MemoryLimit = Annotated[
     str | None,
-    typer.Option("--memory-limit", help="memory of the engine, as 4GB (half of what is free, if left out)"),
+    typer.Option("--memory-limit", help="memory of the engine, such as 4GB (half of the free memory)"),
 ]
 SplitName = Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="which period")]
-Models = Annotated[str | None, typer.Option("--models", help="labels, comma-separated (all, if left out)")]
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="trainings per model (as configured, if left out)")]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="trainings at once, in processes")]
-Store = Annotated[str, typer.Option("--store", help="histories: a SQLite file, or an URL of Valkey or Redis")]
+Models = Annotated[str | None, typer.Option("--models", help="labels, comma-separated (all)")]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="training seeds per model (as configured)")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="trainings in parallel, in processes")]
+Store = Annotated[str, typer.Option("--store", help="histories: a SQLite file, or a URL of Valkey or Redis")]
 
 
 def labels(models: str | None) -> list[str] | None:

@@ -17,22 +17,22 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
     split: SplitName = "test",
     dataset: Annotated[
         Path | None,
-        typer.Option("--dataset", help="another prepared dataset to measure on (the run's own, if left out)"),
+        typer.Option("--dataset", help="another prepared dataset to evaluate on (the run's own)"),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             metavar="LOG",
-            help="another log in place of a split: impressions with labels, a file, folder or URL",
+            help="another log instead of a split: labelled impressions, a file, folder or URL",
         ),
     ] = None,
     events: PastEvents = None,
     adapt: Annotated[
-        bool, typer.Option("--adapt", help="adapt to the mix of scenarios, request by request, in order of time")
+        bool, typer.Option("--adapt", help="follow the mix of scenarios, request by request, in order of time")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="compare every file of the dataset with its checksum first")
+        bool, typer.Option("--verify", help="verify the checksum of every file of the dataset first")
     ] = False,
     out: Out = None,
     as_json: Json = False,
@@ -56,8 +56,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
 def reproduce(run: Run, out: Out = None, as_json: Json = False) -> None:
     """Train a run again, and say which metrics changed.
 
-    Checksums and versions are compared as well. The exit status is 1 if a metric changed. --out is `RUN-again` if
-    left out.
+    Checksums and versions are compared too. The exit status is 1 if a metric changed. The default of --out is
+    `RUN-again`.
 
     For example: musenet reproduce runs/hotels
     """
@@ -96,11 +96,11 @@ def scenarios(
 def name(
     run: Run,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[K=NAME]...", help='as 0="business trips"; 0= takes a name back')
+        list[str] | None, typer.Argument(metavar="[K=NAME]...", help='as 0="business trips"; 0= removes a name')
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what scenarios are called, or name them yourself.
+    """Show the names of scenarios, or set them.
 
     For example: musenet name runs/hotels 0="business trips"
     """
@@ -123,13 +123,13 @@ def report(
     run: Run,
     out: Out = None,
     note: Annotated[
-        Path | None, typer.Option("--note", help="Markdown that tells what was learned, to stand below the headline")
+        Path | None, typer.Option("--note", help="a Markdown file with what was learned, shown below the headline")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a report of a run, as HTML or Markdown.
 
-    `report.html` in the run's folder, unless --out names another `.html` or `.md`.
+    Written to `report.html` in the run's folder, unless --out names another `.html` or `.md`.
 
     For example: musenet report runs/hotels --out hotels.html
     """

@@ -49,7 +49,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one per option
             metavar="FILE", help="impressions to score, in Parquet, CSV or JSON lines: a file, folder, pattern or URL"
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; of several files, the folder")],
+    out: Annotated[Path, typer.Option("--out", help="the Parquet or CSV file to write; for several files, the folder")],
     events: PastEvents = None,
     store: PastStore = None,
     now: Annotated[
@@ -57,7 +57,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one per option
         typer.Option(
             "--now",
             metavar="TIME",
-            help="time of impressions that have none: as 2026-01-31T12:00:00Z, or `now`",
+            help="time of impressions without one: such as 2026-01-31T12:00:00Z, or `now`",
         ),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="add each request's scenarios")] = False,
@@ -67,7 +67,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one per option
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score impressions in files: the same rows, and `score`.
+    """Score impressions in files: adds the column `score`.
 
     For example: musenet predict exports/hotels tonight.parquet --events clicks.parquet --out scores.parquet
     """
@@ -97,9 +97,9 @@ def drift(
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Compare a log with what an export was trained on.
+    """Compare a log with the data that an export was trained on.
 
-    Says whether features, the mix of scenarios or tastes within them moved; the exit status is 3 if one did.
+    Says whether features, the mix of scenarios or tastes within them changed; the exit status is 3 if one did.
 
     For example: musenet drift exports/hotels last_week.parquet --events clicks.parquet
     """
@@ -115,12 +115,12 @@ def drift(
 def serve(
     export: Export,
     host: Annotated[
-        str, typer.Option("--host", help="address to listen on; beyond this machine, a token is needed")
+        str, typer.Option("--host", help="address to listen on; a token is needed unless it is local")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     store: Store = "history.sqlite",
     token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="holds the bearer token ($MUSENET_TOKEN, if left out)")
+        Path | None, typer.Option("--token-file", help="file with the bearer token ($MUSENET_TOKEN)")
     ] = None,
     retention: Annotated[
         float | None,
@@ -128,17 +128,17 @@ def serve(
             "--retention",
             metavar="DURATION",
             parser=_duration,
-            help="drop what a user did not repeat for so long, such as '400 days' (never)",
+            help="delete repeat keys not seen for this long, such as '400 days' (never)",
         ),
     ] = None,
-    adapt: Annotated[bool, typer.Option("--adapt", help="adapt to the mix of scenarios from feedback")] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="follow the mix of scenarios, from labels in /events")] = False,
     answers_after: Annotated[
         float | None,
         typer.Option(
             "--answers-after",
             metavar="DURATION",
             parser=_answers_after,
-            help="with --adapt: an impression without a click after so long is a negative (1 minute)",
+            help="with --adapt: without a click after this time, a candidate is a negative (1 minute)",
         ),
     ] = None,
 ) -> None:
@@ -171,7 +171,7 @@ def forget(
 
 def backup(
     store: Annotated[str, typer.Argument(metavar="STORE", help="a history store's file")],
-    out: Annotated[Path, typer.Option("--out", help="the file to write, a store itself")],
+    out: Annotated[Path, typer.Option("--out", help="the file to write, again a store")],
     as_json: Json = False,
 ) -> None:
     """Back up a history store while it is in use.
@@ -188,7 +188,7 @@ def load_history(
     run: Run,
     store: Store = "history.sqlite",
     until: Annotated[
-        str | None, typer.Option("--until", help="leave out events from this time on, such as 2026-01-31T00:00:00Z")
+        str | None, typer.Option("--until", help="leave out events at or after this time, such as 2026-01-31T00:00:00Z")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -27,14 +27,14 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
     ] = None,
     adapt: Annotated[
         bool,
-        typer.Option("--adapt", help="RUN...: a row more for each model with scenarios, which follows their mix"),
+        typer.Option("--adapt", help="RUN...: add a row that follows the mix for each model with scenarios"),
     ] = False,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Compare models over seeds, with paired differences.
 
-    One table on the terminal, as Markdown and as JSON; of a configuration, or of runs that are trained.
+    Trains the models of a configuration, or takes trained runs. The table is printed, and written as Markdown and JSON.
 
     For example: musenet compare hotels.yaml --models musenet,din --seeds 3
     """
@@ -79,7 +79,8 @@ def _may_be_a_run(path: Path) -> bool:
 def tune(
     config: Config,
     trials: Annotated[
-        int | None, typer.Option("--trials", min=1, help="how many, the configured values first (as configured, or 27)")
+        int | None,
+        typer.Option("--trials", min=1, help="number of trials, the configured values first (as configured, or 27)"),
     ] = None,
     jobs: Jobs = 1,
     out: Out = None,
@@ -89,7 +90,7 @@ def tune(
 ) -> None:
     """Tune hyperparameters on validation, and train with the best.
 
-    By successive halving: most trials end early.
+    Uses successive halving: most trials stop early.
 
     For example: musenet tune hotels.yaml --trials 27 --jobs 2
     """
@@ -121,7 +122,7 @@ def ablate(
 ) -> None:
     """Ablation: MUSENET with and without each of its parts.
 
-    With and without scenarios and repeat intentions, as in the paper's Table 3.
+    The parts are scenarios and repeat intentions, as in the paper's Table 3.
 
     For example: musenet ablate hotels.yaml --seeds 3
     """
@@ -150,7 +151,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
     ] = [],  # noqa: B006
     models: Models = None,
     split: Annotated[
-        Literal["valid", "test"] | None, typer.Option("--split", help="which period is measured (as configured)")
+        Literal["valid", "test"] | None, typer.Option("--split", help="which period to evaluate on (as configured)")
     ] = None,
     seeds: Seeds = None,
     jobs: Jobs = 1,
@@ -159,9 +160,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Sensitivity: one hyperparameter at a time, on validation.
+    """Vary one hyperparameter at a time, on validation.
 
-    Around the configured values, as in the paper's Fig 4.
+    The others keep their configured values, as in the paper's Fig 4.
 
     For example: musenet sweep hotels.yaml --parameter model.scenarios=2,4,8
     """
@@ -195,8 +196,8 @@ def backtest(
 ) -> None:
     """Backtest: train, test on the next period, walk forward.
 
-    Puts policies side by side: a model left alone, its scenarios' mix followed, fine-tuned online, warm-started before
-    each period, or retrained.
+    Compares policies: a model left alone, with its mix followed, fine-tuned online, warm-started before each period,
+    or retrained.
 
     For example: musenet backtest hotels.yaml --set backtest.periods=4
     """

@@ -13,17 +13,17 @@ from musenet.reporter import Reporter
 def train(
     config: Config,
     resume: Annotated[bool, typer.Option("--resume", help="continue from the run's last checkpoint")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="start over, whatever run the folder holds")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="start again, replacing the run in the folder")] = False,
     start_from: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="warm start: begin with the weights of this run, and fine-tune"),
+        typer.Option("--from", metavar="RUN", help="warm start from the weights of this run"),
     ] = None,
     out: Out = None,
     dataset: DatasetFolder = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Train a model; prepares its dataset first if need be.
+    """Train a model; prepares its dataset first if needed.
 
     For example: musenet train hotels.yaml --set training.epochs=3 --out runs/hotels
     """

@@ -15,17 +15,17 @@ class FinetuneOptions(Options):
     learning_rate: float = Field(
         0.001,
         gt=0,
-        description="of networks and embedding table alike; MUSENET's metric space is faster, as in training",
+        description="of networks and embedding table; MUSENET's metric space has its multiple, as in training",
     )
-    every: int = Field(500, ge=1, description="answered requests of a step")
+    every: int = Field(500, ge=1, description="answered requests per step")
 
 
 class AdaptOptions(MixOptions):
     """The mix of scenarios followed (P(c) of Eq 1), or one of its rivals at the same information."""
 
-    answers_after: Seconds = Field(60.0, description="a request's labels become known so much later")
-    finetune: FinetuneOptions | None = Field(None, description="go on training instead, any model")
-    intercept: bool = Field(False, description="follow a single number instead that is added to every logit, any model")
+    answers_after: Seconds = Field(60.0, description="time after a request until its labels are known")
+    finetune: FinetuneOptions | None = Field(None, description="fine-tune online instead, any model")
+    intercept: bool = Field(False, description="adapt one number that is added to every logit instead, any model")
 
     @model_validator(mode="after")
     def _is_one_way(self) -> "AdaptOptions":
@@ -43,7 +43,7 @@ class AdaptedRow(Options):
 
     row: str = Field(description="the label of the row whose runs adapt")
     adapt: Annotated[AdaptOptions, BeforeValidator(_of_yes_or_no, json_schema_input_type=bool | AdaptOptions)] = Field(
-        AdaptOptions(), description="`true` for the mix of scenarios, or how"
+        AdaptOptions(), description="`true` for the mix of scenarios, or options"
     )
 
 

@@ -16,10 +16,14 @@ POLICIES: tuple[Policy, ...] = ("left alone", "mix followed", "fine-tuned online
 class BacktestOptions(Options):
     """Periods that are walked through one after another, each predicted by what was known when it began."""
 
-    periods: int = Field(8, ge=2, description="at most, from the split's test_from on; the log's last ones without it")
-    period: Annotated[Seconds, Field(gt=0)] = Field(7 * 86_400.0, description="such as `7 days`")
-    models: list[str] | None = Field(None, description="labels of `compare.models`; the own model if unset")
-    policies: list[Policy] = Field(list(POLICIES), min_length=1, description="what is put side by side")
-    epochs: int = Field(1, ge=1, description="of a warm start")
-    adapt: AdaptOptions = Field(AdaptOptions(), description="how the mix is followed, and when answers come")
-    finetune: FinetuneOptions = Field(FinetuneOptions(), description="how weights follow")
+    periods: int = Field(
+        8, ge=2, description="maximum number, starting at the split's `test_from`; without it, the last ones of the log"
+    )
+    period: Annotated[Seconds, Field(gt=0)] = Field(7 * 86_400.0, description="length of a period, such as `7 days`")
+    models: list[str] | None = Field(
+        None, description="labels of `compare.models`; the experiment's own model if unset"
+    )
+    policies: list[Policy] = Field(list(POLICIES), min_length=1, description="which policies to compare")
+    epochs: int = Field(1, ge=1, description="epochs of a warm start")
+    adapt: AdaptOptions = Field(AdaptOptions(), description="how the mix is followed, and when labels are known")
+    finetune: FinetuneOptions = Field(FinetuneOptions(), description="options of online fine-tuning")

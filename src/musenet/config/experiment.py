@@ -26,20 +26,24 @@ class Experiment(Recipe):
     """A log, how it is prepared, a model and how it is trained."""
 
     name: str = Field(
-        pattern=r"^[\w-][\w.-]*$", max_length=100, description="names the folders of the dataset and of the runs"
+        pattern=r"^[\w-][\w.-]*$",
+        max_length=100,
+        description="names the folders `datasets/<name>` and `runs/<name>`: letters, digits, `_`, `.`, `-`",
     )
-    seed: int = Field(1, ge=0, description="decides initial weights and the order of batches, not the dataset")
+    seed: int = Field(
+        1, ge=0, description="random seed of initial weights and batch order; preparation uses `data.seed`"
+    )
     data: AnySourceOptions
     model: AnyModelOptions = MusenetOptions()
     training: TrainingOptions = TrainingOptions()
     calibration: CalibrationKind = Field(
-        "none", description="how logits are recalibrated after training, fitted on validation: see below"
+        "none", description="recalibration of the logits after training, fitted on validation: see below"
     )
     compare: CompareOptions = CompareOptions()
     sweep: SweepOptions = SweepOptions()
-    backtest: BacktestOptions = Field(BacktestOptions(), description="how `musenet backtest` walks forward")
-    drift: DriftOptions = Field(DriftOptions(), description="from where on `musenet drift` says that something moved")
-    tracking: TrackingOptions = Field(TrackingOptions(), description="where trainings are recorded as well")
+    backtest: BacktestOptions = Field(BacktestOptions(), description="options of `musenet backtest`")
+    drift: DriftOptions = Field(DriftOptions(), description="thresholds of `musenet drift`")
+    tracking: TrackingOptions = Field(TrackingOptions(), description="experiment trackers that record trainings")
     _written: tuple[str, Content] | None = PrivateAttr(None)
     """The YAML that it was read from, comments included, and what that holds."""
     _frames: Kind | None = PrivateAttr(None)

@@ -30,7 +30,7 @@ class Range(Options):
 
     low: int | float
     high: int | float
-    log: bool = Field(False, description="drawn evenly in the logarithm")
+    log: bool = Field(False, description="sample uniformly in the logarithm")
 
     @model_validator(mode="after")
     def _has_room(self) -> "Range":
@@ -48,16 +48,26 @@ Space = dict[str, Choices | Range]
 class TuningOptions(Options):
     """Tuning by successive halving, with the same budget for every row of a comparison, judged on validation alone."""
 
-    trials: int = Field(27, ge=1, description="per row; the first is the configured values, the others are drawn")
-    requests: float = Field(0.111, gt=0, le=1, description="share of the training requests that a trial sees at first")
-    keep_one_in: int | None = Field(
-        3, ge=2, description="the best of so many go on, to so many times the requests, up to all; none does if null"
+    trials: int = Field(
+        27, ge=1, description="trials per row; the first has the configured values, the others are sampled"
     )
-    seeds: int = Field(3, ge=1, description="trainings of each trial of the last rung")
-    shared: Space = Field({}, description="keys of `model` or `training`: every model is tried at the same points")
-    own: dict[str, Space] = Field({}, description="further keys of single rows, by label; as many trials")
+    requests: float = Field(0.111, gt=0, le=1, description="share of the training requests in the first rung")
+    keep_one_in: int | None = Field(
+        3,
+        ge=2,
+        description="one in this many trials is promoted, to this many times the requests, up to all; no promotion if "
+        "null",
+    )
+    seeds: int = Field(3, ge=1, description="seeds of each trial of the last rung")
+    shared: Space = Field(
+        {}, description="keys of `model` or `training` that are tuned at the same points for every model"
+    )
+    own: dict[str, Space] = Field(
+        {}, description="further keys of single rows, by label, with the same number of trials"
+    )
     like: dict[str, str] = Field(
-        {}, description="rows that take over what another row was tuned to, except where the two are configured apart"
+        {},
+        description="rows that take the tuned values of another row, except where the two are configured differently",
     )
 
 

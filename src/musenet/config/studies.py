@@ -13,21 +13,21 @@ from musenet.options import Options
 class TopOptions(Options):
     """More seeds for the best rows by validation AUC, the diagnostics `true` and `permuted` left out."""
 
-    count: int = Field(3, ge=1, description="rows that get them")
-    seeds: int = Field(5, ge=1, description="trainings of each of them in all")
+    count: int = Field(3, ge=1, description="number of rows with more seeds")
+    seeds: int = Field(5, ge=1, description="seeds of each of them in total")
 
 
 class CompareOptions(Options):
     """What `compare` puts side by side."""
 
-    models: dict[str, AnyModelOptions] = Field({}, description="a row of the table each: its label, and the model")
+    models: dict[str, AnyModelOptions] = Field({}, description="the rows of the table: a label and a model each")
     reference: str | None = Field(None, description="the row that all others are compared with; the first if unset")
-    base: str | None = Field(None, description="the row that RelaImpr counts from; the first if unset")
+    base: str | None = Field(None, description="the base row of RelaImpr; the first if unset")
     seeds: int = Field(3, ge=1)
-    top: TopOptions | None = Field(None, description="more seeds for the best rows; none if unset")
-    tuning: TuningOptions | None = Field(None, description="tuning with an equal budget; none if unset")
+    top: TopOptions | None = Field(None, description="more seeds for the best rows; off if unset")
+    tuning: TuningOptions | None = Field(None, description="tuning with an equal budget; off if unset")
     adapted: dict[str, AdaptedRow] = Field(
-        {}, description="rows of runs that follow the test period: a label each, and whose runs they are"
+        {}, description="rows of runs that adapt in the test period: a label and the row of the runs each"
     )
 
     @model_validator(mode="after")
@@ -67,4 +67,6 @@ class SweepOptions(Options):
     models: list[str] | None = Field(
         None, description="labels of `compare.models`; if unset, the experiment's musenet, soft and hard"
     )
-    split: Literal["valid", "test"] = Field("valid", description="which period is measured; choose on validation")
+    split: Literal["valid", "test"] = Field(
+        "valid", description="which period to evaluate on; use validation to choose"
+    )

@@ -11,4 +11,4 @@ class TrackingOptions(Options):
     mlflow: str | None = Field(
         None, description="tracking URI of MLflow, such as `sqlite:///mlflow.db` or `http://localhost:5000`"
     )
-    tensorboard: str | None = Field(None, description="a folder of TensorBoard's event files, a sub-folder per run")
+    tensorboard: str | None = Field(None, description="folder of TensorBoard's event files, with a sub-folder per run")

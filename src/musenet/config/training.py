@@ -16,22 +16,20 @@ class TrainingOptions(Options):
 
     epochs: int = Field(2, ge=1)
     requests: float = Field(
-        1.0, gt=0, le=1, description="share of the training requests that is seen, the same for every model and seed"
+        1.0, gt=0, le=1, description="share of the training requests to use, the same requests for every model and seed"
     )
-    batch_size: int = Field(1024, ge=1, description="candidates per batch; whole requests fill it")
+    batch_size: int = Field(1024, ge=1, description="candidates per batch; batches consist of whole requests")
     learning_rate: float = Field(0.001, gt=0)
     final_learning_rate: float = Field(
-        1.0, gt=0, le=1, description="share of the learning rates that is left at the planned end; they fall evenly"
+        1.0, gt=0, le=1, description="final learning rates as a share of the initial ones; linear decay"
     )
     embedding_learning_rate: float | None = Field(
-        None, gt=0, description="of the embedding table; as the rest if unset"
+        None, gt=0, description="learning rate of the embedding table (lazy Adam); `learning_rate` if unset"
     )
     weight_decay: float = Field(
-        0.0, ge=0, description="decoupled, as in AdamW; of the embedding table, a step shrinks the rows that it uses"
+        0.0, ge=0, description="decoupled, as in AdamW; in the embedding table it applies to the rows used in a step"
     )
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of the units of every hidden layer that a step leaves out, drawn anew"
-    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of every hidden layer")
     average: float | None = Field(
         None,
         gt=0,
@@ -39,26 +37,33 @@ class TrainingOptions(Options):
         description="keep an exponential average of the weights, of which a step keeps this share (.999, say; less at "
         "first), and validate and keep that; a step then passes over the whole embedding table",
     )
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's: the decay of its two moments")
-    unseen_rate: float = Field(0.01, ge=0, lt=1, description="share of ids that train the unseen row")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="decay rates of Adam's two moments")
+    unseen_rate: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="share of ids that are replaced by the unseen one in training, so that its embedding is trained",
+    )
     validations_per_epoch: int = Field(4, ge=1)
-    patience: int = Field(4, ge=1, description="stop after so many validations without a better one")
+    patience: int = Field(4, ge=1, description="stop after this many validations without improvement")
     monitor: str = Field(
         "auc",
         pattern=r"^(auc|logloss|gauc|mrr|(ndcg|recall)@[1-9][0-9]{0,3})$",
-        description="what decides, on validation, which weights are kept: `auc`, `logloss`, or within requests `gauc`, "
-        "`mrr`, `ndcg@10`, `recall@10` (of any length)",
+        description="validation metric that selects the weights: `auc`, `logloss`, or within requests `gauc`, "
+        "`mrr`, `ndcg@10`, `recall@10` (any cut-off)",
     )
     validation_impressions: int = Field(
-        500_000, ge=1, description="validation during training uses about so many impressions, the same every time"
+        500_000,
+        ge=1,
+        description="approximate number of impressions for validation during training, the same every time",
     )
-    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints to resume from")
+    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints")
     embeddings: Literal["replicated", "sharded"] = Field(
         "replicated",
-        description="whether each of several workers holds the whole embedding table, or its share of the rows",
+        description="whether each worker holds the whole embedding table, or a share of its rows",
     )
     threads: int | None = Field(
-        None, ge=1, description="torch threads; if unset, one for every 1,024 candidates of a batch, up to all cores"
+        None, ge=1, description="torch threads; if unset, one per 1,024 candidates of a batch, up to all cores"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = Field(

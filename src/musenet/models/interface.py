@@ -22,9 +22,10 @@ Role = Literal["musenet", "baseline", "control", "as published", "diagnostic"]
 class IdOptions(Options):
     """Whose ids the model sees, side by side."""
 
-    user: bool = Field(True, description="see the user's id")
+    user: bool = Field(True, description="use the user's id")
     item: Literal[True, False, "match"] = Field(
-        True, description="`match`: attention weighs events by it, but no embedding of it goes further"
+        True,
+        description="use the item's id; `match`: only to weight events in attention, not as an input of the networks",
     )
 
 
@@ -44,10 +45,14 @@ class ModelOptions(Options):
 
     name: str
     embedding: int = Field(16, ge=1, description="size D of every embedding")
-    ids: Ids = Field(BOTH, description="which sides' ids the model sees; ids can memorise a small log")
-    repeat_features: bool = Field(True, description="see the repeat indicator, count and recency of each candidate")
+    ids: Ids = Field(BOTH, description="which ids the model uses; ids can overfit on a small log")
+    repeat_features: bool = Field(
+        True,
+        description="use the repeat indicator, count and recency of each candidate; `false` gives a baseline as "
+        "published",
+    )
     numbers: Numbers = Field(
-        "plain", description="how numeric values enter: as they are, or `embedded`: a learned vector times the value"
+        "plain", description="`plain`: numeric values as inputs; `embedded`: a learned vector times the value"
     )
 
     @property
@@ -109,7 +114,8 @@ class PoolingOptions(ModelOptions):
     """Options of the models that pool the user's history."""
 
     history_encoder: HistoryEncoder = Field(
-        "mean", description="how events are pooled; `attention`: also for every candidate anew, as DIN does"
+        "mean",
+        description="how events are pooled: by the mean; `attention` adds a sum weighted for each candidate, as in DIN",
     )
 
 

@@ -188,7 +188,7 @@ class TwoSidedMLP(nn.Module):
         networks: K.
         request: size of the request's input.
         candidate: size of the candidate's input.
-        hidden: sizes of the hidden layers.
+        hidden: sizes of the ReLU layers.
         activations: after each hidden layer; ReLU if left out.
         crosses: how many products of both sides each network has.
     """

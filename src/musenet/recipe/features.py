@@ -14,8 +14,12 @@ LONGEST_VECTOR = 8192
 class CategoricalOptions(Options, frozen=True):
     """A column whose equal values mean the same."""
 
-    min_count: int = Field(2, ge=1, description="values rarer than this in training share the row of unseen values")
-    vocabulary: str | None = Field(None, description="share the vocabulary and embedding of this other column")
+    min_count: int = Field(
+        2, ge=1, description="values rarer than this in the training period share the embedding of unseen values"
+    )
+    vocabulary: str | None = Field(
+        None, description="share vocabulary and embedding with this other column: `{home_city: {vocabulary: city}}`"
+    )
 
 
 class NumericOptions(Options, frozen=True):
@@ -28,7 +32,7 @@ class NumericOptions(Options, frozen=True):
 class MultiValuedOptions(Options, frozen=True):
     """A column that holds several values: a list, or text with a separator."""
 
-    multi_valued: str = Field(",", description="the separator, if the column is text")
+    multi_valued: str = Field(",", description="the separator, if the column is text; lists need none")
     length: int = Field(8, ge=1, le=10_000, description="values kept per row")
     min_count: int = Field(2, ge=1)
     vocabulary: str | None = None
@@ -37,8 +41,8 @@ class MultiValuedOptions(Options, frozen=True):
 class VectorOptions(Options, frozen=True):
     """A column of lists of numbers, all of one length, such as the embeddings of texts or pictures."""
 
-    vector: int = Field(ge=1, le=LONGEST_VECTOR, description="how many numbers each list holds")
-    projection: int = Field(16, ge=1, le=1024, description="to how many numbers a model learns to project them")
+    vector: int = Field(ge=1, le=LONGEST_VECTOR, description="length of the vectors")
+    projection: int = Field(16, ge=1, le=1024, description="size of the learned projection")
 
 
 FeatureKind = Literal["categorical", "multi_valued", "position"]
@@ -90,7 +94,8 @@ class Features(Options):
     candidate: list[FeatureEntry] = []
     relative: bool = Field(
         False,
-        description="see each candidate's place in its list, by every number and repeat; not with sampled negatives",
+        description="add each candidate's place in its list by every number and repeat feature; not with sampled "
+        "negatives",
     )
 
     def resolved(self) -> Iterator[Feature]:

@@ -18,10 +18,13 @@ Kind = Annotated[str, AfterValidator(kind_text)]
 class HistoryOptions(Options):
     """Which events a request's history holds and what is known of each."""
 
-    columns: list[str] = Field([], description="columns of the events (or of their items) that describe an event")
-    length: int = Field(50, ge=0, le=10_000, description="the last so many events before the request")
-    kinds: list[Kind] | None = Field(None, description="event kinds that count; all, if left out")
-    delay: Seconds = Field(0.0, description="events of the last so many seconds are not known yet when scoring")
+    columns: list[str] = Field([], description="columns of the events, or of their items, that describe an event")
+    length: int = Field(50, ge=0, le=10_000, description="maximum number of events, the latest before the request")
+    kinds: list[Kind] | None = Field(None, description="event kinds to use; all if unset")
+    delay: Seconds = Field(
+        0.0,
+        description="events in the last seconds before a request are ignored, as a live store would not have them yet",
+    )
 
 
 @dataclass(frozen=True)

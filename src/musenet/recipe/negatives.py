@@ -15,7 +15,9 @@ class NegativeOptions(Options):
 
     per_request: int = Field(ge=1, le=10_000)
     source: Literal["popular", "catalogue"] = Field(
-        "popular", alias="from", description="in proportion to training popularity, or evenly from all items"
+        "popular",
+        alias="from",
+        description="sample in proportion to popularity in the training period, or uniformly from all items",
     )
 
     @property

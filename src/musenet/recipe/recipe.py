@@ -23,7 +23,11 @@ class Recipe(Options):
     requests: RequestOptions = RequestOptions()
     split: SplitOptions
     negatives: Literal["none"] | NegativeOptions = "none"
-    predefined_scenario: list[str] = Field([], description="columns whose combination is a known scenario")
+    predefined_scenario: list[str] = Field(
+        [],
+        description="context columns whose combination is a predefined scenario; only PLE, RevMan, STAR, SAR-Net, "
+        "TreeMS and `assignment: predefined` see it",
+    )
     true_scenario: str | None = Field(None, description="a generator's column; never a feature")
     true_probability: str | None = Field(None, description="a generator's column; never a feature")
 

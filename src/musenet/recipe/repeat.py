@@ -9,16 +9,22 @@ from musenet.recipe.history import Kind
 class RepeatOptions(Options):
     """When a candidate repeats an earlier event: all `key` columns are equal, and none is missing unless it may be."""
 
-    key: list[str] = Field(min_length=1, description="columns whose equality says `had this before`")
+    key: list[str] = Field(
+        min_length=1, description='columns that define "had this before": `[hotel_id]`, or `[category, brand]`'
+    )
     # Not written where unset: datasets prepared before there was this key remain the same ones.
     optional: list[str] = Field(
         [],
-        description="columns of `key` that a candidate may lack: it then repeats by the others alone",
+        description="columns of `key` that may be missing for a candidate: the others then decide about repeats",
         exclude_if=lambda columns: not columns,
     )
-    kinds: list[Kind] | None = Field(None, description="event kinds that count; all, if left out")
-    window: Seconds | None = Field(None, description="how far back an event counts; for ever, if left out")
-    recency: bool = Field(True, description="tell how long ago; false where only the order of events is known")
+    kinds: list[Kind] | None = Field(None, description="event kinds to use; all if unset")
+    window: Seconds | None = Field(
+        None, description="how far back events count; without limit if unset; must be longer than `history.delay`"
+    )
+    recency: bool = Field(
+        True, description="use how long ago the last one was; `false` if only the order of events is known"
+    )
 
     @model_validator(mode="after")
     def _leaves_a_key(self) -> "RepeatOptions":

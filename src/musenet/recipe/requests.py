@@ -9,5 +9,5 @@ class RequestOptions(Options):
     """What was shown together."""
 
     longest: Seconds = Field(
-        3600.0, description="impressions of one request id that lie further apart are refused: such ids recur"
+        3600.0, description="impressions of one request id further apart than this are an error: such ids are reused"
     )

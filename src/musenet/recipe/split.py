@@ -11,16 +11,16 @@ from musenet.options import Options, Seconds
 class DaysSplit(Options):
     """The last days of the log, counted from midnight in the log's timezone."""
 
-    test: Seconds = Field(description="for example `7 days`: so many last calendar days")
-    valid: Seconds = Field(description="the days before the test period")
+    test: Seconds = Field(description="length of the test period: the last calendar days, for example `7 days`")
+    valid: Seconds = Field(description="length of the validation period, before the test period")
 
 
 class PartsSplit(Options):
     """So many parts with equal numbers of impressions in order of time; the last ones are test and validation."""
 
-    parts: int = Field(ge=3)
-    test: int = Field(1, ge=1)
-    valid: int = Field(1, ge=1)
+    parts: int = Field(ge=3, description="number of parts")
+    test: int = Field(1, ge=1, description="number of last parts for test")
+    valid: int = Field(1, ge=1, description="number of parts before those for validation")
 
     @model_validator(mode="after")
     def _leaves_training(self) -> "PartsSplit":
@@ -34,7 +34,9 @@ class PartsSplit(Options):
 class TimesSplit(Options):
     """Explicit local times (in the log's timezone unless they carry an offset)."""
 
-    train_from: datetime | None = Field(None, description="impressions before it are left out; events still count")
+    train_from: datetime | None = Field(
+        None, description="impressions before it are left out, but their events count in histories"
+    )
     valid_from: datetime
     test_from: datetime
     test_until: datetime | None = None

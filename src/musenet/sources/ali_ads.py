@@ -31,7 +31,7 @@ class AliAdsOptions(FolderOptions):
 
     source: Literal["ali_ads"]
     behavior_log: bool = Field(
-        True, description="read the behaviour log; without it, clicks on ads are all that histories can hold"
+        True, description="read the behaviour log; without it, histories contain only clicks on ads"
     )
 
 

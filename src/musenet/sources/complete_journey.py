@@ -39,9 +39,17 @@ class CompleteJourneyOptions(SourceOptions):
     """Which part of Complete Journey is used, and how thinly unbought promotions are sampled."""
 
     source: Literal["complete_journey"]
-    households: float = Field(1.0, gt=0, le=1, description="share of the households that is kept, drawn with the seed")
+    households: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the households to keep, sampled with the seed; a larger share contains every household "
+        "of a smaller one",
+    )
     negatives_per_positive: float = Field(
-        10.0, gt=0, description="on average over the log; every unbought promoted product is kept with one probability"
+        10.0,
+        gt=0,
+        description="on average over the log: every unbought promoted product is kept with the same probability",
     )
 
 

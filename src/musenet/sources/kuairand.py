@@ -35,7 +35,7 @@ class KuaiRandOptions(FolderOptions):
 
     source: Literal["kuairand"]
     grow_history: bool = Field(
-        True, description="histories go on growing by long views in the last fourteen days, rather than end before them"
+        True, description="add long views of the last fourteen days to histories, instead of ending them before"
     )
 
 

@@ -12,7 +12,7 @@ class SourceOptions(Options):
     """The `data` part of a configuration."""
 
     source: str
-    seed: int = Field(1, ge=0, description="decides what preparation draws: sampled negatives, a share of the log")
+    seed: int = Field(1, ge=0, description="random seed of preparation: sampled negatives, a share of the log")
 
     def starting_from(self, base: Path) -> Self:
         """The same options, relative paths starting from `base`; a source without paths has none to change."""
@@ -22,7 +22,7 @@ class SourceOptions(Options):
 class FolderOptions(SourceOptions):
     """A log whose files are known by name and lie in one folder."""
 
-    folder: str = Field(description="where the files lie")
+    folder: str = Field(description="folder of the files")
 
     def starting_from(self, base: Path) -> Self:
         """The same options with the folder's whole path."""

@@ -27,15 +27,15 @@ class LightGbmOptions(ModelOptions):
     """Options of LightGBM."""
 
     name: Literal["lightgbm"] = "lightgbm"
-    embedding: Literal[0] = Field(0, description="trees embed nothing")
-    numbers: Literal["plain"] = Field("plain", description="trees only ask whether a number lies above another")
-    trees: int = Field(2000, ge=1, description="at most so many")
-    shrinkage: float = Field(0.05, gt=0, le=1, description="what a tree's answer counts: LightGBM's `learning_rate`")
-    leaves: int = Field(63, ge=2, description="of every tree")
-    rows_per_leaf: int = Field(50, ge=1, description="impressions that a leaf has at least")
-    row_share: float = Field(0.8, gt=0, le=1, description="share of the impressions that a tree sees")
-    column_share: float = Field(0.8, gt=0, le=1, description="share of the columns that a tree sees")
-    patience: int = Field(50, ge=1, description="stop after so many trees without a better validation")
+    embedding: Literal[0] = Field(0, description="not used by trees")
+    numbers: Literal["plain"] = Field("plain", description="trees only compare numbers with thresholds")
+    trees: int = Field(2000, ge=1, description="maximum number of trees")
+    shrinkage: float = Field(0.05, gt=0, le=1, description="LightGBM's `learning_rate`")
+    leaves: int = Field(63, ge=2, description="leaves of every tree")
+    rows_per_leaf: int = Field(50, ge=1, description="minimum number of impressions in a leaf")
+    row_share: float = Field(0.8, gt=0, le=1, description="share of the impressions used for each tree")
+    column_share: float = Field(0.8, gt=0, le=1, description="share of the columns used for each tree")
+    patience: int = Field(50, ge=1, description="stop after this many trees without improvement on validation")
 
     @property
     def by_gradient(self) -> bool:

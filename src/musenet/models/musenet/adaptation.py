@@ -38,12 +38,17 @@ class MixOptions(Options):
     """How quickly a changing mix is followed, and how careful the guard is."""
 
     half_life: Annotated[int, Field(gt=0)] | str = Field(
-        7000, description="age at which an answered request counts half: so many requests, or a duration as `2 days`"
+        7000,
+        description="age at which an answered request has half its weight: a number of requests, or a duration such "
+        "as `2 days`",
     )
-    ridge: float = Field(1.0, gt=0, description="pull of the mix towards the trained one")
-    every: int = Field(50, ge=1, description="the mix is estimated anew whenever so many more requests are answered")
+    ridge: float = Field(1.0, gt=0, description="penalty towards the trained mix")
+    every: int = Field(50, ge=1, description="answered requests between updates of the mix")
     share: float = Field(
-        0.001, gt=0, lt=1, description="what each request moves the guard towards trusting both predictions alike"
+        0.001,
+        gt=0,
+        lt=1,
+        description="share of the fixed-share forecaster: how fast the guard forgets which prediction was better",
     )
 
     @field_validator("half_life")

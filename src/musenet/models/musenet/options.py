@@ -28,11 +28,13 @@ class MetricSpaceOptions(Options):
 class PruningOptions(Options):
     """`scenarios: auto`: how many there are at first, when they are judged, and what they have to be worth."""
 
-    start: int = Field(8, ge=2, le=256, description="how many scenarios training begins with")
-    begin: float = Field(0.3, ge=0, lt=1, description="progress at which the first may be dropped")
-    end: float = Field(0.65, gt=0, lt=1, description="progress from which on none is dropped any more")
+    start: int = Field(8, ge=2, le=256, description="number of scenarios at the start of training")
+    begin: float = Field(0.3, ge=0, lt=1, description="share of training after which scenarios may be dropped")
+    end: float = Field(0.65, gt=0, lt=1, description="share of training after which no more are dropped")
     least_use: float = Field(
-        0.025, ge=0, description="share of a request's log-loss that a scenario must save in the end, or be dropped"
+        0.025,
+        ge=0,
+        description="a scenario is dropped if it saves a smaller share of a request's log-loss than this in the end",
     )
 
     @model_validator(mode="after")
@@ -46,39 +48,71 @@ class MusenetOptions(PoolingOptions):
     """Options of MUSENET, its ablations and its controls."""
 
     name: Literal["musenet"] = "musenet"
-    objective: Literal["robust", "paper"] = Field("robust", description="what works, or the paper taken literally")
-    assignment: Assignment = Field("soft", description="how requests get their scenario; `true` is a diagnostic")
+    objective: Literal["robust", "paper"] = Field(
+        "robust", description="`robust`: what works here; `paper`: the paper as written"
+    )
+    assignment: Assignment = Field(
+        "soft",
+        description="how requests get their scenario; `gate`, `uniform`, `permuted` are controls, `true` is a "
+        "diagnostic",
+    )
     scenarios: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
-        4, description="K; `auto` finds it; `predefined` and `true` take theirs from the log"
+        4, description="K; `auto` finds it; `predefined` and `true` take it from the log"
     )
     pruning: PruningOptions = PruningOptions()
-    form: Form | Literal["auto"] = Field("log", description="the reading of Eq 5 and 9; `plain` is without M2")
-    hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every MLP of an intention module")
+    form: Form | Literal["auto"] = Field(
+        "log",
+        description="the reading of Eq 5 and 9; `auto` trains all and keeps the best on validation; `plain` has no "
+        "repeat mechanism",
+    )
+    hidden: list[int] = Field(
+        [64, 32], min_length=1, description="sizes of the ReLU layers of every MLP of an intention module"
+    )
     intention_hidden: list[int] | None = Field(
-        None, min_length=1, description="ReLU layers of the networks of the repeat probability; as `hidden` if unset"
+        None,
+        min_length=1,
+        description="sizes of the ReLU layers of the networks of the repeat probability; as `hidden` if unset",
     )
     parameters_of: int | None = Field(
-        None, ge=1, description="widen the modules until they have the parameters of so many scenarios"
+        None,
+        ge=1,
+        description="widen the modules until they have as many parameters as this many scenarios: the control of "
+        "equal size",
     )
     metric_space: MetricSpaceOptions = MetricSpaceOptions()
-    metric_learning_rate: float = Field(10.0, gt=0, description="of the metric space, times the learning rate")
-    shared_score: bool = Field(True, description="a score common to all scenarios beside their own; not for `paper`")
+    metric_learning_rate: float = Field(
+        10.0,
+        gt=0,
+        description="learning rate of metric space and prototypes, as a multiple of `training.learning_rate`",
+    )
+    shared_score: bool = Field(True, description="add a score that all scenarios share; not for `paper`")
     crosses: int = Field(0, ge=0, description="products of request and candidate in the shared score")
     scale: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
-        None, description="s of Eq 3; unset: 0.5, or 1 for `paper`"
+        None,
+        description="s, the factor of squared distances in Eq 3; unset: 0.5, or 1 for `paper`; `auto`: 2 s λ_max = "
+        "1.5 on the first batch",
     )
-    spread: float = Field(0.3, gt=0, description="standard deviation of the prototypes' first coordinates")
+    spread: float = Field(
+        0.3, gt=0, description="standard deviation of the prototypes' initial coordinates; 1 for `paper`"
+    )
     likelihood: Literal["request", "mixture", "bound"] = Field(
-        "request", description="L_T: of whole requests, of candidates one by one, or the bound's first term"
+        "request",
+        description="L_T: likelihood of whole requests, of single candidates, or the first term of the paper's bound",
     )
-    prototypes: Literal["gradient", "posterior"] = Field("gradient", description="what moves them; posterior: Eq 14")
-    prototype_rate: float = Field(0.2, gt=0, le=1, description="alpha of Eq 14")
-    auxiliary: float = Field(0.5, ge=0, description="beta of Eq 13, the weight of L_A")
+    prototypes: Literal["gradient", "posterior"] = Field(
+        "gradient", description="how they are updated: by back-propagation, or by Eq 14 with posterior weights"
+    )
+    prototype_rate: float = Field(0.2, gt=0, le=1, description="α of Eq 14")
+    auxiliary: float = Field(0.5, ge=0, description="β of Eq 13, the weight of L_A")
     balance: float = Field(0.1, ge=0, description="weight of the balance term")
-    confidence: float = Field(0.0, ge=0, description="final weight of the entropy penalty; 0 leaves it out")
-    confidence_from: float = Field(0.6, ge=0, lt=1, description="progress at which the penalty begins to rise")
-    harden_from: float = Field(0.5, ge=0, lt=1, description="progress at which `hard` begins to sample by Eq 7")
-    temperature: float = Field(0.1, gt=0, description="tau of Eq 7")
+    confidence: float = Field(0.0, ge=0, description="final weight of the entropy penalty; 0 for none")
+    confidence_from: float = Field(
+        0.6, ge=0, lt=1, description="share of training after which the penalty begins to rise"
+    )
+    harden_from: float = Field(
+        0.5, ge=0, lt=1, description="share of training after which `assignment: hard` samples by Eq 7"
+    )
+    temperature: float = Field(0.1, gt=0, description="τ of Eq 7")
 
     @model_validator(mode="after")
     def _fits_objective(self) -> "MusenetOptions":

@@ -16,12 +16,12 @@ class TimeColumn(Options):
 
     column: str
     unit: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] | None = Field(
-        None, description="since 1970, of numbers"
+        None, description="unit of numbers since 1970"
     )
     format: str | None = Field(
         None,
         pattern=r"^([^%]|%[mdHMS])*%[Yy]([^%]|%[mdHMS])*$",
-        description="of dates: %Y or %y, %m, %d, %H, %M, %S and what stands between them, such as `%d/%m/%Y`",
+        description="format of text dates: %Y or %y, %m, %d, %H, %M, %S and separators, such as `%d/%m/%Y`",
     )
 
 
@@ -31,8 +31,8 @@ class TableSource(Options):
     path: str | list[str] | None = Field(
         None, description="a file, a folder, a pattern such as `log/*.parquet`, a URL, or a list of these"
     )
-    sql: str | None = Field(None, description="in place of `path`: a query in DuckDB's SQL")
-    database: str | None = Field(None, description="the DuckDB file that the query reads; it is not changed")
+    sql: str | None = Field(None, description="instead of `path`: a query in DuckDB's SQL")
+    database: str | None = Field(None, description="the DuckDB file that the query reads, opened read-only")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -49,10 +49,16 @@ class ImpressionsFile(TableSource):
     user: str
     item: str
     time: str | TimeColumn
-    label: str | None = Field(None, description="0 or 1; left out, every row is a positive")
-    positive_kinds: list[Kind] | None = Field(None, description="values of the label column that count as positive")
-    request: str | None = Field(None, description="what was shown together; same user and time, if left out")
-    weight: str | None = Field(None, description="importance of each impression")
+    label: str | None = Field(
+        None, description="column of the label, 0 or 1; without it every row is a positive, and `negatives` are needed"
+    )
+    positive_kinds: list[Kind] | None = Field(
+        None, description="values of the label column that count as 1, if it names kinds such as `click`"
+    )
+    request: str | None = Field(
+        None, description="column of the request id; without it, a request is the rows of one user and time"
+    )
+    weight: str | None = Field(None, description="column of each impression's weight")
 
 
 class EventsFile(TableSource):
@@ -85,10 +91,14 @@ class OwnFilesOptions(SourceOptions):
     users: UsersFile | None = None
     items: ItemsFile | None = None
     timezone: str = Field(
-        "UTC", description="of times without an offset, of `hour` and `weekday`, and of the split's days"
+        "UTC",
+        description="for times without an offset, `hour` and `weekday`, and the split's days: a name such as "
+        "`Europe/Berlin`",
     )
-    missing: list[str] = Field([], description="texts that stand where there is no value, such as `NA` or `\\N`")
-    negative_sampling_rate: float = Field(1.0, gt=0, le=1, description="share of the negatives that the log keeps")
+    missing: list[str] = Field([], description="texts that mean a missing value, such as `NA` or `\\N`")
+    negative_sampling_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the negatives that the log keeps; serving corrects the logit for it"
+    )
 
     def starting_from(self, base: Path) -> Self:
         """The same options, the path of every file whole."""

@@ -16,10 +16,12 @@ class DcnV2Options(PoolingOptions):
     """Options of DCN-V2."""
 
     name: Literal["dcn_v2"] = "dcn_v2"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the MLP")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
     cross_layers: int = Field(2, ge=1, description="how many cross layers")
-    low_rank: int | None = Field(None, ge=1, description="rank of each cross layer's matrix; whole if unset")
-    structure: Literal["stacked", "parallel"] = Field("stacked", description="the MLP on the crosses, or beside them")
+    low_rank: int | None = Field(None, ge=1, description="rank of each cross layer's matrix; full rank if unset")
+    structure: Literal["stacked", "parallel"] = Field(
+        "stacked", description="`stacked`: the MLP follows the cross layers; `parallel`: it is beside them"
+    )
 
 
 class CrossLayer(nn.Module):

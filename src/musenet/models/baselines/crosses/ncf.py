@@ -15,7 +15,7 @@ class NcfOptions(PoolingOptions):
     """Options of NCF."""
 
     name: Literal["ncf"] = "ncf"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the MLP")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
     factors: int = Field(32, ge=1, description="size of the factorised vectors")
 
 

@@ -17,7 +17,7 @@ class WideDeepOptions(PoolingOptions):
     """Options of Wide&Deep."""
 
     name: Literal["wide_deep"] = "wide_deep"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the deep part")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the deep part")
 
     @property
     def table_columns(self) -> int:

@@ -32,7 +32,7 @@ class AtRankOptions(ModelOptions):
     """Options of ATRank."""
 
     name: Literal["atrank"] = "atrank"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the MLP")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
     spaces: int = Field(4, ge=1, description="S, latent semantic spaces")
     units: int = Field(8, ge=1, description="A, units of each space")
 

@@ -15,9 +15,9 @@ class DinOptions(ModelOptions):
     """Options of DIN."""
 
     name: Literal["din"] = "din"
-    hidden: list[int] = Field([128, 64], min_length=1, description="layers of the MLP")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the hidden layers of the MLP")
     attention_hidden: int = Field(32, ge=1, description="units of the activation unit")
-    activation: Activation = Field("dice", description="of the MLP and the activation unit")
+    activation: Activation = Field("dice", description="activation of the MLP and the activation unit")
 
 
 class Din(ClickModel):

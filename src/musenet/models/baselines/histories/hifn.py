@@ -28,10 +28,12 @@ class HifnOptions(ModelOptions):
     """Options of HIFN."""
 
     name: Literal["hifn"] = "hifn"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the MLP")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
     units: int = Field(32, ge=1, description="A, units of every interest")
-    recent: int = Field(10, ge=1, description="the latest so many events tell the short-term interests")
-    disentangle: float = Field(0.1, ge=0, description="weight of the loss that tells long and short interests apart")
+    recent: int = Field(10, ge=1, description="number of latest events that define short-term interests")
+    disentangle: float = Field(
+        0.1, ge=0, description="weight of the loss that separates long-term and short-term interests"
+    )
 
 
 class Hifn(ClickModel):

@@ -23,12 +23,12 @@ class RepeatNetOptions(ModelOptions):
     """Options of RepeatNet."""
 
     name: Literal["repeatnet"] = "repeatnet"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of both decoders' MLPs")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of both decoders' MLPs")
     encoder: int = Field(32, ge=1, description="units of the GRU and of the attentions")
     form: Literal["log", "probability"] = Field(
-        "log", description="how a mode's probability enters; see MUSENET's form"
+        "log", description="how the repeat or explore probability is used; see MUSENET's `form`"
     )
-    mode_loss: float = Field(0.1, ge=0, description="weight of the loss of the mode: did clicks repeat or explore?")
+    mode_loss: float = Field(0.1, ge=0, description="weight of the loss on whether clicks were repeats or explorations")
 
 
 class Attention(nn.Module):

@@ -24,9 +24,11 @@ class AdaptDhmOptions(PoolingOptions):
     """Options of AdaptDHM."""
 
     name: Literal["adaptdhm"] = "adaptdhm"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the network")
+    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the network")
     clusters: int = Field(4, ge=1, description="K, clusters of impressions")
-    momentum: float = Field(0.9, gt=0, lt=1, description="share of a cluster's centre that one round of routing keeps")
+    momentum: float = Field(
+        0.9, gt=0, lt=1, description="share of a cluster's centre that is kept in one round of routing"
+    )
     rounds: int = Field(3, ge=1, description="rounds of routing in a step")
 
 

@@ -24,9 +24,9 @@ class PleOptions(PoolingOptions):
     hidden: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
         [64, 32], description="size of an expert, one ReLU layer, in each of the two levels"
     )
-    tower: list[int] = Field([32], min_length=1, description="ReLU layers of each scenario's tower")
-    own_experts: int = Field(1, ge=1, description="m, experts that each scenario owns")
-    shared_experts: int = Field(2, ge=1, description="s, experts that all scenarios share")
+    tower: list[int] = Field([32], min_length=1, description="sizes of the ReLU layers of each scenario's tower")
+    own_experts: int = Field(1, ge=1, description="m, experts of each scenario")
+    shared_experts: int = Field(2, ge=1, description="s, shared experts")
 
 
 class Ple(ClickModel):

@@ -28,8 +28,8 @@ class RevManOptions(PoolingOptions):
     """Options of RevMan."""
 
     name: Literal["revman"] = "revman"
-    hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of each scenario's expert")
-    tower: list[int] = Field([32], min_length=1, description="ReLU layers of each scenario's tower")
+    hidden: list[int] = Field([64, 32], min_length=1, description="sizes of the ReLU layers of each scenario's expert")
+    tower: list[int] = Field([32], min_length=1, description="sizes of the ReLU layers of each scenario's tower")
 
 
 class RevMan(ClickModel):

@@ -29,9 +29,9 @@ class SarNetOptions(ModelOptions):
     """Options of SAR-Net."""
 
     name: Literal["sarnet"] = "sarnet"
-    hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every expert")
-    own_experts: int = Field(1, ge=1, description="m, experts that each scenario owns")
-    shared_experts: int = Field(2, ge=1, description="s, experts that all scenarios share")
+    hidden: list[int] = Field([64, 32], min_length=1, description="sizes of the ReLU layers of every expert")
+    own_experts: int = Field(1, ge=1, description="m, experts of each scenario")
+    shared_experts: int = Field(2, ge=1, description="s, shared experts")
     attention_hidden: int = Field(16, ge=1, description="units of both attentions")
 
 

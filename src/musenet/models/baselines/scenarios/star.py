@@ -23,8 +23,10 @@ class StarOptions(PoolingOptions):
     """Options of STAR."""
 
     name: Literal["star"] = "star"
-    hidden: list[int] = Field([128, 64], min_length=1, description="ReLU layers of the star topology network")
-    auxiliary: list[int] = Field([32], min_length=1, description="ReLU layers of the auxiliary network")
+    hidden: list[int] = Field(
+        [128, 64], min_length=1, description="sizes of the ReLU layers of the star topology network"
+    )
+    auxiliary: list[int] = Field([32], min_length=1, description="sizes of the ReLU layers of the auxiliary network")
 
 
 class Star(ClickModel):

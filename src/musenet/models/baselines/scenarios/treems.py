@@ -30,10 +30,12 @@ class TreeMsOptions(PoolingOptions):
     """Options of TreeMS."""
 
     name: Literal["treems"] = "treems"
-    hidden: list[int] = Field([64, 32], min_length=1, description="ReLU layers of every expert")
-    tower: list[int] = Field([32], min_length=1, description="ReLU layers of the network that reads the experts")
-    experts: int = Field(4, ge=2, description="E, experts that all scenarios share")
-    balance: float = Field(0.01, ge=0, description="weight of the loss that spreads the load over experts")
+    hidden: list[int] = Field([64, 32], min_length=1, description="sizes of the ReLU layers of every expert")
+    tower: list[int] = Field(
+        [32], min_length=1, description="sizes of the ReLU layers of the network after the experts"
+    )
+    experts: int = Field(4, ge=2, description="E, shared experts")
+    balance: float = Field(0.01, ge=0, description="weight of the load-balancing loss of the experts")
 
 
 def paths(scenarios: tuple[str, ...]) -> list[list[int]]:
