@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MomentName = Literal["said", "progress", "step", "validation", "kept", "warning", "end"]
+MomentName = Literal["said", "progress", "begin", "step", "validation", "kept", "warning", "end"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Moment:
     |---|---|
     | `said` | `text`: a line for people |
     | `progress` | `done` of `total`, and `seconds` since it began; `of` is what is being done |
+    | `begin` | of training: `run`, its folder, and `resumed`: whether it goes on from a checkpoint |
     | `step` | of training, every few seconds: `step`, `planned`, `losses`, `samples_per_second`, `seconds_to_go` |
     | `validation` | `step`, `planned`, `valid` with `auc` and `logloss`, `health`, `best`: whether the best so far |
     | `kept` | the same, where the weights of that step were kept as the best so far |
@@ -61,6 +62,8 @@ class Listener:
         """To be told of the reports of the training loop of the run of that name."""
 
         def told(report: dict[str, Any]) -> None:
+            if "resumed" in report:
+                self.tell(Moment("begin", name, report))
             if "losses" in report:
                 self.tell(Moment("step", name, report))
             if "valid" in report:

@@ -118,8 +118,9 @@ def test_going_on_says_how_many_lines_it_cannot_read(
         file.write('{"step": 2, "los\n\n[]')
     told: list[dict[str, Any]] = []
     train_run(make_experiment(), tiny_dataset, run_path, resume=True, log=told.append)
-    assert told[0]["step"] == 2
-    assert told[0]["warnings"][-1] == f"2 lines of {run_path / 'metrics.jsonl'} could not be read and are dropped"
+    assert told[0] == {"run": str(run_path), "resumed": True}
+    assert told[1]["step"] == 2
+    assert told[1]["warnings"][-1] == f"2 lines of {run_path / 'metrics.jsonl'} could not be read and are dropped"
     assert RunFolder(run_path).metrics()[1] == 0
 
 

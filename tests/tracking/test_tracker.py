@@ -23,6 +23,7 @@ from musenet.tracking.backends import Mlflow
 from musenet.tracking.tracker import TRACKING, Tracker, record_artifact, record_evaluation, tracked
 from musenet.training.train_run import train_run
 from planted import SMALL_BASE, planted_experiment
+from training.trained_runs import progress_of
 
 if os.environ.get("REQUIRE_ALL") == "1" and find_spec("mlflow") is None:
     pytest.fail("the extra `tracking` is not installed: make install", pytrace=False)
@@ -119,6 +120,40 @@ def test_tensorboard_has_curves_and_figures(folder: Path) -> None:
     measured = Evaluation.read(opened.folder.evaluation_file("test"))
     assert found["test.auc.low"][0][1] == pytest.approx(measured.auc.low, rel=1e-6)
     assert any(key.startswith("loss.") for key in found)
+
+
+def test_trainings_of_one_name_are_recorded_apart_and_a_resumed_one_goes_on(
+    planted_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment = experiment_in(tmp_path, validations_per_epoch=2, epochs=2, checkpoint_every=5)
+    curves = tmp_path / "curves" / "planted"
+
+    def recorded(run: str, killed: bool = False, **how: Any) -> None:
+        told: list[str] = []
+
+        def listen(moment: Moment) -> None:
+            told.append(moment.name)
+            if killed and moment.name == "step" and told.count("validation") == 2:
+                raise KeyboardInterrupt  # long after the checkpoint, so that the second validation comes again
+
+        with tracked(musenet.Listener(listen), experiment) as heard:
+            train_run(experiment, planted_dataset, tmp_path / run, log=heard.training("planted"), **how)
+
+    recorded("whole")
+    steps = [one["step"] for one in Run.open(tmp_path / "whole").folder.metrics()[0] if "valid" in one]
+    with pytest.raises(KeyboardInterrupt):
+        recorded("stopped", killed=True)
+    assert 0 < progress_of(tmp_path / "stopped")["step"] < steps[1]
+    recorded("stopped", resume=True)
+    assert sorted(place.name for place in curves.iterdir()) == ["planted", "planted-2"]
+    for name, run in (("planted", "whole"), ("planted-2", "stopped")):
+        auc = scalars(curves / name)["valid.auc"]
+        assert [step for step, _ in auc] == steps
+        assert Run.open(tmp_path / run).folder.read_json(TRACKING)["tensorboard"] == str(curves / name)
+    assert sorted(one.info.status for one in in_mlflow(tmp_path)) == ["FINISHED", "FINISHED"]
+    recorded("stopped", replace=True)
+    assert [step for step, _ in scalars(curves / "planted-3")["valid.auc"]] == steps
 
 
 def test_a_comparison_is_a_parent_of_its_trainings(

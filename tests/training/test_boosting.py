@@ -38,7 +38,8 @@ def trained(planted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) 
     reports: list[dict[str, Any]] = []
     result = train_run(trees(), planted_dataset, path, log=reports.append)
     assert reports[-1] == result.to_json()
-    assert reports[:-1] == Run.open(path).folder.metrics()[0]
+    assert reports[0] == {"run": str(path), "resumed": False}
+    assert reports[1:-1] == Run.open(path).folder.metrics()[0]
     return Run.open(path)
 
 

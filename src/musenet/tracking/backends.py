@@ -3,7 +3,8 @@
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,10 @@ class Backend(Protocol):
 
     def begin(self, name: str, experiment: str, parent: str | None) -> str:
         """Begin to record a run, below a parent if there is one; the run's id."""
+        ...
+
+    def goes_on(self, run: str) -> bool:
+        """Go on with a run that was begun before, if it is there."""
         ...
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
@@ -63,6 +68,18 @@ class Mlflow:
             found = self._client.get_experiment_by_name(experiment)
             of = self._client.create_experiment(experiment) if found is None else found.experiment_id
             return str(self._client.create_run(of, tags=tags).info.run_id)
+
+    def goes_on(self, run: str) -> bool:
+        """As `Backend`; one that was deleted is not there, nor one of another store."""
+        from mlflow.exceptions import MlflowException
+
+        with self._reached():
+            try:
+                return bool(self._client.get_run(run).info.lifecycle_stage == "active")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
         """As `Backend`."""
@@ -115,8 +132,10 @@ def _mlflow_name(key: str) -> str:
 class Tensorboard:
     """Event files of TensorBoard in a folder, a sub-folder per run, which is its id.
 
+    TensorBoard draws all that lies in a folder as one curve, so runs of one name get folders of their own.
+
     Raises:
-        UserError: if the extra `tracking` is not installed.
+        UserError: if the extra `tracking` is not installed; if the folder cannot be written to.
     """
 
     def __init__(self, folder: str) -> None:
@@ -126,11 +145,30 @@ class Tensorboard:
             raise missing_extra("tracking.tensorboard needs TensorBoard", "tracking") from error
         self._folder, self._writer = Path(folder), SummaryWriter
         self._open: dict[str, Any] = {}
+        self._repeating: set[str] = set()
 
     def begin(self, name: str, experiment: str, parent: str | None) -> str:
         """As `Backend`."""
         above = self._folder / experiment if parent is None else Path(parent)
-        return str(above / name.replace("/", "-").replace(" ", "-"))
+        called = name.replace("/", "-").replace(" ", "-")
+        try:
+            above.mkdir(parents=True, exist_ok=True)
+            for place in (above / (called if number == 1 else f"{called}-{number}") for number in count(1)):
+                with suppress(FileExistsError):
+                    place.mkdir()
+                    return str(place)
+        except OSError as error:
+            raise UserError(
+                f"tracking.tensorboard: {above} cannot be written to ({one_line(error)}): name another folder"
+            ) from error
+        raise AssertionError("numbers do not end")
+
+    def goes_on(self, run: str) -> bool:
+        """As `Backend`; of what comes twice since the checkpoint, the curves show the second."""
+        if not (Path(run).is_relative_to(self._folder) and Path(run).is_dir()):
+            return False
+        self._repeating.add(run)
+        return True
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
         """As `Backend`."""
@@ -139,9 +177,10 @@ class Tensorboard:
 
     def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
         """As `Backend`."""
+        writer = self._of(run, step)
         for key, value in values.items():
-            self._of(run).add_scalar(key, value, step)
-        self._of(run).flush()
+            writer.add_scalar(key, value, step)
+        writer.flush()
 
     def artifact(self, run: str, path: Path) -> None:
         """As `Backend`."""
@@ -152,9 +191,10 @@ class Tensorboard:
         if run in self._open:
             self._open.pop(run).close()
 
-    def _of(self, run: str) -> Any:
+    def _of(self, run: str, step: int | None = None) -> Any:
         if run not in self._open:
-            self._open[run] = self._writer(run)
+            self._open[run] = self._writer(run, purge_step=step if run in self._repeating else None)
+            self._repeating.discard(run)
         return self._open[run]
 
 

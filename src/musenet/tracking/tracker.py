@@ -50,7 +50,9 @@ class Tracker(Listener):
         """Pass on, and record."""
         super().tell(moment)
         found = moment.content
-        if moment.name == "step":
+        if moment.name == "begin":
+            self._begin(moment.of, found)
+        elif moment.name == "step":
             speed = {"samples_per_second": found["samples_per_second"]}
             self._metrics(moment.of, {f"loss.{name}": value for name, value in found["losses"].items()} | speed, found)
         elif moment.name == "validation":
@@ -68,9 +70,20 @@ class Tracker(Listener):
             backend.end(self.parent[key])
 
     def _begun(self, name: str) -> dict[str, str]:
-        return {
-            key: backend.begin(name, self._experiment.name, self.parent.get(key)) for key, backend in self._into.items()
+        return {key: self._begun_in(key, name) for key in self._into}
+
+    def _begun_in(self, key: str, name: str) -> str:
+        return self._into[key].begin(name, self._experiment.name, self.parent.get(key))
+
+    def _begin(self, name: str, found: Mapping[str, Any]) -> None:
+        """A training that is resumed goes on under the ids that its folder holds; another gets its own."""
+        folder = RunFolder(Path(found["run"]))
+        before = folder.read_json(TRACKING) if found["resumed"] and (folder.path / TRACKING).is_file() else {}
+        self._runs[name] = {
+            key: before[key] if key in before and backend.goes_on(before[key]) else self._begun_in(key, name)
+            for key, backend in self._into.items()
         }
+        write_json(folder.path / TRACKING, self._runs[name])
 
     def _of(self, name: str) -> dict[str, str]:
         if name not in self._runs:
@@ -139,7 +152,7 @@ def flat(content: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _recorded(run: Run) -> Iterator[tuple[Backend, str]]:
     file = run.path / TRACKING
-    if not file.is_file():
+    if not (file.is_file() and run.folder.finished):
         return
     ids, options = run.folder.read_json(TRACKING), run.experiment.tracking
     named = TrackingOptions(**{key: value for key, value in options.model_dump().items() if key in ids})

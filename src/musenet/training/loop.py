@@ -36,7 +36,8 @@ from musenet.training.warm_start import first_model
 Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores.
 
-And of warnings, with a validation or alone, and of the result at the end.
+Before them, that training begins, in which folder and whether it is resumed; of warnings, with a validation or alone;
+and of the result at the end.
 """
 
 REPORT_SECONDS = 2.0

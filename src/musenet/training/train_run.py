@@ -90,9 +90,12 @@ def _train(
     experiment: Experiment, dataset: Dataset, run: RunFolder, start: RunFolder | None, log: Log | None
 ) -> TrainingResult:
     """Train what is not finished, from the checkpoint if there is one."""
+    resumed = run.checkpoint_file.is_file()
+    if log is not None and workers.is_first():
+        log({"run": str(run.path), "resumed": resumed})
     if isinstance(experiment.model, LightGbmOptions):
         return boost(experiment, experiment.model, dataset, run, log)
-    return train(experiment, dataset, run, resume=run.checkpoint_file.is_file(), start=start, log=log)
+    return train(experiment, dataset, run, resume=resumed, start=start, log=log)
 
 
 @contextmanager
