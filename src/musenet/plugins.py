@@ -25,7 +25,7 @@ def installed(group: str, known: dict[str, Any]) -> dict[str, Any]:
             found[entry.name] = entry.load()
         except Exception as error:
             raise UserError(
-                f"{package} adds '{entry.name}' to {group}, and it cannot be loaded ({one_line(error)}): mend it, or "
+                f"{package} adds '{entry.name}' to {group}, and it cannot be loaded ({one_line(error)}): fix it, or "
                 "uninstall the package"
             ) from error
     return found

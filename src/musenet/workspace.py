@@ -77,7 +77,7 @@ def _check_target(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists()):
-        raise DatasetError(f"{out} exists and is no prepared dataset: name another folder, or remove it")
+        raise DatasetError(f"{out} exists and is not a prepared dataset: name another folder, or remove it")
 
 
 def _lock(folder: Path, out: Path) -> int:

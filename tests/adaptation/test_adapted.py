@@ -49,9 +49,9 @@ def test_every_kind_of_assignment_can_be_adapted(planted_dataset: Dataset, run_p
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        ({"name": "ple"}, "ple is told the scenario by a column"),
-        ({"name": "star"}, "star is told the scenario by a column"),
-        ({"name": "revman"}, "revman is told the scenario by a column"),
+        ({"name": "ple"}, "ple reads the scenario from a column"),
+        ({"name": "star"}, "star reads the scenario from a column"),
+        ({"name": "revman"}, "revman reads the scenario from a column"),
         ({"name": "base_model"}, "base_model mixes no scenarios"),
         (SMALL_MUSENET | {"scenarios": 1}, "musenet has one scenario"),
     ],

@@ -162,5 +162,5 @@ def test_what_cannot_be_copied_or_forgotten_is_said(tmp_path: Path, redis_addres
         connection.execute("CREATE TABLE store (description TEXT NOT NULL)")
         connection.execute("INSERT INTO store VALUES (?)", (json.dumps({"format": 1}),))
     connection.close()
-    with pytest.raises(StoreError, match="is no history store of this version: give another place and fill it"):
+    with pytest.raises(StoreError, match="is not a history store of this version: give another path and fill it"):
         open_store(str(path), simple_rules())

@@ -113,7 +113,7 @@ def test_killed_at_any_machine_a_training_goes_on_at_another(
     killed("from training.killed_runs import arm; arm('step', 3)", *command)
     assert "house/run/checkpoint.safetensors" in keys(bucket, "house/run")
     machine("second")
-    assert "if it was killed, go on with --resume" in refused(command, capsys)
+    assert "if it was killed, continue with --resume" in refused(command, capsys)
     assert told(capsys, *command, "--resume")["run"] == RUN
     assert_same_run(fetched(RUN, whole=True), Path("run"))
     assert "house/run/writer.json" not in keys(bucket, "house/run")
@@ -215,10 +215,10 @@ def test_mistakes_are_one_sentence(
     assert f"s3://logs/{key} is damaged" in refused(train, capsys)
     bucket.delete_object(Bucket="logs", Key=key)
     assert f"s3://logs/{key} is missing" in refused(train, capsys)
-    assert "written on this machine alone" in refused(["compare", prepared, "--out", RUN], capsys)
-    assert "lie in folders or in buckets" in refused(["prepare", prepared, "--out", "https://host/data"], capsys)
+    assert "written to local folders only" in refused(["compare", prepared, "--out", RUN], capsys)
+    assert "are folders or buckets" in refused(["prepare", prepared, "--out", "https://host/data"], capsys)
     asked = ["predict", "s3://logs/house/none", "s3://logs/house/asked/*.parquet", "--out", "s3://logs/house/asked"]
-    assert "lies where the requests are read" in refused(asked, capsys)
+    assert "is where the requests are read" in refused(asked, capsys)
     monkeypatch.setattr("s3fs.S3FileSystem._cache", {})
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

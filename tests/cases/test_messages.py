@@ -1,4 +1,4 @@
-"""Nothing that a user did ends in "musenet broke": a sentence says what, where and what to do, and the status is 2."""
+"""Nothing that a user did ends in "internal error": a sentence says what, where and what to do, and the status is 2."""
 
 import errno
 import os
@@ -72,7 +72,7 @@ def test_yaml_is_bounded_and_says_what_is_wrong(
     value = text if hostile != "long" else text[: LONGEST + 1]
     if "\n" not in value:
         assert run(["prepare", str(tmp_path / "good.yaml"), "--set", f"name={{{value}}}"]) == 2
-        assert "musenet broke" not in capsys.readouterr().err
+        assert "internal error" not in capsys.readouterr().err
 
 
 def test_ordinary_aliases_and_merged_keys_are_kept() -> None:
@@ -162,7 +162,7 @@ def test_a_place_that_cannot_be_is_said_with_a_remedy(
     assert run([word.format(folder=tmp_path, place=where) for word in COMMANDS[command]]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ")
-    assert "musenet broke" not in said
+    assert "internal error" not in said
     assert any(str(named) in said for named in (where, where.name[:100]))
 
 
@@ -171,7 +171,7 @@ def test_a_place_that_cannot_be_is_said_with_a_remedy(
     [
         (errno.EROFS, "read-only file system: nothing can be written there"),
         (errno.EACCES, "permission denied: change its permissions"),
-        (errno.ELOOP, "links lead round in a circle"),
+        (errno.ELOOP, "links form a loop"),
     ],
 )
 def test_a_disk_that_takes_nothing_is_no_fault_of_ours(

@@ -205,7 +205,7 @@ def test_a_bucket_holds_requests_events_and_the_log_of_drift(
     with pytest.raises(DataError, match=r"^requests: there is no file s3://logs/none\.parquet"):
         musenet.predict(log / "export", "s3://logs/none.parquet", tmp_path / "out.parquet")
     bucket.put_object(Bucket="logs", Key="bad.parquet", Body=b"PAR1 and nothing more")
-    with pytest.raises(DataError, match=r"^s3://logs/bad\.parquet is no Parquet file that can be read"):
+    with pytest.raises(DataError, match=r"^s3://logs/bad\.parquet is not a readable Parquet file"):
         musenet.predict(log / "export", "s3://logs/bad.parquet", tmp_path / "out.parquet")
     for place in ("s3://logs/out.parquet", tmp_path / "here.parquet"):
         musenet.predict(log / "export", log / "asked.parquet", place, events=log / "events.parquet")

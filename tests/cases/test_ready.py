@@ -44,7 +44,7 @@ def test_a_description_that_is_gone_is_no_store(tmp_path: Path, opened: Opened) 
     store = opened(str(file), simple_rules())
     with sqlite3.connect(file) as other:
         other.execute("DELETE FROM store WHERE name = 'description'")
-    with pytest.raises(StoreError, match="is no history store of this version"):
+    with pytest.raises(StoreError, match="is not a history store of this version"):
         store.check()
 
 

@@ -24,8 +24,8 @@ from musenet.training.train_run import train_run
 MakeExperiment = Callable[..., Experiment]
 
 SMALL = {"name": "musenet", "scenarios": 2, "hidden": [4], "embedding": 2}
-LOCKED = "another training is at work in .*: wait for it, or give another --out"
-ASKED = "holds a half-finished run: give --resume to go on with it, or --restart to begin anew"
+LOCKED = "another training is running in .*: wait for it, or give another --out"
+ASKED = "holds an unfinished run: give --resume to continue it, or --restart to start again"
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def test_a_half_finished_run_of_another_configuration_is_kept_too(
         train_run(make_experiment(), tiny_dataset, run_path)
     stop_at(0)
     other = make_experiment(seed=2)
-    with pytest.raises(RunError, match="holds a half-finished run with another seed: give another --out, or --restart"):
+    with pytest.raises(RunError, match="holds an unfinished run with another seed: give another --out, or --restart"):
         train_run(other, tiny_dataset, run_path)
-    with pytest.raises(RunError, match="cannot be resumed: it was begun with another seed; give --restart"):
+    with pytest.raises(RunError, match="cannot be resumed: it was started with another seed; give --restart"):
         train_run(other, tiny_dataset, run_path, resume=True)
     train_run(other, tiny_dataset, run_path, replace=True)
     assert Run.open(run_path).experiment.seed == 2
@@ -209,10 +209,10 @@ def test_another_runs_weights_are_refused(two_runs: list[Path], tmp_path: Path) 
         lambda: musenet.scenarios(mixed, tmp_path / "scenarios.csv"),
         lambda: RunFolder.open(mixed).load_state(),
     ):
-        with pytest.raises(RunError, match=r"holds other weights than those that training\.json speaks of"):
+        with pytest.raises(RunError, match=r"has other weights than those in training\.json"):
             work()
     shutil.rmtree(mixed / "predictions")
-    with pytest.raises(RunError, match="holds other weights"):
+    with pytest.raises(RunError, match="has other weights"):
         musenet.evaluate(mixed)
 
 

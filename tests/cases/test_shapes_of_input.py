@@ -150,7 +150,7 @@ def test_json_parts_grow_and_broken_lines_are_named(tmp_path: Path) -> None:
     assert sum(price or 0 for *_, price in found(tables)) == frame(10).price.sum()
     assert ("impressions", f"price is missing in {tmp_path / '1.jsonl'}: made NULL") in counts(tables)
     (tmp_path / "3.jsonl").write_text(json.dumps({"user": "u"}) + '\n{"user": "u", "ite\n')
-    with pytest.raises(DataError, match=r"3\.jsonl cannot be read near line [23] \(.*\): mend that line"):
+    with pytest.raises(DataError, match=r"3\.jsonl cannot be read near line [23] \(.*\): correct that line"):
         read(tmp_path, "*.jsonl")
 
 

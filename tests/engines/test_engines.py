@@ -243,6 +243,6 @@ def test_broken_lines_of_a_csv_are_told_by_spark_as_well(tmp_path: Path, line: s
     source = open_source(experiment.data, experiment.recipe)
     beginning = re.escape(lines[20][:15])
     with pytest.raises(
-        DataError, match=f"{tmp_path}/shown.csv cannot be read at the line '{beginning}.* mend that line"
+        DataError, match=f"{tmp_path}/shown.csv cannot be read at the line '{beginning}.* correct that line"
     ):
         prepare(source, experiment.recipe, tmp_path / "dataset", engine="spark")

@@ -226,7 +226,7 @@ def test_damage_is_found(prepared: Dataset, tmp_path: Path, damage: str) -> None
 
 def test_a_folder_that_is_no_dataset_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DatasetError, match="exists and is no prepared dataset"):
+    with pytest.raises(DatasetError, match="exists and is not a prepared dataset"):
         prepare(MemorySource(random_log(1)), recipe(), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

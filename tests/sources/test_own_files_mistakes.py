@@ -110,11 +110,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], Tables], str]] = {
     ),
     "ragged row": (
         lambda folder: _csv(folder, b"user,item,time,label\na,1,1700000000,1\na,1,1700000000,1,9\n"),
-        r"log.csv cannot be read at line 3 \(expected 4 columns, found 5\): mend that line",
+        r"log.csv cannot be read at line 3 \(expected 4 columns, found 5\): correct that line",
     ),
     "open quote": (
         lambda folder: _csv(folder, b'user,item,time,label\na,1,1700000000,1\n"a,1,1700000000,1\n'),
-        r"log.csv cannot be read at line 3 \(value with unterminated quote found\): mend that line",
+        r"log.csv cannot be read at line 3 \(value with unterminated quote found\): correct that line",
     ),
     "unlike parts": (_unlike_parts, "a.csv calls a column 'price' and .*b.csv 'Price': give it one name"),
     "two columns of one name": (

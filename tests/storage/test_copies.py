@@ -193,12 +193,12 @@ def test_a_run_that_is_being_trained_is_claimed_until_another_training_takes_it_
             first.mkdir(parents=True)
             (first / "run.json").write_text("first")
             send(first)
-            at_work = "another process of this machine is at work in s3://logs/run"
+            at_work = "another process of this machine is working in s3://logs/run"
             with pytest.raises(UserError, match=at_work), training_in(first, goes_on=True):
                 pass
             machine("second")
             second = copy_of("s3://logs/run")
-            claimed = r"is being trained by process \d+ of .* since 20.*go on with --resume"
+            claimed = r"is being trained by process \d+ of .* since 20.*continue with --resume"
             with pytest.raises(RunError, match=claimed), training_in(second, goes_on=False):
                 pass
             with training_in(second, goes_on=True):
@@ -254,7 +254,7 @@ def test_what_is_in_use_stays_and_what_has_no_room_is_refused(
         fetched("s3://logs/b")
     assert first.exists()
     monkeypatch.setenv("MUSENET_CACHE_SIZE", "much")
-    with pytest.raises(UserError, match="MUSENET_CACHE_SIZE: 'much' is no size"):
+    with pytest.raises(UserError, match="MUSENET_CACHE_SIZE: 'much' is not a size"):
         fetched("s3://logs/b")
 
 

@@ -52,7 +52,7 @@ def test_processes_are_used_again_and_a_run_that_cannot_be_stops_the_others(data
         with TrainingPool(dataset, jobs=2) as pool:
             list(pool.each(train_planned, [endless, impossible]))
 
-    with pytest.raises(RunError, match="is no run"):
+    with pytest.raises(RunError, match="is not a run"):
         train_both()
     assert not RunFolder(endless.path).finished
 

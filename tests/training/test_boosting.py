@@ -146,10 +146,10 @@ def test_without_validation_nothing_says_which_trees_or_weights_to_keep(
 
 
 def test_what_trees_cannot_do_is_refused_in_a_sentence(trained: Run, planted_dataset: Dataset):
-    with pytest.raises(RunError, match="cannot be exported: lightgbm is no network"):
+    with pytest.raises(RunError, match="cannot be exported: lightgbm is not a network"):
         check_servable(planted_dataset, trained.experiment, trained.path)
     finetune = AdaptOptions.model_validate({"finetune": {}})
-    with pytest.raises(RunError, match="lightgbm takes no steps of gradient descent: adapt it by `intercept`"):
+    with pytest.raises(RunError, match="lightgbm is not trained by gradient descent: adapt it by `intercept`"):
         adapted(trained, planted_dataset, "test", finetune)
     with pytest.raises(RunError, match="lightgbm mixes no scenarios"):
         adapted(trained, planted_dataset, "test", AdaptOptions())
@@ -160,7 +160,7 @@ def test_what_trees_cannot_do_is_refused_in_a_sentence(trained: Run, planted_dat
 def test_a_row_to_be_fine_tuned_is_refused_before_anything_runs():
     compare = {"models": {"trees": TREES}, "adapted": {"tuned": {"row": "trees", "adapt": {"finetune": {}}}}}
     content = planted_experiment().model_dump(mode="json", by_alias=True) | {"compare": compare}
-    with pytest.raises(ConfigError, match="'trees' takes no steps of gradient descent"):
+    with pytest.raises(ConfigError, match="'trees' is not trained by gradient descent"):
         validate_experiment(content, "planted")
 
 

@@ -74,7 +74,7 @@ def check_finetunable(run: Run) -> None:
     """Raise `RunError` unless the run's model can go on learning."""
     model = run.experiment.model
     if not model.by_gradient:
-        raise RunError(f"{run.path}: {model.name} takes no steps of gradient descent: adapt it by `intercept`")
+        raise RunError(f"{run.path}: {model.name} is not trained by gradient descent: adapt it by `intercept`")
 
 
 def has_mix(run: Run) -> bool:
@@ -89,7 +89,7 @@ def check_scenarios(run: Run) -> None:
     options = run.experiment.model
     why = "has one scenario" if options.name == "musenet" else "mixes no scenarios"
     if isinstance(getattr(run.model, "scenario", None), PredefinedScenario):
-        why = "is told the scenario by a column and answers for that one alone"
+        why = "reads the scenario from a column and predicts for that one only"
     ways = "`finetune` or `intercept`" if options.by_gradient else "`intercept`"
     raise RunError(
         f"{run.path}: {options.name} {why}, so there is no mix to adapt: evaluate it without --adapt, or adapt it by "

@@ -145,7 +145,7 @@ def train(
             same, with the best weights so far.
     """
     if resume and restart:
-        raise ConfigError("train: --resume goes on and --restart begins anew: give one of them")
+        raise ConfigError("train: --resume continues and --restart starts again: give one of them")
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
         start = None if start_from is None else RunFolder.open(fetched(start_from))
@@ -157,7 +157,7 @@ def train(
             except KeyboardInterrupt:
                 if listener is None and RunFolder(folder).half_finished:
                     place = address(folder)
-                    heard.say(f"interrupted: Run('{place}') is the best so far; resume=True goes on with the training")
+                    heard.say(f"interrupted: Run('{place}') has the best weights so far; resume=True continues")
                 raise
             if start is not None:
                 _tell_of_start(folder, heard)

@@ -84,7 +84,7 @@ def _refuse_in_bucket(name: str, read: "AnyPath", out: "AnyPath") -> None:
         return
     folder = re.split(r"/[^/]*[*?\[]", there)[0].rstrip("/")
     if f"{target}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{target.rstrip('/')}/"):
-        raise DataError(f"--out {target} lies where the {name} are read ({folder}): name another place")
+        raise DataError(f"--out {target} is where the {name} are read ({folder}): name another path")
 
 
 def _predict_on_spark(

@@ -299,7 +299,7 @@ def _adapted_rows(
     named = {label: row.model_copy(update={"row": _row_named(row.row, list(groups))}) for label, row in rows.items()}
     for label in named:
         if label in groups:
-            raise RunError(f"compare: a row is called '{label}' already: call the adapted one otherwise")
+            raise RunError(f"compare: a row is already called '{label}': rename the adapted one")
     return named
 
 

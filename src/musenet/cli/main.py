@@ -19,14 +19,14 @@ from musenet.storage.addresses import addresses_in
 INTERRUPTED = 130
 LONGEST_SHOWN = 200
 _NO_PLACE = {
-    errno.ENOTDIR: "a file stands where a folder is meant, so name another place",
-    errno.EISDIR: "a folder stands where a file is meant, so name another place",
-    errno.EEXIST: "something else stands there, so name another place",
+    errno.ENOTDIR: "there is a file where a folder is needed: name another path",
+    errno.EISDIR: "there is a folder where a file is needed: name another path",
+    errno.EEXIST: "name another path",
     errno.ENAMETOOLONG: "give it a shorter name",
-    errno.ELOOP: "its links lead round in a circle, so name another place",
-    errno.EROFS: "nothing can be written there, so name another place with --out, or work in another folder",
-    errno.EACCES: "change its permissions, or name another place",
-    errno.EPERM: "change its permissions, or name another place",
+    errno.ELOOP: "its links form a loop: name another path",
+    errno.EROFS: "nothing can be written there: name another path with --out, or work in another folder",
+    errno.EACCES: "change its permissions, or name another path",
+    errno.EPERM: "change its permissions, or name another path",
 }
 """What is wrong with a path that the user gave, and what to do about it."""
 
@@ -79,7 +79,7 @@ def musenet(
         typer.echo(f"musenet {__version__}")
         raise typer.Exit
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "train":
-        raise UserError(f"{context.invoked_subcommand} is the work of one process: start it without torchrun")
+        raise UserError(f"{context.invoked_subcommand} runs in one process: start it without torchrun")
 
 
 def main() -> None:
@@ -120,7 +120,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         return _explain(error)
     if status == INTERRUPTED:  # some versions of typer turn the interruption into this status themselves
-        return _fail("interrupted; what was written is kept: the same command goes on (`train` with --resume)", status)
+        return _fail(
+            "interrupted; what was written is kept: the same command continues (`train` with --resume)", status
+        )
     return status if isinstance(status, int) else 0
 
 
@@ -142,7 +144,7 @@ def _explain(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="musenet-error-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
     what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return _fail(f"musenet broke ({what}); the traceback is saved in {file.name}: please report it", 1)
+    return _fail(f"internal error ({what}); the traceback is saved in {file.name}: please report it", 1)
 
 
 def _is_disk_full(error: Exception) -> bool:

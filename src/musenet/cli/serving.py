@@ -166,7 +166,7 @@ def forget(
     from musenet import api
 
     found = api.forget(store, user)
-    finish(as_json, {"store": store, "forgotten": found}, "forgotten" if found else f"{store} knows no such user")
+    finish(as_json, {"store": store, "forgotten": found}, "forgotten" if found else f"{store} has no such user")
 
 
 def backup(
@@ -204,5 +204,5 @@ def load_history(
     since = None if found.since is None else datetime.fromtimestamp(found.since / MICROSECONDS, UTC).isoformat()
     told = f"{store}: {found.new:,} new events" + ("" if since is None else f" from {since} on")
     if found.late:
-        told += f"; {found.late:,} earlier events came into the log since and are left out: fill a new store for them"
+        told += f"; {found.late:,} earlier events were added to the log since, and are left out: fill a new store"
     finish(as_json, {"store": store, "new_events": found.new, "since": since, "late_events": found.late}, told)

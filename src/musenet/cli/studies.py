@@ -67,7 +67,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
             )
         else:
             missing = next(path for path in paths if not _may_be_a_run(path))
-            raise UserError(f"compare: {missing} is no run folder: give one configuration, or run folders alone")
+            raise UserError(f"compare: {missing} is not a run folder: give one configuration, or only run folders")
 
     finish(as_json, comparison.to_json(), lambda console: show(comparison, console))
 

@@ -46,10 +46,10 @@ class CompareOptions(Options):
                     raise ValueError(f"{key}: '{row}' is none of the models: {', '.join(self.models)}")
         for label, adapted in self.adapted.items():
             if label in self.models:
-                raise ValueError(f"adapted: '{label}' is one of the models already: call it otherwise")
+                raise ValueError(f"adapted: '{label}' is already one of the models: rename it")
             if adapted.adapt.finetune is not None and not self.models[adapted.row].by_gradient:
                 raise ValueError(
-                    f"adapted: '{adapted.row}' takes no steps of gradient descent: adapt it by `intercept`"
+                    f"adapted: '{adapted.row}' is not trained by gradient descent: adapt it by `intercept`"
                 )
         for row, other in tuning.like.items():
             if other in tuning.like or row in tuning.own:

@@ -73,7 +73,7 @@ class _Bounds:
         """Values and levels; raises `ValueError` if there are too many, it holds itself or gives a key twice."""
         if node in self._within:
             raise ValueError(
-                f"holds itself: an alias of the value that begins at line {node.start_mark.line + 1} stands inside it"
+                f"holds itself: an alias of the value that begins at line {node.start_mark.line + 1} is inside it"
             )
         if node not in self._known:
             self._within.add(node)

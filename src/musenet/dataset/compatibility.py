@@ -115,7 +115,7 @@ def check_continuable(trained_on: Dataset, other: Dataset) -> None:
     differing += [f"scale of {name}, by {by:.1f} deviations" for name, by in moved.items() if by > OTHER_UNIT]
     if differing:
         raise DatasetError(
-            f"{other.folder} cannot go on from runs of {trained_on.folder}, it differs in {'; '.join(differing)}: "
+            f"{other.folder} cannot continue runs of {trained_on.folder}, it differs in {'; '.join(differing)}: "
             "prepare both by one configuration, or train without --from"
         )
 

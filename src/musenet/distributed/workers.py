@@ -39,7 +39,7 @@ def joined() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise WorkerLostError(
-                "another worker ended, and so does this one: see what that one says, and go on with --resume"
+                "another worker ended, and so does this one: see its error, and continue with --resume"
             ) from error
         raise
     finally:
@@ -219,7 +219,7 @@ def first_does(work: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     if not outcome[1]:
-        raise FirstWorkerFailedError("the first worker could not go on: see what it says")
+        raise FirstWorkerFailedError("the first worker stopped: see its error")
     answer: T = outcome[0]
     return answer
 

@@ -110,7 +110,7 @@ class RunFolder:
         """An open handle that keeps other trainings out until it is closed, by the system if this process is killed.
 
         Raises:
-            RunError: if another training is at work in the folder, or there can be no such folder.
+            RunError: if another training is running in the folder, or there can be no such folder.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class RunFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
-            raise RunError(f"another training is at work in {self.path}: wait for it, or give another --out") from error
+            raise RunError(f"another training is running in {self.path}: wait for it, or give another --out") from error
         return handle
 
     @cached_property
@@ -205,7 +205,7 @@ class RunFolder:
         found = checksum(self.model_file)
         if self.training_file.is_file() and self.training.weights not in (None, found):
             raise RunError(
-                f"{self.model_file} holds other weights than those that {self.training_file.name} speaks of: put the "
+                f"{self.model_file} has other weights than those in {self.training_file.name}: put the "
                 "run's own file back, or train again with --restart"
             )
         return found
@@ -280,7 +280,7 @@ class RunFolder:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise RunError(f"{file} is missing: is {self.path} a run that came to its end?") from error
+            raise RunError(f"{file} is missing: is {self.path} a finished run?") from error
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged ({one_line(error)}): train again with --restart") from error
         if not isinstance(content, dict):

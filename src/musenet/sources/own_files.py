@@ -79,8 +79,8 @@ class OwnFiles:
             changed = [name for file in files if (name := called(file)) in gone and file not in before]
             if changed:
                 raise DataError(
-                    f"data.{relation}: {changed[0]} has changed since the dataset was prepared: let what is added be "
-                    "files of their own, or prepare the whole log anew, without --extend"
+                    f"data.{relation}: {changed[0]} has changed since the dataset was prepared: put the new rows "
+                    "in new files, or prepare the whole log again, without --extend"
                 )
             if not set(files) - before:
                 raise DataError(f"data.{relation}: no file was added since the dataset was prepared")

@@ -51,7 +51,7 @@ def copy_of(place: AnyPlace) -> Path:
     scheme, _, rest = url.partition("://")
     parts = [part for part in rest.split("/") if part not in ("", ".")]
     if scheme in _READ_ALONE or not parts or ".." in parts:
-        raise UserError(f"{url}: datasets, runs and exports lie in folders or in buckets, as s3://bucket/runs/hotels")
+        raise UserError(f"{url}: datasets, runs and exports are folders or buckets, such as s3://bucket/runs/hotels")
     return cache_folder().joinpath("copies", scheme, *parts)
 
 
@@ -75,5 +75,5 @@ def here(place: AnyPlace) -> Path:
     """The path of a place that has to be on this machine; raises `UserError` if it is an address."""
     url = url_of(place)
     if url is not None:
-        raise UserError(f"{url}: this is written on this machine alone: give a folder")
+        raise UserError(f"{url}: this is written to local folders only: give a folder")
     return Path(place)

@@ -85,7 +85,7 @@ class Copy:
                 handle = _locked(self._file("writer"), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"another process of this machine is at work in {self.url}: wait for it, or name another place"
+                f"another process of this machine is working in {self.url}: wait for it, or name another path"
             ) from error
         try:
             yield
@@ -162,7 +162,7 @@ def cache_size() -> int:
     text = os.environ.get("MUSENET_CACHE_SIZE") or USUAL_SIZE
     size = bytes_in(text)
     if size is None:
-        raise UserError(f"MUSENET_CACHE_SIZE: '{text}' is no size: write it as {USUAL_SIZE}")
+        raise UserError(f"MUSENET_CACHE_SIZE: '{text}' is not a size: write it as {USUAL_SIZE}")
     return size
 
 

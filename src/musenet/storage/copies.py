@@ -30,7 +30,7 @@ CHECKPOINT = "checkpoint.safetensors"
 """Of a run, what only training goes on from: three times the model."""
 NOTES = "runs.txt"
 """What a dataset's folder on this machine says of runs here; not sent."""
-_AGAIN = "prepare, train or export again; or if that is what is going on there now, try again once it is done"
+_AGAIN = "prepare, train or export again; or if that is running now, try again when it is finished"
 
 
 class _Claim:
@@ -65,7 +65,7 @@ class _Claim:
             who = json.loads(self._bucket.claimed_by() or b"{}")
             raise RunError(
                 f"{self._bucket.url} is being trained by process {who.get('process')} of {who.get('host')} since "
-                f"{who.get('since')}: wait for it, or give another --out; if it was killed, go on with --resume"
+                f"{who.get('since')}: wait for it, or give another --out; if it was killed, continue with --resume"
             )
         self._made = True
 

@@ -99,7 +99,7 @@ def ablation_of(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:
     """
     model = experiment.model
     if not isinstance(model, MusenetOptions):
-        raise ConfigError(f"ablate takes musenet apart, but model.name is {model.name}: set it to musenet")
+        raise ConfigError(f"ablate is for musenet, but model.name is {model.name}: set it to musenet")
     if model.form == "plain" or experiment.repeat is None:
         what = "model.form is plain" if model.form == "plain" else "there is no `repeat` part"
         raise ConfigError(f"ablate compares with and without repeat intentions, but {what}: there would be none")

@@ -37,7 +37,7 @@ def chosen_labels(known: Iterable[str], asked: Sequence[str] | None, where: str)
     if unknown:
         raise ConfigError(f"{where} has no '{unknown[0]}'; there are {', '.join(labels) or 'none'}")
     if not labels:
-        raise ConfigError(f"{where} is empty: name the models to put side by side")
+        raise ConfigError(f"{where} is empty: name the models to compare")
     folders = [folder_name(label) for label in labels]
     for label, folder in zip(labels, folders, strict=True):
         if folders.count(folder) > 1:

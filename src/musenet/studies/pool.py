@@ -95,8 +95,8 @@ class TrainingPool:
                 outcome = future.result()
             except BrokenProcessPool as error:
                 raise RunError(
-                    "a process that trained was killed, most likely for want of memory: give fewer --jobs; what is "
-                    "finished is kept"
+                    "a training process was killed, most likely because memory ran out: give fewer --jobs; finished "
+                    "trainings are kept"
                 ) from error
             if isinstance(outcome, TrainingResult):
                 self.listener.training(futures[future].name)(outcome.to_json())

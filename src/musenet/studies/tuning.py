@@ -93,7 +93,7 @@ def _climb(
             found.sort(key=lambda one: -one.score(experiment.training.monitor))
             if found[0].score(experiment.training.monitor) == -math.inf:
                 why = next(iter(found[0].outcomes.values())).failed or "validation holds one class only"
-                raise RunError(f"{label}: none of its {len(found)} trials came to a result: {why}")
+                raise RunError(f"{label}: none of its {len(found)} trials succeeded: {why}")
             tried[label] = found + tried[label]
             left[label] = [one.trial for one in found if one.score(experiment.training.monitor) > -math.inf]
     return tried

@@ -66,7 +66,7 @@ def load_checkpoint(
             average.module.load_state_dict(_below("average.", tensors))
             average.n_averaged.fill_(progress.step)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise RunError(f"{run.checkpoint_file} does not fit this experiment: begin anew with --restart") from error
+        raise RunError(f"{run.checkpoint_file} does not fit this experiment: start again with --restart") from error
     return progress
 
 

@@ -161,7 +161,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the checkpoint."""
         if not self.run.checkpoint_file.is_file():
-            raise RunError(f"{self.run.path} has no checkpoint to resume from: begin anew with --restart")
+            raise RunError(f"{self.run.path} has no checkpoint to resume from: start again with --restart")
         self.state = load_checkpoint(self.run, self.model, self.optimizers, self.average)
 
     def remaining_batches(self) -> Iterator[tuple[int, Batch]]:

@@ -58,7 +58,7 @@ def train_run(
 
     Raises:
         RunError: if the folder holds something else, another training is at work in it, or it holds a run of another
-            configuration or a half-finished one, and neither `resume` nor `replace` says what becomes of that.
+            configuration or an unfinished one, and neither `resume` nor `replace` says what becomes of that.
     """
     if not dataset.manifest.splits["valid"].impressions:
         if experiment.calibration != "none":
@@ -220,7 +220,7 @@ def _run_in(path: Path, *, replace: bool) -> RunFolder | None:
     if holds_run(path):
         return RunFolder(path) if replace else RunFolder.open(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(f"{path} exists and is no run: give --out a folder that does not exist yet")
+        raise RunError(f"{path} exists and is not a run: give --out a folder that does not exist yet")
     return None
 
 
@@ -236,16 +236,14 @@ def _refuse(run: RunFolder, experiment: Experiment, dataset: Dataset, *, same: b
         keys = differences(decisive(run.experiment), decisive(experiment))
         difference = "another " + (", ".join(keys) or "run, or none, to begin from (--from)")
     if resume:
-        raise RunError(f"{run.path} cannot be resumed: it was begun with {difference}; give --restart to begin anew")
+        raise RunError(f"{run.path} cannot be resumed: it was started with {difference}; give --restart to start again")
     if run.finished or run.half_finished:
-        kind = "finished" if run.finished else "half-finished"
-        raise RunError(
-            f"{run.path} holds a {kind} run with {difference}: give another --out, or --restart to replace it"
-        )
+        kind = "a finished" if run.finished else "an unfinished"
+        raise RunError(f"{run.path} holds {kind} run with {difference}: give another --out, or --restart to replace it")
 
 
 def _asks_how_to_go_on(path: Path) -> RunError:
-    return RunError(f"{path} holds a half-finished run: give --resume to go on with it, or --restart to begin anew")
+    return RunError(f"{path} holds an unfinished run: give --resume to continue it, or --restart to start again")
 
 
 def _clear(run: RunFolder) -> None:

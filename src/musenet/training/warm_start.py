@@ -77,7 +77,7 @@ def check_start(start: RunFolder, experiment: Experiment, dataset: Dataset) -> N
         before = start.dataset
     except RunError as error:
         raise RunError(
-            f"--from {start.path}: what its weights stand for is told by its own dataset, and {one_line(error)}; "
+            f"--from {start.path}: the meaning of its weights is in its own dataset, and {one_line(error)}; "
             "leave that dataset where it is, and name another folder for the new one with --dataset"
         ) from error
     check_continuable(before, dataset)

@@ -139,5 +139,5 @@ def test_a_log_that_is_described_otherwise_is_refused(tmp_path: Path) -> None:
     mn.prepare(config, tmp_path / "first")
     write_nights(tmp_path, frames, ["2"])
     for change in ("data.negative_sampling_rate=0.5", "data.timezone=Europe/Berlin"):
-        with pytest.raises(DataError, match="`data` says otherwise how the log is to be read"):
+        with pytest.raises(DataError, match="`data` describes the log differently"):
             mn.prepare(config, tmp_path / "second", extends=tmp_path / "first", overrides=[change])

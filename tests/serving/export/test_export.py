@@ -93,7 +93,7 @@ def test_an_export_is_replaced_and_anything_else_is_left_alone(
     mine.mkdir()
     (mine / "notes.txt").write_text("keep")
     for other in (mine, exported.dataset.folder, exported.run.path):
-        with pytest.raises(ExportError, match="exists and is no export: name another folder"):
+        with pytest.raises(ExportError, match="exists and is not an export: name another folder"):
             export_run(exported.run, other)
     assert (mine / "notes.txt").read_text() == "keep"
     Dataset(exported.dataset.folder).verify()

@@ -43,7 +43,7 @@ def test_a_file_is_not_written_over_what_it_is_read_from(exported: Exported, ask
     (asked.parent / "link.parquet").symlink_to(asked)
     (asked.parent / "folder" / "in.parquet").mkdir(parents=True)
     before = asked.read_bytes()
-    with pytest.raises(DataError, match=r"--out .*\.parquet lies where the requests are read"):
+    with pytest.raises(DataError, match=r"--out .*\.parquet is where the requests are read"):
         musenet.predict(exported.folder, asked, asked.parent / out)
     assert asked.read_bytes() == before
 
@@ -53,7 +53,7 @@ def test_scores_do_not_become_requests_of_their_own_folder(exported: Exported, a
     folder.mkdir()
     shutil.copy(asked, folder / "a.parquet")
     for out in (folder, folder / "scored"):
-        with pytest.raises(DataError, match=r"lies where the requests are read"):
+        with pytest.raises(DataError, match=r"is where the requests are read"):
             musenet.predict(exported.folder, folder, out)
     assert [path.name for path in folder.rglob("*")] == ["a.parquet"]
 
@@ -63,7 +63,7 @@ def test_events_are_not_written_over(exported: Exported, asked: Path, tmp_path: 
     assert exported.log.events is not None
     exported.log.events.write_parquet(events)
     before = events.read_bytes()
-    with pytest.raises(DataError, match=r"--out .*clicks\.parquet lies where the events are read"):
+    with pytest.raises(DataError, match=r"--out .*clicks\.parquet is where the events are read"):
         musenet.predict(exported.folder, asked, events, events=events)
     assert events.read_bytes() == before
 

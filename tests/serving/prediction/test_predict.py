@@ -55,7 +55,7 @@ def test_a_request_whose_rows_lie_apart_is_refused_where_they_are_compared(tmp_p
     expected = [score for row in rows for score in scorer.score(request_of(exported, row))["scores"]]
     np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
     pl.concat([together[1:], together[:1]]).write_parquet(tmp_path / "turned.parquet")
-    with pytest.raises(DataError, match=f"row {len(together)} goes on with a request whose other rows lie apart"):
+    with pytest.raises(DataError, match=f"row {len(together)} continues a request whose other rows are elsewhere"):
         musenet.predict(exported.folder, tmp_path / "turned.parquet", tmp_path / "out.parquet")
     for name, part in (("a", together[:-1]), ("b", together[-1:])):
         part.write_parquet(apart / f"{name}.parquet")
@@ -152,7 +152,7 @@ def test_the_command_refuses_what_it_cannot_read_or_write(
     (tmp_path / "in.parquet").write_text("user_id,item_id\n1,2\n")
     out = tmp_path / "out.parquet"
     assert run_command(["predict", str(exported.folder), str(tmp_path / "in.parquet"), "--out", str(out)]) == 2
-    assert "is no Parquet file that can be read" in capsys.readouterr().err
+    assert "is not a readable Parquet file" in capsys.readouterr().err
     assert run_command(["predict", str(exported.folder), str(tmp_path / "good.parquet"), "--out", "scores.xlsx"]) == 2
     assert "--out scores.xlsx: give a name of this machine that ends in .parquet, .csv," in capsys.readouterr().err
     assert run_command(["predict", str(exported.folder), str(tmp_path / "nothing"), "--out", str(out)]) == 2

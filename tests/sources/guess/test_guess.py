@@ -123,9 +123,9 @@ def suspicious(tmp_path: Path) -> str:
     ("column", "reason"),
     [
         ("row_id", "numbers the rows"),
-        ("dwell_seconds", "only after the answer"),
-        ("discount_taken", "tells the label all alone"),
-        ("voucher", "tells the label all alone"),
+        ("dwell_seconds", "only after the click"),
+        ("discount_taken", "predicts the label alone"),
+        ("voucher", "predicts the label alone"),
         ("week", "grows with time"),
         ("country", "one value only"),
         ("nothing", "no values"),

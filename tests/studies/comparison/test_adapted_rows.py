@@ -81,7 +81,7 @@ def test_a_row_as_it_is_is_judged_by_others_as_they_are(
     ("adapted", "why"),
     [
         ({"a": {"row": "none", "adapt": True}}, "'none' is none of the models"),
-        ({"soft": {"row": "soft", "adapt": True}}, "'soft' is one of the models already"),
+        ({"soft": {"row": "soft", "adapt": True}}, "'soft' is already one of the models"),
         ({"a": {"row": "soft", "adapt": {"finetune": {}, "intercept": True}}}, "choose one"),
         ({"a": {"row": "soft", "adapt": False}}, "adapt"),
     ],

@@ -157,7 +157,7 @@ def test_a_finished_run_is_not_overwritten_by_another(
         train_run(make_experiment(model=MODELS["musenet"] | {"scenarios": 3}), tiny_dataset, tmp_path / "run")
     with pytest.raises(RunError, match="seed"):
         train_run(make_experiment(seed=5), tiny_dataset, tmp_path / "run", resume=True)
-    with pytest.raises(RunError, match="is no run"):
+    with pytest.raises(RunError, match="is not a run"):
         train_run(make_experiment(), tiny_dataset, tiny_dataset.folder)
 
 

@@ -52,7 +52,7 @@ class MetricSpace(nn.Module):
         inputs = self.fields.out + len(self.dense) + len(self.history) * size
         if not inputs:
             raise ConfigError(
-                "model: scenarios are told apart by profile, context and what histories hold beside ids, and of "
+                "model: scenarios are learned from profile, context and history columns other than ids, and of "
                 f"{', '.join(options.inputs) or 'nothing'} this log has none: name columns in features.user, "
                 "features.context or history.columns, or take a model without scenarios"
             )

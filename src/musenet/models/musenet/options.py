@@ -40,7 +40,7 @@ class PruningOptions(Options):
     @model_validator(mode="after")
     def _begins_before_it_ends(self) -> "PruningOptions":
         if self.begin >= self.end:
-            raise ValueError(f"begin ({self.begin}) must lie before end ({self.end})")
+            raise ValueError(f"begin ({self.begin}) must be before end ({self.end})")
         return self
 
 
@@ -151,10 +151,7 @@ class MusenetOptions(PoolingOptions):
         """True scenarios and mixed-up ones exist in a log alone."""
         if self.assignment not in ("true", "permuted"):
             return None
-        return (
-            f"the assignment '{self.assignment}' is a diagnostic that only its own log can tell; "
-            "train one that is learned"
-        )
+        return f"the assignment '{self.assignment}' is a diagnostic that needs its own log; train one that is learned"
 
     def left_open(self, has_repeats: bool) -> dict[str, ModelOptions]:
         """`form: auto`: every reading of Eq 5 and 9."""

@@ -41,7 +41,7 @@ def count_rows(relations: Relations, tables: Tables, writer: DatasetWriter) -> l
 
 
 def _what(rule: CleaningRule) -> str:
-    return f"{'dropped' if rule.dropped else 'mended'}: {rule.reason}"
+    return f"{'dropped' if rule.dropped else 'corrected'}: {rule.reason}"
 
 
 def log_warnings(engine: Engine, relations: Relations) -> Iterator[str]:

@@ -61,10 +61,10 @@ def added_source(source: Source, before: Dataset) -> Source:
     """
     facts = read_facts(before)
     if not isinstance(source, GrowingSource):
-        raise DataError("a dataset can be extended where the log is files of one's own (data.source: own_files)")
+        raise DataError("a dataset can be extended only if the log is your own files (data.source: own_files)")
     if source.described() != facts.described:
         raise DataError(
-            f"`data` says otherwise how the log is to be read than it did for {before.folder}: make the configuration "
+            f"`data` describes the log differently than for {before.folder}: make the configuration "
             f"the same but for paths, or {REMEDY}"
         )
     return source.added_to(facts.files)
@@ -190,7 +190,7 @@ def _check_recipe(before: Dataset, facts: Facts, recipe: Recipe) -> None:
 def _check_cuts(past: Past, facts: Facts, cuts: Cuts) -> None:
     if facts.test_until is not None:
         raise DataError(
-            f"{past.dataset.folder} ends at its split's test_until and does not keep what lay behind: leave test_until "
+            f"{past.dataset.folder} ends at its split's test_until and does not keep later rows: leave test_until "
             f"out and {REMEDY}"
         )
     if cuts.train_from != facts.train_from or cuts.valid_from < facts.valid_from:

@@ -93,8 +93,8 @@ def check_servable(dataset: Dataset, experiment: Experiment, run: Path) -> None:
         raise RunError(f"{run} cannot be exported: {experiment.model.unservable}")
     if not experiment.model.by_gradient:
         raise RunError(
-            f"{run} cannot be exported: {experiment.model.name} is no network, and only those become graphs; export "
-            "another model"
+            f"{run} cannot be exported: {experiment.model.name} is not a network, and only networks become graphs: "
+            "export another model"
         )
     for field in dataset.fields("history"):
         if field.kind == "multi_valued":
@@ -129,7 +129,7 @@ def _check_target(out: Path) -> None:
         return
     manifest = out / MANIFEST
     if not manifest.is_file() or '"model_version"' not in manifest.read_text(encoding="utf-8", errors="replace"):
-        raise ExportError(f"{out} exists and is no export: name another folder, or remove it")
+        raise ExportError(f"{out} exists and is not an export: name another folder, or remove it")
 
 
 def _write_projections(model: ClickModel, dataset: Dataset, folder: Path) -> dict[Field, NDArray[np.float32]]:

@@ -26,7 +26,7 @@ class Counters:
         self.answers = Counter(
             "musenet_answers", "Events that name a request which was shown", ["outcome"], registry=self._registry
         )
-        self.mix_requests = Gauge("musenet_mix_requests", "Answered requests learned from", registry=self._registry)
+        self.mix_requests = Gauge("musenet_mix_requests", "Answered requests used for the mix", registry=self._registry)
         self.mix_trust = Gauge("musenet_mix_trust", "Weight of the followed mix", registry=self._registry)
         self.mix_share = Gauge(
             "musenet_mix_share", "Mean share of a scenario, as trained and as followed", ["scenario", "by"],

@@ -13,7 +13,7 @@ SCORE: dict[str, Any] = {
         },
     },
     "with its history": {
-        "summary": "a request that brings its own history, and asks why",
+        "summary": "a request with its own history and an explanation",
         "value": {
             "user": "u0000042",
             "time": "2024-03-02T09:30:00Z",

@@ -61,7 +61,7 @@ def _refusal_here(given: dict[str, str]) -> tuple[int, str, str] | None:
     host = given.get("host", "")
     # A page of another site may reach this machine's port under a name of its own, never under ours.
     if _name_of(host) not in LOOPBACK:
-        return 403, "Host", "without a token, only this machine is answered: ask for localhost or 127.0.0.1"
+        return 403, "Host", "without a token, the service is for this machine only: use localhost or 127.0.0.1"
     if "origin" in given and given["origin"].partition("://")[2] != host:
         return 403, "Origin", "pages of other sites are not answered"
     return None

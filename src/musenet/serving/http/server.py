@@ -34,7 +34,7 @@ def access_for(host: str, token_file: Path | None) -> Access:
         if _is_loopback(host):
             return Access()
         raise UserError(
-            f"--host {host} lets other machines ask: give a token of at least {SHORTEST_TOKEN} characters in "
+            f"--host {host} allows access from other machines: give a token of at least {SHORTEST_TOKEN} characters in "
             f"${TOKEN_VARIABLE} or --token-file, or listen at 127.0.0.1"
         )
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:

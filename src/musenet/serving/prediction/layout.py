@@ -138,8 +138,8 @@ class Layout:
         ):
             if key in begun:
                 raise DataError(
-                    f"{self.name}: row {first + int(place) + 1} goes on with a request whose other rows lie apart; the "
-                    "model compares candidates of a request, so put its rows together, in one file"
+                    f"{self.name}: row {first + int(place) + 1} continues a request whose other rows are elsewhere; "
+                    "the model compares candidates of a request, so put its rows together, in one file"
                 )
             begun.add(key)
 

@@ -89,7 +89,7 @@ def predict_on_spark(
             if context.master.startswith("local"):
                 context.pythonExec = sys.executable  # else it is the one that `python3` means
             elif store is not None and "://" not in store:
-                raise UserError(f"--store {store}: the machines of a cluster share no such file: give a store's URL")
+                raise UserError(f"--store {store}: the machines of a cluster cannot share a file: give a store's URL")
             task = Task(address(folder.resolve()), token_hex(8), unsigned, events, store, now, explain)
             scored = _plan(scorer, frame, task)
             with _silent(context):

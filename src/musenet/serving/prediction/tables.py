@@ -96,8 +96,7 @@ class TableFiles:
         read = {path.resolve() for path in (*self.paths, self._place) if not is_remote(path)}
         if read & {out.resolve(), *out.resolve().parents}:
             raise DataError(
-                f"--out {out} lies where the {self._name} are read, which it would replace or become part of: name "
-                "another place"
+                f"--out {out} is where the {self._name} are read, so it would replace or join them: name another path"
             )
         if str(self.paths[0]) == str(self._place):
             return [out]
@@ -182,7 +181,7 @@ def _explained(name: str, path: Path) -> Iterator[None]:
             if is_remote(path) and isinstance(error, OSError):
                 raise  # it cannot be reached
             kind = "Parquet" if ending(path) in PARQUET else "CSV"
-            raise DataError(f"{path} is no {kind} file that can be read ({one_line(error)})") from error
+            raise DataError(f"{path} is not a readable {kind} file ({one_line(error)})") from error
 
 
 def check_ending(path: Path) -> None:

@@ -100,7 +100,7 @@ class Service:
         for place, sent in enumerate(events):
             happened = now if sent.time is None else sent.time
             if happened > now + AHEAD:
-                raise RequestError(f"events.{place}.time", f"lies more than {AHEAD / 60:.0f} minutes in the future")
+                raise RequestError(f"events.{place}.time", f"is more than {AHEAD / 60:.0f} minutes in the future")
             event = scorer.past_event(sent, f"events.{place}")
             if sent.request is not None and event.item is not None:
                 taken.append((text_of_value(sent.request) or "", event.item))

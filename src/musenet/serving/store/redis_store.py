@@ -176,7 +176,7 @@ class RedisStore:
         policy = memory.get("maxmemory_policy", NEVER)
         if memory.get("maxmemory") and policy != NEVER:
             raise StoreError(
-                f"the history store {self._address} throws away what it holds when its memory is full "
+                f"the history store {self._address} evicts data when its memory is full "
                 f"(maxmemory-policy {policy}): set {NEVER}"
             )
 

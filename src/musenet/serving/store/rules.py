@@ -81,7 +81,7 @@ def _counts(event: PastEvent, before: float | None, span: Before) -> bool:
 def check_rules(address: str, found: object, rules: HistoryRules | None) -> HistoryRules:
     """The rules of a store by its description; raises `StoreError` unless they are the given ones, if any."""
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise StoreError(f"{address} is no history store of this version: give another place and fill it")
+        raise StoreError(f"{address} is not a history store of this version: give another path and fill it")
     if rules is None:
         repeat = found["repeat"]
         return HistoryRules(

@@ -18,7 +18,7 @@ from musenet.sources.files.headers import clean_names, header
 from musenet.sources.files.parts import Mended, Part, bring_together
 from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values
 
-_MEND = "mend that line, or how the file was written"
+_MEND = "correct that line, or how the file was written"
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def reading(name: str) -> Iterator[None]:
         if line:
             raise DataError(f"{name} cannot be read near line {line[1]} ({line[2]}): {_MEND}") from error
         if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{name} cannot be read ({error.strerror}): make it a file that you may read") from error
+            raise DataError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
         raise DataError(f"{name} cannot be read ({one_line(error)}): is it damaged or cut short?") from error
 
 

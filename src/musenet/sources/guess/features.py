@@ -89,7 +89,7 @@ def _add_shown(guess: FeatureGuess, engine: Engine, log: LogRoles, periods: Peri
         if not reason and "label" in roles.columns and column.kind not in ("other", "list", "vector", "time"):
             auc = auc_alone(engine, roles, column)
             if auc > TELLS_ALL:
-                reason = f"tells the label all alone (AUC {auc:.3f}): known only after the answer?"
+                reason = f"predicts the label alone (AUC {auc:.3f}): known only after the click?"
         if not reason and column.name in growing:
             reason = "grows with time, so that the test period holds values never seen in training"
         reason = reason or _rare(engine, periods, column, side)
@@ -243,6 +243,6 @@ def _entry(column: ColumnProfile) -> tuple[str, str]:
         is_guess = column.kind == "whole" and column.values > _FEW_VALUES and not is_code(column.name)
         remark = "taken for codes: if it counts or weighs something, {numeric: log}" if is_guess else ""
         return name, f"{column.values} values, some of them text" if column.odd else remark
-    remark = f"{column.odd} of {column.filled} values are no numbers: such rows are refused" if column.odd else ""
+    remark = f"{column.odd} of {column.filled} values are not numbers: such rows are rejected" if column.odd else ""
     skewed = column.low >= 0 and (column.mean > 1.3 * column.median or column.high > 100)
     return f"{{{name}: {{numeric: {'log' if skewed else 'standardise'}}}}}", remark

@@ -161,7 +161,7 @@ def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
         why = (
             f"rows of one time hold {'one value' if role == 'user' else 'several values'} of this one"
             if together
-            else "nothing in the values tells users from items here: exchange them if it is the other way round"
+            else "the values do not show which are users and which are items: swap them if this is wrong"
         )
         roles.doubts[role] = f"no column is named like one; {why}"
 

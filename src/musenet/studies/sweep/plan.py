@@ -123,7 +123,7 @@ class _Planner:
         place = folder_name(name)
         if self._owners.setdefault(place, name) != name:
             raise ConfigError(
-                f"sweep: {name} and {self._owners[place]} would share the folder {place}: sweep them apart"
+                f"sweep: {name} and {self._owners[place]} would share the folder {place}: sweep them separately"
             )
         return [
             PlannedRun(
