@@ -110,12 +110,12 @@ def test_the_command_says_by_its_status_whether_something_moved(
     assert told["whole"]["auc"]["value"] == pytest.approx(found.whole["auc"].value)
     assert set(told) == set(found.to_json())
     text = page.read_text(encoding="utf-8")
-    assert "Nothing moved" in text
+    assert "Nothing changed" in text
     assert f"{found.before['auc'].value:.4f}" in text
     assert all(one.column in text for one in found.columns)
     assert run_command([*arguments, *allowed[:2], "--set", "drift.stability=1e-9"]) == 3
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"columns moved against {found.model}." in printed
+    assert f"columns changed against {found.model}." in printed
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class Drift(Result):
     def show(self, console: Console) -> None:
         """Print what moved, the columns that did or came near, and the days."""
         named = " and ".join(self.moved) or "nothing"
-        console.print(f"{self.log}: {named} moved against {self.model}.", markup=False)
+        console.print(f"{self.log}: {named} changed against {self.model}.", markup=False)
         if self.answers is not None:
             found = self.answers
             console.print(
@@ -94,7 +94,7 @@ class Drift(Result):
             told = (self.scenarios[key] for key in ("names", "share_before", "share"))
             shares = ", ".join(f"{name} {before:.0%}→{now:.0%}" for name, before, now in zip(*told, strict=True))
             console.print(f"Shares of the scenarios: {shares} (stability {self.scenarios['stability']:.3f}).")
-        table = Table("column", "stability", "by chance", "unseen", "before", "moved")
+        table = Table("column", "stability", "by chance", "unseen", "before", "changed")
         for one in self.most_moved():
             table.add_row(
                 one.column,

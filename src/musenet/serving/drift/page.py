@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MEANING = {
     "columns": "what requests and candidates look like",
-    "mix": "how frequent the scenarios are among requests that look alike",
+    "mix": "how frequent the scenarios are among similar requests",
     "taste": "what is clicked within a scenario",
 }
 
@@ -59,9 +59,9 @@ def write_page(found: Drift, out: Path) -> None:
 def lead(found: Drift) -> str:
     """What moved, in one sentence."""
     if not found.moved:
-        return f"Nothing moved against {found.model}."
+        return f"Nothing changed against {found.model}."
     named = " and ".join(f"the {name} ({_MEANING[name]})" for name in found.moved)
-    return f"Against {found.model}, what moved is {named}."
+    return f"Against {found.model}, what changed is {named}."
 
 
 def _sentences(found: Drift) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _sentences(found: Drift) -> Iterator[str]:
         f"{found.positives:,} clicked."
     )
     if found.answers is None:
-        yield "All labels are alike, so that the log says nothing of mix and taste."
+        yield "All labels are equal, so the log says nothing about mix and taste."
         return
     told = found.answers
     yield (
@@ -92,8 +92,8 @@ def _tables(found: Drift) -> dict[str, Table]:
             strong=(0,),
         ),
         "columns": Table(
-            "Columns, those that moved most first",
-            ["column", "stability", "by chance", "unseen", "before", "moved"],
+            "Columns, those that changed most first",
+            ["column", "stability", "by chance", "unseen", "before", "changed"],
             [
                 [
                     Cell(one.column),
@@ -124,8 +124,8 @@ def _tables(found: Drift) -> dict[str, Table]:
             "Scenarios in validation and in the log",
             ["scenario", "share before", "share now", "mix before", "mix now", "level", "slope"],
             [[Cell(name), *(_number(one, 3) for one in row)] for name, *row in zip(*columns, strict=True)],
-            "Shares are as columns tell, the mix as answers tell of the log's requests; level and slope say how much "
-            "more clicks there are, in log-odds, and how much more the model's logit counts, within a scenario.",
+            "Shares follow from the columns, the mix from the labels of the log's requests; level and slope are, in "
+            "a scenario, the change of the log-odds of a click and the factor of the model's logit.",
         )
     return tables
 
