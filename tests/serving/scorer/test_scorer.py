@@ -183,7 +183,7 @@ def test_what_is_explained_adds_up(exported: Exported, scorer: Scorer) -> None:
         assert sum(shares) == pytest.approx(1)
         assert 0 < answer["repeat_probability"] < 1
         for score, why in zip(answer["scores"], answer["candidates"], strict=True):
-            assert sum(a * p for a, p in zip(shares, why["scenarios"], strict=True)) == pytest.approx(score, abs=1e-5)
+            assert sum(a * p for a, p in zip(shares, why["scenarios"], strict=True)) == pytest.approx(score, abs=1e-12)
             assert why["repeat"] == (why["repeat_count"] > 0)
         counts = exported.dataset.candidates.repeat_count
         begin, end = exported.dataset.requests.candidate_offset[[row, row + 1]]

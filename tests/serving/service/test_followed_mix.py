@@ -156,6 +156,7 @@ def test_a_mix_can_be_frozen_followed_again_and_begun_anew(
     exported: Exported, clients: Callable[[], TestClient]
 ) -> None:
     client, start = clients(), request_of(exported, 0)["time"]
+    trained = ask(client, request_of(exported, 3) | {"shown": False, "explain": True})
 
     def show(requests: range) -> None:
         for place in requests:
@@ -168,6 +169,10 @@ def test_a_mix_can_be_frozen_followed_again_and_begun_anew(
     show(range(12, 30))
     assert client.get("/mix").json() == learned | {"frozen": True}
     frozen = ask(client, request_of(exported, 3) | {"explain": True})
+    assert frozen["scores"] != pytest.approx(trained["scores"], abs=1e-4)
+    for answer in (trained, frozen):
+        mixed = [np.dot(answer["scenarios"], why["scenarios"]) for why in answer["candidates"]]
+        assert mixed == pytest.approx(answer["scores"], abs=1e-12)
     assert client.put("/mix", json={"frozen": False}).json()["frozen"] is False
     show(range(30, 42))
     assert client.get("/mix").json()["answered"] == 20

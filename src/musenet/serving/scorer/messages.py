@@ -163,8 +163,8 @@ class CandidateExplanation(BaseModel):
     explore_score: float | None = Field(None, description="logit of its explore branch, mean over scenarios")
     scenarios: list[float] | None = Field(
         None,
-        description="P(click) in each scenario; weighted by the request's shares they sum to the score, or nearly so "
-        "where that is recalibrated, corrected for sampled negatives, or of a mix that is followed",
+        description="P(click) in each scenario; weighted by the request's shares they sum to the score. Where that is "
+        "recalibrated, corrected for sampled negatives, or of a mix that is followed, all are moved alike, in logits",
     )
 
 

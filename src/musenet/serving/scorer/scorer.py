@@ -125,16 +125,13 @@ class Scorer:
         """
         message = _validated(request)
         encoded = self.encode(message)
-        raw = self.raw(encoded)
-        logit = self.corrected(raw)
-        return self.answer(message, encoded, logit, logit - raw)
+        return self.answer(message, encoded, self.logit(encoded))
 
     def answer(
         self,
         request: ScoreRequest,
         encoded: EncodedRequest,
         logit: NDArray[np.float64],
-        moved: NDArray[np.float64],
         told: Arrays | None = None,
     ) -> dict[str, Any]:
         """What is answered by these logits (N,), in the shape of `ScoreResponse`.
@@ -143,13 +140,12 @@ class Scorer:
             request: what was asked.
             encoded: the same for the graphs.
             logit: (N,) of the scores.
-            moved: (N,) what recalibration and correction add to the model's own.
             told: `Runtime.explain` where it was asked already, `log_assignment` as it counts in the answer.
         """
         answer: dict[str, Any] = {"scores": (1 / (1 + np.exp(-logit))).tolist()}
         if request.explain:
             why = self.runtime.explain(encoded.inputs) if told is None else told
-            answer |= explained(why, encoded.repeats, moved)
+            answer |= explained(why, encoded.repeats, logit)
             if "scenarios" in answer and self.manifest.scenario_names:
                 answer["scenario_names"] = self.manifest.scenario_names
         return answer | {"model": self.version, "unknown": encoded.unknown}

@@ -100,14 +100,13 @@ class FollowedMix:
         encoded = scorer.encode(asked)
         told, raw = scorer.runtime.explain(encoded.inputs), scorer.raw(encoded)
         unadapted = scorer.corrected(raw)
-        moved = unadapted - raw
-        scenario_logit = told["scenario_logit"].astype(np.float64) + moved[:, None]
+        scenario_logit = told["scenario_logit"].astype(np.float64) + (unadapted - raw)[:, None]
         shares = np.exp(told["log_assignment"].astype(np.float64))  # (1 or N, K)
         log_assignment = believed(shares.mean(0, keepdims=True))
         state = self._up_to(microseconds(now if lies_ahead else when))  # answers to come are not there yet
         found = self._adaptation(state).predict(log_assignment, scenario_logit, unadapted, np.array([len(unadapted)]))
         told = {**told, "log_assignment": np.log(found.assignment)}
-        answer = scorer.answer(asked, encoded, found.logit, moved, told)
+        answer = scorer.answer(asked, encoded, found.logit, told)
         if not asked.shown or state.frozen or lies_ahead:
             return answer
         identity = text_of_value(asked.request) or uuid.uuid4().hex
