@@ -103,7 +103,7 @@ def predict(
     """What was measured beside what the model says, then the model's figures for more workers."""
     with MEASURED.open(encoding="utf-8") as file:
         steps = [_read(row) for row in csv.DictReader(file)]
-    typer.echo("| model | table | workers | candidates | MB sent, measured | by the model | processor ms |")
+    typer.echo("| model | table | workers | candidates | MB sent, measured | by the formula | CPU ms |")
     typer.echo("|---|---|---:|---:|---:|---:|---:|")
     for step in steps:
         shown = f"{step.sent_bytes / 1e6:.2f} | {step.expected_bytes / 1e6:.2f} | {1000 * step.processor_seconds:.0f}"
