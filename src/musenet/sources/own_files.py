@@ -197,7 +197,7 @@ class OwnFiles:
             negative_sampling_rate=self._options.negative_sampling_rate,
             missing_texts=self._options.missing,
             cleaning=rules,
-            shown_attributes=attributes,
+            shown_attributes={"users": plan.shown_of_user, "items": plan.shown_of_item},
             rejected=ibis.union(*refused) if len(refused) > 1 else refused[0],
         )
 

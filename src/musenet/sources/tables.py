@@ -59,8 +59,8 @@ class Tables:
     missing_texts: list[str] = field(default_factory=list)
     """Texts that stand where there is no value, besides those that never are one."""
     cleaning: list[CleaningRule] = field(default_factory=list)
-    shown_attributes: list[str] = field(default_factory=list)
-    """Attributes of users and items that were taken from the impressions."""
+    shown_attributes: dict[str, list[str]] = field(default_factory=dict)
+    """Attributes of `users` and `items` that were taken from the impressions, where each was first seen."""
     rejected: ir.Table | None = None
     """Refused rows, of the schema `REFUSED`: `table`, `reason`, `row` (the row as JSON text)."""
 

@@ -1,6 +1,7 @@
 """A log in files, to which files are added night by night."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 import musenet as mn
 from frame_logs import shop_frames
+from musenet.dataset.dataset import Dataset
+from musenet.dataset.manifest import Field
 from musenet.errors import DataError
 from musenet.runs.run import Run as OpenedRun
 
@@ -130,6 +133,58 @@ def test_yesterdays_model_reads_todays_dataset_as_it_would_have_served_it(tmp_pa
     shared = np.isin(wanted.time, found.time)
     assert shared.sum() == len(found.logit) > 30
     np.testing.assert_allclose(found.logit, wanted.logit[shared], atol=1e-6)
+
+
+@pytest.mark.parametrize("history", [["item_id", "city"], ["item_id", "city", "brand"]], ids=["", "looked up"])
+def test_what_impressions_tell_stays_as_it_was_where_users_and_items_were_first_seen(
+    history: list[str], tmp_path: Path
+) -> None:
+    """Missing at first, changed since, or new: as of the whole log, and no request of the past is told otherwise."""
+    frames = shop_frames()
+    shown, random = frames["impressions"], np.random.default_rng(5)
+    late = np.asarray(shown.shown_at >= CUT)
+    tier = np.where(random.random(len(shown)) < 0.5, "gold", "silver").astype(object)
+    tier[np.asarray(shown.user_id % 3 == 0) & ~late] = None
+    tier[np.asarray(shown.user_id % 3 == 1) & late] = "platinum"
+    brand = np.where(shown.item_id % 2 == 0, "own", "other").astype(object)
+    brand[np.asarray(shown.item_id % 5 == 0) & ~late] = None
+    score = np.where(np.asarray(shown.user_id % 4 == 0) & ~late, np.nan, random.normal(size=len(shown)))
+    frames["impressions"] = shown.assign(tier=tier, brand=brand, score=score)
+    config = shop(tmp_path, frames)
+    config["features"] |= {"user": ["age", "tier", {"score": {"numeric": "standardise"}}], "item": ["city", "brand"]}
+    config["history"] = {"columns": history, "length": 5}
+    write_nights(tmp_path, frames, ["1"])
+    first = mn.prepare(config, tmp_path / "first").dataset
+    write_nights(tmp_path, frames, ["2"])
+    report = mn.prepare(config, tmp_path / "second", extends=tmp_path / "first")
+    grown, whole = report.dataset, mn.prepare(config, tmp_path / "whole").dataset
+    for side, name in (("user", "tier"), ("item", "brand")):
+        before, ours, theirs = (values_of(one, side, name) for one in (first, grown, whole))
+        assert ours == theirs
+        assert ours[: len(before)] == before
+        assert None in before
+    for name in history[1:]:
+        assert of_users(grown, name) == of_users(whole, name)
+    score, grown_score = (np.asarray(one.column(field_of(one, "user", "score"))) for one in (first, grown))
+    np.testing.assert_array_equal(grown_score[: len(score)], score)
+    assert any("tier of users shown before: its value at their first is used" in str(one) for one in report.checks.rows)
+
+
+def field_of(dataset: Dataset, side: str, name: str) -> Field:
+    return next(one for one in dataset.manifest.fields if (one.side, one.name) == (side, name))
+
+
+def values_of(dataset: Dataset, side: str, name: str) -> list[str | None]:
+    """A column's values, row by row."""
+    field = field_of(dataset, side, name)
+    texts = ["", "unseen", None, *dataset.texts(field.vocabulary_name).to_pylist()]
+    return [texts[code] for code in dataset.column(field)]
+
+
+def of_users(dataset: Dataset, name: str) -> list[list[str]]:
+    """A history column's values, user by user: events of one moment stand in the order of their codes."""
+    values, offset = values_of(dataset, "history", name), dataset.events.offset
+    return [sorted(map(str, values[begin:end])) for begin, end in pairwise(offset.tolist())]
 
 
 def test_a_log_that_is_described_otherwise_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from musenet.preparation.encoding.fields import PlannedField, plan_fields
 from musenet.preparation.encoding.scales import Scales
 from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.encoding.writer import DatasetWriter
+from musenet.preparation.extension.first_shown import with_first_shown
 from musenet.preparation.extension.growth import Growth
 from musenet.preparation.extension.joining import Added, Joining
 from musenet.preparation.extension.kept import Facts, Kept, facts_of, read_facts
@@ -104,6 +105,7 @@ def extend(
     told("reading the log")
     past = Past(before, kept.counted if recipe.repeat else None)
     tables = past.with_looked_up(added_source(source, before).tables(engine))
+    tables = with_first_shown(engine, before, tables)
     relations = build_relations(engine, tables, recipe, told, past)
     past.check_told(engine, relations.requests, relations.users, tables, relations.columns.user, recipe)
     _check_cuts(past, facts, relations.cuts)
@@ -124,7 +126,7 @@ def extend(
     }
     folder = result_folder(work)
     joining = Joining(past, kept, added, folder, planned, vocabularies, known)
-    joining.write(recipe, [one for one in relations.columns.looked_up if one != ITEM], _fixed(relations, tables))
+    joining.write(recipe, [one for one in relations.columns.looked_up if one != ITEM], _fixed(relations))
     Kept(folder).join_unknown_items(kept, added.kept)
     manifest = _manifest(before, relations, folder, known, tables)
     sizes = _write_vocabularies(before, folder, manifest, relations.cuts, planned, vocabularies)
@@ -200,11 +202,11 @@ def _check_cuts(past: Past, facts: Facts, cuts: Cuts) -> None:
         )
 
 
-def _fixed(relations: Relations, tables: Tables) -> dict[str, set[str]]:
-    """Attributes that were taken from the impressions, where they are the same for all of a user's or item's."""
+def _fixed(relations: Relations) -> dict[str, set[str]]:
+    """Attributes that stand in the impressions, where they have to be the same for all of a user's or item's."""
     of_sides = {"user": relations.columns.user, "item": relations.columns.item}
     return {
-        side: {name for name, origin in columns.items() if origin == "impressions" or name in tables.shown_attributes}
+        side: {name for name, origin in columns.items() if origin == "impressions"}
         for side, columns in of_sides.items()
     }
 
