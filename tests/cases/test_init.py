@@ -181,6 +181,32 @@ def test_what_is_seen_once_is_constant_for_no_reason(tmp_path: Path) -> None:
     assert config["model"]["ids"] == ["item"]
 
 
+def test_users_ids_are_no_features_of_a_small_log_and_all_models_see_the_same(tmp_path: Path) -> None:
+    """60 users of 1,300 impressions: a vector of each would memorise them."""
+    config, text = guessed(tmp_path, shop())
+    assert "# ? ids without user: training holds " in text
+    assert "too few to learn a vector of each user" in text
+    assert config["model"]["ids"] == ["item"]
+    assert [row["ids"] for row in config["compare"]["models"].values()] == 8 * [["item"]]
+    assert "din" in config["compare"]["models"]
+    many = Frames({"shown": shop()["shown"].loc[lambda frame: frame.index.repeat(20)]})
+    many["shown"]["item_id"] = np.arange(len(many["shown"])) % (5 * ITEMS)
+    config, text = guessed(tmp_path, many)
+    assert "ids" not in config["model"]
+    assert "ids without" not in text
+
+
+def test_models_that_would_have_no_history_are_not_compared(tmp_path: Path) -> None:
+    """Items that training does not know, and events that are told by these alone."""
+    shown = shop()["shown"].drop(columns=["price", "device"])
+    shown["item_id"] = np.arange(len(shown)) // 2 + 1000
+    config, text = guessed(tmp_path, {"shown": shown})
+    assert "# ? ids without user and item" in text
+    assert config["model"]["ids"] == []
+    assert config["history"]["columns"] == ["item_id"]
+    assert "din" not in config["compare"]["models"]
+
+
 @pytest.mark.parametrize("name", ["rank", "nth"])
 def test_a_rank_is_a_position_with_its_cost(tmp_path: Path, name: str) -> None:
     shown = shop()["shown"]

@@ -112,7 +112,11 @@ def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) 
         *_write_truth(log.impressions),
         *write_model(periods),
         *write_training(periods, _negatives(log.impressions, periods)),
-        *write_compare(has_repeats=_repeat_key(log, features) is not None),
+        *write_compare(
+            periods,
+            has_repeats=_repeat_key(log, features) is not None,
+            describes_events=bool(_described(log, features)),
+        ),
     ]
 
 

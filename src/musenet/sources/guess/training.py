@@ -7,20 +7,35 @@ _REQUESTS_PER_BATCH = 16
 _STEPS_PER_EPOCH, _STEPS = 1000, 2000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 10
 _MOSTLY = 0.5
+_ENOUGH_FOR_USERS = 20_000
+"""Impressions of training: of fewer, users' ids are left out (docs/your-own-log.md has what that was worth)."""
 
 
 def write_model(periods: Periods) -> list[str]:
-    """MUSENET, without the ids that training does not know of later impressions."""
-    unseen = [side for side, share in periods.unseen.items() if share > _MOSTLY]
-    known = [side for side in periods.unseen if side not in unseen]
-    ids = f", ids: [{', '.join(known)}]" if unseen else ""
-    told = ", ".join(
-        f"{periods.unseen[side]:.0%} of the later impressions are of {side}s new by then" for side in unseen
-    )
-    return [
-        *([f"# ? ids without {' and '.join(unseen)}: {told}"] if told else []),
-        f"model: &musenet {{name: musenet, assignment: soft, scenarios: 4{ids}}}",
-    ]
+    """MUSENET, without the ids that training does not know of later impressions or cannot learn."""
+    reasons = _ids_left_out(periods)
+    doubt = [f"# ? ids without {' and '.join(reasons)}: {'; '.join(reasons.values())}"] if reasons else []
+    return [*doubt, f"model: &musenet {{name: musenet, assignment: soft, scenarios: 4{_ids(periods)}}}"]
+
+
+def _ids_left_out(periods: Periods) -> dict[str, str]:
+    """Why a side's ids are no features, by side."""
+    reasons = {
+        side: f"{share:.0%} of the later impressions are of {side}s new by then"
+        for side, share in periods.unseen.items()
+        if share > _MOSTLY
+    }
+    if "user" not in reasons and periods.train_rows < _ENOUGH_FOR_USERS:
+        told = f"training holds {periods.train_rows:,} impressions, too few to learn a vector of each user"
+        reasons = {"user": f"{told}, which would memorise them", **reasons}
+    return reasons
+
+
+def _ids(periods: Periods) -> str:
+    """The option of every model, since rows that see other ids cannot be compared; nothing where all are seen."""
+    left_out = _ids_left_out(periods)
+    seen = [side for side in periods.unseen if side not in left_out]
+    return f", ids: [{', '.join(seen)}]" if left_out else ""
 
 
 def write_training(periods: Periods, negatives: int) -> list[str]:
@@ -39,14 +54,23 @@ def write_training(periods: Periods, negatives: int) -> list[str]:
     ]
 
 
-def write_compare(*, has_repeats: bool) -> list[str]:
-    """Eight rows: what people would use instead, the controls that a gain has to beat, and MUSENET."""
+def write_compare(periods: Periods, *, has_repeats: bool, describes_events: bool) -> list[str]:
+    """What people would use instead, the controls that a gain has to beat, and MUSENET; all see the same ids.
+
+    Args:
+        periods: what training would hold.
+        has_repeats: whether the log has a repeat key.
+        describes_events: whether the history says more of an event than its item.
+    """
+    ids = _ids(periods)
+    plain = f"{{name: base_model{ids}}}"
     models = {
-        "base model": "{name: base_model, repeat_features: false}" if has_repeats else "{name: base_model}",
-        **({"base model (repeat features)": "{name: base_model}"} if has_repeats else {"ncf": "{name: ncf}"}),
-        "wide and deep": "{name: wide_deep}",
-        "din": "{name: din}",
-        "dcn v2": "{name: dcn_v2, low_rank: 64}",
+        "base model": f"{{name: base_model{ids}, repeat_features: false}}" if has_repeats else plain,
+        **({"base model (repeat features)": plain} if has_repeats else {"ncf": f"{{name: ncf{ids}}}"}),
+        "wide and deep": f"{{name: wide_deep{ids}}}",
+        # Without the items' ids it has nothing to attend to where events are told by these alone.
+        **({"din": f"{{name: din{ids}}}"} if describes_events or "item" not in _ids_left_out(periods) else {}),
+        "dcn v2": f"{{name: dcn_v2{ids}, low_rank: 64}}",
         "one scenario (parameters of four)": "{<<: *musenet, scenarios: 1, parameters_of: 4}",
         "four (uniform)": "{<<: *musenet, assignment: uniform}",
         "musenet soft": "*musenet",
