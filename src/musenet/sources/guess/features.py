@@ -182,7 +182,7 @@ def _named_to_leave(roles: Roles, column: ColumnProfile, side: Side) -> str:
     if side in ("user", "item"):
         return _only_names(column, roles.column(side).values)
     if says(AFTERWARDS, column.name):
-        return "named like something known only after the answer; add it if it is known before"
+        return "named like something known only after the click; add it if it is known before"
     return "is an id of its own in every row" if column.kind == "whole" and column.is_unique else ""
 
 
