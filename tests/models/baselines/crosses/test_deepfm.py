@@ -52,3 +52,13 @@ def test_the_logit_is_the_sum_of_the_three_parts(planted_dataset: Dataset):
         values, weights = model.table.weight[batch.rows].split([D, 1], dim=1)
         parts = model.wide(weights, batch) + model.deep(values, batch) + model.interactions(values, batch)
         torch.testing.assert_close(model(batch).logit, parts)
+
+
+def test_a_new_model_predicts_about_alike_for_all_however_many_fields_there_are(planted_dataset: Dataset):
+    """Vectors of length 1 would make the pairs of some thirty fields differ by several logits before any training."""
+    torch.manual_seed(1)
+    model = DeepFm(DeepFmOptions(), schema_of(planted_dataset))
+    batch = BatchBuilder(planted_dataset).build(np.arange(50))
+    with torch.no_grad():
+        pairs = model.interactions(model.table.look_up(batch.rows)[:, : model.size], batch)
+    assert float(pairs.std()) < 0.2

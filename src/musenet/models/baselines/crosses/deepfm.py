@@ -2,11 +2,16 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.crosses.wide_deep import WideDeep, WideDeepOptions
 from musenet.models.interface import Prediction, inputs_of
+
+FACTOR_SCALE = 0.1
+"""Of other models' initial embeddings. Hundreds of inner products of vectors of length 1 would add several logits of
+noise, which a short training does not remove; factorisation machines usually start from small vectors."""
 
 
 class DeepFmOptions(WideDeepOptions):
@@ -28,6 +33,10 @@ class DeepFm(WideDeep):
     def __init__(self, options: DeepFmOptions, schema: Schema) -> None:
         super().__init__(options, schema)
         self.factors = inputs_of(options, schema, numbers="embedded")
+        with torch.no_grad():
+            self.table.weight.mul_(FACTOR_SCALE)
+            for numbers in self.factors.parameters():
+                numbers.mul_(FACTOR_SCALE)
 
     def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
         """Predict every candidate of the batch."""
