@@ -18,7 +18,8 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from musenet.dataset.dataset import Dataset
-from musenet.engines.engine import Engine, open_duckdb
+from musenet.engines.engine import Engine
+from musenet.engines.registry import open_duckdb
 from musenet.errors import DataError, DatasetError, UserError
 from musenet.preparation.encoding.writer import DatasetWriter
 from musenet.preparation.prepare import prepare

@@ -19,10 +19,10 @@ from musenet.dataset.texts import NO_VALUE
 from musenet.errors import DataError, UserError, one_line
 from musenet.files import full_disk, full_disk_explained, replacing
 from musenet.frames import even_tables
-from musenet.workspace import SPILLED
 
 ROWS_PER_CHUNK = 1 << 17
-MEMORY_SHARE = 0.5
+Become = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
+"""Makes rows of rows that come in order, a table at a time. Other processes get a copy of it, one for each part."""
 _UNREADABLE = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
 """What DuckDB says of pages that hold anything else than they should, each time another."""
 _FILE = "__file"
@@ -75,6 +75,18 @@ class Engine:
                 for table in ahead(iter(rows())):
                     writer.write_table(table.cast(schema))
         return self.read_parquet([path])
+
+    def store_through(
+        self, name: str, table: ir.Table, order: Sequence[str], become: Become, schema: pa.Schema
+    ) -> ir.Table:
+        """Keep what `become` makes of a table's rows, put in this order, as `through` makes it."""
+        rows = table.order_by(list(order))
+        return self.store_rows(name, lambda: become(self.chunks(rows)), schema)
+
+    def store_numbered(self, name: str, table: ir.Table, number: str, order: Sequence[str], first: int = 0) -> ir.Table:
+        """Keep a table in an order that leaves no two rows equal, with a column that numbers them from `first` on."""
+        place = ibis.row_number().over(ibis.window(order_by=list(order)))
+        return self.store(name, table.mutate(**{number: place + first}), [number])
 
     def _place(self, name: str) -> str:
         """A name not used before, the same one in every preparation of the same log."""
@@ -137,6 +149,25 @@ class Engine:
         """
         # The query begins here and not in the thread that reads its rows: there Ctrl-C would not reach it.
         return ahead(even_tables(self._batches(self._in_order(table, stored_in), at_once), at_once))
+
+    def through(
+        self,
+        table: ir.Table,
+        stored_in: Sequence[str],
+        become: Become,
+        schema: pa.Schema,
+        at_once: int = ROWS_PER_CHUNK,
+    ) -> Iterator[pa.Table]:
+        """What `become` makes of a table's rows, in their order; ask the engine for nothing else on the way.
+
+        Args:
+            table: its rows were stored in an order.
+            stored_in: that order; rows that are equal in its first column are all met by the same call.
+            become: runs wherever the engine likes, on parts of the rows.
+            schema: of what it makes.
+            at_once: how many rows it gets at a time.
+        """
+        return become(self.chunks(table, stored_in, at_once))
 
     def _batches(self, table: ir.Table, at_once: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query that has begun."""
@@ -280,39 +311,6 @@ def join(left: ir.Table, right: ir.Table, on: Sequence[str], how: Literal["inner
     """A join on equal columns that keeps the left ones alone."""
     joined = left.join(right, list(on), how=how, lname="", rname="_right_{name}")
     return joined.drop(*(name for name in joined.columns if name.startswith("_right_")))
-
-
-def available_memory() -> int:
-    """Bytes of memory that can be had, within a container's limit; 4 GiB where the system does not say."""
-    free = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free.append(int(line.split()[1]) * 1024)
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
-        if limit != "max":
-            free.append(max(int(limit) - int(used), 1 << 28))
-    except OSError:
-        pass
-    return min(free, default=4 << 30)
-
-
-def open_duckdb(folder: Path, memory: int | None = None) -> Engine:
-    """An engine on DuckDB whose tables lie in `folder`, and what it spills too.
-
-    Args:
-        folder: where an earlier engine's tables are found again; a file that cannot be opened is begun anew.
-        memory: bytes that it may use; half of what is free, if None.
-    """
-    limit = int(available_memory() * MEMORY_SHARE) if memory is None else memory
-    settings: Mapping[str, str] = {"temp_directory": str(folder / SPILLED), "memory_limit": f"{limit >> 20}MiB"}
-    file = folder / "prepare.duckdb"
-    try:
-        return Engine(ibis.duckdb.connect(file, **settings), folder / "rows")
-    except duckdb.Error:
-        for path in folder.glob("prepare.duckdb*"):
-            path.unlink()
-        return Engine(ibis.duckdb.connect(file, **settings), folder / "rows")
 
 
 @contextmanager

@@ -1,15 +1,21 @@
 """The engines that there are to compute relations with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from musenet.engines.engine import Engine, open_duckdb
+import duckdb
+import ibis
+
+from musenet.engines.engine import Engine
 from musenet.errors import ConfigError
 from musenet.options import bytes_in
+from musenet.workspace import SPILLED
 
 EngineName = Literal["duckdb", "spark"]
 
 LEAST_MEMORY = 256 << 20
+MEMORY_SHARE = 0.5
 
 
 def bytes_of(size: str) -> int:
@@ -42,3 +48,36 @@ def open_engine(name: EngineName, folder: Path, memory: int | None) -> Engine:
 
         return open_spark(folder, memory)
     return open_duckdb(folder, memory)
+
+
+def open_duckdb(folder: Path, memory: int | None = None) -> Engine:
+    """An engine on DuckDB whose tables lie in `folder`, and what it spills too.
+
+    Args:
+        folder: where an earlier engine's tables are found again; a file that cannot be opened is begun anew.
+        memory: bytes that it may use; half of what is free, if None.
+    """
+    limit = int(available_memory() * MEMORY_SHARE) if memory is None else memory
+    settings: Mapping[str, str] = {"temp_directory": str(folder / SPILLED), "memory_limit": f"{limit >> 20}MiB"}
+    file = folder / "prepare.duckdb"
+    try:
+        return Engine(ibis.duckdb.connect(file, **settings), folder / "rows")
+    except duckdb.Error:
+        for path in folder.glob("prepare.duckdb*"):
+            path.unlink()
+        return Engine(ibis.duckdb.connect(file, **settings), folder / "rows")
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be had, within a container's limit; 4 GiB where the system does not say."""
+    free = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free.append(int(line.split()[1]) * 1024)
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        if limit != "max":
+            free.append(max(int(limit) - int(used), 1 << 28))
+    except OSError:
+        pass
+    return min(free, default=4 << 30)

@@ -7,7 +7,11 @@ Which cluster is Spark's own setting: a session that is running already is used,
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,12 +20,16 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from musenet import errors
 from musenet.dataset.texts import NO_VALUE
-from musenet.engines.engine import Engine, said_by_folder
-from musenet.errors import UserError
+from musenet.engines.engine import ROWS_PER_CHUNK, Become, Engine, said_by_folder
+from musenet.errors import DataError, UserError
+from musenet.frames import even_tables
 
 DONE = "_SUCCESS"
 """The file that Spark writes last."""
+_BITS_IN_PART = 33
+"""Of the numbers that Spark gives to rows, the lower ones, which count those of one part."""
 
 
 class SparkEngine(Engine):
@@ -41,7 +49,11 @@ class SparkEngine(Engine):
         return {path.parent.name for path in self._tables.glob(f"*/{DONE}")}
 
     def _write(self, place: str, table: ir.Table) -> None:
-        self.frame(table).write.mode("overwrite").parquet(str(self._tables / place))
+        self._compute(self.frame(table), self._tables / place)
+
+    def _compute(self, frame: Any, folder: Path) -> None:
+        with quiet(self.session), errors_of_executors():
+            frame.write.mode("overwrite").parquet(str(folder))
 
     def _open(self, place: str) -> ir.Table:
         return self.read_parquet([self._tables / place])
@@ -49,6 +61,47 @@ class SparkEngine(Engine):
     def read_parquet(self, paths: Sequence[Path], folders: Sequence[str] = ()) -> ir.Table:
         """The rows of Parquet files, which are read whenever they are asked for."""
         return self._view(_with_folders(self.session.read.parquet(*self._literals(paths)), folders))
+
+    def store_through(
+        self, name: str, table: ir.Table, order: Sequence[str], become: Become, schema: pa.Schema
+    ) -> ir.Table:
+        """Keep what the executors make of a table's rows, put in this order."""
+        return self.store(name, self._made(table, order, become, schema, ROWS_PER_CHUNK))
+
+    def store_numbered(self, name: str, table: ir.Table, number: str, order: Sequence[str], first: int = 0) -> ir.Table:
+        """Keep a table with a column that numbers its rows; a window over all rows would bring them to one executor."""
+        from pyspark.sql import functions
+
+        sorted_parts = self.frame(table).repartitionByRange(*order).sortWithinPartitions(*order)
+        placed = sorted_parts.select("*", functions.monotonically_increasing_id().alias(number))
+        stored = self.frame(self.store(name, self._view(placed)))
+        part_of = functions.shiftright(number, _BITS_IN_PART)
+        sizes = dict(sorted(stored.groupBy(part_of).count().collect()))
+        # Of each part: its number stands in the upper bits, and the rows of those before it lie before its own.
+        before = accumulate([first, *sizes.values()][:-1])
+        shifts = {part: rows - (part << _BITS_IN_PART) for part, rows in zip(sizes, before, strict=True)}
+        by_part = functions.create_map(*(functions.lit(value) for pair in shifts.items() for value in pair))
+        moved = functions.col(number) + by_part[part_of]
+        return self._view(stored.withColumn(number, moved) if sizes else stored)
+
+    def through(
+        self,
+        table: ir.Table,
+        stored_in: Sequence[str],
+        become: Become,
+        schema: pa.Schema,
+        at_once: int = ROWS_PER_CHUNK,
+    ) -> Iterator[pa.Table]:
+        """What the executors make of a table's rows, each of a range of them, in their order."""
+        return (rows.cast(schema) for rows in self.chunks(self._made(table, stored_in, become, schema, at_once)))
+
+    def _made(self, table: ir.Table, order: Sequence[str], become: Become, schema: pa.Schema, at_once: int) -> ir.Table:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        parts = self.frame(table).repartitionByRange(order[0]).sortWithinPartitions(*order)
+        made = pa.schema([field.with_type(_without_width(field.type)) for field in schema])
+        task = partial(_on_executor, become, table.schema().to_pyarrow(), made, at_once)
+        return self._view(parts.mapInArrow(task, from_arrow_schema(made)))
 
     def _in_order(self, table: ir.Table, order: Sequence[str]) -> ir.Table:
         # Spark reads the files of a folder in any order: what has to be in order is sorted when it is read.
@@ -115,7 +168,7 @@ class SparkEngine(Engine):
     def _batches(self, table: ir.Table, at_once: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query that has ended: they lie in files, which are removed behind the reader."""
         folder = self._tables / "passing"
-        self.frame(table).write.mode("overwrite").parquet(str(folder))
+        self._compute(self.frame(table), folder)
         return _read_and_remove(folder, table.schema().to_pyarrow(), at_once)
 
     def frame(self, table: ir.Table) -> Any:
@@ -131,6 +184,53 @@ def _read_and_remove(folder: Path, fields: pa.Schema, at_once: int) -> Iterator[
             for batch in file.iter_batches(at_once):
                 yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
     shutil.rmtree(folder)
+
+
+def _on_executor(
+    become: Become, given: pa.Schema, made: pa.Schema, at_once: int, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """What becomes of one part of a table's rows."""
+    fields = pa.schema([field.with_nullable(True) for field in given])
+    for rows in become(chunk.cast(fields) for chunk in even_tables(batches, at_once)):
+        yield from rows.cast(made).to_batches()
+
+
+def _without_width(kind: pa.DataType) -> pa.DataType:
+    """Spark's lists have no fixed size."""
+    return pa.list_(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
+
+
+@contextmanager
+def quiet(session: Any) -> Iterator[None]:
+    """What goes wrong is told once, in a sentence; Java's log tells it of each try."""
+    session.sparkContext.setLogLevel("OFF")
+    try:
+        yield
+    finally:
+        session.sparkContext.setLogLevel("ERROR")
+
+
+@contextmanager
+def errors_of_executors() -> Iterator[None]:
+    """Raise as itself an error of ours that an executor met.
+
+    Raises:
+        DataError: with the executor's sentence.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        ours = [text for name, text in told_by_executors(error) if hasattr(errors, name)]
+        if not ours:
+            raise
+        raise DataError(ours[-1]) from error
+
+
+def told_by_executors(error: Exception) -> list[tuple[str, str]]:
+    """Names and sentences of the errors that Spark tells of, the last one being what went wrong first."""
+    return re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)$", str(error), re.MULTILINE)
 
 
 def _with_folders(frame: Any, folders: Sequence[str]) -> Any:
@@ -166,5 +266,8 @@ def open_spark(folder: Path, memory: int | None) -> Engine:
     if memory is not None:
         builder = builder.config("spark.driver.memory", f"{memory >> 20}m")
     session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
+    context = session.sparkContext
+    context.setLogLevel("ERROR")
+    if context.master.startswith("local"):
+        context.pythonExec = sys.executable  # else it is the one that `python3` means
     return SparkEngine(ibis.pyspark.connect(session), folder.resolve())

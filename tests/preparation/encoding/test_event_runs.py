@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.preparation.encoding.coding import FieldCoding
 from musenet.preparation.encoding.encode import Folders
 from musenet.preparation.encoding.events import count_events, counted_runs, encode_events, stored_runs
 from musenet.preparation.relations.relations import REPEAT_COUNT, REPEAT_LAST, build_relations
@@ -129,7 +130,7 @@ def past_of(log: Log, recipe: Recipe) -> tuple[dict[Any, Any], dict[Any, Any]]:
     with TemporaryDirectory() as folder:
         folders = Folders(Path(folder), Path(folder))
         counts, users = count_events(engine, found.events), engine.count(found.users) + 1
-        encode_events(engine, found.events, counts, users, folders, [], {}, {})
+        encode_events(engine, found.events, counts, users, folders, FieldCoding([], {}, {}, keeps_uncoded=False))
         begin, end = stored_runs(folders).span_of(user, time, Before(span.delay))
         fractions = counted_runs(folders).repeat_fraction(user, time, span)
     past = zip((end - begin).tolist(), fractions.tolist(), strict=True)

@@ -14,7 +14,7 @@ from musenet.errors import DataError
 from musenet.preparation.encoding import vocabulary
 from musenet.preparation.encoding.numeric_fit import fit_numeric
 from musenet.preparation.encoding.vocabulary import TABLE_SIZE, Occurrences, Vocabulary, fit_vocabulary
-from musenet.preparation.relations.negatives import sample_negatives
+from musenet.preparation.relations.negatives import NegativeSampler
 from musenet.recipe.features import NumericOptions
 
 
@@ -137,22 +137,22 @@ def test_negatives_are_distinct_never_taken_and_seeded(seed: int, requests: int,
     weight = random.integers(1, 50, size=items) ** 3
     # Room for the largest request, so that nothing is refused.
     per_request = min(per_request, items - int(np.bincount(taken[0]).max()))
-    request, item = sample_negatives(requests, *taken, weight, per_request, seed)
+    sampler = NegativeSampler(weight, per_request, seed)
+    request, item = sampler.draw(np.arange(requests), *taken)
     assert request.tolist() == np.repeat(np.arange(requests), per_request).tolist()
     drawn = set(zip(request.tolist(), item.tolist(), strict=True))
     assert len(drawn) == len(request)
     assert not drawn & set(zip(*(part.tolist() for part in taken), strict=True))
-    again = sample_negatives(requests, *taken, weight, per_request, seed)
-    assert [part.tolist() for part in again] == [request.tolist(), item.tolist()]
-    # A request more changes nothing of the others.
-    more = sample_negatives(requests + 1, *taken, weight, per_request, seed)
-    assert more[1][: len(item)].tolist() == item.tolist()
+    # Neither the other requests nor how many are drawn for at once change anything.
+    for one in range(requests):
+        alone = sampler.draw(np.array([one]), *(part[taken[0] == one] for part in taken))
+        assert alone[1].tolist() == item[request == one].tolist()
 
 
 def test_negatives_follow_popularity() -> None:
     weight = np.array([0, 1, 2, 7])
     nothing = np.zeros(0, dtype=np.int64)
-    _, item = sample_negatives(30_000, nothing, nothing, weight, 1, 3)
+    _, item = NegativeSampler(weight, 1, 3).draw(np.arange(30_000), nothing, nothing)
     np.testing.assert_allclose(np.bincount(item) / len(item), weight / 10, atol=0.01)
 
 
@@ -160,4 +160,4 @@ def test_too_few_items_to_draw_are_refused() -> None:
     with pytest.raises(
         DataError, match="only 3 items can be drawn and a request took up to 1 of them: ask for at most 2"
     ):
-        sample_negatives(2, np.array([0]), np.array([1]), np.array([0, 1, 1, 1]), 3, 1)
+        NegativeSampler(np.array([0, 1, 1, 1]), 3, 1).refuse_too_few(1)

@@ -1,7 +1,7 @@
 """From ordered relations to `.npy` columns, a chunk of rows at a time."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from musenet.dataset.manifest import MISSING, UNSEEN, Field
 from musenet.dataset.texts import text_of
 from musenet.engines.engine import ROWS_PER_CHUNK, Engine
 from musenet.errors import DataError
+from musenet.preparation.encoding.coding import Coding, EventCoding, FieldCoding, field_column, uncoded_column
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.uncoded import new_uncoded
-from musenet.preparation.encoding.vocabulary import Vocabulary
 from musenet.preparation.relations.relations import Relations
 from musenet.recipe.features import MultiValuedOptions
 
@@ -52,28 +52,52 @@ class InOrder:
 
     def chunks(self, engine: Engine, names: Sequence[str], numbers: int = 0) -> Iterator[pa.Table]:
         """These columns, and those of the order, a chunk of rows at a time; rows of so many numbers are large."""
-        at_once = max(1, ROWS_PER_CHUNK // (1 + numbers // NUMBERS_PER_COLUMN))
-        return engine.chunks(self.table.select(*dict.fromkeys([*names, *self.order])), self.order, at_once)
+        return engine.chunks(self._select(names), self.order, _rows_at_once(numbers))
+
+    def through(self, engine: Engine, become: Coding | EventCoding, numbers: int = 0) -> Iterator[pa.Table]:
+        """What becomes of the rows, wherever the engine makes it of them."""
+        return engine.through(self._select(become.columns), self.order, become, become.schema, _rows_at_once(numbers))
+
+    def _select(self, names: Sequence[str]) -> ir.Table:
+        return self.table.select(*dict.fromkeys([*names, *self.order]))
 
 
-@dataclass(frozen=True)
-class PlainColumn:
-    """A column that is written as it is, NULL as `missing`."""
+def _rows_at_once(numbers: int) -> int:
+    return max(1, ROWS_PER_CHUNK // (1 + numbers // NUMBERS_PER_COLUMN))
 
-    column: str
-    dtype: Any
-    missing: float = 0
+
+class FieldFiles:
+    """The files of a side's fields, written from their beginning and closed with the stack.
+
+    Args:
+        stack: closes them.
+        folders: of the relation.
+        coding: what is written.
+        rows: of each.
+    """
+
+    def __init__(self, stack: ExitStack, folders: Folders, coding: FieldCoding, rows: int) -> None:
+        self._files = {
+            entry: stack.enter_context(_new_file(folders, entry, coding.written_type(entry), rows))
+            for entry in coding.planned
+        }
+        self._uncoded = new_uncoded(stack, folders.uncoded, coding.uncoded, coding.vocabularies)
+
+    def append_unknown(self, rows: int) -> None:
+        """Write what the unseen user or item has."""
+        for entry, file in self._files.items():
+            file.append(_unknown(entry, rows))
+
+    def append(self, coded: pa.Table, first: int) -> None:
+        """Write the next rows, of which the first has this number."""
+        for entry, file in self._files.items():
+            file.append(as_array(coded[field_column(entry)]))
+        for entry, kept in self._uncoded.items():
+            kept.add(coded[uncoded_column(entry)], first)
 
 
 def encode_relation(
-    engine: Engine,
-    relation: InOrder,
-    rows: int,
-    folders: Folders,
-    planned: Sequence[PlannedField],
-    vocabularies: Mapping[str, Vocabulary],
-    plain_columns: Mapping[str, PlainColumn],
-    first: int = 0,
+    engine: Engine, relation: InOrder, rows: int, folders: Folders, coding: Coding, first: int = 0
 ) -> None:
     """Write the fields of codes, the raw numbers and vectors of the others (NaN where missing), the plain columns.
 
@@ -82,32 +106,38 @@ def encode_relation(
         relation: its rows.
         rows: rows to write, `first` included.
         folders: of this relation.
-        planned: its fields.
-        vocabularies: by name.
-        plain_columns: file name → column; those that begin with `_` are needed on the way alone.
+        coding: what becomes of the rows; plain columns that begin with `_` are needed on the way alone.
         first: rows before the relation's first one, filled as unseen.
     """
     with ExitStack() as stack:
-        files = {
+        plain = {
             name: stack.enter_context(NewColumn(folders.of(name), name, (rows,), column.dtype))
-            for name, column in plain_columns.items()
+            for name, column in coding.plain.items()
         }
-        for entry in planned:
-            files[entry.name] = stack.enter_context(new_field(folders, entry, rows))
-            if first:
-                files[entry.name].append(_unknown(entry, first))
-        uncoded = new_uncoded(stack, folders.uncoded, planned, vocabularies)
-        columns = list(dict.fromkeys([*(e.column for e in planned), *(c.column for c in plain_columns.values())]))
-        wide = sum(entry.vector.vector for entry in planned if entry.vector)
-        for chunk in relation.chunks(engine, columns, wide) if columns else ():
-            for name, column in plain_columns.items():
-                files[name].append(numbers(chunk[column.column], column.missing).astype(column.dtype))
-            for entry in planned:
-                values = encoded(chunk[entry.column], entry, vocabularies)
-                files[entry.name].append(values)
-                if entry in uncoded:
-                    uncoded[entry].add(chunk[entry.column], values, first)
-            first += chunk.num_rows
+        files = FieldFiles(stack, folders, coding.fields, rows)
+        if first:
+            files.append_unknown(first)
+        for coded in relation.through(engine, coding, coding.fields.wide) if coding.columns else ():
+            for name, file in plain.items():
+                file.append(as_array(coded[name]))
+            files.append(coded, first)
+            first += coded.num_rows
+
+
+def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """(rows) or (rows, width) of a column without NULL."""
+    flat = column.combine_chunks()
+    if pa.types.is_fixed_size_list(flat.type):
+        return np.asarray(flat.flatten().to_numpy(zero_copy_only=False)).reshape(-1, flat.type.list_size)
+    return np.asarray(flat.to_numpy(zero_copy_only=False))
+
+
+def _new_file(folders: Folders, entry: PlannedField, kind: pa.DataType, rows: int) -> NewColumn:
+    """The file of a field's codes, or of its raw numbers or vectors."""
+    listed = pa.types.is_fixed_size_list(kind)
+    value = (kind.value_type if listed else kind).to_pandas_dtype()
+    folder = folders.kept if value is np.int32 else folders.passing
+    return NewColumn(folder, entry.name, (rows, kind.list_size) if listed else (rows,), value)
 
 
 def rewrite(
@@ -120,25 +150,6 @@ def rewrite(
             column.append(become(block))
 
 
-def new_field(folders: Folders, entry: PlannedField, rows: int) -> NewColumn:
-    """The file of a field's codes, or of its raw numbers or vectors."""
-    if entry.vector:
-        return NewColumn(folders.passing, entry.name, (rows, entry.vector.vector), np.float32)
-    if entry.numeric:
-        return NewColumn(folders.passing, entry.name, (rows,), np.float64)
-    return NewColumn(folders.kept, entry.name, (rows, *((entry.list_length,) if entry.list_length else ())), np.int32)
-
-
-def encoded(column: pa.ChunkedArray, entry: PlannedField, vocabularies: Mapping[str, Vocabulary]) -> NDArray[Any]:
-    """(rows) codes, (rows, width) if the field is multi-valued; numbers and vectors are themselves."""
-    if entry.vector:
-        return _vectors(column, entry, entry.vector.vector)
-    if entry.numeric:
-        return numbers(column, np.nan)
-    vocabulary = vocabularies[entry.vocabulary]
-    return vocabulary.encode_lists(column, entry.list_length) if entry.list_length else vocabulary.encode(column)
-
-
 def _unknown(entry: PlannedField, rows: int) -> NDArray[Any]:
     """What the unseen user or item has in a field."""
     if entry.vector:
@@ -148,38 +159,6 @@ def _unknown(entry: PlannedField, rows: int) -> NDArray[Any]:
     codes = np.zeros((rows, entry.list_length or 1), dtype=np.int32)
     codes[:, 0] = UNSEEN if entry.is_id else MISSING
     return codes if entry.list_length else codes[:, 0]
-
-
-def numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
-    """A column of numbers or booleans, NULL as `missing`; integers stay integers."""
-    flat = column.combine_chunks()
-    if pa.types.is_boolean(flat.type):
-        flat = flat.cast(pa.int8())
-    if flat.null_count:
-        if np.isnan(missing):
-            flat = flat.cast(pa.float64())
-        flat = pc.fill_null(flat, pa.scalar(missing).cast(flat.type))
-    return np.asarray(flat.to_numpy(zero_copy_only=False))
-
-
-def _vectors(column: pa.ChunkedArray, entry: PlannedField, width: int) -> NDArray[np.float32]:
-    """(rows, width) the lists themselves, NaN where a row has none.
-
-    Raises:
-        DataError: for a list of another length.
-    """
-    flat = column.combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(flat), 0).to_numpy(zero_copy_only=False)
-    there = lengths > 0
-    if (lengths[there] != width).any():
-        odd = int(lengths[there & (lengths != width)][0])
-        raise DataError(
-            f"features.{entry.side}: column '{entry.source}' is a vector of {width} numbers, but holds a list of {odd}"
-        )
-    vectors = np.full((len(flat), width), np.nan, dtype=np.float32)
-    numbers = pc.list_flatten(flat).cast(pa.float32(), safe=False)
-    vectors[there] = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
-    return vectors
 
 
 def check_types(relations: Relations, planned: Iterable[PlannedField]) -> None:

@@ -24,11 +24,11 @@ def uncoded_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.parquet"
 
 
-def lacks_codes(column: pa.ChunkedArray, codes: NDArray[Any]) -> NDArray[np.bool_]:
+def lacks_codes(column: pa.Array, codes: NDArray[Any]) -> NDArray[np.bool_]:
     """(rows) which of them hold a value that its codes do not tell; of lists also those longer than what is kept."""
     if codes.ndim == 1:
         return np.asarray(codes == UNSEEN)
-    lengths = pc.fill_null(pc.list_value_length(column.combine_chunks()), 0).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     return np.asarray((codes == UNSEEN).any(axis=1) | (lengths > codes.shape[1]))
 
 
@@ -49,9 +49,9 @@ class NewUncoded:
         self._stack = ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
-    def add(self, column: pa.ChunkedArray, codes: NDArray[Any], first: int) -> None:
-        """Keep what these rows, of which the first has this number, hold beyond their codes."""
-        rows = np.flatnonzero(lacks_codes(column, codes))
+    def add(self, column: pa.ChunkedArray, first: int) -> None:
+        """Keep what these rows, of which the first has this number, hold beyond their codes: all but NULL."""
+        rows = np.flatnonzero(column.is_valid().to_numpy())
         if len(rows):
             values = column.combine_chunks().take(pa.array(rows))
             self.write(pa.table({ROW: rows + first, VALUE: values.cast(self._kind)}))
@@ -75,11 +75,10 @@ class NewUncoded:
 def new_uncoded(
     stack: ExitStack, folder: Path | None, planned: Sequence[PlannedField], vocabularies: Mapping[str, Vocabulary]
 ) -> dict[PlannedField, NewUncoded]:
-    """A file for each field of codes, closed with the stack; none without a folder."""
+    """A file for each of these fields, closed with the stack; none without a folder."""
     if folder is None:
         return {}
-    coded = [entry for entry in planned if entry.has_codes]
-    return {entry: stack.enter_context(NewUncoded(folder, entry, vocabularies[entry.vocabulary])) for entry in coded}
+    return {entry: stack.enter_context(NewUncoded(folder, entry, vocabularies[entry.vocabulary])) for entry in planned}
 
 
 def read_uncoded(folder: Path, name: str) -> pa.Table | None:

@@ -18,10 +18,10 @@ from musenet.dataset.numeric import NumericTransform, VectorScale
 from musenet.dataset.roles import ITEM, LABEL, MICROSECONDS, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
 from musenet.files import write_text
+from musenet.preparation.encoding.coding import Coding, FieldCoding, PlainColumn
 from musenet.preparation.encoding.encode import (
     Folders,
     InOrder,
-    PlainColumn,
     bucketed_field,
     category_field,
     combination_codes,
@@ -205,11 +205,15 @@ class DatasetWriter:
         self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0
     ) -> None:
         """Write the side's fields of codes, plain columns and raw numbers."""
-        planned, folders = self._of(side), self._of_relation(side)
-        encode_relation(self._engine, relation, rows, folders, planned, self._vocabularies, plain, first)
-        for entry in planned:
+        encode_relation(
+            self._engine, relation, rows, self._of_relation(side), Coding(self._coding(side, {}), plain), first
+        )
+        for entry in self._of(side):
             if entry.has_codes:
                 self.written.fields[_name(entry)] = [category_field(entry)]
+
+    def _coding(self, side: FieldSide, transforms: Mapping[str, NumericTransform]) -> FieldCoding:
+        return FieldCoding(self._of(side), self._vocabularies, transforms, self._uncoded is not None)
 
     def _finish(self, side: FieldSide, shown: Impressions) -> None:
         """Fit and write the side's numeric fields and vectors."""
@@ -309,9 +313,7 @@ class DatasetWriter:
             self.event_counts,
             self.users,
             self._of_relation("history"),
-            planned,
-            self._vocabularies,
-            transforms,
+            self._coding("history", transforms),
         )
         for entry in planned:
             field = bucketed_field(entry) if entry.numeric else category_field(entry)

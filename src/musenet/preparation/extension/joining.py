@@ -16,7 +16,7 @@ from musenet.dataset.layout import RELATIONS, Relation, keys_file, relation_fold
 from musenet.dataset.manifest import MISSING, FieldSide
 from musenet.dataset.roles import ITEM, USER
 from musenet.errors import DataError
-from musenet.preparation.encoding.encode import encoded
+from musenet.preparation.encoding.coding import encoded
 from musenet.preparation.encoding.event_runs import EventRuns
 from musenet.preparation.encoding.fields import PlannedField
 from musenet.preparation.encoding.uncoded import ROW, VALUE, NewUncoded, lacks_codes, read_uncoded
@@ -328,7 +328,7 @@ class Patch:
         found = found.sort_by(ROW)
         self._rows = found[ROW].to_numpy()
         self._codes = encoded(found[VALUE], entry, vocabularies)
-        self.rest = found.filter(pa.array(lacks_codes(found[VALUE], self._codes)))
+        self.rest = found.filter(pa.array(lacks_codes(found[VALUE].combine_chunks(), self._codes)))
 
     def of(self, block: NDArray[Any], first: int) -> NDArray[Any]:
         """A block of the column with the codes that its values have now; the first of its rows has this number."""

@@ -23,7 +23,7 @@ from musenet.dataset.roles import ITEM, TIME
 from musenet.engines.engine import Engine
 from musenet.errors import DatasetError
 from musenet.preparation.encoding.encode import Folders, InOrder
-from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, whole_ties
+from musenet.preparation.relations.event_stream import AGAIN, IN_REPEATS, whole_runs
 from musenet.preparation.relations.relations import Relations
 from musenet.preparation.relations.requests import USER_ROW
 from musenet.preparation.relations.split import Cuts
@@ -130,7 +130,7 @@ class Kept:
             pq.ParquetWriter(self.keys, schema) as writer,
         ):
             order = [USER_ROW, TIME]
-            for chunk in whole_ties(InOrder(counting, order).chunks(engine, [*key, AGAIN])):
+            for chunk in whole_runs(InOrder(counting, order).chunks(engine, [*key, AGAIN])):
                 rows = pl.DataFrame(chunk).sort(key)
                 time.append(rows[TIME].to_numpy())
                 again.append(rows[AGAIN].to_numpy())

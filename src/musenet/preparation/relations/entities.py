@@ -8,7 +8,7 @@ from musenet.dataset.roles import LogTable
 from musenet.engines.column_types import as_column_type
 from musenet.engines.engine import Engine, join
 from musenet.errors import DataError
-from musenet.preparation.relations.requests import VARIES, number_rows, varies
+from musenet.preparation.relations.requests import VARIES, varies
 
 
 def number_entities(
@@ -49,7 +49,7 @@ def number_entities(
     shown = [name for name, origin in attributes.items() if origin == "impressions"]
     if shown:
         result = join(result, _from_impressions(engine, impressions, id_name, shown), [id_name], "left")
-    return engine.store(f"known{id_name}s", number_rows(result, row_name, [id_name], first=1), [row_name])
+    return engine.store_numbered(f"known{id_name}s", result, row_name, [id_name], first=1)
 
 
 def _check_unique(engine: Engine, relation: ir.Table, id_name: str) -> None:

@@ -22,13 +22,13 @@ NEVER = -(1 << 63)
 """A time before all others."""
 
 
-def whole_ties(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in order of user and time, but no chunk ends between two events of one user and time."""
+def whole_runs(chunks: Iterator[pa.Table], by: Sequence[str] = (USER_ROW, TIME)) -> Iterator[pa.Table]:
+    """The same rows, in order of these columns, but no chunk ends between two that are equal in them."""
     waiting: pa.Table | None = None
     for chunk in chunks:
         together = chunk if waiting is None else pa.concat_tables([waiting, chunk]).combine_chunks()
-        user, time = (together[name].to_numpy() for name in (USER_ROW, TIME))
-        differs = np.flatnonzero((user != user[-1]) | (time != time[-1]))
+        columns = [together[name].to_numpy() for name in by]
+        differs = np.flatnonzero(np.logical_or.reduce([column != column[-1] for column in columns]))
         cut = int(differs[-1]) + 1 if len(differs) else 0
         if cut:
             yield together.slice(0, cut)
@@ -137,6 +137,6 @@ def once_and_marked(
 
 
 def _distinct(chunks: Iterator[pa.Table], identity: Sequence[str]) -> Iterator[pa.Table]:
-    for chunk in whole_ties(chunks):
+    for chunk in whole_runs(chunks):
         first = first_of_equals(chunk, identity)
         yield chunk if first.all() else chunk.filter(pa.array(first))

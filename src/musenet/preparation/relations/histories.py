@@ -1,7 +1,8 @@
 """What a user did before a request: the last L events strictly earlier than it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import ibis
@@ -85,11 +86,8 @@ def collect_events(
         rows = _with_last_of_each(engine, rows, counted, marks.key)
     schema = kept if marks is None else kept.append(pa.field(AGAIN, pa.bool_()))
     identity = [name for name in found.columns if name != USER]
-
-    def in_order() -> Iterator[pa.Table]:
-        return once_and_marked(engine.chunks(rows.order_by([USER_ROW, TIME])), identity, marks, kept.names)
-
-    stored = engine.store_rows("events", in_order, schema)
+    become = partial(once_and_marked, identity=identity, marks=marks, kept=kept.names)
+    stored = engine.store_through("events", rows, [USER_ROW, TIME], become, schema)
     count = engine.count(stored)
     duplicates = added - count
     rules = [

@@ -1,56 +1,78 @@
 """Negatives for a log of positives alone."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from musenet.errors import DataError
+from musenet.preparation.relations.event_stream import whole_runs
+from musenet.preparation.relations.requests import ITEM_ROW, REQUEST_ROW
 
 IntArray = NDArray[np.int64]
 _ROUNDS = 20
 _CHUNK = 1 << 22
 
 
-def sample_negatives(
-    requests: int, taken_request: IntArray, taken_item: IntArray, weight: NDArray[Any], per_request: int, seed: int
-) -> tuple[IntArray, IntArray]:
-    """Distinct items for every request that it did not take, drawn one after another without replacement.
+@dataclass(frozen=True)
+class NegativeSampler:
+    """Draws distinct items for requests that they did not take, one after another without replacement.
 
-    What a request draws depends on the seed and its own number alone, so later requests change nothing.
+    What a request draws depends on the seed and its own number alone: neither on other requests nor on who draws.
 
     Args:
-        requests: R, numbered from 0.
-        taken_request: (P) the request of each positive.
-        taken_item: (P) its item.
         weight: (items) how readily each item is drawn; 0 for never.
         per_request: how many each request gets; 0 for none.
         seed: decides the draw.
-
-    Returns:
-        Request and item of each negative (R · per_request), by request.
-
-    Raises:
-        DataError: if there are too few items to draw from.
     """
-    drawable = np.flatnonzero(weight > 0)
-    items = np.int64(len(weight))
-    taken = np.unique(taken_request * items + taken_item)
-    most = int(np.bincount(taken[weight[taken % items] > 0] // items, minlength=1).max()) if len(taken) else 0
-    if len(drawable) < per_request + most:
-        raise DataError(
-            f"negatives.per_request is {per_request}, but only {len(drawable)} items can be drawn and a request "
-            f"took up to {most} of them: ask for at most {max(len(drawable) - most, 0)}"
-        )
-    cumulative = np.cumsum(weight[drawable], dtype=np.float64)
-    chunk = max(1, _CHUNK // max(1, per_request))
-    drawn = []
-    for begin in range(0, requests, chunk):
-        rows = np.arange(begin, min(begin + chunk, requests), dtype=np.int64)
-        low, high = np.searchsorted(taken, [begin * items, (rows[-1] + 1) * items])
-        drawn.append(_draw(rows, taken[low:high], drawable, cumulative, items, per_request, seed))
-    pairs = np.concatenate(drawn) if drawn else np.zeros(0, dtype=np.int64)
-    return pairs // items, pairs % items
+
+    weight: NDArray[Any]
+    per_request: int
+    seed: int
+
+    def refuse_too_few(self, most: int) -> None:
+        """Check that there are enough items to draw from, if a request took at most so many of them.
+
+        Raises:
+            DataError: if there are too few.
+        """
+        drawable = int(np.count_nonzero(self.weight > 0))
+        if drawable < self.per_request + most:
+            raise DataError(
+                f"negatives.per_request is {self.per_request}, but only {drawable} items can be drawn and a request "
+                f"took up to {most} of them: ask for at most {max(drawable - most, 0)}"
+            )
+
+    def __call__(self, chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """`_request_row` and `_item_row` of the negatives, of such rows of what was taken, in order of requests."""
+        for chunk in whole_runs(chunks, [REQUEST_ROW]):
+            request, item = (chunk[name].to_numpy().astype(np.int64) for name in (REQUEST_ROW, ITEM_ROW))
+            drawn = self.draw(np.unique(request), request, item)
+            yield pa.table(dict(zip((REQUEST_ROW, ITEM_ROW), drawn, strict=True)))
+
+    def draw(self, requests: IntArray, taken_request: IntArray, taken_item: IntArray) -> tuple[IntArray, IntArray]:
+        """Request and item of each negative (R · per_request), by request.
+
+        Args:
+            requests: (R) ascending.
+            taken_request: (P) the request of each positive.
+            taken_item: (P) its item.
+        """
+        drawable = np.flatnonzero(self.weight > 0)
+        items = np.int64(len(self.weight))
+        taken = np.unique(taken_request * items + taken_item)
+        cumulative = np.cumsum(self.weight[drawable], dtype=np.float64)
+        chunk = max(1, _CHUNK // max(1, self.per_request))
+        drawn = [np.zeros(0, dtype=np.int64)]
+        for begin in range(0, len(requests), chunk):
+            rows = requests[begin : begin + chunk]
+            low, high = np.searchsorted(taken, [rows[0] * items, (rows[-1] + 1) * items])
+            drawn.append(_draw(rows, taken[low:high], drawable, cumulative, items, self.per_request, self.seed))
+        pairs = np.concatenate(drawn)
+        return pairs // items, pairs % items
 
 
 def _draw(
@@ -76,16 +98,17 @@ def _draw(
         pairs = pairs[np.sort(first)]
         pairs = pairs[~np.isin(pairs, taken) & ~np.isin(pairs, accepted)]
         place = _place_in_run(pairs // items)
-        pairs = pairs[place < lacking[pairs // items - rows[0]]]
-        lacking -= np.bincount(pairs // items - rows[0], minlength=len(rows))
+        pairs = pairs[place < lacking[np.searchsorted(rows, pairs // items)]]
+        lacking -= np.bincount(np.searchsorted(rows, pairs // items), minlength=len(rows))
         accepted = np.concatenate([accepted, pairs])
-    for row in rows[lacking > 0]:  # few: almost every item that is readily drawn is taken already
+    for row, number in zip(rows[lacking > 0], lacking[lacking > 0], strict=True):
+        # Few: almost every item that is readily drawn is taken already.
         barred = np.concatenate([taken, accepted])
         barred = barred[barred // items == row] % items
         left = ~np.isin(drawable, barred)
         weights = np.diff(cumulative, prepend=0.0)[left]
         rank = np.log(_uniform(seed, np.array([row]), np.arange(1 << 40, (1 << 40) + len(weights)))[0]) / weights
-        chosen = drawable[left][np.argsort(-rank, kind="stable")[: lacking[row - rows[0]]]]
+        chosen = drawable[left][np.argsort(-rank, kind="stable")[:number]]
         accepted = np.concatenate([accepted, row * items + chosen])
     return np.sort(accepted)
 

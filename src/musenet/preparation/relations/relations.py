@@ -7,7 +7,6 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from musenet.dataset.roles import ITEM, LABEL, REQUEST, TIME, USER, WEIGHT
 from musenet.engines.engine import Engine, join
@@ -17,8 +16,8 @@ from musenet.preparation.relations.entities import number_entities
 from musenet.preparation.relations.event_stream import IN_REPEATS, RepeatMarks
 from musenet.preparation.relations.histories import COUNT as EVENTS_BEFORE
 from musenet.preparation.relations.histories import IN_HISTORY, LAST, collect_events, raw_events
-from musenet.preparation.relations.negatives import sample_negatives
-from musenet.preparation.relations.past import Past
+from musenet.preparation.relations.negatives import NegativeSampler
+from musenet.preparation.relations.past import SHOWN, Past
 from musenet.preparation.relations.repeats import candidate_repeats, with_comparable_keys
 from musenet.preparation.relations.requests import (
     IMPRESSIONS,
@@ -28,7 +27,6 @@ from musenet.preparation.relations.requests import (
     USER_ROW,
     clean_impressions,
     group_requests,
-    number_rows,
     request_key,
 )
 from musenet.preparation.relations.split import Cuts, check_periods, count_shown, split_cuts
@@ -94,8 +92,8 @@ def build_relations(
     protocol = tables.protocol
     if isinstance(recipe.negatives, NegativeOptions):
         say("sampling negatives")
-        readiness = _readiness(engine, recipe.negatives, tables, cuts, clean.kept, shown, requests, items)
-        shown = _with_negatives(engine, recipe.negatives, recipe.seed, shown, requests, readiness)
+        drawable = _drawable(recipe.negatives, tables, cuts, clean.kept, shown, requests, items)
+        shown = _with_negatives(engine, recipe.negatives, recipe.seed, shown, items, drawable)
         requests = requests.mutate(**{IMPRESSIONS: requests[IMPRESSIONS] + recipe.negatives.per_request})
         protocol = f"{protocol}; {recipe.negatives.protocol}"
     candidates = engine.store("candidates", _describe(shown, requests, items, columns))
@@ -145,7 +143,7 @@ def _number_requests(
     rule = CleaningRule("impressions", "before train_from or after test_until", int(str(outside or 0)), dropped=True)
     kept = join(timed.filter(timed[PERIOD].notnull()), users.select(USER, USER_ROW), [USER])
     order = [PERIOD, TIME, USER, *([REQUEST] if REQUEST in kept.columns else [])]
-    return engine.store("requests", number_rows(kept, REQUEST_ROW, order), [REQUEST_ROW]), [rule] if rule.rows else []
+    return engine.store_numbered("requests", kept, REQUEST_ROW, order), [rule] if rule.rows else []
 
 
 def _shown(impressions: ir.Table, requests: ir.Table, items: ir.Table, columns: Columns) -> ir.Table:
@@ -177,8 +175,7 @@ def _key_columns(candidates: ir.Table, columns: Columns) -> ir.Table:
     return candidates.select(REQUEST_ROW, ITEM_ROW, USER_ROW, TIME, **keys)
 
 
-def _readiness(
-    engine: Engine,
+def _drawable(
     options: NegativeOptions,
     tables: Tables,
     cuts: Cuts,
@@ -186,31 +183,24 @@ def _readiness(
     shown: ir.Table,
     requests: ir.Table,
     items: ir.Table,
-) -> NDArray[np.int64]:
-    """(items + 1) how readily each item is drawn: its positives in training, or 1 for what was known by then."""
-    size = engine.count(items) + 1
+) -> ir.Table:
+    """`_item_row` of the items that can be drawn, as often as readily: its positives in training, or once if known."""
     if options.source == "popular":
-        training = join(shown, requests.filter(requests[PERIOD] == 0).select(REQUEST_ROW), [REQUEST_ROW])
-        rows = training.select(ITEM_ROW)
-    else:
-        seen = impressions.filter(impressions[TIME] < cuts.valid_from).select(ITEM)
-        seen = seen if tables.items is None else seen.union(tables.items.select(ITEM))
-        rows = items.semi_join(seen, ITEM).select(ITEM_ROW)
-    return np.bincount(engine.read(rows)[ITEM_ROW].to_numpy(), minlength=size)
+        training = requests.filter(requests[PERIOD] == 0).select(REQUEST_ROW)
+        return join(shown, training, [REQUEST_ROW]).select(ITEM_ROW)
+    seen = impressions.filter(impressions[TIME] < cuts.valid_from).select(ITEM)
+    seen = seen if tables.items is None else seen.union(tables.items.select(ITEM))
+    return items.semi_join(seen, ITEM).select(ITEM_ROW)
 
 
 def _with_negatives(
-    engine: Engine,
-    options: NegativeOptions,
-    seed: int,
-    shown: ir.Table,
-    requests: ir.Table,
-    readiness: NDArray[np.int64],
+    engine: Engine, options: NegativeOptions, seed: int, shown: ir.Table, items: ir.Table, drawable: ir.Table
 ) -> ir.Table:
     """What was shown, and the sampled negatives of every request.
 
     Raises:
-        DataError: if the log has negatives, or impressions have columns that a sampled item cannot have.
+        DataError: if the log has negatives, impressions have columns that a sampled item cannot have, or too few items
+            can be drawn.
     """
     unknown = [name for name in shown.columns if name not in (REQUEST_ROW, ITEM_ROW, LABEL, WEIGHT)]
     if unknown:
@@ -221,11 +211,17 @@ def _with_negatives(
     negative = engine.count(shown.filter(shown[LABEL] == 0))
     if negative:
         raise DataError(f"negatives are for logs of positives alone, but {negative} labels are 0: set negatives: none")
-    taken = engine.read(shown.select(REQUEST_ROW, ITEM_ROW))
-    request, item = (taken[name].to_numpy().astype(np.int64) for name in (REQUEST_ROW, ITEM_ROW))
-    drawn = sample_negatives(engine.count(requests), request, item, readiness, options.per_request, seed)
-    rows = pa.table({REQUEST_ROW: drawn[0], ITEM_ROW: drawn[1], LABEL: np.zeros(len(drawn[0]), dtype=np.int8)})
-    negatives = engine.store("negatives", ibis.memtable(rows))
+    readiness = engine.read(drawable.group_by(ITEM_ROW).aggregate(**{SHOWN: drawable.count()}))
+    weight = np.zeros(engine.count(items) + 1, dtype=np.int64)
+    weight[readiness[ITEM_ROW].to_numpy()] = readiness[SHOWN].to_numpy()
+    taken = shown.select(REQUEST_ROW, ITEM_ROW)
+    sampler = NegativeSampler(weight, options.per_request, seed)
+    of_requests = taken.distinct().semi_join(drawable, ITEM_ROW).group_by(REQUEST_ROW)
+    sizes = of_requests.aggregate(**{SHOWN: ibis._.count()})
+    sampler.refuse_too_few(int(str(engine.row(sizes.aggregate(most=sizes[SHOWN].max()))["most"] or 0)))
+    schema = pa.schema([(REQUEST_ROW, pa.int64()), (ITEM_ROW, pa.int64())])
+    drawn = engine.store_through("negatives", taken, [REQUEST_ROW, ITEM_ROW], sampler, schema)
+    negatives = drawn.mutate(**{LABEL: ibis.literal(0, "int8")})
     if WEIGHT in shown.columns:
         negatives = negatives.mutate(**{WEIGHT: ibis.literal(1.0, "float64")})
     labelled = shown.mutate(**{LABEL: shown[LABEL].cast("int8")})

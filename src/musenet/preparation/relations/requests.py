@@ -157,11 +157,6 @@ def _refuse_varying(engine: Engine, groups: ir.Table, name: str, count: int, tim
     raise DataError(f"column '{name}' differs inside {requests}: list it under features.candidate instead of context")
 
 
-def number_rows(table: ir.Table, name: str, order: Sequence[str], first: int = 0) -> ir.Table:
-    """The table with a column that numbers its rows in this order."""
-    return table.mutate(**{name: ibis.row_number().over(ibis.window(order_by=list(order))) + first})
-
-
 def local_text(time: int, timezone: str) -> str:
     """A time in microseconds as local date, hour and minute."""
     return f"{on_calendar(time).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"

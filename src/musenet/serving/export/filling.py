@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from musenet.dataset.roles import ITEM, KIND, MICROSECONDS, ROLES, TIME, USER
 from musenet.dataset.texts import text_of
-from musenet.engines.engine import Engine, failures_explained, open_duckdb
+from musenet.engines.engine import Engine, failures_explained
+from musenet.engines.registry import open_duckdb
 from musenet.errors import StoreError
 from musenet.preparation.relations.columns import resolve_columns
 from musenet.preparation.relations.entities import number_entities

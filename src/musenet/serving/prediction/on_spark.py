@@ -5,7 +5,6 @@ Every executor has to see the export, the files and the folder that is written, 
 
 import re
 import shutil
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musenet import errors
 from musenet.errors import DataError, UserError, one_line
 from musenet.serving.prediction.histories import Histories
 from musenet.serving.prediction.predict import events_of, files_of
@@ -78,6 +76,8 @@ def predict_on_spark(
         DataError: naming the row by its user, request and item, and the column, if a value cannot be used.
         UserError: if Spark is missing, the folder is there already, or the executors cannot share a store.
     """
+    from musenet.engines.spark import quiet
+
     if out.exists():
         raise UserError(f"--out {out} exists already: name a new folder, which Spark fills with Parquet files")
     scorer = Scorer(folder)
@@ -86,13 +86,11 @@ def predict_on_spark(
         with _explained(requests):
             session, frame, unsigned = _frame(scorer, requests, temporary, out)
             context = session.sparkContext
-            if context.master.startswith("local"):
-                context.pythonExec = sys.executable  # else it is the one that `python3` means
-            elif store is not None and "://" not in store:
+            if not context.master.startswith("local") and store is not None and "://" not in store:
                 raise UserError(f"--store {store}: the machines of a cluster cannot share a file: give a store's URL")
             task = Task(address(folder.resolve()), token_hex(8), unsigned, events, store, now, explain)
             scored = _plan(scorer, frame, task)
-            with _silent(context):
+            with quiet(session):
                 scored.write.parquet(str(temporary / "scored"))
         rows: int = sum(pq.read_metadata(file).num_rows for file in (temporary / "scored").glob("*.parquet"))
         if not rows:
@@ -206,29 +204,19 @@ def _located(sentence: str, named: Sequence[str], seen: Iterable[tuple[int, pa.R
 
 
 @contextmanager
-def _silent(context: Any) -> Iterator[None]:
-    """What goes wrong is told once, in a sentence; Java's log tells it of each try."""
-    context.setLogLevel("OFF")
-    try:
-        yield
-    finally:
-        context.setLogLevel("ERROR")
-
-
-@contextmanager
 def _explained(requests: "AnyPath") -> Iterator[None]:
     """Turn what Spark says into the sentence of the executor that failed, or into one."""
+    from musenet.engines.spark import errors_of_executors, told_by_executors
+
     try:
-        yield
+        with errors_of_executors():
+            yield
     except UserError:
         raise
     except Exception as error:
         if not type(error).__module__.startswith(("pyspark", "py4j")):
             raise
-        told = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)$", str(error), re.MULTILINE)
-        ours = [text for name, text in told if hasattr(errors, name)]
-        if ours:
-            raise DataError(ours[-1]) from error
+        told = told_by_executors(error)
         said = ": ".join(told[-1]) if told else one_line(error)
         raise DataError(
             f"Spark cannot score {requests} ({said}): its executors need musenet, and to see the same folders"
