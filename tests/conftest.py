@@ -41,21 +41,25 @@ def run_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One session for all tests: to begin one takes longer than any of them."""
+    """One session for all tests, with executors that are processes of their own and parts of every table."""
     if find_spec("pyspark") is None or shutil.which("java") is None:
         if os.environ.get("REQUIRE_ALL"):
             pytest.fail("pyspark or a Java runtime is missing: pip install 'musenet[spark]', default-jre-headless")
         pytest.skip("needs pyspark and a Java runtime")
     from pyspark.sql import SparkSession
 
+    # No query runs for long enough that compiling it well is worth its time.
+    quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     settings: dict[str, bool | float | int | str | None] = {
-        "spark.master": "local[1]",
+        "spark.master": "local-cluster[2,1,1024]",
         "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "1",
-        "spark.default.parallelism": "1",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.default.parallelism": "2",
+        "spark.sql.adaptive.coalescePartitions.enabled": "false",  # small parts are parts here as well
         "spark.driver.memory": "1g",
-        # No query runs for long enough that compiling it well is worth its time.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.executor.memory": "512m",
+        "spark.driver.extraJavaOptions": quick,
+        "spark.executor.extraJavaOptions": quick,
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     session = SparkSession.builder.config(map=settings).getOrCreate()

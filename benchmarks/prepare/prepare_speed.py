@@ -2,6 +2,8 @@
 
     python benchmarks/prepare/prepare_speed.py ratio
     python benchmarks/prepare/prepare_speed.py growth --scale 0.01 --scale 0.0333 --scale 0.1
+    PYSPARK_SUBMIT_ARGS="--master local-cluster[2,1,2048] pyspark-shell" \\
+        python benchmarks/prepare/prepare_speed.py growth --scale 0.01 --engine spark
 
 `ratio`: 20 million events and 2 million impressions, prepared and, in turn, sorted by user and time by DuckDB and
 written to Parquet with the same memory and threads. `growth`: shares of the shape of Ali Display Ads. Every measurement
@@ -24,6 +26,8 @@ from typing import Annotated, Any
 
 import typer
 from ads_shaped_log import EVENTS, IMPRESSIONS, Size, write_log
+
+from musenet.engines.registry import EngineName
 
 CONFIG = Path(__file__).parent / "ads_shaped.yaml"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -61,12 +65,13 @@ def growth(
     work: Work = Path("runs/benchmark-prepare"),
     memory: Memory = "1GiB",
     keep: Annotated[bool, typer.Option(help="keep logs and datasets")] = False,
+    engine: Annotated[str, typer.Option(help="duckdb, or spark where PYSPARK_SUBMIT_ARGS says")] = "duckdb",
 ) -> None:
-    """Prepare shares of the whole log, one after another."""
+    """Prepare shares of the whole log, one after another; memory is that of the process that asks the engine."""
     for share in scale:
         size = Size(round(EVENTS * share), round(IMPRESSIONS * share))
         log = log_of(work, size)
-        found = measure("prepare", log, memory)
+        found = measure("prepare" if engine == "duckdb" else engine, log, memory)
         per_event = 1e6 * found["seconds"] / size.events
         typer.echo(f"{share:g}: {size.events:,} events: {in_words(found)}, {per_event:.2f} microseconds an event")
         if not keep:
@@ -79,6 +84,7 @@ def once(what: str, log: Path, memory: str) -> None:
     works: dict[str, Callable[[], Callable[[], None]]] = {
         "sort": lambda: sorting(log, memory),
         "prepare": lambda: preparing(log, memory),
+        "spark": lambda: preparing(log, memory, "spark"),
     }
     work = works[what]()
     with watched(log) as peaks:
@@ -103,7 +109,7 @@ def sorting(log: Path, memory: str) -> Callable[[], None]:
     return work
 
 
-def preparing(log: Path, memory: str) -> Callable[[], None]:
+def preparing(log: Path, memory: str, engine: EngineName = "duckdb") -> Callable[[], None]:
     """A preparation from the log to its dataset."""
     import ibis.backends.duckdb  # noqa: F401  # as above, the database is there before the clock starts
 
@@ -113,8 +119,13 @@ def preparing(log: Path, memory: str) -> Callable[[], None]:
     shutil.copy(CONFIG, log)
     shutil.rmtree(log / "dataset", ignore_errors=True)
 
+    if engine == "spark":  # its session is found by the preparation
+        from pyspark.sql import SparkSession
+
+        SparkSession.builder.config("spark.driver.memory", memory.replace("iB", "").lower()).getOrCreate()
+
     def work() -> None:
-        musenet.api.prepare(log / CONFIG.name, log / "dataset", memory_limit=memory, listener=SILENT)
+        musenet.api.prepare(log / CONFIG.name, log / "dataset", engine=engine, memory_limit=memory, listener=SILENT)
 
     return work
 

@@ -1,8 +1,10 @@
 """DuckDB and Spark make the same dataset, to the byte; what they need is asked for in one sentence."""
 
+import os
 import re
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import ibis
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cases import value_logs
@@ -161,14 +164,85 @@ LOGS: dict[str, Callable[[Path], tuple[Source, Recipe]]] = {
 
 @pytest.mark.usefixtures("spark")
 @pytest.mark.parametrize("log", LOGS)
-def test_both_engines_make_the_same_dataset(tmp_path: Path, log: str) -> None:
+def test_both_engines_make_the_same_dataset(tmp_path: Path, log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the driver is never given the log's rows: vocabularies are the largest tables that it asks for."""
     files = tmp_path / "log"
     files.mkdir()
     source, chosen = LOGS[log](files)
-    duckdb = prepare(source, chosen, tmp_path / "duckdb")
-    spark = prepare(source, chosen, tmp_path / "spark", engine="spark")
-    assert spark.dataset.manifest.checksums == duckdb.dataset.manifest.checksums
-    assert spark.dataset.manifest == duckdb.dataset.manifest
+    duckdb = prepare(source, chosen, tmp_path / "duckdb").dataset.manifest
+    given = rows_given_to_the_driver(monkeypatch)
+    spark = prepare(source, chosen, tmp_path / "spark", engine="spark").dataset.manifest
+    assert spark.checksums == duckdb.checksums
+    assert spark == duckdb
+    largest = max(*duckdb.vocabularies.values(), duckdb.users, duckdb.items)
+    assert 0 < max(given) <= largest < duckdb.events + duckdb.candidates
+
+
+def rows_given_to_the_driver(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each query of Spark brings into this process, from now on."""
+    from pyspark.sql.classic.dataframe import DataFrame
+
+    given: list[int] = []
+
+    def counted(bring: Callable[..., Any]) -> Callable[..., Any]:
+        def count(frame: Any, *args: Any) -> Any:
+            rows = bring(frame, *args)
+            given.append(len(rows))
+            return rows
+
+        return count
+
+    for name in ("collect", "toArrow", "toPandas", "head", "take"):
+        monkeypatch.setattr(DataFrame, name, counted(getattr(DataFrame, name)))
+    for name in ("toLocalIterator", "rdd"):
+        monkeypatch.setattr(DataFrame, name, property(lambda _: pytest.fail("rows are brought one by one")))
+    return given
+
+
+@pytest.mark.usefixtures("spark")
+def test_an_executor_that_is_killed_in_the_middle_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a user who has most of the events, all of whom one executor meets."""
+    from musenet.engines.spark import SparkEngine
+
+    files, killed = tmp_path / "log", tmp_path / "killed"
+    files.mkdir()
+    log, made = random_log(6), SparkEngine._made
+    assert log.events is not None
+    first = pl.when(pl.int_range(pl.len()) % 3 < 2).then(pl.lit("u0")).otherwise("_user")
+    source = ParquetSource(log.but(events=log.events.with_columns(_user=first)), files)
+
+    def made_with_a_kill(engine: SparkEngine, table: Any, order: Any, become: Any, *others: Any) -> Any:
+        def kill_once(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+            for rows in become(chunks):
+                if type(become).__name__ == "EventCoding" and not killed.exists():
+                    killed.touch()
+                    daemon = Path(f"/proc/{os.getppid()}/stat").read_text()
+                    os.kill(int(daemon.rpartition(")")[2].split()[1]), signal.SIGKILL)
+                yield rows
+
+        return made(engine, table, order, kill_once, *others)
+
+    monkeypatch.setattr(SparkEngine, "_made", made_with_a_kill)
+    spark = prepare(source, recipe(), tmp_path / "spark", engine="spark").dataset.manifest
+    assert killed.exists()
+    assert spark == prepare(source, recipe(), tmp_path / "duckdb").dataset.manifest
+
+
+@pytest.mark.usefixtures("spark")
+def test_what_an_executor_refuses_is_told_as_its_own_sentence(tmp_path: Path) -> None:
+    engine = open_engine("spark", tmp_path, None)
+    pq.write_table(pa.table({"number": [3, 1, 2]}), tmp_path / "numbers.parquet")
+
+    def refuse(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        from musenet.errors import DataError
+
+        raise DataError(f"{sum(chunk.num_rows for chunk in chunks)} rows are too many: give fewer")
+
+    numbers, schema = engine.read_parquet([tmp_path / "numbers.parquet"]), pa.schema([("number", pa.int64())])
+    with pytest.raises(DataError, match=r"^\d rows are too many: give fewer$"):
+        list(engine.through(numbers, ["number"], refuse, schema))
 
 
 @pytest.mark.usefixtures("spark")

@@ -268,6 +268,6 @@ def open_spark(folder: Path, memory: int | None) -> Engine:
     session = builder.getOrCreate()
     context = session.sparkContext
     context.setLogLevel("ERROR")
-    if context.master.startswith("local"):
+    if str(context.master).startswith("local"):
         context.pythonExec = sys.executable  # else it is the one that `python3` means
     return SparkEngine(ibis.pyspark.connect(session), folder.resolve())

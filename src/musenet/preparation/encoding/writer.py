@@ -205,9 +205,8 @@ class DatasetWriter:
         self, side: FieldSide, relation: InOrder, rows: int, plain: dict[str, PlainColumn], first: int = 0
     ) -> None:
         """Write the side's fields of codes, plain columns and raw numbers."""
-        encode_relation(
-            self._engine, relation, rows, self._of_relation(side), Coding(self._coding(side, {}), plain), first
-        )
+        coding = Coding(self._coding(side, {}), plain)
+        encode_relation(self._engine, relation, rows, self._of_relation(side), coding, first)
         for entry in self._of(side):
             if entry.has_codes:
                 self.written.fields[_name(entry)] = [category_field(entry)]
@@ -307,14 +306,8 @@ class DatasetWriter:
             for entry in planned
             if entry.numeric
         }
-        encode_events(
-            self._engine,
-            self._relations.events,
-            self.event_counts,
-            self.users,
-            self._of_relation("history"),
-            self._coding("history", transforms),
-        )
+        coding, folders = self._coding("history", transforms), self._of_relation("history")
+        encode_events(self._engine, self._relations.events, self.event_counts, self.users, folders, coding)
         for entry in planned:
             field = bucketed_field(entry) if entry.numeric else category_field(entry)
             self.written.fields[_name(entry)] = [field]
