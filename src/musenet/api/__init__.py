@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from musenet.errors import missing_package
 
 if TYPE_CHECKING:
+    from musenet.api.demos import demo
     from musenet.api.experiments import guess, load, prepare, train
     from musenet.api.logs import init, simulate_ads, simulate_hotels
     from musenet.api.results import describe_scenarios, evaluate, export, name, report, reproduce, scenarios
     from musenet.api.run import Run
     from musenet.api.serving import backup, drift, fill, forget, load_history, predict, serve
-    from musenet.api.studies import ablate, backtest, compare, compare_runs, demo, sweep, tune
+    from musenet.api.studies import ablate, backtest, compare, compare_runs, sweep, tune
     from musenet.config.experiment import Experiment
     from musenet.config.loading import json_schema as config_schema
     from musenet.progress import SILENT, Listener, Moment
@@ -85,7 +86,7 @@ _HOMES = {
     "compare": "musenet.api.studies.compare",
     "compare_runs": "musenet.api.studies.compare_runs",
     "config_schema": "musenet.config.loading.json_schema",
-    "demo": "musenet.api.studies.demo",
+    "demo": "musenet.api.demos.demo",
     "describe_scenarios": "musenet.api.results.describe_scenarios",
     "drift": "musenet.api.serving.drift",
     "evaluate": "musenet.api.results.evaluate",

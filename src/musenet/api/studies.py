@@ -1,6 +1,5 @@
 """Calls on many runs."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 from musenet.adaptation.adapted import has_mix
 from musenet.api.experiments import AnyExperiment, load, prepared_dataset, run_folder
-from musenet.api.results import report
 from musenet.config.adaptation import AdaptedRow
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
@@ -16,7 +14,6 @@ from musenet.dataset.manifest import Split
 from musenet.errors import RunError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.files import write_text
-from musenet.portraits.portraits import describe_scenarios as _describe_scenarios
 from musenet.reporter import AnyListener, told
 from musenet.runs.run import Run
 from musenet.sources.log import AnyPath
@@ -31,7 +28,6 @@ from musenet.studies.comparison.compare import SPLIT as COMPARED
 from musenet.studies.comparison.compare import check_alike, group_by_model
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.transfer import OtherDataset
-from musenet.studies.demo import Demo, soft_row
 from musenet.studies.plans import chosen_labels, folder_name, row_of
 from musenet.studies.pool import TrainingPool
 from musenet.studies.sweep.plan import plan_sweep, swept_rows
@@ -268,22 +264,6 @@ def backtest(
 
         write_backtest_page(result, folder / "backtest.html")
     return result
-
-
-def demo(
-    config: AnyExperiment,
-    out: AnyPath | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    listener: AnyListener | None = None,
-) -> Demo:
-    """Compare the configuration's models, describe the scenarios that were learned, and write the report."""
-    experiment = load(config, overrides)
-    folder, label = run_folder(experiment, out), soft_row(experiment)
-    comparison = compare(experiment, folder, jobs=min(4, os.cpu_count() or 1), listener=listener)
-    run = Run.open(Path(next(row.runs[0] for row in comparison.models if row.name == label)))
-    page = report(run, folder / "report.html", comparison=folder / "comparison.json", listener=listener)
-    return Demo(comparison=comparison, scenarios=_describe_scenarios(run), report=page)
 
 
 def _adapted_rows(

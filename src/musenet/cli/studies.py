@@ -210,19 +210,28 @@ def backtest(
 
 
 def demo(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", callback=there_is_a_config)] = Path("configs/demo.yaml"),
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="a YAML; one that comes along, on a simulated log, if none")
+    ] = None,
     out: Out = None,
+    impressions: Annotated[
+        int | None, typer.Option("--impressions", help="without CONFIG: how many are simulated (600,000)")
+    ] = None,
     changes: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """From a public log to scenarios, a comparison and a report.
+    """From a log to scenarios, a comparison and a report.
+
+    Without CONFIG it takes no data and no repository: a log of hotels with planted scenarios is simulated.
 
     For example: musenet demo
     """
+    if config is not None:
+        there_is_a_config(config)
     from musenet import api
     from musenet.results import show
 
     with Reporter() as reporter:
-        result = api.demo(config, out, overrides=changes, listener=reporter)
+        result = api.demo(config, out, impressions=impressions, overrides=changes, listener=reporter)
 
     finish(as_json, result.to_json(), lambda console: show(result, console))

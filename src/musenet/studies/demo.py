@@ -19,6 +19,8 @@ class Demo(Result):
     scenarios: list[Portrait]
     """Of the first run with soft scenarios."""
     report: Path
+    config: Path | None = None
+    """What was run, where the demo that comes with the package wrote it beside its log."""
 
 
 @show.register
@@ -28,6 +30,8 @@ def show_demo(demo: Demo, console: Console) -> None:
     console.print()
     show_portraits(demo.scenarios, console)
     console.print(f"The report: {demo.report}", markup=False, soft_wrap=True)
+    if demo.config is not None:
+        console.print(f"The configuration, to go on with: {demo.config}", markup=False, soft_wrap=True)
 
 
 def soft_row(experiment: Experiment) -> str:
