@@ -28,7 +28,12 @@ def test_a_folder_is_all_that_the_demo_needs(
     command = ["demo", "--out", "demo", *SMALL, "--set", f"compare.models={ROWS}"]
     assert cli.run(command) == 0
     printed = capsys.readouterr().out
-    for shown in ("ΔAUC to", "repeat intention", "The report: demo/report.html", "to go on with: demo/demo.yaml"):
+    for shown in (
+        "ΔAUC to",
+        "repeat intention",
+        "The report: demo/report.html",
+        "The configuration: demo/demo.yaml",
+    ):
         assert shown in printed
     assert Path("demo/report.html").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
@@ -64,7 +69,7 @@ def test_what_the_demo_cannot_do_is_said_in_a_sentence(
         ("--out", "taken/demo"): "taken",
         ("--out", "s3://bucket/demo"): "s3://bucket/demo: this is written on this machine alone",
         ("--impressions", "20"): "demo: impressions: Input should be greater than or equal to 20000 (found 20)",
-        ("mine.yaml", "--impressions", "20000"): "--impressions is for the log that comes along",
+        ("mine.yaml", "--impressions", "20000"): "--impressions is for the bundled log",
     }.items():
         assert cli.run(["demo", *arguments]) == 2
         (told,) = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The demo that comes with the package: its configuration, and what it makes of a folder."""
+"""The bundled demo: its configuration, and what it does to a folder."""
 
 from pathlib import Path
 
@@ -26,8 +26,9 @@ def test_its_experiment_is_that_of_the_hotels_made_small() -> None:
         hotels.split,
     )
     assert demo.model == hotels.model
-    known = [hotels.compare.models[label].model_dump(exclude={"repeat_features"}) for label in hotels.compare.models]
-    assert all(model.model_dump(exclude={"repeat_features"}) in known for model in demo.compare.models.values())
+    known = [model.model_dump(exclude={"ids"}) for model in hotels.compare.models.values()]
+    assert all(model.model_dump(exclude={"ids"}) in known for model in demo.compare.models.values())
+    assert {(tuple(model.seen_ids), model.repeat_features) for model in demo.compare.models.values()} == {((), True)}
 
 
 def test_an_interrupted_demo_goes_on_and_a_finished_log_is_kept(tmp_path: Path) -> None:

@@ -29,12 +29,11 @@ def demo(
 ) -> Demo:
     """Compare the configuration's models, describe the scenarios that were learned, and write the report.
 
-    Without a configuration, the demo that comes with the package is run: `out` then gets its configuration
-    (`demo.yaml`), the log that is simulated for it (`log`) and the dataset (`dataset`) as well. What an earlier call
-    finished is found again.
+    Without a configuration, the bundled one is run: `out` then also gets the configuration (`demo.yaml`), the log that
+    is simulated for it (`log`), and the dataset (`dataset`). What an earlier call finished is reused.
 
     Args:
-        config: the experiment; the package's own if None.
+        config: the experiment; the bundled one if None.
         out: where all goes; `runs/<name>` if None.
         impressions: how many are simulated; 600,000 if None. Not for a configuration.
         overrides: as of `compare`.
@@ -48,21 +47,21 @@ def demo(
     if missing is not None:
         raise missing_extra(f"the demo's report needs the package {missing}", "report")
     if config is not None and impressions is not None:
-        raise ConfigError("demo: --impressions is for the log that comes along: leave it out, or the configuration")
+        raise ConfigError("demo: --impressions is for the bundled log: leave it out, or the configuration")
     jobs = min(4, os.cpu_count() or 1)
     with told(listener) as heard:
-        brought = _demo_that_comes_along(out, impressions, heard) if config is None else None
-        experiment = load(brought or config or {}, overrides)
-        folder, label = run_folder(experiment, out if brought is None else brought.parent), soft_row(experiment)
-        dataset = None if brought is None else folder / "dataset"
+        bundled = _bundled_demo(out, impressions, heard) if config is None else None
+        experiment = load(bundled or config or {}, overrides)
+        folder, label = run_folder(experiment, out if bundled is None else bundled.parent), soft_row(experiment)
+        dataset = None if bundled is None else folder / "dataset"
         comparison = compare(experiment, folder, jobs=jobs, dataset=dataset, listener=heard)
         run = Run.open(Path(next(row.runs[0] for row in comparison.models if row.name == label)))
         page = report(run, folder / "report.html", comparison=folder / "comparison.json", listener=heard)
-    return Demo(comparison=comparison, scenarios=describe_scenarios(run), report=page, config=brought)
+    return Demo(comparison=comparison, scenarios=describe_scenarios(run), report=page, config=bundled)
 
 
-def _demo_that_comes_along(out: AnyPath | None, impressions: int | None, listener: Listener) -> Path:
-    """The configuration of the package's own demo, in its folder beside its log."""
+def _bundled_demo(out: AnyPath | None, impressions: int | None, listener: Listener) -> Path:
+    """The bundled configuration, written into its folder beside the log."""
     from musenet.simulators.hotels.demo import IMPRESSIONS, NAME, write_demo
     from musenet.simulators.hotels.hotels import HotelOptions
 

@@ -211,7 +211,7 @@ def backtest(
 
 def demo(
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="a YAML; one that comes along, on a simulated log, if none")
+        Path | None, typer.Argument(metavar="CONFIG", help="a YAML (the bundled one, on a simulated log, if left out)")
     ] = None,
     out: Out = None,
     impressions: Annotated[
@@ -222,7 +222,7 @@ def demo(
 ) -> None:
     """From a log to scenarios, a comparison and a report.
 
-    Without CONFIG it takes no data and no repository: a log of hotels with planted scenarios is simulated.
+    Without CONFIG it needs no data: a log with planted scenarios is simulated.
 
     For example: musenet demo
     """

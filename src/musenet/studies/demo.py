@@ -20,7 +20,7 @@ class Demo(Result):
     """Of the first run with soft scenarios."""
     report: Path
     config: Path | None = None
-    """What was run, where the demo that comes with the package wrote it beside its log."""
+    """The bundled experiment, as it was written beside its log; None if another one was run."""
 
 
 @show.register
@@ -31,7 +31,7 @@ def show_demo(demo: Demo, console: Console) -> None:
     show_portraits(demo.scenarios, console)
     console.print(f"The report: {demo.report}", markup=False, soft_wrap=True)
     if demo.config is not None:
-        console.print(f"The configuration, to go on with: {demo.config}", markup=False, soft_wrap=True)
+        console.print(f"The configuration: {demo.config}", markup=False, soft_wrap=True)
 
 
 def soft_row(experiment: Experiment) -> str:

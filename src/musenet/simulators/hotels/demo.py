@@ -1,4 +1,4 @@
-"""The log and the experiment of the demo that comes with the package, written into a folder."""
+"""The bundled demo: its log, simulated, and its experiment, written into a folder."""
 
 from __future__ import annotations
 
