@@ -106,7 +106,7 @@ def test_the_wheel_walks_outside_the_repository(built: dict[str, Path], tmp_path
     assert Path(place) == own / "musenet"
     assert data.split()[-2:] == ["train", "True"]
     assert len(data.split()) > 3
-    few = "compare.models={base model: {name: base_model, hidden: [4]}, musenet soft: {name: musenet, hidden: [4]}}"
+    few = "compare={seeds: 1, models: {base: {name: base_model, hidden: [4]}, musenet: {name: musenet, hidden: [4]}}}"
     changes = ["--set", few, "--set", "training.epochs=1", "--set", "training.batch_size=2048"]
     shown = run(musenet, "demo", "--out", "demo", "--impressions", "20000", *changes, folder=tmp_path)
     assert "ΔAUC to" in shown

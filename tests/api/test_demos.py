@@ -15,7 +15,8 @@ from musenet.studies.demo import Demo
 from shown_runs import measure_little
 
 SMALL = ["--impressions", "20000", "--set", "training.epochs=1", "--set", "training.batch_size=2048"]
-ROWS = "{base model: {name: base_model, hidden: [4]}, musenet soft: {name: musenet, hidden: [4]}}"
+BASE = "base model (repeat features)"
+ROWS = f"{{{BASE}: {{name: base_model, hidden: [4]}}, musenet soft: {{name: musenet, hidden: [4]}}}}"
 
 
 @pytest.mark.slow
@@ -38,7 +39,7 @@ def test_a_folder_is_all_that_the_demo_needs(
     assert Path("demo/report.html").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     compared = Comparison.read(Path("demo/comparison.json"))
-    assert [row.name for row in compared.models] == ["base model", "musenet soft"]
+    assert [row.name for row in compared.models] == [BASE, "musenet soft"]
 
     made = [
         *Path("demo/log").iterdir(),
@@ -67,9 +68,10 @@ def test_what_the_demo_cannot_do_is_said_in_a_sentence(
     for arguments, sentence in {
         ("--out", "taken"): "taken is a file: name a folder for the demo with --out",
         ("--out", "taken/demo"): "taken",
-        ("--out", "s3://bucket/demo"): "s3://bucket/demo: this is written on this machine alone",
+        ("--out", "s3://bucket/demo"): "s3://bucket/demo: this is written to local folders only",
         ("--impressions", "20"): "demo: impressions: Input should be greater than or equal to 20000 (found 20)",
         ("mine.yaml", "--impressions", "20000"): "--impressions is for the bundled log",
+        ("--set", "compare.models={base: {name: base_model}}"): "'musenet soft' is none of the models: base",
     }.items():
         assert cli.run(["demo", *arguments]) == 2
         (told,) = capsys.readouterr().err.splitlines()

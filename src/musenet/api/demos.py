@@ -50,7 +50,7 @@ def demo(
         raise ConfigError("demo: --impressions is for the bundled log: leave it out, or the configuration")
     jobs = min(4, os.cpu_count() or 1)
     with told(listener) as heard:
-        bundled = _bundled_demo(out, impressions, heard) if config is None else None
+        bundled = _bundled_demo(out, impressions, overrides, heard) if config is None else None
         experiment = load(bundled or config or {}, overrides)
         folder, label = run_folder(experiment, out if bundled is None else bundled.parent), soft_row(experiment)
         dataset = None if bundled is None else folder / "dataset"
@@ -60,10 +60,11 @@ def demo(
     return Demo(comparison=comparison, scenarios=describe_scenarios(run), report=page, config=bundled)
 
 
-def _bundled_demo(out: AnyPath | None, impressions: int | None, listener: Listener) -> Path:
+def _bundled_demo(out: AnyPath | None, impressions: int | None, overrides: Sequence[str], listener: Listener) -> Path:
     """The bundled configuration, written into its folder beside the log."""
-    from musenet.simulators.hotels.demo import IMPRESSIONS, NAME, write_demo
+    from musenet.simulators.hotels.demo import CONFIG, IMPRESSIONS, NAME, write_demo
     from musenet.simulators.hotels.hotels import HotelOptions
 
     options = options_of("demo", HotelOptions, {"impressions": IMPRESSIONS if impressions is None else impressions})
+    soft_row(load(CONFIG, overrides))  # a mistake in what was set is told before anything is written
     return write_demo(Path("runs") / NAME if out is None else here(out), options, listener.steps("simulating"))
