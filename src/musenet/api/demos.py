@@ -55,6 +55,7 @@ def demo(
         folder, label = run_folder(experiment, out if bundled is None else bundled.parent), soft_row(experiment)
         dataset = None if bundled is None else folder / "dataset"
         comparison = compare(experiment, folder, jobs=jobs, dataset=dataset, listener=heard)
+        heard.say(f"{folder / 'comparison.md'} holds the table; the report follows in a moment")
         run = Run.open(Path(next(row.runs[0] for row in comparison.models if row.name == label)))
         page = report(run, folder / "report.html", comparison=folder / "comparison.json", listener=heard)
     return Demo(comparison=comparison, scenarios=describe_scenarios(run), report=page, config=bundled)
