@@ -171,7 +171,7 @@ def test_a_mistake_in_a_path_is_one_sentence(here: Path, trained: Path, capsys: 
     assert "does not exist" in refused(["evaluate", "nowhere"], capsys)
     assert "holds no run" in refused(["evaluate", str(here)], capsys)
     assert "never overwritten" in refused(["init", "impressions.parquet", "--out", str(config)], capsys)
-    assert "no run" in refused(["compare", str(trained), "nowhere"], capsys)
+    assert "is not a run folder" in refused(["compare", str(trained), "nowhere"], capsys)
     assert ".parquet or .csv" in refused(["scenarios", str(trained), "--out", "s.xlsx"], capsys)
     (here / "broken.yaml").write_text("name: [")
     assert "not valid YAML" in refused(["prepare", "broken.yaml"], capsys)
