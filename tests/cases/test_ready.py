@@ -94,7 +94,7 @@ def test_a_database_that_keeps_nothing_is_not_ready(redis_address: str, opened: 
                 "min-replicas-to-write": "0",
             }.items():
                 database.config_set(name, value)
-        told = {"description gone": "no history store", "evicting": "allkeys-lru", "full": "memory"}
+        told = {"description gone": "not a history store", "evicting": "allkeys-lru", "full": "memory"}
         assert told.get(change, "replicas") in str(found.value)
         database.set("musenet:store", "{}", nx=True)
 

@@ -59,7 +59,7 @@ def test_a_request_whose_rows_lie_apart_is_refused_where_they_are_compared(tmp_p
         musenet.predict(exported.folder, tmp_path / "turned.parquet", tmp_path / "out.parquet")
     for name, part in (("a", together[:-1]), ("b", together[-1:])):
         part.write_parquet(apart / f"{name}.parquet")
-    with pytest.raises(DataError, match=r"b.parquet: row 1 goes on"):
+    with pytest.raises(DataError, match=r"b.parquet: row 1 continues"):
         musenet.predict(exported.folder, apart, out)
 
 
