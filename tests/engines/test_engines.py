@@ -235,6 +235,11 @@ def test_what_an_executor_refuses_is_told_as_its_own_sentence(tmp_path: Path) ->
     engine = open_engine("spark", tmp_path, None)
     pq.write_table(pa.table({"number": [3, 1, 2]}), tmp_path / "numbers.parquet")
 
+    def lack(_: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        from importlib import import_module
+
+        yield import_module("musenet.of_another_machine").rows
+
     def refuse(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
         from musenet.errors import DataError
 
@@ -243,6 +248,10 @@ def test_what_an_executor_refuses_is_told_as_its_own_sentence(tmp_path: Path) ->
     numbers, schema = engine.read_parquet([tmp_path / "numbers.parquet"]), pa.schema([("number", pa.int64())])
     with pytest.raises(DataError, match=r"^\d rows are too many: give fewer$"):
         list(engine.through(numbers, ["number"], refuse, schema))
+    with pytest.raises(
+        UserError, match=r"executors .* \(No module named 'musenet.of_.*'\): install 'musenet\[spark\]'"
+    ):
+        list(engine.through(numbers, ["number"], lack, schema))
 
 
 @pytest.mark.usefixtures("spark")

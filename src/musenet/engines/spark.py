@@ -216,13 +216,21 @@ def errors_of_executors() -> Iterator[None]:
 
     Raises:
         DataError: with the executor's sentence.
+        UserError: if an executor's Python lacks musenet, or what it needs.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        ours = [text for name, text in told_by_executors(error) if hasattr(errors, name)]
+        told = told_by_executors(error)
+        ours = [text for name, text in told if hasattr(errors, name)]
+        lacking = [text for name, text in told if name == "ModuleNotFoundError"]
+        if lacking and not ours:
+            raise UserError(
+                f"--engine spark: Spark's executors run a Python that lacks something ({lacking[-1]}): install "
+                "'musenet[spark]' for it on every machine, or name another Python in PYSPARK_PYTHON"
+            ) from error
         if not ours:
             raise
         raise DataError(ours[-1]) from error

@@ -60,10 +60,8 @@ def encode_events(
         def new(folder: Path, name: str, rows: int) -> NewColumn:
             return stack.enter_context(NewColumn(folder, name, (rows,), np.int64))
 
-        time, files = (
-            new(folders.kept, "time", counts.in_history),
-            FieldFiles(stack, folders, fields, counts.in_history),
-        )
+        time = new(folders.kept, "time", counts.in_history)
+        files = FieldFiles(stack, folders, fields, counts.in_history)
         if coding.repeats:
             repeat_time = new(folders.passing, "_repeat_time", counts.in_repeats)
             running = new(folders.passing, "_again", counts.in_repeats + 1)
