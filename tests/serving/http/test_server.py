@@ -2,14 +2,10 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 import pytest
@@ -21,31 +17,9 @@ from musenet.serving.store.opening import open_store
 from musenet.serving.store.rules import HistoryRules
 from serving.apps import plain_request
 from serving.exports import Exported
+from serving.processes import COMMAND, address_of, running
 
 LONG = "a-token-of-some-length"
-CODE = "import sys; from musenet.cli.main import run; sys.exit(run(sys.argv[1:]))"
-
-
-@contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", CODE, "serve", *arguments, "--port", "0"]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths, **environment}
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def address_of(log: IO[str]) -> str:
-    """Where it listens, as its log says."""
-    for line in log:
-        found = re.search(r"http://[\d.]+:\d+", line)
-        if found:
-            return found[0]
-    raise AssertionError("the service ended before it listened")
 
 
 def test_answering_takes_nothing_that_only_preparing_and_training_need() -> None:
@@ -57,9 +31,9 @@ def test_answering_takes_nothing_that_only_preparing_and_training_need() -> None
 
 def test_a_process_answers_keeps_and_ends_well(exported: Exported, tmp_path: Path) -> None:
     store = str(tmp_path / "history.sqlite")
-    with serving(str(exported.folder), "--store", store) as process:
+    with running(COMMAND, "serve", str(exported.folder), "--store", store, "--port", "0") as process:
         assert process.stderr is not None
-        address = address_of(process.stderr)
+        address = address_of(process)
         request = plain_request(exported)
         with httpx.Client(base_url=address, timeout=60) as client:
             assert client.get("/ready").json()["status"] == "ready"
