@@ -106,6 +106,14 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return complaint[0]
 
 
+@pytest.mark.parametrize("command", [[], ["simulate"]])
+def test_a_command_alone_shows_its_help_and_no_more(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(command) == 2
+    printed = capsys.readouterr()
+    assert "Usage: musenet" in printed.out
+    assert printed.err == ""
+
+
 # What is wrong with the configuration → what the sentence must say.
 MISTAKES_IN_VALUES = {
     "misspelt key": (["--set", "traning.epochs=2"], "did you mean 'training'"),

@@ -11,7 +11,7 @@ from musenet.cli.options import Config, EngineChoice, Json, MemoryLimit, Out, Se
 from musenet.cli.printing import finish
 from musenet.files import write_text
 from musenet.reporter import Reporter
-from musenet.storage.addresses import address
+from musenet.storage.addresses import address, here
 
 
 def init(
@@ -26,10 +26,13 @@ def init(
     For example: musenet init impressions.parquet clicks.parquet items.csv
     """
     from musenet import api
+    from musenet.sources.guess.configuration import doubts_of_roles
 
     with Reporter():
         written = api.init(files, out)
-    finish(as_json, {"config": written}, f"wrote {written}: read its comments, then `musenet train {written}`")
+    doubts = [f"doubt: {doubt}" for doubt in doubts_of_roles(here(written).read_text(encoding="utf-8"))]
+    said = f"wrote {written}: read its comments, then `musenet train {written}`"
+    finish(as_json, {"config": written}, "\n".join([said, *doubts]))
 
 
 def prepare(

@@ -12,7 +12,7 @@ import yaml
 from musenet.config.loading import load_experiment
 from musenet.engines.engine import Engine
 from musenet.errors import DataError, UserError
-from musenet.sources.guess.configuration import guess_config, write_config
+from musenet.sources.guess.configuration import doubts_of_roles, guess_config, write_config
 from musenet.sources.own_files import OwnFiles, OwnFilesOptions
 from musenet.sources.tables import Tables
 from odd_logs import write_positives, write_three_files
@@ -181,3 +181,53 @@ def test_what_is_no_log_is_said(tmp_path: Path) -> None:
         guess_config([tmp_path / "nowhere.csv"])
     with pytest.raises(UserError, match="at least one"):
         guess_config([])
+
+
+def test_a_folder_of_several_tables_is_read_as_if_they_were_named(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    files = write_three_files(tmp_path / "log")
+    named = guess_config(files, tmp_path, "odd")
+    assert guess_config([tmp_path / "log"], tmp_path, "odd") == named
+    assert yaml.safe_load(named)["data"]["events"]["path"] == "log/actions.parquet"
+
+
+def test_a_table_that_got_a_column_later_is_one_table(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    rows = {"user": [1, 2, 3] * 20, "item": [1, 2, 3, 4] * 15, "time": [1_700_000_000 + row for row in range(60)]}
+    rows |= {"click": [0, 1, 0, 1] * 15}
+    more = {"device": ["a", "b"] * 30, "place": ["c", "d", "e"] * 20}
+    for part, added in enumerate([{}, more, {}]):
+        pq.write_table(pa.table(rows | added), tmp_path / "log" / f"part-{part}-0f3c9a1b-77aa.parquet")
+    guessed = yaml.safe_load(guess_config([tmp_path / "log"], tmp_path))
+    assert guessed["data"]["impressions"]["path"] == "log"
+    assert set(guessed["data"]) == {"source", "impressions", "timezone"}
+    assert "device" in str(guessed["features"])
+
+
+def test_a_column_that_only_describes_users_is_doubted_as_their_id(tmp_path: Path) -> None:
+    rows = {"user_group": [1, 2, 3] * 200, "item_id": [1, 2, 3, 4] * 150, "click": [0, 1, 0, 1] * 150}
+    pq.write_table(
+        pa.table(rows | {"time": [1_700_000_000 + 999 * row for row in range(600)]}), tmp_path / "log.parquet"
+    )
+    text = guess_config([tmp_path / "log.parquet"], tmp_path)
+    assert yaml.safe_load(text)["data"]["impressions"]["user"] == "user_group"
+    doubts = doubts_of_roles(text)
+    assert [doubt for doubt in doubts if doubt.startswith("user: is user_group an id of users?")]
+    assert not [doubt for doubt in doubts if doubt.startswith("item:")]
+
+
+def test_the_experiment_is_called_like_its_file(tmp_path: Path) -> None:
+    files = write_three_files(tmp_path)
+    names = {"my-log.yaml": "my-log", "musenet.yaml": "views", "a b.yaml": "a-b", "true.yaml": "true"}
+    for file in names:
+        write_config(files, tmp_path / file)
+    assert {file: yaml.safe_load((tmp_path / file).read_text())["name"] for file in names} == names
+
+
+def test_ctrl_c_that_the_database_catches_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(engine: Engine, table: object) -> None:
+        raise RuntimeError("Query interrupted")
+
+    monkeypatch.setattr(Engine, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guess_config(write_three_files(tmp_path), tmp_path)

@@ -16,7 +16,7 @@ from musenet.engines.engine import NO_SPACE, Engine
 from musenet.errors import DataError, one_line
 from musenet.sources.files.headers import clean_names, header
 from musenet.sources.files.parts import Mended, Part, bring_together
-from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values
+from musenet.sources.files.paths import JSON, PARQUET, ending, folder_values, names_among
 
 _MEND = "correct that line, or how the file was written"
 
@@ -35,6 +35,12 @@ class LogFile:
     """Its rows are read from the files whenever they are asked for, at little cost."""
     mended: tuple[Mended, ...] = ()
     """What was done to make one table of parts that differ."""
+
+
+_NUMBERED = re.compile(r"(?<==)[^/]*|[0-9a-f]{8}(-?[0-9a-f]{4,})*|\d+")
+"""What the names of one table's files differ by: values of folders such as `day=1`, checksums and numbers."""
+_PART, _NEARLY_ALL = 0.5, 0.8
+"""Shares of the columns of two files that both have, where they are parts of one table."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,32 @@ def open_files(
         rows = engine.count(table)
         more += [Mended(reason, rows) for reason in mended]
     return LogFile(key, _called(paths), paths, table, ending(paths[0]) in PARQUET, tuple(more))
+
+
+def tables_among(engine: Engine, paths: list[Path]) -> list[list[Path]]:
+    """The files of a folder by the table that they are parts of.
+
+    Parts have nearly the same columns; or half of them at least, and names that differ by numbers alone, as where a
+    table got columns later. So `log/`, which holds the impressions beside the clicks and the users, is three tables.
+
+    Raises:
+        DataError: if a file cannot be read.
+    """
+    tables: list[tuple[set[str], set[str], list[Path]]] = []
+    for path, name in zip(paths, names_among(paths), strict=True):
+        with reading(str(path)):
+            columns = {*_layout(engine, path).columns}
+        series = _NUMBERED.sub("", name)
+        for known, called, parts in tables:
+            alike = len(columns & known) / max(len(columns | known), 1)
+            if alike >= (_PART if series in called else _NEARLY_ALL):
+                known.update(columns)
+                called.add(series)
+                parts.append(path)
+                break
+        else:
+            tables.append((columns, {series}, [path]))
+    return [parts for _, _, parts in tables]
 
 
 def _read(engine: Engine, paths: list[Path], layout: _Layout) -> ir.Table:
@@ -158,7 +190,7 @@ def reading(name: str) -> Iterator[None]:
         if not isinstance(error, OSError | UnicodeDecodeError | csv.Error | duckdb.Error | pa.ArrowException):
             raise
         text = str(error)
-        if NO_SPACE.search(text) or isinstance(error, duckdb.OutOfMemoryException):
+        if NO_SPACE.search(text) or isinstance(error, duckdb.OutOfMemoryException | duckdb.InterruptException):
             raise
         file = re.search(r"^ *file = (.+)$", text, re.MULTILINE)  # which of several
         name = file[1] if file else name

@@ -9,11 +9,11 @@ from pathlib import Path
 import ibis
 import yaml
 
-from musenet.engines.engine import Engine
+from musenet.engines.engine import Engine, failures_explained
 from musenet.errors import DataError, UserError
 from musenet.files import write_text
 from musenet.frames import KEPT_FRAME
-from musenet.sources.files.opening import open_files
+from musenet.sources.files.opening import open_files, tables_among
 from musenet.sources.files.paths import find_files, folder_values, is_beside, names_among
 from musenet.sources.files.places import is_remote, whole
 from musenet.sources.guess.features import FeatureGuess, guess_features
@@ -25,6 +25,7 @@ from musenet.sources.guess.roles import Roles
 from musenet.sources.guess.training import write_compare, write_model, write_training
 from musenet.sources.log import Log
 
+NAMED_BY_ITSELF = "musenet.yaml"
 _HISTORY_COLUMNS = 4
 _NEGATIVES = 20
 
@@ -32,22 +33,25 @@ _NEGATIVES = 20
 def write_config(files: list[Path], out: Path) -> None:
     """Write the guessed configuration to a file that must not exist yet; its paths start from that file's folder.
 
+    The experiment is called like the file, if that has another name than the one it gets by itself.
+
     Raises:
         UserError: if the file exists.
         DataError: if the log's files cannot be read or make no log.
     """
     if out.exists():
         raise UserError(f"{out} exists already and is never overwritten: give another name with --out, or move it away")
-    write_text(out, guess_config(files, out.parent))
+    write_text(out, guess_config(files, out.parent, "" if out.name == NAMED_BY_ITSELF else out.stem))
 
 
-def guess_config(log: Sequence[Path] | Log, base: Path | None = None) -> str:
+def guess_config(log: Sequence[Path] | Log, base: Path | None = None, name: str = "") -> str:
     """A commented YAML configuration for a log.
 
     Args:
         log: its tables by what they hold; or Parquet or CSV files, of which several with the same columns are taken as
             one table and what they hold is guessed too.
         base: the folder that its paths start from; the current one, if left out.
+        name: of the experiment; told by the log's files, if left out.
 
     Raises:
         DataError: if a file cannot be read, or none can be the impressions.
@@ -56,15 +60,22 @@ def guess_config(log: Sequence[Path] | Log, base: Path | None = None) -> str:
         raise UserError("musenet init needs at least one Parquet or CSV file: name the files of your log")
     engine = Engine(ibis.duckdb.connect())
     try:
-        if isinstance(log, Log):
-            roles = told_roles(engine, {name: _told(engine, name, paths) for name, paths in log.paths.items()})
-        else:
-            roles = guess_roles(engine, _group(engine, log))
-        periods = guess_periods(engine, roles.impressions)
-        features = guess_features(engine, roles, periods)
-        return "\n".join(_write(roles, periods, features, base or Path())) + "\n"
+        with failures_explained(Path.cwd()):
+            if isinstance(log, Log):
+                roles = told_roles(engine, {name: _told(engine, name, paths) for name, paths in log.paths.items()})
+            else:
+                roles = guess_roles(engine, _group(engine, log))
+            periods = guess_periods(engine, roles.impressions)
+            features = guess_features(engine, roles, periods)
+        named = _name(name) if name else _name_of(roles.impressions)
+        return "\n".join(_write(named, roles, periods, features, base or Path())) + "\n"
     finally:
         engine.close()
+
+
+def doubts_of_roles(config: str) -> list[str]:
+    """What a written configuration doubts of tables, users, items, times and labels: all figures depend on these."""
+    return re.findall(r"^ *# \? (.*)$", config.partition("\nfeatures:")[0], re.MULTILINE)
 
 
 def _told(engine: Engine, name: str, paths: str | list[str]) -> TableProfile:
@@ -83,18 +94,18 @@ def _group(engine: Engine, files: Sequence[Path]) -> list[TableProfile]:
     """Profiles of the tables; files of one format with the same columns are parts of one."""
     groups: dict[tuple[bool, frozenset[str]], list[Path]] = {}
     for place in sorted({whole(str(path), Path.cwd()) for path in files}):
-        found = find_files("FILES", place, Path())
-        opened = open_files(engine, "FILES", found, stored=False)
-        groups.setdefault((opened.is_parquet, frozenset(opened.table.columns)), []).extend(found)
+        for found in tables_among(engine, find_files("FILES", place, Path())):
+            opened = open_files(engine, "FILES", found, stored=False)
+            groups.setdefault((opened.is_parquet, frozenset(opened.table.columns)), []).extend(found)
     return [_profile(engine, "FILES", paths) for paths in groups.values()]
 
 
-def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) -> list[str]:
+def _write(name: str, log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) -> list[str]:
     return [
         "# Guessed by `musenet init` from the files named below: look through it, then run",
         "#   musenet prepare <this file>, musenet train <this file>, or musenet compare <this file>",
         "# docs/your-own-log.md explains every key. A line that begins with `# ?` is a doubt.",
-        f"name: {_name(log.impressions)}",
+        f"name: {name}",
         "seed: 1 # decides initial weights and the order of batches",
         "data:",
         "  source: own_files",
@@ -120,15 +131,19 @@ def _write(log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) 
     ]
 
 
-def _name(roles: Roles) -> str:
+def _name_of(roles: Roles) -> str:
     paths = roles.table.file.paths
     path = paths[0] if is_remote(paths[0]) else paths[0].absolute()
     if re.fullmatch(KEPT_FRAME, path.name):
         return "my-log"
     below = names_among(paths)[0].count("/") if len(paths) > 1 else 0
     by_folder = len(paths) > 1 or path.stem in ("impressions", "log", "train", "data")
-    stem = path.parents[below].name if by_folder else path.name.split(".")[0]
-    name = re.sub(r"[^\w-]+", "-", stem).strip("-") or "my-log"
+    return _name(path.parents[below].name if by_folder else path.name.split(".")[0])
+
+
+def _name(text: str) -> str:
+    """What an experiment may be called, as YAML."""
+    name = re.sub(r"[^\w-]+", "-", text).strip("-") or "my-log"
     return name if yaml.safe_load(name) == name else f'"{name}"'
 
 

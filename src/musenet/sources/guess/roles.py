@@ -105,6 +105,11 @@ def _roles_of_log(engine: Engine, table: TableProfile, unique: set[str]) -> Role
         named = _best(table, pattern, other)
         if named is not None:
             roles.columns[role] = named
+            if not (_is_alone(named, pattern) or says(ID, named)):
+                roles.doubts[role] = (
+                    f"is {named} an id of {role}s? It may only describe them; histories, repeats and intervals depend "
+                    f"on it, and musenet cannot learn from a log without ids of {role}s"
+                )
     _find_unnamed(engine, roles, unique)
     if {"user", "item"} - set(roles.columns) or roles.column("user").is_unique:
         return None
@@ -116,13 +121,16 @@ def _best(table: TableProfile, pattern: str, other: str) -> str | None:
     """The id-like column whose name fits best: the word alone or with an id's ending, then more distinct values."""
 
     def score(column: ColumnProfile) -> float:
-        name = snake(column.name)
-        alone = re.fullmatch(rf"(is_)?({pattern})s?_?(id|no|number|code|key|idx|index)?", name)
-        bonus = 2.0 * bool(re.search(ID, name)) + 4.0 * bool(alone) - 2.0 * says(other, name)
+        bonus = 2.0 * says(ID, column.name) + 4.0 * _is_alone(column.name, pattern) - 2.0 * says(other, column.name)
         return bonus + math.log10(1 + column.values)
 
     fitting = [column for column in table.columns.values() if column.is_id_like and says(pattern, column.name)]
     return max(fitting, key=score).name if fitting else None
+
+
+def _is_alone(name: str, pattern: str) -> bool:
+    """Whether a name is such a word, with an id's ending at most: `hotel` and `hotel_key`, but not `hotel_class`."""
+    return bool(re.fullmatch(rf"(is_)?({pattern})s?_?(id|no|number|code|key|idx|index)?", snake(name)))
 
 
 def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
