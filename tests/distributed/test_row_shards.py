@@ -1,5 +1,6 @@
 """Workers that share out the embedding table learn and write what those learn and write that hold it whole."""
 
+import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -193,6 +194,33 @@ def test_of_a_file_each_worker_reads_its_rows_and_no_other_table(
             load_tensors(file, {"table": RowShards(8)})
     assert torch.equal(torch.cat(parts), table)
     assert max(map(len, parts)) == -(-7 // count)
+
+
+def test_of_a_file_larger_than_memory_a_worker_reads_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, size = tmp_path / "model.safetensors", 16
+    rows = 4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (size * 4)
+    entry = {"dtype": "F32", "shape": [rows, size], "data_offsets": [0, rows * size * 4]}
+    header = json.dumps({"table": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    with file.open("wb") as out:  # of zeros that take no place, but for the last row
+        out.write(len(header).to_bytes(8, "little") + header)
+        out.seek(rows * size * 4 - 4, 1)
+        out.write(np.float32(1.5).tobytes())
+    monkeypatch.setattr(workers, "count", lambda: -(-rows // 3))
+    monkeypatch.setattr(workers, "rank", lambda: (rows - 1) // 3)
+    own = load_tensors(file, {"table": RowShards(rows)})[0]["table"]
+    assert 0 < len(own) <= 3
+    assert (own[-1, -1], float(own.sum())) == (1.5, 1.5)
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path: Path):
+    file = tmp_path / "model.safetensors"
+    save_tensors(file, {"table": torch.ones(5, 3), "step": torch.tensor(4)})
+    content = file.read_bytes()
+    for length in (0, 5, 20, len(content) - 1):
+        file.write_bytes(content[:length])
+        with pytest.raises(RunError, match=r"model\.safetensors is missing or damaged"):
+            load_tensors(file)
 
 
 def test_without_torchrec_several_workers_are_told_what_to_install(monkeypatch: pytest.MonkeyPatch):

@@ -47,7 +47,7 @@ class SeenBefore(Dataset):
         """(rows,) or (rows, width) the whole column of a field."""
         return self._as_before(field, super().column(field))
 
-    def values(self, field: Field, rows: Array | int) -> Array:
+    def values(self, field: Field, rows: Array | int | slice) -> Array:
         """The field's values in some rows of its side's relation, see `rows_of`."""
         return self._as_before(field, super().values(field, rows))
 

@@ -53,7 +53,7 @@ class Views:
         """(rows,) or (rows, width) the whole column of a field."""
         return self._read(RELATIONS[field.side], field.name)
 
-    def values(self, field: Field, rows: Array | int) -> Array:
+    def values(self, field: Field, rows: Array | int | slice) -> Array:
         """The field's values in some rows of its side's relation, see `rows_of`."""
         return self._read(RELATIONS[field.side], field.name)[rows]
 

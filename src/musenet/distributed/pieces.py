@@ -32,6 +32,7 @@ NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.int32: "I32",
+    torch.uint8: "U8",
     torch.bool: "BOOL",
 }
 """What a safetensors file calls the types that models and optimizers have, in the order in which it holds them."""

@@ -1,7 +1,9 @@
 """One embedding table for all fields, of which a step touches only the rows that its batch uses."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,21 @@ from musenet.models.layers import full_precision, rows_of
 
 HistoryEncoder = Literal["mean", "attention"]
 Numbers = Literal["plain", "embedded"]
+
+_to_be_loaded: ContextVar[bool] = ContextVar("to_be_loaded", default=False)
+
+
+@contextmanager
+def tables_to_be_loaded() -> Iterator[None]:
+    """Embedding tables built inside the block have no values and take no memory until some are loaded.
+
+    Of those nothing is copied: what lies in a file that is mapped into memory stays there.
+    """
+    before = _to_be_loaded.set(True)
+    try:
+        yield
+    finally:
+        _to_be_loaded.reset(before)
 
 
 class EmbeddingTable(nn.Module):
@@ -38,12 +55,22 @@ class EmbeddingTable(nn.Module):
         super().__init__()
         self.shards = shards_of(rows)
         own = range(rows) if self.shards is None else self.shards.own
-        weight = normal_rows(rows, size, own).div_(size**0.5)  # rows of about unit length
-        if 0 in own:
-            weight[0] = 0
+        if _to_be_loaded.get():
+            weight = torch.empty(len(own), size, device="meta")
+        else:
+            weight = normal_rows(rows, size, own).div_(size**0.5)  # rows of about unit length
+            if 0 in own:
+                weight[0] = 0
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.rows: Tensor | None = None
         self.values: Tensor | None = None
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, local_metadata: dict[str, Any], *more: Any
+    ) -> None:
+        """As a module does it, but a table without values takes over the loaded tensor rather than a copy."""
+        taken_over = {"assign_to_params_buffers": self.weight.is_meta}
+        super()._load_from_state_dict(state_dict, prefix, local_metadata | taken_over, *more)
 
     @property
     def size(self) -> int:

@@ -38,7 +38,7 @@ from musenet.distributed.row_shards import RowShards
 from musenet.errors import ConfigError, RunError, one_line
 from musenet.files import checksum, json_ready, remove_leftovers, write_json, write_text
 from musenet.runs.metrics_lines import metrics_entry
-from musenet.runs.tensor_files import load_tensors, save_tensors
+from musenet.runs.tensor_files import mapped_tensors, save_tensors
 from musenet.runs.there import DESCRIPTION, check_run_folder
 from musenet.runs.training_result import TrainingResult
 from musenet.runs.versions import versions
@@ -194,9 +194,9 @@ class RunFolder:
         send(self.path)
 
     def load_state(self, parts: Mapping[str, RowShards] = {}) -> dict[str, Tensor]:
-        """The kept weights, see `load_tensors`; raises `RunError` if there are none or the file is damaged."""
+        """The kept weights, in their file (`mapped_tensors`); raises `RunError` if there are none, or damaged ones."""
         self.model_checksum  # noqa: B018 - raises
-        return load_tensors(self.model_file, parts)[0]
+        return mapped_tensors(self.model_file, parts)[0]
 
     @cached_property
     def model_checksum(self) -> str:

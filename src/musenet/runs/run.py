@@ -17,6 +17,7 @@ from musenet.evaluation.predictions import Predictions, model_of
 from musenet.evaluation.recalibration import fit_calibration, recalibrated
 from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.evaluation.scoring import predict, scoring_device
+from musenet.models.embedding import tables_to_be_loaded
 from musenet.models.interface import ClickModel
 from musenet.models.registry import build_model
 from musenet.runs.folder import RunFolder
@@ -208,19 +209,21 @@ class Run:
 
 
 def load_model(folder: RunFolder) -> ClickModel:
-    """The trained model on the CPU, ready to score; sharded if it was trained so.
+    """The trained model on the CPU, ready to score.
+
+    Its embedding table stays in the run's file, which is mapped into memory: scoring reads the rows that it looks up.
+    Of a run that was trained with shards, each of several workers has its own rows in memory.
 
     Raises:
         RunError: if the run holds no model, or one that its config.yaml does not describe.
     """
     training = folder.experiment.training
-    with sharded_tables(training.embeddings == "sharded"):
-        model = build_model(folder.experiment.model, schema_of(folder.dataset))
+    with sharded_tables(training.embeddings == "sharded"), tables_to_be_loaded():
+        model = build_model(folder.experiment.model, schema_of(folder.dataset)).to(training.dtype)
     try:
         model.load_state_dict(folder.load_state(model.table.parts("table.weight")))
     except RuntimeError as error:
         raise RunError(
             f"{folder.model_file} does not fit {folder.config_file} ({one_line(error)}): train again with --restart"
         ) from error
-    model.to(training.dtype).eval()
-    return model
+    return model.eval()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from musenet import __version__
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
-from musenet.dataset.column_files import write_column
+from musenet.dataset.column_files import BLOCK, NewColumn, write_column
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide, table_rows
@@ -146,17 +146,28 @@ def _write_entities(
 ) -> None:
     """Codes, numbers and projected vectors of all users or items, and where each of the log's ids stands."""
     ids = dataset.keys(RELATIONS[side], [IDS[side]])[IDS[side]]
-    coded = [_embedding_rows(dataset, field) for field in dataset.fields(side) if field.has_codes]
-    dense = [dataset.column(field)[:, None] for field in dataset.fields(side) if field.kind == "dense"]
-    dense += [dataset.column(field) @ weight for field, weight in projections.items() if field.side == side]
-    write_column(folder, "codes", np.concatenate(coded, axis=1).astype(np.int32))
-    write_column(folder, "dense", np.concatenate([np.zeros((len(ids), 0), dtype=np.float32), *dense], axis=1))
+    coded = [field for field in dataset.fields(side) if field.has_codes]
+    plain = [field for field in dataset.fields(side) if field.kind == "dense"]
+    projected = {field: weight for field, weight in projections.items() if field.side == side}
+    widths = sum(field.width for field in coded), len(plain) + sum(weight.shape[1] for weight in projected.values())
+    with (
+        NewColumn(folder, "codes", (len(ids), widths[0]), np.int32) as codes,
+        NewColumn(folder, "dense", (len(ids), widths[1]), np.float32) as dense,
+    ):
+        for begin in range(0, len(ids), BLOCK):
+            part = slice(begin, begin + BLOCK)
+            rows = len(ids[part])
+            numbers = [dataset.values(field, part)[:, None] for field in plain]
+            numbers += [dataset.values(field, part) @ weight for field, weight in projected.items()]
+            codes.append(np.concatenate([_embedding_rows(dataset, field, part) for field in coded], axis=1))
+            dense.append(np.concatenate([np.zeros((rows, 0), dtype=np.float32), *numbers], axis=1))
     TextIndex.write(folder, "ids", text_of(ids.combine_chunks())[1:], first=1)
 
 
-def _embedding_rows(dataset: Dataset, field: Field) -> NDArray[np.int64]:
-    """(rows, width) rows of the embedding table of a field's codes."""
-    return table_rows(dataset.column(field), dataset.embedding_offset[field.vocabulary_name]).reshape(-1, field.width)
+def _embedding_rows(dataset: Dataset, field: Field, part: slice) -> NDArray[np.int64]:
+    """(rows, width) rows of the embedding table of some of a field's codes."""
+    offset = dataset.embedding_offset[field.vocabulary_name]
+    return table_rows(dataset.values(field, part), offset).reshape(-1, field.width)
 
 
 def _write_attributes(dataset: Dataset, folder: Path) -> None:
