@@ -407,13 +407,6 @@ def test_a_mistake_is_told_by_the_first_of_two_workers(here: Path) -> None:
     assert "clicked" in complaints[0]
 
 
-def test_other_commands_are_the_work_of_one_process(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "without torchrun" in refused(["prepare", str(write_log(here))], capsys)
-
-
 @pytest.mark.slow
 def test_the_demo_compares_describes_and_reports(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

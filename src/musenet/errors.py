@@ -30,11 +30,11 @@ class TrainingDivergedError(UserError):
 
 
 class WorkerLostError(UserError):
-    """Another process of the same training ended before its time."""
+    """Another process of the same command was killed."""
 
 
-class FirstWorkerFailedError(UserError):
-    """The first process of the same training could not go on, and has said why."""
+class OtherWorkerFailedError(UserError):
+    """Another process of the same command could not go on, and has said why."""
 
 
 class ExportError(UserError):

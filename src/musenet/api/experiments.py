@@ -173,9 +173,11 @@ def _tell_of_start(folder: Path, listener: Listener) -> None:
 
     opened = OpenedRun.open(folder)
     found = warm_start_of(opened)
-    if found is not None and workers.is_first():
+    if found is None:
+        return
+    keep_names(opened, [one.after.name for one in found.scenarios])
+    if workers.is_first():
         found.write(opened.folder.start_file)
-        keep_names(opened, [one.after.name for one in found.scenarios])
         for sentence in warm_start_sentences(found):
             listener.say(sentence)
 

@@ -11,6 +11,7 @@ from musenet.adaptation.adapted import evaluate_adapted
 from musenet.config.adaptation import AdaptOptions, adapt_options
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
+from musenet.distributed import workers
 from musenet.errors import ExportError, UserError
 from musenet.evaluation.draws import RESAMPLES
 from musenet.evaluation.evaluation import Evaluation
@@ -42,6 +43,7 @@ class Page(PosixPath):
         return self.read_text(encoding="utf-8") if self.suffix == ".md" and self.is_file() else None
 
 
+@workers.joined()
 def evaluate(
     run: Run | AnyPath,
     split: Split = "test",
@@ -54,6 +56,8 @@ def evaluate(
     verify: bool = False,
 ) -> Evaluation:
     """Measure a trained run on a split it was not trained on, or on another log.
+
+    Started by torchrun, all workers make this call and score together (docs/distributed.md); not `data` and `adapt`.
 
     Args:
         run: its folder, or an address in a bucket.
@@ -78,6 +82,8 @@ def evaluate(
         DataError: naming file, row and column, if `data` cannot be read.
         UserError: if `data` is given along with what it does not go with, or negatives were sampled.
     """
+    if not (workers.alone() or (data is None and not adapt)):
+        raise UserError("evaluate: --data and --adapt are for one process: start it without torchrun")
     if data is not None or events is not None:
         if data is None or dataset is not None or adapt:
             raise UserError("evaluate: --events goes with --data, which takes neither --dataset nor --adapt")
@@ -86,12 +92,12 @@ def evaluate(
     options = adapt_options(adapt)
     if verify:
         for one in (opened.dataset, *([other] if other else [])):
-            one.verify()
+            workers.first_does(one.verify)
     if options is None:
         found = opened.evaluate(split, resamples, other)
         if other is None:
-            record_evaluation(opened, found)
-        send(opened.path)
+            workers.first_does(lambda: record_evaluation(opened, found))
+        workers.first_does(lambda: send(opened.path))
         return found
     return evaluate_adapted(opened, split, options, other, resamples)
 
@@ -129,8 +135,11 @@ def _opened(run: Run | AnyPath) -> Run:
     return run if isinstance(run, Run) else Run.open(fetched(run))
 
 
+@workers.joined()
 def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -> int:
     """Write the scenario of every request to a Parquet or CSV file; the number of rows.
+
+    Started by torchrun, all workers make this call and score together.
 
     Raises:
         RunError: if the folder holds no trained run, its model has no scenarios, or the file's ending is another.
@@ -138,10 +147,11 @@ def scenarios(run: AnyPath, out: AnyPath, *, splits: Sequence[Split] = SPLITS) -
     opened = _opened(run)
     with result_at(out) as file:
         rows = write_scenarios(opened, file, splits)
-    send(opened.path)
+    workers.first_does(lambda: send(opened.path))
     return rows
 
 
+@workers.joined()
 def describe_scenarios(run: Run | AnyPath, split: Split = "test") -> list[Portrait]:
     """What each scenario of a run is and what sets it apart; raises `RunError` as `scenarios` does."""
     return _describe_scenarios(_opened(run), split)

@@ -7,13 +7,15 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Annotated
 
 import typer
 
 from musenet import __version__
 from musenet.cli import data, reports, serving, studies, training
-from musenet.errors import FirstWorkerFailedError, UserError, missing_package
+from musenet.errors import OtherWorkerFailedError, UserError, missing_package
 from musenet.storage.addresses import addresses_in
 
 INTERRUPTED = 130
@@ -59,6 +61,8 @@ COMMANDS = (
     serving.backup,
     studies.demo,
 )
+OF_SEVERAL = ("train", "evaluate", "scenarios")
+"""What several processes do together (docs/distributed.md)."""
 for command in COMMANDS:
     app.command()(command)
 app.command("fill", hidden=True, help="Old name of load-history.")(serving.load_history)
@@ -78,7 +82,7 @@ def musenet(
     if version:
         typer.echo(f"musenet {__version__}")
         raise typer.Exit
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "train":
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in OF_SEVERAL:
         raise UserError(f"{context.invoked_subcommand} runs in one process: start it without torchrun")
 
 
@@ -109,8 +113,9 @@ def run(arguments: list[str]) -> int:
     interrupted.
     """
     try:
-        status = app(arguments, prog_name="musenet", standalone_mode=False)
-    except FirstWorkerFailedError:
+        with _together():
+            status = app(arguments, prog_name="musenet", standalone_mode=False)
+    except OtherWorkerFailedError:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -124,6 +129,22 @@ def run(arguments: list[str]) -> int:
             "interrupted; what was written is kept: the same command continues (`train` with --resume)", status
         )
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Where torchrun has started several of this process: be one of them, of whom the first one alone prints."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    from musenet.distributed import workers
+
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        workers.joined(),
+        redirect_stdout(sys.stdout if workers.is_first() else nowhere),
+    ):
+        yield
 
 
 def _explain(error: Exception) -> int:

@@ -42,12 +42,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one per option
     For example: musenet evaluate runs/hotels --data december.parquet --events clicks.parquet
     """
     from musenet import api
+    from musenet.distributed import workers
     from musenet.files import write_json
     from musenet.storage.copies import result_at
 
     with Reporter() as reporter, warnings_said_by(reporter):
         result = api.evaluate(run, split, dataset=dataset, data=data, events=events, adapt=adapt, verify=verify)
-        if out is not None:
+        if out is not None and workers.is_first():
             with result_at(out) as file:
                 write_json(file, result.to_json())
     finish(as_json, result.to_json(), result.show)

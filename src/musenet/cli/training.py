@@ -28,9 +28,8 @@ def train(
     For example: musenet train hotels.yaml --set training.epochs=3 --out runs/hotels
     """
     from musenet import api
-    from musenet.distributed import workers
 
-    with workers.joined(), Reporter() as reporter:
+    with Reporter() as reporter:
         run = api.train(
             config,
             out,
@@ -41,8 +40,6 @@ def train(
             overrides=changes,
             listener=reporter,
         )
-        if not workers.is_first():
-            return
     result = run.training
     best = result.best
     text = (

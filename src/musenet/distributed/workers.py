@@ -1,4 +1,4 @@
-"""Several processes that train one model: what they sum, gather and agree on. Alone, all of it is the identity.
+"""Several processes with one model: what they sum, gather and agree on. Alone, all of it is the identity.
 
 Every worker computes on its own requests of the same batch. What concerns the whole batch is summed over the workers;
 the sums are differentiable, so that a loss made of them has, added up over the workers, the gradients of one process.
@@ -9,41 +9,74 @@ import datetime
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import count as counting
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from musenet.errors import FirstWorkerFailedError, WorkerLostError
+from musenet.errors import OtherWorkerFailedError, WorkerLostError
 
 T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(days=7)
 """How long they wait for one another, for instance while the first prepares a dataset; a dead one is seen at once."""
 
+_meetings = counting()
+
 
 @contextmanager
 def joined() -> Iterator[None]:
     """Be one of the workers that torchrun, or whoever set its environment variables, has started; alone without them.
 
+    An error in one of them ends all, and is raised in that one alone.
+
     Raises:
-        WorkerLostError: if another worker ended before its time.
+        OtherWorkerFailedError: in the others.
+        WorkerLostError: if another worker was killed, in one of those that are left.
     """
     if count() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    place, own, number = _meeting_place()
+    # Each time under other names, or they would look for each other where they were the last time.
+    store = dist.distributed_c10d.PrefixStore(f"meeting {next(_meetings)}", place)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=own, world_size=number, timeout=PATIENCE)
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
+    except OtherWorkerFailedError:
+        raise
+    except BaseException as error:
+        if not _fails_first(store):
+            raise OtherWorkerFailedError("another worker stopped: see its error") from error
+        if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise WorkerLostError(
-                "another worker ended, and so does this one: see its error, and continue with --resume"
+                "another worker was killed, and so all end: run the same command again (`train` with --resume)"
             ) from error
         raise
     finally:
         dist.destroy_process_group()
+
+
+@cache
+def _meeting_place() -> "tuple[dist.distributed_c10d.Store, int, int]":
+    """Where workers find each other, which of them this one is, and how many there are; until the process ends."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, own, number = next(rendezvous("env://", timeout=PATIENCE))
+    store.set_timeout(PATIENCE)
+    return store, own, number
+
+
+def _fails_first(store: "dist.distributed_c10d.Store") -> bool:
+    """Whether no other worker has failed; asked once by each that does, before others notice by its absence."""
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except RuntimeError:  # whoever kept the count has ended
+        return True
 
 
 def count() -> int:
@@ -204,7 +237,7 @@ def first_does(work: Callable[[], T]) -> T:
     """Have the first worker do it alone while the others wait; all get what it returned.
 
     Raises:
-        FirstWorkerFailedError: in the others, if the first one could not; what it says it has said itself.
+        OtherWorkerFailedError: in the others, if the first one could not; what it says it has said itself.
     """
     if alone():
         return work()
@@ -219,7 +252,7 @@ def first_does(work: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     if not outcome[1]:
-        raise FirstWorkerFailedError("the first worker stopped: see its error")
+        raise OtherWorkerFailedError("the first worker stopped: see its error")
     answer: T = outcome[0]
     return answer
 

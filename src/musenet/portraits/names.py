@@ -161,13 +161,13 @@ def _value_words(contrast: ValueContrast) -> str:
 def _read(run: Run) -> ScenarioNames | None:
     """The run's names, made now if they are of other weights; None for a model without scenarios."""
     file, weights = run.folder.names_file, run.model_checksum
-    kept = ScenarioNames.read(file) if file.is_file() else None
+    kept = workers.first_does(lambda: ScenarioNames.read(file) if file.is_file() else None)
     if kept is not None and kept.weights == weights:
         return kept
     predictions = run.predictions("valid")
     if predictions.assignment is None:
         return None
-    made = made_names(contrasts_of(run.dataset, predictions))
+    made = workers.first_does(lambda: made_names(contrasts_of(run.dataset, predictions)))
     given = {} if kept is None else {k: name for k, name in kept.given.items() if k < len(made)}
     found = ScenarioNames(weights=weights, made=made, given=given)
     _write(run, found)

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
+from musenet.distributed import workers
 from musenet.evaluation.evaluation import percentage
 from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Predictions
@@ -49,8 +50,13 @@ def describe_scenarios(run: Run, split: Split = "test", shown: int = SHOWN) -> l
     Raises:
         RunError: if the run's model has no scenarios.
     """
-    predictions, figures = with_scenarios(run.predictions(split), run), run.scenarios(split)
-    return [] if figures is None else portraits_of(run.dataset, predictions, figures, scenario_names(run), shown)
+    predictions, names = with_scenarios(run.predictions(split), run), scenario_names(run)
+
+    def described() -> list[Portrait]:
+        figures = run.scenarios(split)
+        return [] if figures is None else portraits_of(run.dataset, predictions, figures, names, shown)
+
+    return workers.first_does(described)
 
 
 def portraits_of(

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
 from musenet.dataset.roles import REQUEST, TIME, USER
+from musenet.distributed import workers
 from musenet.errors import RunError
 from musenet.evaluation.predictions import Predictions
 from musenet.files import replacing
@@ -34,11 +35,15 @@ def write_scenarios(run: Run, out: Path, splits: Sequence[Split] = SPLITS) -> in
     if out.suffix not in (".parquet", ".csv"):
         raise RunError(f"--out {out}: give a file that ends in .parquet or .csv")
     table = scenario_table(run, splits)
-    with replacing(out) as temporary:
-        if out.suffix == ".csv":
-            pyarrow.csv.write_csv(table, temporary)
-        else:
-            pq.write_table(table, temporary)
+
+    def write() -> None:
+        with replacing(out) as temporary:
+            if out.suffix == ".csv":
+                pyarrow.csv.write_csv(table, temporary)
+            else:
+                pq.write_table(table, temporary)
+
+    workers.first_does(write)
     return int(table.num_rows)
 
 

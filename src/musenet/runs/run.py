@@ -85,18 +85,23 @@ class Run:
         Raises:
             RunError: if there is no trained model, or validation has nothing to fit on.
         """
-        kind, file = self.experiment.calibration, self.folder.calibration_file
+        kind = self.experiment.calibration
         if kind == "none":
             return None
-        if self._calibration is None and file.is_file():
-            kept = Calibration.read(file)
-            self._calibration = kept if (kept.kind, kept.weights) == (kind, self.model_checksum) else None
+        if self._calibration is None:
+            self._calibration = workers.first_does(self._kept_calibration)
         if self._calibration is None:
             on = predict(self.model, self.dataset, "valid")
             self._calibration = fit_calibration(kind, on, self.model_checksum)
             if workers.is_first() and self._calibration is not None:
-                self._calibration.write(file)
+                self._calibration.write(self.folder.calibration_file)
         return self._calibration
+
+    def _kept_calibration(self) -> Calibration | None:
+        """What the folder holds of the calibration; None if that is nothing, or of another kind or other weights."""
+        file, wanted = self.folder.calibration_file, (self.experiment.calibration, self.model_checksum)
+        kept = Calibration.read(file) if file.is_file() else None
+        return kept if kept is not None and (kept.kind, kept.weights) == wanted else None
 
     def predictions(self, split: Split, *, keep: bool = True) -> Predictions:
         """The kept model's answers on a split: those saved in the folder if they are this model's, else scored anew.
@@ -110,7 +115,8 @@ class Run:
         """
         if split not in self._predictions:
             files = self.folder.predictions_file(split), self.folder.assignments_file(split)
-            if all(model_of(file) == self.model_checksum for file in files):
+            # The first worker decides for all, who score together: files may be seen later, or be new by then.
+            if workers.first_does(lambda: all(model_of(file) == self.model_checksum for file in files)):
                 self._predictions[split] = Predictions.from_parquet(*files)
             else:
                 self._predictions[split] = self.predictions_on(self.dataset, split)
@@ -188,17 +194,20 @@ class Run:
             DatasetError: if the model cannot be asked about the dataset.
         """
         measured_on = self.readable(dataset, split)
-        if dataset is not None:
-            predictions = self.predictions_on(measured_on, split)
-            return measure(
-                predictions, split, protocol_line(measured_on, split), UserDraws(predictions.user, resamples)
-            )
-        predictions = self.predictions(split)
-        draws = self.draws(split) if resamples == RESAMPLES else UserDraws(predictions.user, resamples)
-        found = measure(predictions, split, protocol_line(self.dataset, split), draws)
-        found = found.model_copy(update={"weights": self.model_checksum})
-        found.write(self.folder.evaluation_file(split))
-        self._evaluations[split] = found
+        predictions = self.predictions(split) if dataset is None else self.predictions_on(measured_on, split)
+
+        def measured() -> Evaluation:
+            are_kept = dataset is None and resamples == RESAMPLES
+            draws = self.draws(split) if are_kept else UserDraws(predictions.user, resamples)
+            found = measure(predictions, split, protocol_line(measured_on, split), draws)
+            if dataset is None:
+                found = found.model_copy(update={"weights": self.model_checksum})
+                found.write(self.folder.evaluation_file(split))
+            return found
+
+        found = workers.first_does(measured)
+        if dataset is None:
+            self._evaluations[split] = found
         return found
 
     def release(self) -> None:
