@@ -1,6 +1,7 @@
 """Histories of many requests at once are those that the service has of each."""
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 import musenet
 from musenet.dataset.roles import MICROSECONDS
-from musenet.errors import DataError, NoHistoriesWarning, StoreError, UserError
+from musenet.errors import DataError, LogWarning, NoHistoriesWarning, StoreError, UserError
 from musenet.recipe.history import HistoryOptions
 from musenet.recipe.repeat import RepeatOptions
 from musenet.serving.prediction.histories import EventHistories
@@ -113,7 +114,8 @@ def test_a_store_tells_as_it_tells_the_service(
         scorer.use(store)
         expected = [score for one in asked for score in scorer.score(one)["scores"]]
         moved.write_parquet(tmp_path / "in.parquet")
-        musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=store)
+        with pytest.warns(LogWarning, match="more than 25 hours before their users' newest events"):
+            musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=store)
     np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
 
 
@@ -169,7 +171,8 @@ def test_a_store_is_read_once_for_many_requests(exported: Exported, shown: pl.Da
             reads.append(len(set(users)) == len(users))
             return super().read_many(users, first, last)
 
-    with Counted(tmp_path / "history.sqlite", scorer.rules) as store:
+    with Counted(tmp_path / "history.sqlite", scorer.rules) as store, warnings.catch_warnings():
+        warnings.simplefilter("error", LogWarning)  # an empty store knows of nothing that came later
         score_rows(scorer, shown.to_arrow(), histories=StoredHistories(scorer, store)).read_all()
     assert reads == [True]
 

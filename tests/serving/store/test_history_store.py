@@ -41,6 +41,14 @@ def test_keeps_what_the_past_keeps_and_finds_it_again(address: str, opened: Open
     assert store.append(stream) == [False] * 200
 
 
+def test_a_request_of_long_ago_is_told_nothing_of_what_came_after_it(address: str, opened: Opened) -> None:
+    store, day = opened(address, simple_rules()), 86_400.0
+    store.append([click("anna", at * day, item, item) for item, at in (("early", 0), ("middle", 10), ("late", 20))])
+    found = store.read("anna", START + 3 * day)
+    assert {key for (key, *_) in found.repeats} == {"early"}
+    assert [event.item for event in found.events] == ["early"]
+
+
 def test_several_servers_lose_nothing(address: str, opened: Opened) -> None:
     """Two stores on one place, four threads each, all on the same two users."""
     rules = simple_rules()

@@ -123,7 +123,7 @@ class PastOfMany:
             count[chosen], last = self._counted.index(lacking).count(groups, texts, begin, end)
             if self._settled is not None:
                 begin = None if self._retention is None else moments - self._retention
-                more, last_settled = self._settled.index(lacking).count(groups, texts, begin, None)
+                more, last_settled = self._settled.index(lacking).count(groups, texts, begin, end)
                 count[chosen] += more
                 last = np.maximum(last, last_settled)
             if options.recency:

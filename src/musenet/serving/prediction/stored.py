@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,13 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from musenet.dataset.roles import MICROSECONDS
 from musenet.dataset.texts import LARGEST_EXACT_FLOAT
+from musenet.errors import LogWarning
 from musenet.serving.prediction.columns import Places, listed_values
 from musenet.serving.prediction.histories import Asked, Past, past_of
 from musenet.serving.prediction.past import Happened, PastOfMany, Settled
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.store.history import BulkHistoryStore, StoredRows
+from musenet.serving.store.user_past import BEHIND
 from musenet.serving.values import Value
 
 
@@ -28,7 +32,7 @@ class StoredHistories:
     """
 
     def __init__(self, scorer: Scorer, store: BulkHistoryStore) -> None:
-        self._scorer, self._store = scorer, store
+        self._scorer, self._store, self._warned = scorer, store, False
 
     def of(self, asked: Asked) -> Past:
         """What the store knows."""
@@ -39,6 +43,7 @@ class StoredHistories:
         ends = np.append(begins[1:], len(order)) - 1
         first, last = (asked.when[order[at]].tolist() for at in (begins, ends))
         found = self._store.read_many([known[place] or "" for place in places.tolist()], first, last)
+        self._warn_of_the_past(found.settled, group, asked)
         of_recent, of_settled = self._keys([found.recent, found.settled])
         past = PastOfMany(
             self._scorer.rules,
@@ -47,6 +52,22 @@ class StoredHistories:
             Settled(found.settled.user, found.settled.count, found.settled.time, of_settled, found.retention),
         )
         return past_of(past, group, asked)
+
+    def _warn_of_the_past(self, settled: StoredRows, group: Places, asked: Asked) -> None:
+        """Warn, once, if requests lie before events that the store cannot tell apart any more."""
+        newest = np.full(int(group.max(initial=0)) + 1, np.iinfo(np.int64).min)
+        np.maximum.at(newest, settled.user, settled.time)
+        early = newest[group] >= asked.when - self._scorer.rules.span(repeats=True).delay
+        if early.any() and not self._warned:
+            self._warned = True
+            user = listed_values(asked.users)[int(asked.users.places[np.argmax(early)])]
+            warnings.warn(
+                f"requests lie more than {BEHIND // (3600 * MICROSECONDS)} hours before their users' newest events (of "
+                f"{user}, for example): a history store no longer knows all that had happened by then, so their scores "
+                "differ from those of that time; for requests of the past give the log's events (--events FILE)",
+                LogWarning,
+                stacklevel=2,
+            )
 
     def _happened(self, events: StoredRows, recent: StoredRows, keys: Sequence[pa.DictionaryArray]) -> Happened:
         """The events that histories show, and those that repeats count, which are other rows."""

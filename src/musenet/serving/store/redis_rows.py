@@ -138,6 +138,7 @@ def read_history(database: Any, rules: HistoryRules, user: str, asked: Asked) ->
     kept = [(time, text) for time, _, text in rows if length and (oldest is None or time >= oldest)]
     settled = [(key.decode(), *_totals(value)) for key, value in totals.items()]
     settled = [row for row in settled if asked.keys_begin is None or row[2] >= asked.keys_begin]
+    settled = [row for row in settled if row[2] < asked.repeats_end]
     return user_history(kept[::-1], settled, _counted([_unpacked(row) for row in counted]))
 
 

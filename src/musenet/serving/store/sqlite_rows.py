@@ -183,7 +183,8 @@ def read_history(connection: sqlite3.Connection, rules: HistoryRules, user: str,
             (row, time, mark, TIES),
         )
     settled = connection.execute(
-        "SELECT key, count, last FROM repeats WHERE user = ? AND last >= ?", (row, _from(asked.keys_begin))
+        "SELECT key, count, last FROM repeats WHERE user = ? AND last >= ? AND last < ?",
+        (row, _from(asked.keys_begin), asked.repeats_end),
     ).fetchall()
     recent = connection.execute(
         "SELECT key, count(*), max(time) FROM recent WHERE user = ? AND time >= ? AND time < ? GROUP BY key",
