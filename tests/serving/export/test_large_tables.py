@@ -13,6 +13,7 @@ from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import write_manifest
 from musenet.preparation.prepare import prepare
 from musenet.runs.folder import RunFolder
+from musenet.serving.drift.reference import REFERENCE
 from musenet.serving.text_index import map_column
 from places import TESTS
 from preparation.logs import MemorySource, random_log, recipe
@@ -55,3 +56,4 @@ def test_with_memory_for_half_the_table_a_run_is_scored_and_exported(folder: Pat
     assert len(table) > ROWS
     assert table.nbytes > 2 * LIMIT
     assert np.array_equal(table, kept.numpy())
+    assert (folder / "exports" / "run" / REFERENCE).is_file()  # for which validation was scored
