@@ -40,6 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     content = read_yaml((ROOT / "configs" / "hotels.yaml").read_text(encoding="utf-8"))
     for part in ("impressions", "events", "users", "items"):
         content["data"][part]["path"] = str(folder / "log" / Path(content["data"][part]["path"]).name)
+    content["features"]["context"].append("hour")  # which preparation computes
     content = {name: value for name, value in content.items() if name not in ("compare", "sweep", "ablate")}
     experiment = validate_experiment(content | SMALL, "hotels")
     musenet.train(experiment, dataset=folder / "dataset", out=folder / "run")
@@ -72,6 +73,36 @@ def test_the_test_period_gets_the_predictions_of_training(run: Run, tmp_path: Pa
         musenet.predict(export, tmp_path / "tested.parquet", out)
     without = pl.read_parquet(out)["score"]
     assert np.abs(without.to_numpy() - both["expected"].to_numpy()).max() > 1e-3
+
+
+def test_a_request_without_its_hour_is_scored_by_the_hour_of_its_time(run: Run, tmp_path: Path) -> None:
+    """As the rows of a file are; an hour that is given as missing stays missing."""
+    folder = run.path.parent
+    shown = pl.read_parquet(folder / "log" / "impressions.parquet").filter(pl.col("search_id") % 97 == 0)
+    shown.write_parquet(tmp_path / "some.parquet")
+    musenet.predict(
+        folder / "export", tmp_path / "some.parquet", tmp_path / "out.parquet", events=folder / "log" / "clicks.parquet"
+    )
+    scorer = musenet.Scorer(folder / "export")
+    context = sorted(scorer.context_columns - {"hour"})
+    for (_,), rows in pl.read_parquet(tmp_path / "out.parquet").group_by("search_id"):
+        first = rows.row(0, named=True)
+        events = pl.read_parquet(folder / "log" / "clicks.parquet").filter(user_id=first["user_id"])
+        request: dict[str, Any] = {
+            "user": first["user_id"],
+            "time": first["shown_at"].timestamp(),
+            "context": {name: first[name] for name in context},
+            "candidates": [{"item": row["hotel_id"], "price": row["price"]} for row in rows.iter_rows(named=True)],
+            "history": [
+                {"item": row["hotel_id"], "kind": row["action"], "time": row["clicked_at"].timestamp()}
+                for row in events.iter_rows(named=True)
+            ],
+        }
+        answer = scorer.score(request)
+        np.testing.assert_allclose(answer["scores"], rows["score"], atol=1e-6)
+        assert answer["unknown"]["missing"] == {}
+        request["context"]["hour"] = None
+        assert scorer.score(request)["unknown"]["missing"] == {"hour": 1}
 
 
 def test_evaluating_the_test_periods_rows_gives_the_figures_of_the_split(run: Run, tmp_path: Path) -> None:

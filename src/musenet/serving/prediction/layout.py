@@ -26,9 +26,9 @@ from musenet.serving.prediction.columns import (
     texts_of,
 )
 from musenet.serving.prediction.histories import Asked
-from musenet.serving.prediction.local_clock import CLOCK
 from musenet.serving.prediction.times import NO_TIME, NoTimeError, Times, microseconds_of
 from musenet.serving.scorer.encoder import Distinct, Encoded
+from musenet.serving.scorer.local_clock import CLOCK
 from musenet.serving.scorer.messages import ID_WANTED, MOST_CANDIDATES
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.scorer.vectors import distinct_vectors
@@ -71,11 +71,7 @@ class Layout:
         manifest = scorer.manifest
         self._user, self._item, self._written = manifest.user_column, manifest.item_column, manifest.log.time
         self._context, self._candidate = sorted(scorer.context_columns), sorted(scorer.candidate_columns)
-        self._clock = [
-            one
-            for one in scorer.required_columns
-            if one not in schema.names and one in CLOCK and manifest.value_types.get(one) == "whole"
-        ]
+        self._clock = [one for one in scorer.clock_columns if one not in schema.names]
         wanted = [self._user, self._item, *scorer.required_columns]
         missing = [one for one in wanted if one not in schema.names and one not in self._clock]
         if missing:

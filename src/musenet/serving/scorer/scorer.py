@@ -17,6 +17,7 @@ from musenet.serving.scorer.encoder import Attributes, Encoder, Tally
 from musenet.serving.scorer.entities import Entities, Items
 from musenet.serving.scorer.explanation import explained
 from musenet.serving.scorer.history_codes import encode_events
+from musenet.serving.scorer.local_clock import CLOCK, told_by_clock
 from musenet.serving.scorer.messages import ITEM, Event, NewItem, ScoreRequest, request_error
 from musenet.serving.scorer.numbers import Numbers
 from musenet.serving.scorer.repeats import Places, count_repeats
@@ -72,6 +73,9 @@ class Scorer:
         """Columns that a request's context may have."""
         self.candidate_columns = {*self.encoder.columns("candidate"), *of_key}
         """Columns that a candidate may have."""
+        of_clock = [name for name in self.required_columns if name in CLOCK]
+        self.clock_columns = [name for name in of_clock if self.manifest.value_types.get(name) == "whole"]
+        """Columns that the time tells where they are left out, as preparation computed them from it."""
         self._event_columns = set(self.manifest.event_columns) - {self.manifest.item_column}
 
     def use(self, store: HistoryStore | None) -> None:
@@ -190,6 +194,9 @@ class Scorer:
         self._check_columns(message)
         self.learn_items()
         when = time.time() if message.time is None else message.time
+        if any(name not in message.context for name in self.clock_columns):
+            told = told_by_clock(self.clock_columns, when, self.manifest.timezone)
+            message = message.model_copy(update={"context": {**told, **message.context}})
         user_row = self.users.find([self.user_of(message.user)])
         candidates = cast("list[Attributes]", message.candidates)
         item_rows = self.items.find(self.items_of([candidate["item"] for candidate in message.candidates]))

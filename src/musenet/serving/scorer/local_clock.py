@@ -1,6 +1,6 @@
 """Context that preparation derives from the time, where the log has no column of that name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musenet.dataset.roles import MICROSECONDS
-from musenet.serving.prediction.times import Times
 from musenet.serving.scorer.messages import EPOCH
+from musenet.serving.store.history import microseconds
 
+Times = NDArray[np.int64]
 _HOUR = 3600 * MICROSECONDS
 _MINUTES_15 = _HOUR // 4
 """Zones change what they differ from UTC by at full quarters of an hour."""
@@ -23,7 +24,11 @@ def _local(times: Times, zone: str) -> Times:
     offsets = []
     for quarter in quarters.tolist():
         moment = EPOCH + timedelta(microseconds=quarter * _MINUTES_15)
-        offsets.append((moment.astimezone(told).utcoffset() or timedelta()) // timedelta(microseconds=1))
+        try:
+            offset = moment.astimezone(told).utcoffset() or timedelta()
+        except OverflowError:  # on the calendar's first day, or its last
+            offset = timedelta()
+        offsets.append(offset // timedelta(microseconds=1))
     return times + np.array(offsets, dtype=np.int64)[places]
 
 
@@ -37,3 +42,9 @@ def _weekday(times: Times, zone: str) -> NDArray[np.int64]:
 
 CLOCK: Mapping[str, Callable[[Times, str], NDArray[np.int64]]] = {"hour": _hour, "weekday": _weekday}
 """The columns, from UTC microseconds and the log's time zone."""
+
+
+def told_by_clock(names: Iterable[str], when: float, zone: str) -> dict[str, int]:
+    """These columns at one moment, in seconds."""
+    moment = np.array([microseconds(when)], dtype=np.int64)
+    return {name: int(CLOCK[name](moment, zone)[0]) for name in names}
