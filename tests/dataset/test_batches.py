@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from musenet.dataset import batches as under_test
 from musenet.dataset.batch import Batch, schema_of
-from musenet.dataset.batches import Batches
+from musenet.dataset.batches import Batches, part_of_requests
 from musenet.dataset.builder import BatchBuilder, part_of
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import FIRST_VALUE, UNSEEN
@@ -270,7 +270,8 @@ def test_a_share_is_the_same_requests_for_every_seed_and_part_of_a_larger_share(
     period = dataset.manifest.splits["train"]
 
     def seen(share: float, seed: int, epoch: int = 0) -> list[int]:
-        plan = Batches(dataset, "train", 16, shuffle_seed=seed, share=share).plan(epoch)
+        chosen = part_of_requests(dataset, "train", share)
+        plan = Batches(dataset, "train", 16, shuffle_seed=seed, requests=chosen).plan(epoch)
         return np.concatenate(plan).tolist()  # type: ignore[no-any-return]
 
     first = seen(share, seed=1)
@@ -282,9 +283,25 @@ def test_a_share_is_the_same_requests_for_every_seed_and_part_of_a_larger_share(
     assert seen(1.0, seed=1) == (np.random.default_rng([1, 0]).permutation(REQUESTS["train"]) + period.begin).tolist()
 
 
+@pytest.mark.parametrize(("share", "replay"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.25), (0.5, 0.5)])
+def test_a_share_of_requests_up_to_a_time_is_used_beside_the_later_ones(share: float, replay: float, tmp_path: Path):
+    dataset = write_planted(tmp_path / "dataset")
+    period = dataset.manifest.splits["train"]
+    times = np.asarray(dataset.requests.time[period.begin : period.end])
+    until = int(times[len(times) // 2])
+    chosen = part_of_requests(dataset, "train", share, until, replay)
+    assert chosen is not None
+    old = times[chosen - period.begin] <= until
+    assert old.sum() == round(share * replay * (times <= until).sum())
+    assert (~old).sum() == round(share * (times > until).sum())
+    plan = Batches(dataset, "train", 16, shuffle_seed=3, requests=chosen).plan(0)
+    assert sorted(np.concatenate(plan)) == chosen.tolist()
+    assert len(set(chosen.tolist())) == len(chosen)
+
+
 def test_the_batches_of_a_share_are_as_large_as_asked(tmp_path: Path):
     dataset = write_planted(tmp_path / "dataset")
-    batches = Batches(dataset, "train", 16, shuffle_seed=1, share=0.5)
+    batches = Batches(dataset, "train", 16, shuffle_seed=1, requests=part_of_requests(dataset, "train", 0.5))
     sizes = [batch.candidates for batch in batches.epoch(0)]
     assert len(sizes) == len(batches)
     assert sum(sizes) / len(sizes) == pytest.approx(16, rel=0.1)

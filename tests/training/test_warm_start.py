@@ -222,6 +222,34 @@ def test_killed_and_resumed_it_ends_as_without_the_interruption(
     assert_same_run(tmp_path / "run", folder / "after")
 
 
+def test_it_can_learn_from_what_is_new_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    step = Trainer.step
+
+    def noted(self: Trainer, batch: Any) -> Any:
+        seen.append(batch.request_index.numpy())
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", noted)
+    changed = today(training={"epochs": 1, "batch_size": 64, "threads": 1, "replay": 0})
+    mn.train(changed, tmp_path / "run", start_from=folder / "before", dataset=folder / "new")
+    new = Dataset(folder / "new")
+    until, period = Dataset(folder / "old").manifest.splits["train"].last_time, new.manifest.splits["train"]
+    assert until is not None
+    later = [row for row in range(period.begin, period.end) if new.requests.time[row] > until]
+    assert 0 < len(later) < period.end - period.begin
+    assert sorted(np.concatenate(seen)) == later
+
+
+def test_new_requests_alone_need_a_run_and_a_later_log(folder: Path, tmp_path: Path) -> None:
+    changed = today(training={"replay": 0})
+    with pytest.raises(RunError, match="name that run with --from"):
+        mn.train(changed, tmp_path / "run", dataset=folder / "new")
+    with pytest.raises(RunError, match="no training request later than that run's"):
+        mn.train(changed, tmp_path / "run", start_from=folder / "after", dataset=folder / "new")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_with_other_first_weights_is_another_run(folder: Path) -> None:
     with pytest.raises(RunError, match=r"finished run with another run, or none, to begin from"):
         mn.train(today(), folder / "after", dataset=folder / "new")

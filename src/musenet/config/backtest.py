@@ -25,5 +25,6 @@ class BacktestOptions(Options):
     )
     policies: list[Policy] = Field(list(POLICIES), min_length=1, description="which policies to compare")
     epochs: int = Field(1, ge=1, description="epochs of a warm start")
+    replay: float = Field(1.0, ge=0, le=1, description="`training.replay` of a warm start")
     adapt: AdaptOptions = Field(AdaptOptions(), description="how the mix is followed, and when labels are known")
     finetune: FinetuneOptions = Field(FinetuneOptions(), description="options of online fine-tuning")

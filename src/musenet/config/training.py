@@ -18,6 +18,13 @@ class TrainingOptions(Options):
     requests: float = Field(
         1.0, gt=0, le=1, description="share of the training requests to use, the same requests for every model and seed"
     )
+    replay: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="with `--from`: share that is used again of the requests the earlier run could train on, beside "
+        "all later ones; less is faster",
+    )
     batch_size: int = Field(1024, ge=1, description="candidates per batch; batches consist of whole requests")
     learning_rate: float = Field(0.001, gt=0)
     final_learning_rate: float = Field(

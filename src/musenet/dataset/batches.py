@@ -30,10 +30,37 @@ def _sizes_of(offset: np.ndarray) -> np.ndarray:
     return sizes
 
 
-def _share_of(count: int, share: float) -> np.ndarray:
-    """Places of a share of `count` rows, ascending, at least one of them; all in a larger share's too."""
-    order = np.random.default_rng(SHARE_SEED).permutation(count)
-    return np.sort(order[: max(1, round(count * share))]).astype(np.int32)
+def later_than(dataset: Dataset, split: Split, time: int) -> int:
+    """The split's first request later than a time in microseconds; its end if there is none."""
+    period = dataset.manifest.splits[split]
+    return period.begin + int(np.searchsorted(dataset.requests.time[period.begin : period.end], time, side="right"))
+
+
+def part_of_requests(
+    dataset: Dataset, split: Split, share: float, until: int | None = None, replay: float = 1.0
+) -> np.ndarray | None:
+    """(requests,) rows of those that are used, ascending; None for all.
+
+    Args:
+        dataset: an opened dataset.
+        split: which period.
+        share: of its requests: the same ones whatever the seed, and all of a smaller share's.
+        until: time in microseconds up to which an earlier training has had the requests.
+        replay: share of those that is used again.
+    """
+    period = dataset.manifest.splits[split]
+    if share >= 1 and (until is None or replay >= 1):
+        return None
+    new = period.begin if until is None else later_than(dataset, split, until)
+    return np.concatenate([_share_of(period.begin, new, share * replay), _share_of(new, period.end, share)])
+
+
+def _share_of(begin: int, end: int, share: float) -> np.ndarray:
+    """A share of the rows of a range, ascending, at least one unless none is asked for."""
+    if share >= 1:
+        return np.arange(begin, end, dtype=np.int32)
+    order = np.random.default_rng(SHARE_SEED).permutation(end - begin)
+    return np.sort(begin + order[: max(share > 0, round((end - begin) * share))].astype(np.int32))
 
 
 class Batches:
@@ -47,7 +74,7 @@ class Batches:
         batch_size: candidates per batch; the last request may go beyond it.
         shuffle_seed: shuffles requests anew in every epoch and trains the unseen rows; in the dataset's order if None.
         unseen_rate: share of ids that training replaces by the unseen row.
-        share: of the period's requests that is used: the same ones whatever the seed, and all of a smaller share's.
+        requests: (requests,) rows of the split's that are used, see `part_of_requests`; all if None.
         part: which of how many parts of every batch is built; the lengths and plans are those of whole batches.
         pinned: build them to be copied to a CUDA card.
     """
@@ -60,7 +87,7 @@ class Batches:
         *,
         shuffle_seed: int | None = None,
         unseen_rate: float = 0.01,
-        share: float = 1.0,
+        requests: np.ndarray | None = None,
         part: tuple[int, int] = WHOLE,
         pinned: bool = False,
     ) -> None:
@@ -74,10 +101,10 @@ class Batches:
         )
         # What a log's length decides is kept small: a log may have many millions of requests.
         self._begin = np.int32(period.begin)
-        self._chosen = None if share >= 1 else _share_of(period.end - period.begin, share)
+        self._chosen = requests
         self._sizes = _sizes_of(dataset.requests.candidate_offset[period.begin : period.end + 1])
-        if self._chosen is not None:
-            self._sizes = self._sizes[self._chosen]
+        if requests is not None:
+            self._sizes = self._sizes[requests - self._begin]
         self._impressions = int(self._sizes.sum(dtype=np.int64))
 
     def __len__(self) -> int:
@@ -90,8 +117,7 @@ class Batches:
         if self.seed is not None:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
         begins = self._begins_of_batches(order)
-        requests = order if self._chosen is None else self._chosen[order]
-        requests += self._begin
+        requests = order + self._begin if self._chosen is None else self._chosen[order]
         if len(begins) + 1 < len(self):  # requests larger than a batch leave gaps
             return np.array_split(requests, len(self))
         return np.split(requests, begins)

@@ -14,7 +14,7 @@ import torch
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import Batch, schema_of
-from musenet.dataset.batches import Batches
+from musenet.dataset.batches import Batches, part_of_requests
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
@@ -97,9 +97,8 @@ def boost(
 def _tables(experiment: Experiment, dataset: Dataset, columns: TreeColumns) -> tuple[Any, Any]:
     """Training and validation as LightGBM takes them: as training shows them, and as scoring does."""
     training, seed = experiment.training, experiment.seed
-    shown = Batches(
-        dataset, "train", BATCH_SIZE, shuffle_seed=seed, unseen_rate=training.unseen_rate, share=training.requests
-    )
+    chosen = part_of_requests(dataset, "train", training.requests)
+    shown = Batches(dataset, "train", BATCH_SIZE, shuffle_seed=seed, unseen_rate=training.unseen_rate, requests=chosen)
     requests, scored = evenly_spaced(dataset, "valid", training.validation_impressions), BatchBuilder(dataset)
     parts = np.array_split(requests, max(1, math.ceil(dataset.sizes_of(requests).sum() / BATCH_SIZE)))
     train = _table(shown.epoch(), columns)

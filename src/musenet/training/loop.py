@@ -13,7 +13,7 @@ import torch
 from musenet.config.experiment import Experiment
 from musenet.config.training import TrainingOptions
 from musenet.dataset.batch import Batch, schema_of
-from musenet.dataset.batches import Batches, on_device
+from musenet.dataset.batches import Batches, on_device, part_of_requests
 from musenet.dataset.dataset import Dataset
 from musenet.distributed import workers
 from musenet.errors import RunError, TrainingDivergedError
@@ -31,7 +31,7 @@ from musenet.training.memory import keep_freed_memory
 from musenet.training.optimizers import Optimizers
 from musenet.training.placement import Onlooker, device_named
 from musenet.training.precision import doubt_about, tf32_products
-from musenet.training.warm_start import first_model
+from musenet.training.warm_start import first_model, learned_until
 
 Log = Callable[[dict[str, Any]], None]
 """Told of every report: step, planned steps, samples per second, seconds to go, loss terms or validation scores.
@@ -94,13 +94,14 @@ class Trainer:
         rate = self.options.learning_rate
         of_table = self.options.embedding_learning_rate or rate
         self.optimizers = Optimizers(self.model, rate, of_table, self.options.weight_decay, self.options.betas)
+        until = None if start is None else learned_until(start)
         self.batches = Batches(
             dataset,
             "train",
             self.options.batch_size,
             shuffle_seed=self.seed,
             unseen_rate=self.options.unseen_rate,
-            share=self.options.requests,
+            requests=part_of_requests(dataset, "train", self.options.requests, until, self.options.replay),
             part=(workers.rank(), workers.count()),
             pinned=self.device.type == "cuda",
         )
@@ -144,7 +145,8 @@ class Trainer:
 
     def doubts(self) -> Iterator[str]:
         """Sentences about what looks as if little could be learned, though the log holds it, or as if it took long."""
-        if self.planned < FEW_STEPS and self.options.requests == 1:  # shares are of those who know, such as tuning
+        few = self.planned < FEW_STEPS
+        if few and self.options.requests == self.options.replay == 1:  # shares are of those who know, such as tuning
             yield (
                 f"training takes only {self.planned:,} steps ({self.options.epochs} epochs of {len(self.batches):,}), "
                 "which is little to learn from: lower training.batch_size or raise training.epochs"

@@ -64,6 +64,8 @@ def train_run(
         if experiment.calibration != "none":
             raise RunError(f"calibration: {experiment.calibration} is fitted on validation, which is empty: {FIT_ON}")
         raise RunError("the weights to keep are chosen on validation, which is empty: give split.valid a longer period")
+    if experiment.training.replay < 1 and start is None:
+        raise RunError("training.replay is a share of what an earlier run has trained on: name that run with --from")
     if start is not None:
         experiment = going_on_from(start, experiment, dataset)
         check_start(start, experiment, dataset)

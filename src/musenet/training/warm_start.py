@@ -6,6 +6,7 @@ import torch
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.batch import schema_of
+from musenet.dataset.batches import later_than
 from musenet.dataset.compatibility import check_continuable, rows_before
 from musenet.dataset.dataset import Dataset
 from musenet.distributed.row_shards import sharded_tables
@@ -48,6 +49,13 @@ def first_model(experiment: Experiment, dataset: Dataset, start: RunFolder | Non
     return model
 
 
+def learned_until(start: RunFolder) -> int:
+    """The time of the last request that the run could train on, in microseconds."""
+    time = start.dataset.manifest.splits["train"].last_time
+    assert time is not None, "a trained run has seen requests"
+    return time
+
+
 def going_on_from(start: RunFolder, experiment: Experiment, dataset: Dataset) -> Experiment:
     """The experiment; what its model leaves open is as the run that it goes on from found it best."""
     found = start.experiment.model
@@ -81,6 +89,12 @@ def check_start(start: RunFolder, experiment: Experiment, dataset: Dataset) -> N
             "leave that dataset where it is, and name another folder for the new one with --dataset"
         ) from error
     check_continuable(before, dataset)
+    time, period = learned_until(start), dataset.manifest.splits["train"]
+    if experiment.training.replay == 0 and later_than(dataset, "train", time) == period.end:
+        raise RunError(
+            f"--from {start.path}: {dataset.folder} has no training request later than that run's, and "
+            "training.replay is 0: give a later log, or a larger training.replay"
+        )
 
 
 def _decisive(experiment: Experiment) -> dict[str, Any]:

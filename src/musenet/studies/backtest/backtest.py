@@ -103,7 +103,9 @@ class Walk:
             dataset = self.prepare(experiment, self.folder.parent / "datasets" / f"period-{place + 1}")
             start = before if policy == "warm-started" else None
             if start is not None:
-                training = self.row.training.model_copy(update={"epochs": self.row.backtest.epochs})
+                options = self.row.backtest
+                changes = {"epochs": options.epochs, "replay": options.replay}
+                training = self.row.training.model_copy(update=changes)
                 experiment = experiment.model_copy(update={"training": training})
             run, took = self._trained(experiment, dataset, f"{folder_name(policy)}-{place + 1}", start)
             own = run.predictions(SPLIT)
