@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from musenet.config.loading import json_schema
-from musenet.models.interface import PoolingOptions
+from musenet.models.options import PoolingOptions
 from musenet.results import show
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.demo import Demo

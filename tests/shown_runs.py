@@ -20,7 +20,7 @@ from musenet.evaluation.evaluation import measure
 from musenet.evaluation.intervals import Difference, Interval
 from musenet.evaluation.predictions import Predictions
 from musenet.files import checksum
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.models.registry import build_model
 from musenet.reporting import contents
 from musenet.reporting.contents import Contents

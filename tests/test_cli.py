@@ -20,6 +20,7 @@ from musenet.cli import main as cli
 from musenet.dataset.dataset import Dataset
 from musenet.errors import UserError
 from musenet.workspace import MANIFEST
+from places import ROOT
 from shown_runs import measure_little
 
 DAY = 86_400
@@ -368,6 +369,18 @@ def test_help_and_misspelt_paths_are_answered_without_loading_what_computes() ->
     assert done.stderr.count("there is no file no.yaml: give") == 3
     assert done.stderr.count("no does not exist: give the folder that `musenet train` wrote") == 2
     assert {"train", "compare", "scenarios"} <= set(re.findall(r"\w+", done.stdout))
+
+
+def test_logs_are_read_without_pytorch(tmp_path: Path) -> None:
+    """With every model among the configuration's rows, up to the path that does not exist."""
+    config = yaml.safe_load((ROOT / "configs" / "hotels.yaml").read_text(encoding="utf-8"))
+    config["data"]["impressions"]["path"] = "no.parquet"
+    (tmp_path / "hotels.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    script = "import sys; from musenet.cli.main import run; run(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", script, "prepare", str(tmp_path / "hotels.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert re.search(r"there is no file \S+no\.parquet", done.stderr)
 
 
 def test_the_entry_point_ends_with_the_status(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from musenet.dataset.batch import Batch, Schema, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.attention import Activation, Dice, HistoryAttention, activation, matches, padded_history
+from musenet.models.attention import Dice, HistoryAttention, activation, matches, padded_history
+from musenet.models.options import Activation
 from plain_networks import plain_dice, plain_history
 from planted import HAND_MADE_SCHEMA, hand_made_batch
 

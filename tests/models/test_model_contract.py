@@ -18,7 +18,7 @@ from musenet.metrics import auc
 from musenet.models.interface import ClickModel
 from musenet.models.layers import set_dropout
 from musenet.models.musenet.model import Musenet
-from musenet.models.registry import MODELS, AnyModelOptions, build_model
+from musenet.models.registry import MODELS, AnyModelOptions, build_model, model_type
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import load_model
 from musenet.training.optimizers import Optimizers
@@ -132,6 +132,10 @@ def backward(model: ClickModel, batch: Batch, progress: float = 1.0) -> None:
 def test_every_registered_model_is_among_the_variants():
     assert {options["name"] for options in VARIANTS.values()} == NETWORKS
     assert set(MODELS) - NETWORKS == {"lightgbm"}  # see baselines/test_boosted_trees.py
+
+
+def test_every_registered_model_is_found_where_its_line_says():
+    assert all(model_type(name).options_type is model.options_type for name, model in MODELS.items())
 
 
 @every_variant

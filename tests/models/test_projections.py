@@ -12,7 +12,8 @@ from models.test_model_contract import NETWORKS, VARIANTS, batch_of, train_on
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.dataset import Dataset
 from musenet.evaluation.importance import groups_of, permute
-from musenet.models.baselines.boosted_trees import LightGbmOptions, TreeColumns
+from musenet.models.baselines.boosted_trees import TreeColumns
+from musenet.models.baselines.options import LightGbmOptions
 from musenet.models.interface import ClickModel
 from musenet.models.registry import AnyModelOptions, build_model
 from musenet.models.vectors import NAME, projection_of

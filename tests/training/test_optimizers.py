@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musenet.models.baselines.base_model import BaseModel, BaseModelOptions
+from musenet.models.baselines.base_model import BaseModel
+from musenet.models.baselines.options import BaseModelOptions
 from musenet.models.embedding import EmbeddingTable
 from musenet.training.optimizers import DenseAdam, LazyAdam, Optimizers
 from planted import HAND_MADE_SCHEMA, hand_made_batch

@@ -17,12 +17,13 @@ from musenet.errors import missing_package
 
 if TYPE_CHECKING:
     from musenet.api.demos import demo
-    from musenet.api.experiments import guess, load, prepare, train
+    from musenet.api.experiments import guess, load, prepare
     from musenet.api.logs import init, simulate_ads, simulate_hotels
     from musenet.api.results import describe_scenarios, evaluate, export, name, report, reproduce, scenarios
     from musenet.api.run import Run
     from musenet.api.serving import backup, drift, fill, forget, load_history, predict, serve
     from musenet.api.studies import ablate, backtest, compare, compare_runs, sweep, tune
+    from musenet.api.training import train
     from musenet.config.experiment import Experiment
     from musenet.config.loading import json_schema as config_schema
     from musenet.progress import SILENT, Listener, Moment
@@ -109,7 +110,7 @@ _HOMES = {
     "simulate_hotels": "musenet.api.logs.simulate_hotels",
     "backtest": "musenet.api.studies.backtest",
     "sweep": "musenet.api.studies.sweep",
-    "train": "musenet.api.experiments.train",
+    "train": "musenet.api.training.train",
     "tune": "musenet.api.studies.tune",
 }
 """Where each of them is, loaded when it is first used: who serves has no PyTorch, who trains waits for no server."""

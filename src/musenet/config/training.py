@@ -1,11 +1,13 @@
 """How a model is trained."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from musenet.options import Options
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["bfloat16", "tf32", "float32", "float64"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -81,6 +83,8 @@ class TrainingOptions(Options):
     )
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> "torch.dtype":
         """The precision, as torch has it."""
+        import torch  # takes longer than to read a configuration
+
         return torch.float64 if self.precision == "float64" else torch.float32

@@ -4,17 +4,14 @@ Shapes: R requests, N candidates, T events of all requests, P pairs of a candida
 H history columns, D embedding.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.layers import Standardise, rows_of
+from musenet.models.options import Activation
 from musenet.models.pairs import GatedPool, PairSums, Standardised, distinct_events, moments, pairs_of
-
-Activation = Literal["prelu", "dice"]
 
 
 class Dice(nn.Module):

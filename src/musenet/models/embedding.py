@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,9 @@ from musenet.dataset.manifest import Field
 from musenet.distributed import workers
 from musenet.distributed.pieces import InPieces
 from musenet.distributed.row_shards import RowShards, normal_rows, shards_of
-from musenet.models.attention import Activation, HistoryAttention
+from musenet.models.attention import HistoryAttention
 from musenet.models.layers import full_precision, rows_of
-
-HistoryEncoder = Literal["mean", "attention"]
-Numbers = Literal["plain", "embedded"]
+from musenet.models.options import Activation, HistoryEncoder, Numbers
 
 _to_be_loaded: ContextVar[bool] = ContextVar("to_be_loaded", default=False)
 

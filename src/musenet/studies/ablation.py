@@ -18,8 +18,8 @@ from musenet.errors import ConfigError
 from musenet.evaluation.draws import RESAMPLES, UserDraws
 from musenet.evaluation.intervals import Difference, difference, resample_model
 from musenet.files import write_text
-from musenet.models.interface import ModelOptions
 from musenet.models.musenet.options import MusenetOptions
+from musenet.models.options import ModelOptions
 from musenet.options import with_value
 from musenet.results import show
 from musenet.runs.run import Run

@@ -22,7 +22,8 @@ from musenet.errors import RunError
 from musenet.evaluation.ranking import larger_is_better
 from musenet.evaluation.scoring import BATCH_SIZE, evenly_spaced, scores_of
 from musenet.files import checksum
-from musenet.models.baselines.boosted_trees import LightGbm, LightGbmOptions, TreeColumns, library
+from musenet.models.baselines.boosted_trees import LightGbm, TreeColumns
+from musenet.models.baselines.options import LightGbmOptions, library
 from musenet.runs.folder import RunFolder
 from musenet.runs.training_result import TrainingResult
 from musenet.training.loop import Log, interruptible, is_better

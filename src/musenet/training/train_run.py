@@ -14,7 +14,7 @@ from musenet.distributed import workers
 from musenet.errors import RunError
 from musenet.evaluation.ranking import larger_is_better
 from musenet.evaluation.recalibration import FIT_ON
-from musenet.models.baselines.boosted_trees import LightGbmOptions
+from musenet.models.baselines.options import LightGbmOptions
 from musenet.runs.folder import VERSIONS, RunFolder
 from musenet.runs.run import Run
 from musenet.runs.there import holds_run

@@ -11,8 +11,8 @@ from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import FIRST_VALUE, FieldSide
 from musenet.errors import UserError
-from musenet.models.baselines import boosted_trees
-from musenet.models.baselines.boosted_trees import LightGbm, LightGbmOptions, TreeColumns
+from musenet.models.baselines.boosted_trees import LightGbm, TreeColumns
+from musenet.models.baselines.options import LightGbmOptions, library
 from planted import REQUESTS
 
 lightgbm = pytest.importorskip("lightgbm")
@@ -116,4 +116,4 @@ def test_the_state_is_the_trees(planted_dataset: Dataset):
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "lightgbm", None)
     with pytest.raises(UserError, match=r"lightgbm needs LightGBM .* pip install 'musenet\[rivals\]'"):
-        boosted_trees.library()
+        library()

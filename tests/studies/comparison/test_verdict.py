@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Resampled, resample_model
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.models.registry import AnyModelOptions
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.table import to_markdown

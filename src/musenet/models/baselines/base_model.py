@@ -1,18 +1,10 @@
 """BaseModel: embedding and MLP over user, pooled history, item, context and candidate."""
 
-from typing import Literal
-
 from musenet.dataset.batch import Batch, Schema
+from musenet.models.baselines.options import BaseModelOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedMLP
-
-
-class BaseModelOptions(PoolingOptions):
-    """Options of BaseModel."""
-
-    name: Literal["base_model"] = "base_model"
-    hidden: list[int] = [128, 64]
 
 
 class BaseModel(ClickModel):

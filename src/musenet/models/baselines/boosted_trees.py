@@ -6,62 +6,20 @@ Shapes: N candidates, C columns.
 """
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from musenet.dataset import manifest
 from musenet.dataset.batch import Batch, Schema
 from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
-from musenet.errors import UserError
 from musenet.models.attention import CandidateQuery
+from musenet.models.baselines.options import LightGbmOptions, library
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, ModelOptions, Prediction
-
-
-class LightGbmOptions(ModelOptions):
-    """Options of LightGBM."""
-
-    name: Literal["lightgbm"] = "lightgbm"
-    embedding: Literal[0] = Field(0, description="not used by trees")
-    numbers: Literal["plain"] = Field("plain", description="trees only compare numbers with thresholds")
-    trees: int = Field(2000, ge=1, description="maximum number of trees")
-    shrinkage: float = Field(0.05, gt=0, le=1, description="LightGBM's `learning_rate`")
-    leaves: int = Field(63, ge=2, description="leaves of every tree")
-    rows_per_leaf: int = Field(50, ge=1, description="minimum number of impressions in a leaf")
-    row_share: float = Field(0.8, gt=0, le=1, description="share of the impressions used for each tree")
-    column_share: float = Field(0.8, gt=0, le=1, description="share of the columns used for each tree")
-    patience: int = Field(50, ge=1, description="stop after this many trees without improvement on validation")
-
-    @property
-    def by_gradient(self) -> bool:
-        """Trees are grown one by one and then stay."""
-        return False
-
-    @property
-    def heeded_training(self) -> frozenset[str]:
-        """Nothing that says how steps of gradient descent are taken."""
-        return frozenset({"requests", "unseen_rate", "monitor", "validation_impressions"})
-
-    def check_installed(self) -> None:
-        """Raise `UserError` without LightGBM."""
-        library()
-
-
-def library() -> Any:
-    """LightGBM; raises `UserError` if it is not installed."""
-    try:
-        import lightgbm
-    except (ImportError, OSError) as error:  # OSError: its library lacks one of the system's
-        raise UserError(
-            f"model.name: lightgbm needs LightGBM ({error}): install it with pip install 'musenet[rivals]', or leave "
-            "the row out"
-        ) from error
-    return lightgbm
+from musenet.models.interface import ClickModel, Prediction
 
 
 class TreeColumns:

@@ -1,13 +1,15 @@
 """Options of MUSENET, and what follows from them."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from musenet.dataset.batch import Schema
 from musenet.errors import ConfigError
-from musenet.models.interface import ModelOptions, PoolingOptions, Role
+from musenet.models.options import ModelOptions, PoolingOptions, Role
 from musenet.options import Options
+
+if TYPE_CHECKING:
+    from musenet.dataset.batch import Schema
 
 Form = Literal["log", "score", "probability", "plain"]
 FORMS: tuple[Form, ...] = ("log", "probability", "score", "plain")
@@ -159,7 +161,7 @@ class MusenetOptions(PoolingOptions):
             return {}
         return {form: self.model_copy(update={"form": form}) for form in FORMS if has_repeats or form == "plain"}
 
-    def scenario_count(self, schema: Schema) -> int:
+    def scenario_count(self, schema: "Schema") -> int:
         """K when training begins; from the log where a column names the scenario."""
         if self.assignment == "predefined":
             if not schema.predefined_scenarios:

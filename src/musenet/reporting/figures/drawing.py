@@ -15,7 +15,7 @@ from plotly import graph_objects as go
 
 from musenet.evaluation.intervals import Interval
 from musenet.files import write_text
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.portraits.words import between, number, percent, signed
 
 PALETTE = ("#0072B2", "#D55E00", "#00966E", "#B8639A", "#A87900", "#3A93C8", "#8B6BC2", "#7A7A7A")

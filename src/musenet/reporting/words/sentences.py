@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from musenet.evaluation.intervals import Interval
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.portraits.contrasts import EARLIER_EVENTS, Contrast, ValueContrast, size_of
 from musenet.portraits.differences import Trait, contrasts
 from musenet.portraits.portraits import Portrait

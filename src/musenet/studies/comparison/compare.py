@@ -29,7 +29,7 @@ from musenet.evaluation.intervals import (
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
 from musenet.evaluation.slices import Slice, slices_of
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.runs.run import Run
 from musenet.studies.comparison.results import METRICS, Comparison, DifferenceTo, Row, measured_of
 from musenet.studies.comparison.transfer import OtherDataset

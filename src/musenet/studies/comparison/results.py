@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from musenet.evaluation.estimators import NDCG_AT
 from musenet.evaluation.intervals import Difference, Interval, Resampled, seed_and_user_interval
 from musenet.evaluation.slices import Slice
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.results import Number, Result
 from musenet.studies.comparison.verdict import Verdict
 

@@ -8,7 +8,7 @@ from pydantic import computed_field
 from pydantic.dataclasses import dataclass
 
 from musenet.evaluation.intervals import Difference, Interval, Resampled, difference, rela_impr_interval
-from musenet.models.interface import Role
+from musenet.models.options import Role
 from musenet.results import Result
 
 Outcome = Literal["gain", "no gain", "loss", "unknown"]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.crosses.dcn_v2 import CrossLayer, DcnV2, DcnV2Options
+from musenet.models.baselines.crosses.dcn_v2 import CrossLayer, DcnV2
+from musenet.models.baselines.crosses.options import DcnV2Options
 from plain_networks import networks_of
 
 

@@ -9,7 +9,8 @@ from torch import nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.crosses.deepfm import DeepFm, DeepFmOptions
+from musenet.models.baselines.crosses.deepfm import DeepFm
+from musenet.models.baselines.crosses.options import DeepFmOptions
 
 D = 4
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.crosses.ncf import Ncf, NcfOptions
+from musenet.models.baselines.crosses.ncf import Ncf
+from musenet.models.baselines.crosses.options import NcfOptions
 from plain_networks import networks_of
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.crosses.wide_deep import WideDeep, WideDeepOptions
+from musenet.models.baselines.crosses.options import WideDeepOptions
+from musenet.models.baselines.crosses.wide_deep import WideDeep
 from musenet.training.optimizers import Optimizers
 from plain_networks import networks_of
 

@@ -11,7 +11,8 @@ from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.models.baselines.histories.atrank import AtRank, AtRankOptions
+from musenet.models.baselines.histories.atrank import AtRank
+from musenet.models.baselines.histories.options import AtRankOptions
 from plain_networks import networks_of
 from planted import HAND_MADE_SCHEMA
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.attention import Activation, Dice
-from musenet.models.baselines.histories.din import Din, DinOptions
-from musenet.models.embedding import Numbers, NumberVectors
+from musenet.models.attention import Dice
+from musenet.models.baselines.histories.din import Din
+from musenet.models.baselines.histories.options import DinOptions
+from musenet.models.embedding import NumberVectors
 from musenet.models.interface import Prediction
+from musenet.models.options import Activation, Numbers
 from plain_networks import networks_of, plain_dice, plain_history
 
 REQUESTS = 12

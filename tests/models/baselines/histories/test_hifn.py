@@ -11,7 +11,8 @@ from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.models.baselines.histories.hifn import Hifn, HifnOptions
+from musenet.models.baselines.histories.hifn import Hifn
+from musenet.models.baselines.histories.options import HifnOptions
 from plain_networks import networks_of
 from planted import HAND_MADE_SCHEMA
 

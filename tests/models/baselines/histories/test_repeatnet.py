@@ -13,7 +13,8 @@ from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
 from musenet.errors import ConfigError
-from musenet.models.baselines.histories.repeatnet import Attention, RepeatNet, RepeatNetOptions
+from musenet.models.baselines.histories.options import RepeatNetOptions
+from musenet.models.baselines.histories.repeatnet import Attention, RepeatNet
 from musenet.models.interface import Prediction
 from plain_networks import networks_of
 from planted import HAND_MADE_SCHEMA, hand_made_batch

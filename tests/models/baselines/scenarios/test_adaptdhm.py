@@ -7,7 +7,8 @@ from torch import Tensor
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.scenarios.adaptdhm import AdaptDhm, AdaptDhmOptions, Routing
+from musenet.models.baselines.scenarios.adaptdhm import AdaptDhm, Routing
+from musenet.models.baselines.scenarios.options import AdaptDhmOptions
 
 
 def test_a_round_of_routing_by_hand():

@@ -8,7 +8,8 @@ from torch import Tensor
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.scenarios.ple import Ple, PleOptions, mix
+from musenet.models.baselines.scenarios.options import PleOptions
+from musenet.models.baselines.scenarios.ple import Ple, mix
 from musenet.models.layers import TwoSidedLinear
 from plain_networks import networks_of
 

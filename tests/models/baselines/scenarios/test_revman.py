@@ -9,7 +9,8 @@ from torch import Tensor
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.scenarios.revman import RevMan, RevManOptions
+from musenet.models.baselines.scenarios.options import RevManOptions
+from musenet.models.baselines.scenarios.revman import RevMan
 from musenet.models.layers import ParallelLinear
 from plain_networks import networks_of
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.scenarios.sarnet import SarNet, SarNetOptions
+from musenet.models.baselines.scenarios.options import SarNetOptions
+from musenet.models.baselines.scenarios.sarnet import SarNet
 from plain_networks import networks_of
 
 SCENARIOS = [2, 0, 1, 2, 2, 0, 1, 1]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.scenarios.star import Star, StarOptions
+from musenet.models.baselines.scenarios.options import StarOptions
+from musenet.models.baselines.scenarios.star import Star
 from musenet.models.baselines.scenarios.star_layers import FEW_ROWS, MOMENTUM, PartitionedNormalization, StarLinear
 from plain_networks import networks_of
 

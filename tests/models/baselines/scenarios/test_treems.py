@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.scenarios.treems import TreeMs, TreeMsOptions, paths, unevenness
+from musenet.models.baselines.scenarios.options import TreeMsOptions
+from musenet.models.baselines.scenarios.treems import TreeMs, paths, unevenness
 from plain_networks import networks_of
 
 NAMES = ("day=work, city=own", "day=work, city=missing", "day=rest, city=own, in town", "alone")

@@ -1,27 +1,13 @@
 """DCN-V2: explicit crosses of all inputs beside or below an MLP (Wang et al., "DCN V2", WWW 2021)."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
+from musenet.models.baselines.crosses.options import DcnV2Options
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import ParallelMLP
-
-
-class DcnV2Options(PoolingOptions):
-    """Options of DCN-V2."""
-
-    name: Literal["dcn_v2"] = "dcn_v2"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
-    cross_layers: int = Field(2, ge=1, description="how many cross layers")
-    low_rank: int | None = Field(None, ge=1, description="rank of each cross layer's matrix; full rank if unset")
-    structure: Literal["stacked", "parallel"] = Field(
-        "stacked", description="`stacked`: the MLP follows the cross layers; `parallel`: it is beside them"
-    )
 
 
 class CrossLayer(nn.Module):

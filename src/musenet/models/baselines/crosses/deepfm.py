@@ -1,23 +1,16 @@
 """DeepFM: a factorisation machine beside an MLP, over the same embeddings (Guo et al., "DeepFM", IJCAI 2017)."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.baselines.crosses.wide_deep import WideDeep, WideDeepOptions
+from musenet.models.baselines.crosses.options import DeepFmOptions
+from musenet.models.baselines.crosses.wide_deep import WideDeep
 from musenet.models.interface import Prediction, inputs_of
 
 FACTOR_SCALE = 0.1
 """Of other models' initial embeddings. Hundreds of inner products of vectors of length 1 would add several logits of
 noise, which a short training does not remove; factorisation machines usually start from small vectors."""
-
-
-class DeepFmOptions(WideDeepOptions):
-    """Options of DeepFM."""
-
-    name: Literal["deepfm"] = "deepfm"  # type: ignore[assignment]
 
 
 class DeepFm(WideDeep):

@@ -1,22 +1,12 @@
 """NCF: matrix factorisation and an MLP, fused (He et al., "Neural Collaborative Filtering", WWW 2017)."""
 
-from typing import Literal
-
-from pydantic import Field
 from torch import nn
 
 from musenet.dataset.batch import Batch, Schema
+from musenet.models.baselines.crosses.options import NcfOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedMLP
-
-
-class NcfOptions(PoolingOptions):
-    """Options of NCF."""
-
-    name: Literal["ncf"] = "ncf"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
-    factors: int = Field(32, ge=1, description="size of the factorised vectors")
 
 
 class Ncf(ClickModel):

@@ -1,28 +1,14 @@
 """Wide&Deep: a linear model beside an MLP (Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016)."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.dataset.inputs.repeat_features import REPEAT_FEATURES
+from musenet.models.baselines.crosses.options import WideDeepOptions
 from musenet.models.embedding import EmbeddingTable, Inputs
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedMLP
-
-
-class WideDeepOptions(PoolingOptions):
-    """Options of Wide&Deep."""
-
-    name: Literal["wide_deep"] = "wide_deep"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the deep part")
-
-    @property
-    def table_columns(self) -> int:
-        """One more than the embedding: the wide weights live in the same table, so a step touches few of them."""
-        return self.embedding + 1
 
 
 class WideDeep(ClickModel):

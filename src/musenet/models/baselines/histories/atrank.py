@@ -11,30 +11,19 @@ user's vector in an MLP, one of the paper's two ways to score.
 Shapes: R requests, N candidates, L events of the longest history, S semantic spaces, A units of each.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import CandidateQuery, dot_attention, of_candidates, padded_history
+from musenet.models.baselines.histories.options import AtRankOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, history_columns_of, inputs_of
+from musenet.models.interface import ClickModel, Prediction, history_columns_of, inputs_of
 from musenet.models.layers import TwoSidedMLP
 
 PLACES = 16
 """Buckets of an event's place: 0 is the last, then 1, 2 to 3, 4 to 7, …"""
-
-
-class AtRankOptions(ModelOptions):
-    """Options of ATRank."""
-
-    name: Literal["atrank"] = "atrank"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
-    spaces: int = Field(4, ge=1, description="S, latent semantic spaces")
-    units: int = Field(8, ge=1, description="A, units of each space")
 
 
 class AtRank(ClickModel):

@@ -1,23 +1,11 @@
 """DIN: the history is pooled anew for every candidate (Zhou et al., "Deep Interest Network", KDD 2018)."""
 
-from typing import Literal
-
-from pydantic import Field
-
 from musenet.dataset.batch import Batch, Schema
-from musenet.models.attention import Activation, activation
+from musenet.models.attention import activation
+from musenet.models.baselines.histories.options import DinOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, inputs_of
+from musenet.models.interface import ClickModel, Prediction, inputs_of
 from musenet.models.layers import TwoSidedMLP
-
-
-class DinOptions(ModelOptions):
-    """Options of DIN."""
-
-    name: Literal["din"] = "din"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the hidden layers of the MLP")
-    attention_hidden: int = Field(32, ge=1, description="units of the activation unit")
-    activation: Activation = Field("dice", description="activation of the MLP and the activation unit")
 
 
 class Din(ClickModel):

@@ -9,31 +9,17 @@ loss on pairs, as choices of ours. Adapted: a click log has no search query, so 
 Shapes: R requests, N candidates, L events of the longest history, A units.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_quotient
 from musenet.models.attention import CandidateQuery, dot_attention, of_candidates, padded_history
+from musenet.models.baselines.histories.options import HifnOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term, history_columns_of, inputs_of
+from musenet.models.interface import ClickModel, Prediction, Term, history_columns_of, inputs_of
 from musenet.models.layers import TwoSidedMLP, widened
-
-
-class HifnOptions(ModelOptions):
-    """Options of HIFN."""
-
-    name: Literal["hifn"] = "hifn"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the MLP")
-    units: int = Field(32, ge=1, description="A, units of every interest")
-    recent: int = Field(10, ge=1, description="number of latest events that define short-term interests")
-    disentangle: float = Field(
-        0.1, ge=0, description="weight of the loss that separates long-term and short-term interests"
-    )
 
 
 class Hifn(ClickModel):

@@ -3,32 +3,18 @@
 Shapes: R requests, N candidates, L events of the longest history, G units of the encoder.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_quotient
 from musenet.models.attention import matches, padded_history
+from musenet.models.baselines.histories.options import RepeatNetOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, Term, history_columns_of, inputs_of
+from musenet.models.interface import ClickModel, Prediction, Term, history_columns_of, inputs_of
 from musenet.models.layers import TwoSidedMLP
 from musenet.models.musenet.intentions import combine
-
-
-class RepeatNetOptions(ModelOptions):
-    """Options of RepeatNet."""
-
-    name: Literal["repeatnet"] = "repeatnet"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of both decoders' MLPs")
-    encoder: int = Field(32, ge=1, description="units of the GRU and of the attentions")
-    form: Literal["log", "probability"] = Field(
-        "log", description="how the repeat or explore probability is used; see MUSENET's `form`"
-    )
-    mode_loss: float = Field(0.1, ge=0, description="weight of the loss on whether clicks were repeats or explorations")
 
 
 class Attention(nn.Module):

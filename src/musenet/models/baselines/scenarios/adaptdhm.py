@@ -4,32 +4,19 @@ Shapes: N candidates, K clusters, E size of a candidate's and its request's inpu
 """
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
 from musenet.models.baselines.scenarios.blocks import EveryScenario, ScenarioBlocks
+from musenet.models.baselines.scenarios.options import AdaptDhmOptions
 from musenet.models.baselines.scenarios.star_layers import StarLinear
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import Standardise, full_precision, widened
-
-
-class AdaptDhmOptions(PoolingOptions):
-    """Options of AdaptDHM."""
-
-    name: Literal["adaptdhm"] = "adaptdhm"
-    hidden: list[int] = Field([128, 64], min_length=1, description="sizes of the ReLU layers of the network")
-    clusters: int = Field(4, ge=1, description="K, clusters of impressions")
-    momentum: float = Field(
-        0.9, gt=0, lt=1, description="share of a cluster's centre that is kept in one round of routing"
-    )
-    rounds: int = Field(3, ge=1, description="rounds of routing in a step")
 
 
 class Routing(nn.Module):

@@ -3,30 +3,16 @@
 Shapes: R requests, N candidates, K scenarios, m experts of each scenario, s shared experts, H outputs of an expert.
 """
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.scenarios.blocks import own
+from musenet.models.baselines.scenarios.options import PleOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import ParallelMLP, TwoSidedLinear
 from musenet.models.predefined import PredefinedScenario
-
-
-class PleOptions(PoolingOptions):
-    """Options of PLE."""
-
-    name: Literal["ple"] = "ple"
-    hidden: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
-        [64, 32], description="size of an expert, one ReLU layer, in each of the two levels"
-    )
-    tower: list[int] = Field([32], min_length=1, description="sizes of the ReLU layers of each scenario's tower")
-    own_experts: int = Field(1, ge=1, description="m, experts of each scenario")
-    shared_experts: int = Field(2, ge=1, description="s, shared experts")
 
 
 class Ple(ClickModel):

@@ -10,26 +10,17 @@ Shapes: R requests, N candidates, K scenarios, H outputs of an expert.
 """
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.scenarios.blocks import own
+from musenet.models.baselines.scenarios.options import RevManOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear
 from musenet.models.predefined import PredefinedScenario
-
-
-class RevManOptions(PoolingOptions):
-    """Options of RevMan."""
-
-    name: Literal["revman"] = "revman"
-    hidden: list[int] = Field([64, 32], min_length=1, description="sizes of the ReLU layers of each scenario's expert")
-    tower: list[int] = Field([32], min_length=1, description="sizes of the ReLU layers of each scenario's tower")
 
 
 class RevMan(ClickModel):

@@ -9,30 +9,18 @@ the fairness coefficient, which corrects for items that were pushed by hand; a l
 Shapes: R requests, N candidates, L events of the longest history, K scenarios, m experts of each, s shared ones.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.attention import dot_attention, padded_history
 from musenet.models.baselines.scenarios.blocks import own
+from musenet.models.baselines.scenarios.options import SarNetOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, ModelOptions, Prediction, inputs_of
+from musenet.models.interface import ClickModel, Prediction, inputs_of
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP
 from musenet.models.predefined import PredefinedScenario
-
-
-class SarNetOptions(ModelOptions):
-    """Options of SAR-Net."""
-
-    name: Literal["sarnet"] = "sarnet"
-    hidden: list[int] = Field([64, 32], min_length=1, description="sizes of the ReLU layers of every expert")
-    own_experts: int = Field(1, ge=1, description="m, experts of each scenario")
-    shared_experts: int = Field(2, ge=1, description="s, shared experts")
-    attention_hidden: int = Field(16, ge=1, description="units of both attentions")
 
 
 class SarNet(ClickModel):

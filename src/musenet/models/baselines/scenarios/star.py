@@ -4,29 +4,18 @@ Shapes: R requests, N candidates, K scenarios.
 """
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.scenarios.blocks import Blocks, OneScenario, ScenarioBlocks
+from musenet.models.baselines.scenarios.options import StarOptions
 from musenet.models.baselines.scenarios.star_layers import PartitionedNormalization, StarLinear
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, pooling_inputs
 from musenet.models.layers import TwoSidedLinear, TwoSidedMLP
 from musenet.models.predefined import PredefinedScenario
-
-
-class StarOptions(PoolingOptions):
-    """Options of STAR."""
-
-    name: Literal["star"] = "star"
-    hidden: list[int] = Field(
-        [128, 64], min_length=1, description="sizes of the ReLU layers of the star topology network"
-    )
-    auxiliary: list[int] = Field([32], min_length=1, description="sizes of the ReLU layers of the auxiliary network")
 
 
 class Star(ClickModel):

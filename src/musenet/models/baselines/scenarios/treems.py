@@ -12,30 +12,17 @@ Shapes: R requests, N candidates, K scenarios, V nodes of the tree, P nodes on t
 
 import re
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.workers import global_sum
+from musenet.models.baselines.scenarios.options import TreeMsOptions
 from musenet.models.embedding import EmbeddingTable
-from musenet.models.interface import ClickModel, PoolingOptions, Prediction, Term, pooling_inputs
+from musenet.models.interface import ClickModel, Prediction, Term, pooling_inputs
 from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedLinear, widened
 from musenet.models.predefined import PredefinedScenario
-
-
-class TreeMsOptions(PoolingOptions):
-    """Options of TreeMS."""
-
-    name: Literal["treems"] = "treems"
-    hidden: list[int] = Field([64, 32], min_length=1, description="sizes of the ReLU layers of every expert")
-    tower: list[int] = Field(
-        [32], min_length=1, description="sizes of the ReLU layers of the network after the experts"
-    )
-    experts: int = Field(4, ge=2, description="E, shared experts")
-    balance: float = Field(0.01, ge=0, description="weight of the load-balancing loss of the experts")
 
 
 def paths(scenarios: tuple[str, ...]) -> list[list[int]]:
