@@ -24,7 +24,7 @@ from musenet.serving.http.connections import Connection
 from musenet.serving.http.middleware import BUSY, Access, refuse
 from musenet.serving.scorer.messages import ScoreRequest
 from serving.exports import Exported
-from serving.http.test_server import address_of, serving
+from serving.processes import COMMAND, address_of, running
 
 BODY = b'{"user":"u1","candidates":[{"item":"i1"}]}'
 JSON = [(b"content-type", b"application/json")]
@@ -409,9 +409,10 @@ raise ValueError("SECRET")
 
 
 def test_a_terminal_that_closes_ends_it_as_sigterm_does(exported: Exported, tmp_path: Path) -> None:
-    with serving(str(exported.folder), "--store", str(tmp_path / "history.sqlite")) as process:
+    served = ("serve", str(exported.folder), "--store", str(tmp_path / "history.sqlite"), "--port", "0")
+    with running(COMMAND, *served) as process:
         assert process.stderr is not None
-        address = address_of(process.stderr)
+        address = address_of(process)
         assert httpx.get(f"{address}/health").status_code == 200
         process.send_signal(signal.SIGHUP)
         lines = [json.loads(line) for line in process.stderr]
