@@ -48,11 +48,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip("needs pyspark and a Java runtime")
     from pyspark.sql import SparkSession
 
-    # No query runs for long enough that compiling it well is worth its time.
+    # No query runs for long enough that compiling it, or doing that well, is worth its time.
     quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     settings: dict[str, bool | float | int | str | None] = {
         "spark.master": "local-cluster[2,1,1024]",
         "spark.ui.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.task.maxFailures": "2",  # of which one is enough where every try fails
         "spark.sql.shuffle.partitions": "2",
         "spark.default.parallelism": "2",
         "spark.sql.adaptive.coalescePartitions.enabled": "false",  # small parts are parts here as well

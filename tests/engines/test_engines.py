@@ -200,10 +200,10 @@ def rows_given_to_the_driver(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.usefixtures("spark")
-def test_an_executor_that_is_killed_in_the_middle_changes_nothing(
+def test_an_interrupted_preparation_goes_on_with_an_executor_that_is_killed_to_the_same_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does a user who has most of the events, all of whom one executor meets."""
+    """Nor does it change anything that a user has most of the events, all of whom one executor meets."""
     from musenet.engines.spark import SparkEngine
 
     files, killed = tmp_path / "log", tmp_path / "killed"
@@ -212,6 +212,10 @@ def test_an_executor_that_is_killed_in_the_middle_changes_nothing(
     assert log.events is not None
     first = pl.when(pl.int_range(pl.len()) % 3 < 2).then(pl.lit("u0")).otherwise("_user")
     source = ParquetSource(log.but(events=log.events.with_columns(_user=first)), files)
+
+    def interrupt(step: str) -> None:
+        if step == "encoding candidates":
+            raise KeyboardInterrupt
 
     def made_with_a_kill(engine: SparkEngine, table: Any, order: Any, become: Any, *others: Any) -> Any:
         def kill_once(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -224,6 +228,9 @@ def test_an_executor_that_is_killed_in_the_middle_changes_nothing(
 
         return made(engine, table, order, kill_once, *others)
 
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, recipe(), tmp_path / "spark", engine="spark", progress=interrupt)
+    monkeypatch.setattr(SparkEngine, "_write", lambda _, place, __: pytest.fail(f"{place} is computed again"))
     monkeypatch.setattr(SparkEngine, "_made", made_with_a_kill)
     spark = prepare(source, recipe(), tmp_path / "spark", engine="spark").dataset.manifest
     assert killed.exists()
@@ -252,27 +259,6 @@ def test_what_an_executor_refuses_is_told_as_its_own_sentence(tmp_path: Path) ->
         UserError, match=r"executors .* \(No module named 'musenet.of_.*'\): install 'musenet\[spark\]'"
     ):
         list(engine.through(numbers, ["number"], lack, schema))
-
-
-@pytest.mark.usefixtures("spark")
-def test_an_interrupted_preparation_goes_on_with_spark_to_the_same_dataset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from musenet.engines.spark import SparkEngine
-
-    files = tmp_path / "log"
-    files.mkdir()
-    source, chosen = ParquetSource(random_log(2), files), recipe()
-
-    def interrupt(step: str) -> None:
-        if step == "encoding candidates":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(source, chosen, tmp_path / "out", engine="spark", progress=interrupt)
-    monkeypatch.setattr(SparkEngine, "_write", lambda _, place, __: pytest.fail(f"{place} is computed again"))
-    spark = prepare(source, chosen, tmp_path / "out", engine="spark").dataset.manifest
-    assert spark == prepare(source, chosen, tmp_path / "duckdb").dataset.manifest
 
 
 def test_spark_without_java_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
