@@ -14,9 +14,10 @@ from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
 from musenet.evaluation.draws import UserDraws
 from musenet.evaluation.evaluation import measure, protocol_line
+from musenet.evaluation.intervals import Interval
 from musenet.evaluation.predictions import Predictions
 from musenet.evaluation.recovery import agreement, recovery
-from musenet.evaluation.scenario_figures import scenario_figures
+from musenet.evaluation.scenario_figures import ScenarioFigures, scenario_figures
 from musenet.evaluation.scoring import predict, validation_scores
 from musenet.metrics import auc
 from musenet.runs.folder import RunFolder
@@ -145,6 +146,32 @@ def test_evaluate_prints_the_protocol_beside_the_metrics(run: RunFolder) -> None
     text = " ".join(console.export_text().split())
     assert protocol_line(run.dataset, "test") in text
     assert "not clicked; test is from 1970-01-19 to 1970-01-25, training from 1970-01-01 to 1970-01-15" in text
+
+
+def test_figures_fit_in_80_columns_and_undefined_ones_are_dashes() -> None:
+    one, wide, none = Interval(0.5067, 0.1234, 0.5678), Interval(1.0, 1.0, 1.0), Interval(*[float("nan")] * 3)
+    figures = ScenarioFigures(
+        count=2,
+        share=[1.0, 0.0],
+        mean_max_probability=0.97,
+        entropy=0.69,
+        repeat_probability=[0.15, 0.18],
+        repeat_share_of_positives=[one, one],
+        click_rate_on_repeats=[one, none],
+        click_rate_on_new=[one, wide],
+        repeat_intention=[one, one],
+        recovery=None,
+    )
+    found = measure(STUB, "test", "as logged", UserDraws(STUB.user, 20))
+    found = found.model_copy(update={"gauc": none, "scenarios": figures})
+    console = Console(record=True, width=80)
+    found.show(console)
+    text = console.export_text()
+    assert {word for word in text.split() if "…" in word} == {"…"}
+    assert "50.7 %" in text
+    assert text.count("12.3 … 56.8") == 6
+    assert "100.0 … 100.0" in text
+    assert "nan" not in text
 
 
 def test_saved_predictions_of_other_weights_are_not_used(run: RunFolder) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
+from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
@@ -119,7 +120,9 @@ class Evaluation(Result):
         for name, interval in self.metrics.items():
             before = [] if self.unadapted is None else [f"{self.unadapted.metrics[name].value:.4f}"]
             before += [] if own is None else [f"{own[name].value:.4f}" if name in own else "–"]
-            table.add_row(_TITLES[name], f"{interval.value:.4f}", f"{interval.low:.4f} … {interval.high:.4f}", *before)
+            bounds = f"{interval.low:.4f} … {interval.high:.4f}" if interval.low == interval.low else "–"
+            value = f"{interval.value:.4f}" if interval.value == interval.value else "–"
+            table.add_row(_TITLES[name], value, bounds, *before)
         console.print(table)
         if self.recalibration is not None:
             auc = self.recalibration.gained["auc"]
@@ -202,20 +205,20 @@ def protocol_line(dataset: Dataset, measured: Split | str, period: Period | None
 
 
 def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
-    """Print a row per scenario."""
+    """Print a row per scenario, in 80 columns."""
     title = (
         f"{figures.count} scenarios: mean max probability {figures.mean_max_probability:.2f}, "
         f"entropy of use {figures.entropy:.2f} nat"
     )
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=HORIZONTALS, padding=(0, 0, 0, 1))
     for head in (
         "scenario",
         "share",
         "repeat\nintention",
         "p_r",
-        "repeats among\nclicks",
+        "repeats,\nof clicks",
         "click rate\non repeats",
-        "click rate\non new items",
+        "click rate\non new",
     ):
         table.add_column(head, justify="right", no_wrap=True)
     for k in range(figures.count):
@@ -224,9 +227,9 @@ def show_scenarios(figures: ScenarioFigures, console: Console) -> None:
         table.add_row(
             str(k),
             f"{figures.share[k]:.1%}",
-            percentage(figures.repeat_intention[k]).replace(" (", "\n("),
+            _two_lines(figures.repeat_intention[k]),
             p_r,
-            *(percentage(intervals[k]).replace(" (", "\n(") for intervals in rates),
+            *(_two_lines(intervals[k]) for intervals in rates),
         )
     console.print(table)
     if figures.recovery is not None:
@@ -246,6 +249,10 @@ def show_adaptation(figures: AdaptationFigures, console: Console) -> None:
             f"{figures.level:+.2f}; the adapted prediction has weight {figures.trust:.2f}, after "
             f"{figures.answered:,} answered requests."
         )
+
+
+def _two_lines(interval: Interval) -> str:
+    return percentage(interval).replace(" (", "\n").removesuffix(")")
 
 
 def percentage(interval: Interval) -> str:
