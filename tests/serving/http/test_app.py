@@ -19,6 +19,8 @@ from musenet.serving.http.middleware import LARGEST_BODY, Access
 from musenet.serving.http.structured_log import JsonLines
 from musenet.serving.scorer.scorer import Scorer
 from musenet.serving.service.service import Service
+from musenet.serving.store.history import Filled
+from musenet.serving.store.opening import open_store
 from serving.apps import HOST, all_events, client_of, plain_request
 from serving.exports import SOFT, Exported, new_run
 from serving.replays import offline_scores, replay
@@ -243,6 +245,23 @@ def test_logs_hold_nothing_of_what_users_sent(client: TestClient, caplog: pytest
     requests = [line for line in lines if line["event"] == "request"]
     assert [(line["route"], line["status"]) for line in requests] == [("/score", 422), ("/events", 200), ("other", 404)]
     assert "SECRET" not in json.dumps(lines)
+
+
+def test_a_store_that_no_log_filled_is_said_at_the_start(
+    exported: Exported, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "musenet.serving")
+    address = str(tmp_path / "history.sqlite")
+    with client_of(exported, address):
+        pass
+    assert "no log filled the history store" in caplog.text
+    caplog.clear()
+    with open_store(address, Scorer(exported.folder).rules) as store:
+        store.filled = Filled("a log", None, 1, 1, 0.0, finished=True)
+    with client_of(exported, address):
+        pass
+    assert "started" in caplog.text
+    assert "no log filled" not in caplog.text
 
 
 @pytest.mark.slow

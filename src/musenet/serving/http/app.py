@@ -75,6 +75,8 @@ def create_app(service: Service, access: Access = Access(), *, reload_seconds: f
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         say("started", model=service.scorer.version)
+        if service.scorer.sees_histories and service.store.filled is None:
+            say("no log filled the history store: users are new until events come; `musenet load-history` fills it")
         watching = asyncio.create_task(_reload_for_ever(service, counters, reload_seconds))
         try:
             yield
