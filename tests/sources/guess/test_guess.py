@@ -206,14 +206,17 @@ def test_a_table_that_got_a_column_later_is_one_table(tmp_path: Path) -> None:
 
 def test_a_column_that_only_describes_users_is_doubted_as_their_id(tmp_path: Path) -> None:
     rows = {"user_group": [1, 2, 3] * 200, "item_id": [1, 2, 3, 4] * 150, "click": [0, 1, 0, 1] * 150}
-    pq.write_table(
-        pa.table(rows | {"time": [1_700_000_000 + 999 * row for row in range(600)]}), tmp_path / "log.parquet"
-    )
+    rows |= {"time": [1_700_000_000 + 999 * row for row in range(600)]}
+    pq.write_table(pa.table(rows), tmp_path / "log.parquet")
     text = guess_config([tmp_path / "log.parquet"], tmp_path)
     assert yaml.safe_load(text)["data"]["impressions"]["user"] == "user_group"
     doubts = doubts_of_roles(text)
     assert [doubt for doubt in doubts if doubt.startswith("user: is user_group an id of users?")]
     assert not [doubt for doubt in doubts if doubt.startswith("item:")]
+    for name in ("user_id:token", "user_hash", "userId", "Customer No", "visitor"):
+        named = {name if column == "user_group" else column: values for column, values in rows.items()}
+        pq.write_table(pa.table(named), tmp_path / "log.parquet")
+        assert doubts_of_roles(guess_config([tmp_path / "log.parquet"], tmp_path)) == []
 
 
 def test_the_experiment_is_called_like_its_file(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def feature_warnings(features: Iterable[FeatureCheck], ids: Collection[str]) -> 
         if check.feature in ids and check.side in ("user", "item") and (check.unseen or 0.0) > MOSTLY:
             yield (
                 f"{check.unseen:.0%} of the validation and test impressions are of {check.side}s that training hardly "
-                f"knows, so that their ids say nothing: leave `{check.side}` out of `model.ids`"
+                f"knows, so that their ids say nothing: `model.ids` should not hold `{check.side}`"
             )
 
 

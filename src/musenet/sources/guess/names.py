@@ -43,6 +43,8 @@ CLOCK = r"^(hour|weekday|dow|day_?of_?week|week|month|quarter|season|day|hour_?m
 RATING = r"rating|score|stars|grade|rate$"
 NEUTRAL = r"^(id|key|code|no|number|index)$"
 ID = r"(^|_)(id|no|key|code|number)$|id$"
+NAMED_AS_ID = r"(^|_)(id|no|key|code|number|idx|hash|uuid|guid|name)(_|$)|id$"
+"""Of users and items, in any of its words: `user_id:token`, `user_hash`, but not `user_group`."""
 ROW_NUMBER = (
     r"^(unnamed[_:]? ?\d+|index|_?index_level_\d+_?|row_?(id|no|num|number|index)?|(line|record)_?(no|number))$"
 )

@@ -16,6 +16,7 @@ from musenet.sources.guess.names import (
     ITEM,
     KIND,
     LABEL,
+    NAMED_AS_ID,
     NEGATED,
     RATING,
     REQUEST,
@@ -105,7 +106,7 @@ def _roles_of_log(engine: Engine, table: TableProfile, unique: set[str]) -> Role
         named = _best(table, pattern, other)
         if named is not None:
             roles.columns[role] = named
-            if not (_is_alone(named, pattern) or says(ID, named)):
+            if not (_is_alone(named, pattern) or says(NAMED_AS_ID, named)):
                 roles.doubts[role] = (
                     f"is {named} an id of {role}s? It may only describe them; histories, repeats and intervals depend "
                     f"on it, and musenet cannot learn from a log without ids of {role}s"
