@@ -9,7 +9,7 @@ Shapes: U distinct rows of the embedding table, R requests, N candidates, L hist
 
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,19 @@ from musenet.serving.export.one_request import INPUTS, OF_CANDIDATES, batch_of, 
 from musenet.serving.scorer.runtime import MANY, WITHOUT_REPEATS
 
 OPSET = 18
-_DYNAMIC = {"values", "history_codes", *OF_CANDIDATES}
-"""Inputs of any number of rows."""
 LOGIT = "logit"
 OF_SCENARIOS = ("log_assignment", "repeat_probability", "scenario_logit")
 """What else many requests are told."""
 _OF_REQUESTS = ("request_codes", "request_dense", "predefined_scenario")
+_ROWS, _EVENTS, _CANDIDATES, _REQUESTS = map(torch.export.Dim, ("rows", "events", "candidates", "requests"))
+_SIZES = {"values": (_ROWS,), "history_codes": (_EVENTS,)} | dict.fromkeys(OF_CANDIDATES, (_CANDIDATES,))
+"""What may be of any size, by input: a size that several have is traced once."""
+_SIZES_OF_MANY = {
+    **_SIZES,
+    **dict.fromkeys((*_OF_REQUESTS, "history_lengths"), (_REQUESTS,)),
+    "history_codes": (_REQUESTS, _EVENTS),
+    "request": (_CANDIDATES,),
+}
 EXPLANATIONS = ("scenario_logit", "log_assignment", "repeat_probability", "repeat_score", "explore_score")
 
 
@@ -120,7 +127,7 @@ def graphs_of(model: ClickModel, schema: Schema) -> dict[str, ModelProto]:
     `requests`, the whole of it for many at once.
     """
     example = _example(schema, model.table.size)
-    whole = _traced(Answers(model), {name: example[name] for name in INPUTS}, _DYNAMIC)
+    whole = _traced(Answers(model), {name: example[name] for name in INPUTS}, _SIZES)
     answers = [value.name for value in whole.graph.output]
     found: dict[str, ModelProto | None] = {}
     for suffix in ("", WITHOUT_REPEATS):
@@ -184,15 +191,15 @@ def _of_many(model: ClickModel, example: dict[str, Tensor]) -> ModelProto:
     shared = {name: torch.cat([example[name]] * requests) for name in _OF_REQUESTS}
     events = torch.stack([example["history_codes"]] * requests)
     more = {"history_codes": events, "history_lengths": torch.tensor([2, 2, 2, 2]), "request": torch.tensor([0, 2, 3])}
-    whole = _traced(AnswersToMany(model), example | shared | more, INPUTS_OF_MANY)
+    whole = _traced(AnswersToMany(model), example | shared | more, _SIZES_OF_MANY)
     return _extracted(whole, INPUTS_OF_MANY, [value.name for value in whole.graph.output])
 
 
-def _traced(module: Answers | AnswersToMany, example: dict[str, Tensor], dynamic: Collection[str]) -> ModelProto:
-    """The module as ONNX, for any number of rows, events, candidates and, if these are `dynamic`, of requests."""
-    shapes = {name: {0: torch.export.Dim.DYNAMIC} if name in dynamic else None for name in example}
-    if example["history_codes"].ndim == 3:
-        shapes["history_codes"] = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+def _traced(
+    module: Answers | AnswersToMany, example: dict[str, Tensor], sizes: Mapping[str, Sequence[Any]]
+) -> ModelProto:
+    """The module as ONNX, for any of the `sizes`."""
+    shapes = {name: dict(enumerate(sizes[name])) if name in sizes else None for name in example}
     inputs = tuple(example.values())
     with torch.no_grad(), _quietly():
         program = torch.onnx.export(
