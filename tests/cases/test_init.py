@@ -356,12 +356,12 @@ def as_tree(root: Path, shown: pd.DataFrame, column: str) -> Path:
 def test_a_tree_is_one_table_named_by_its_folder_with_the_folders_as_a_column(tmp_path: Path) -> None:
     frames = shop()
     tree = as_tree(tmp_path / "shown", frames.pop("shown"), "device")
-    write_config([tree, *write(tmp_path, frames)], tmp_path / "log.yaml")
-    config = yaml.safe_load((tmp_path / "log.yaml").read_text())
+    write_config([tree, *write(tmp_path, frames)], tmp_path / "musenet.yaml")
+    config = yaml.safe_load((tmp_path / "musenet.yaml").read_text())
     assert config["name"] == "shown"
     assert config["data"]["impressions"]["path"] == "shown"
     assert "device" in config["features"]["context"]
-    manifest = api.prepare(tmp_path / "log.yaml", tmp_path / "dataset").dataset.manifest
+    manifest = api.prepare(tmp_path / "musenet.yaml", tmp_path / "dataset").dataset.manifest
     together = tmp_path / "one"
     together.mkdir()
     one_file = prepared(together, shop())
@@ -384,7 +384,7 @@ def test_a_folder_is_one_table_whatever_its_files_are_called(tmp_path: Path) -> 
     (tmp_path / "2024").mkdir()
     for place, part in enumerate((shown[:600], shown[600:])):
         part.to_csv(tmp_path / "2024" / f"{place}.csv", index=False)
-    write_config([tmp_path / "2024", *write(tmp_path, frames)], tmp_path / "log.yaml")
-    config = yaml.safe_load((tmp_path / "log.yaml").read_text())
+    write_config([tmp_path / "2024", *write(tmp_path, frames)], tmp_path / "musenet.yaml")
+    config = yaml.safe_load((tmp_path / "musenet.yaml").read_text())
     assert (config["name"], config["data"]["impressions"]["path"]) == ("2024", "2024")
-    assert api.prepare(tmp_path / "log.yaml", tmp_path / "dataset").dataset.manifest.candidates == len(shown)
+    assert api.prepare(tmp_path / "musenet.yaml", tmp_path / "dataset").dataset.manifest.candidates == len(shown)
