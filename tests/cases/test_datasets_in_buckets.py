@@ -234,6 +234,6 @@ def test_init_looks_at_a_folder_of_a_bucket(
         bucket.upload_file("impressions.parquet", "logs", f"house/shop/{place}/part.parquet")
     assert told(capsys, "init", "s3://logs/house/shop", "--out", "there.yaml")["config"] == "there.yaml"
     loaded = api.load("there.yaml")
-    assert loaded.name == "shop"
+    assert loaded.name == "there"
     assert loaded.data.model_dump()["impressions"]["path"] == "s3://logs/house/shop"
     told(capsys, "prepare", "there.yaml", "--out", "there")

@@ -57,4 +57,4 @@ def test_scores_are_served_where_nothing_of_training_is_installed(exported: Expo
     for scores in (*told["answers"], pl.read_parquet(tmp_path / "out.parquet")["score"].to_list()):
         np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert told["status"] == [0, 2]
-    assert "this needs the package torch: install it with pip install 'musenet[train]'" in done.stderr
+    assert "this needs the package ibis: install it with pip install 'musenet[train]'" in done.stderr
