@@ -62,6 +62,14 @@ def test_names_are_distinct() -> None:
         "high price, high stars (2)",
         "like all requests",
     ]
+    reversed_order: list[Contrast] = [
+        NumericContrast("stars", "requests", 1.0),
+        NumericContrast("price", "requests", 0.9),
+    ]
+    assert made_names([first, [*reversed_order, third]]) == [
+        "high price, high stars",
+        "high stars, high price, high distance",
+    ]
     two_of_one_column = [value("age", "19", 0.9, 0.2), value("age", "25", 0.8, 0.2)]
     assert made_names([two_of_one_column]) == ["age 19"]
 

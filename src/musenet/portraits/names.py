@@ -104,11 +104,11 @@ def made_names(contrasts: Sequence[Sequence[Contrast]]) -> list[str]:
     words = [_distinct_words(of) for of in contrasts]
     used = [PARTS] * len(words)
     while True:
-        names = [", ".join(parts[:count]) or LIKE_ALL for parts, count in zip(words, used, strict=True)]
-        twice = {name for name, times in Counter(names).items() if times > 1}
-        longer = [k for k, name in enumerate(names) if name in twice and used[k] < len(words[k])]
+        parts = [of[:count] for of, count in zip(words, used, strict=True)]
+        times = Counter(map(frozenset, parts))  # the same parts in another order would not tell scenarios apart
+        longer = [k for k, of in enumerate(parts) if times[frozenset(of)] > 1 and used[k] < len(words[k])]
         if not longer:
-            return distinct(names)
+            return distinct([", ".join(of) or LIKE_ALL for of in parts])
         for k in longer:
             used[k] += 1
 
