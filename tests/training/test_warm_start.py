@@ -244,7 +244,8 @@ def test_it_can_learn_from_what_is_new_alone(folder: Path, tmp_path: Path, monke
 def test_new_requests_alone_need_a_run_and_a_later_log(folder: Path, tmp_path: Path) -> None:
     changed = today(training={"replay": 0})
     with pytest.raises(RunError, match="name that run with --from"):
-        mn.train(changed, tmp_path / "run", dataset=folder / "new")
+        mn.train(changed, tmp_path / "run", dataset=tmp_path / "none")
+    assert not (tmp_path / "none").exists(), "it is refused before anything is prepared"
     with pytest.raises(RunError, match="no training request later than that run's"):
         mn.train(changed, tmp_path / "run", start_from=folder / "after", dataset=folder / "new")
     assert not (tmp_path / "run").exists()

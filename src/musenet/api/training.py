@@ -17,6 +17,7 @@ from musenet.storage.addresses import address, copy_of
 from musenet.storage.copies import fetched, send
 from musenet.tracking.tracker import tracked
 from musenet.training.train_run import train_run
+from musenet.training.warm_start import check_replay
 
 
 def train(
@@ -56,6 +57,7 @@ def train(
     with workers.joined():
         resolved = workers.first_does(lambda: load(experiment, overrides))
         start = None if start_from is None else RunFolder.open(fetched(start_from))
+        check_replay(resolved, start)  # before a dataset is prepared, which may take long
         with told(listener) as told_of, tracked(told_of, resolved) as heard:
             prepared = Dataset(fetched(workers.first_does(lambda: prepared_dataset(resolved, dataset, heard).folder)))
             log, folder = heard.training(resolved.name), copy_of(run_folder(resolved, None) if out is None else out)

@@ -23,7 +23,7 @@ from musenet.storage.addresses import is_copy
 from musenet.storage.copies import fetched, send, training_in
 from musenet.training.boosting import boost
 from musenet.training.loop import Log, train
-from musenet.training.warm_start import check_start, differences, going_on_from
+from musenet.training.warm_start import check_replay, check_start, differences, going_on_from
 
 SPLITS_KEPT: tuple[Split, ...] = ("valid", "test")
 NO_INFLUENCE = {"embeddings", "threads", "device", "checkpoint_every"}
@@ -64,8 +64,7 @@ def train_run(
         if experiment.calibration != "none":
             raise RunError(f"calibration: {experiment.calibration} is fitted on validation, which is empty: {FIT_ON}")
         raise RunError("the weights to keep are chosen on validation, which is empty: give split.valid a longer period")
-    if experiment.training.replay < 1 and start is None:
-        raise RunError("training.replay is a share of what an earlier run has trained on: name that run with --from")
+    check_replay(experiment, start)
     if start is not None:
         experiment = going_on_from(start, experiment, dataset)
         check_start(start, experiment, dataset)

@@ -63,6 +63,12 @@ def going_on_from(start: RunFolder, experiment: Experiment, dataset: Dataset) ->
     return experiment.model_copy(update={"model": found}) if is_left_open else experiment
 
 
+def check_replay(experiment: Experiment, start: RunFolder | None) -> None:
+    """Raise `RunError` if a share of an earlier run's requests is asked for without one."""
+    if experiment.training.replay < 1 and start is None:
+        raise RunError("training.replay is a share of what an earlier run has trained on: name that run with --from")
+
+
 def check_start(start: RunFolder, experiment: Experiment, dataset: Dataset) -> None:
     """Raise unless the experiment's training on the dataset can begin with the weights of a run.
 

@@ -55,10 +55,12 @@ class StoredHistories:
 
     def _warn_of_the_past(self, settled: StoredRows, group: Places, asked: Asked) -> None:
         """Warn, once, if requests lie before events that the store cannot tell apart any more."""
+        if self._warned:
+            return
         newest = np.full(int(group.max(initial=0)) + 1, np.iinfo(np.int64).min)
         np.maximum.at(newest, settled.user, settled.time)
         early = newest[group] >= asked.when - self._scorer.rules.span(repeats=True).delay
-        if early.any() and not self._warned:
+        if early.any():
             self._warned = True
             user = listed_values(asked.users)[int(asked.users.places[np.argmax(early)])]
             warnings.warn(
