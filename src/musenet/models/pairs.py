@@ -1,9 +1,11 @@
 """Every candidate of a batch with every event of its request, and what is computed of such pairs.
 
 Shapes: R requests, N candidates, T distinct events of all requests, P pairs, H history columns, D embedding; C
-candidates of a block, L events of each.
+candidates of a block, L places for events of each.
 """
 
+from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -15,15 +17,17 @@ from musenet.distributed import workers
 
 PAIRS_AT_ONCE = 2048
 """Pairs whose products fit into the cache of a CPU core."""
+SPARE_PAIRS = 512
+"""Pairs that take as long as the calls for one more block."""
 
 
 class Block(NamedTuple):
-    """Some candidates whose requests have equally many events, C candidates with L events each."""
+    """C candidates whose requests have L events, or little fewer."""
 
     candidate: Tensor
     """(C,)."""
     event: Tensor
-    """(C·L,) the events of the first candidate, then the second's, …"""
+    """(C·L,) the events of the first candidate, then the second's, …; in places to spare the last one again."""
     place: slice
     """Of these pairs among all."""
 
@@ -34,17 +38,17 @@ class Block(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """All pairs of a batch. Candidates with as many events stand together, so that a block of them is one tensor."""
+    """All pairs of a batch. Candidates with about as many events stand together: a block of them is one tensor."""
 
     blocks: list[Block]
     candidates: int
     """N, those without events included."""
     size: int
-    """P."""
+    """P, those to spare included."""
     largest: int
     """Pairs of the largest block."""
     times: Tensor
-    """(P,) how often the pair's event occurs."""
+    """(P,) how often the pair's event occurs; 0 to spare."""
 
 
 class Events(NamedTuple):
@@ -81,25 +85,56 @@ def pairs_of(request: Tensor, events: Events) -> Pairs:
         request: (N,) the candidate's.
         events: of all requests.
     """
-    begin = events.offset[:-1].index_select(0, request)
-    counts = events.offset[1:].index_select(0, request) - begin
-    lengths, order = counts.sort(stable=True)
+    counts, order = events.offset.diff().index_select(0, request).sort(stable=True, descending=True)
+    shapes = list(_shapes(*_runs(counts), _pairs_at_once(counts)))
+    sizes = [prod(shape) for shape in shapes]
+    candidates, lengths = counts.new_tensor(shapes).view(-1, 2).unbind(1)
+    lengths = lengths.repeat_interleave(candidates)
+    order, counts = order[: len(lengths)], counts[: len(lengths)]  # the others have no events
+    row = torch.repeat_interleave(lengths)
+    place = torch.arange(len(row), device=row.device) - (lengths.cumsum(0) - lengths).index_select(0, row)
+    last = (counts - 1).index_select(0, row)
+    begin = events.offset.index_select(0, request.index_select(0, order))
+    event = begin.index_select(0, row) + torch.minimum(place, last)
+    times = events.times.index_select(0, event) * (place <= last)
     blocks, at = [], 0
-    for length, candidates in zip(*_runs(lengths), strict=True):
-        chosen, order = order[:candidates], order[candidates:]
-        for candidate in torch.split(chosen, max(1, _pairs_at_once(begin) // length)) if length else ():
-            event = begin.index_select(0, candidate)[:, None] + torch.arange(length, device=begin.device)
-            blocks.append(Block(candidate, event.flatten(), slice(at, at + event.numel())))
-            at += event.numel()
-    every = torch.cat([begin[:0], *(block.event for block in blocks)])
-    largest = max((len(block.event) for block in blocks), default=0)
-    return Pairs(blocks, len(request), at, largest, events.times.index_select(0, every))
+    of_blocks = zip(torch.split(order, candidates.tolist()), torch.split(event, sizes), sizes, strict=True)
+    for candidate, its_events, size in of_blocks:
+        blocks.append(Block(candidate, its_events, slice(at, at + size)))
+        at += size
+    return Pairs(blocks, len(request), at, max(sizes, default=0), times)
 
 
 def _runs(ordered: Tensor) -> tuple[list[int], list[int]]:
     """The distinct values, and how often each stands there."""
     values, counts = torch.unique_consecutive(ordered, return_counts=True)
     return values.tolist(), counts.tolist()
+
+
+def _shapes(events: list[int], candidates: list[int], at_once: int) -> Iterator[tuple[int, int]]:
+    """C and L of the blocks.
+
+    Fewer and larger blocks are cheaper, even if some of their places are empty: most of a small block's time goes by in
+    calling, whatever it holds.
+
+    Args:
+        events: of a request, descending.
+        candidates: how many have so many.
+        at_once: pairs of a block, if a candidate has no more.
+    """
+    filled = length = spare = 0
+    for count, number in zip(events, candidates, strict=True):
+        left = number if count else 0
+        while left:
+            taken = min(left, at_once // length - filled) if filled else 0
+            if taken <= 0 or spare + taken * (length - count) > SPARE_PAIRS:
+                if filled:
+                    yield filled, length
+                filled, length, spare = 0, count, 0
+                taken = min(left, max(1, at_once // length))
+            filled, spare, left = filled + taken, spare + taken * (length - count), left - taken
+    if filled:
+        yield filled, length
 
 
 class PairSums(torch.autograd.Function):
