@@ -218,7 +218,11 @@ def _write_features(guess: FeatureGuess) -> list[str]:
     ]
     for side, entries in guess.sides.items():
         lines.append(f"  {side}:{'' if entries else ' []'}")
-        lines += [f"    - {entry}{f' # {remark}' if remark else ''}" for entry, remark in entries]
+        above = ""
+        for entry, remark in entries:
+            told = "? as above" if remark == above else remark
+            lines.append(f"    - {entry}{f' # {told}' if remark else ''}")
+            above = remark
     return lines + [f"  # ? left out: {reason}" for reason in guess.left_out]
 
 
