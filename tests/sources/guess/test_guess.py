@@ -223,12 +223,14 @@ def test_a_doubt_that_many_columns_share_is_said_once(tmp_path: Path) -> None:
     drawn = np.random.default_rng(0)
     values = {"user_id": 50, "item_id": 8, "click": 2, "affinity_0": 3, "affinity_1": 3, "affinity_2": 3}
     rows = {name: drawn.integers(number, size=600) for name, number in values.items()}
-    rows |= {"time": 1_700_000_000 + 999 * np.arange(600)}
+    rows |= {"time": 1_700_000_000 + 4999 * np.arange(600)}
     pq.write_table(pa.table(rows), tmp_path / "log.parquet")
     context = guess_config([tmp_path / "log.parquet"], tmp_path).partition("  context:\n")[2].splitlines()
-    first, *others = [line.partition(" # ")[2] for line in context[:3]]
+    first, *others = [line.partition(" # ")[2] for line in context[:5]]
     assert first.startswith("? requests of one item cannot tell")
-    assert others == ["? as above", "? as above"]
+    assert others == ["? as above", "? as above", *["from the time, on the local clock"] * 2], (
+        "the last two are no doubts"
+    )
 
 
 def test_the_experiment_is_called_like_its_file(tmp_path: Path) -> None:

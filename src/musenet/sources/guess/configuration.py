@@ -220,7 +220,7 @@ def _write_features(guess: FeatureGuess) -> list[str]:
         lines.append(f"  {side}:{'' if entries else ' []'}")
         above = ""
         for entry, remark in entries:
-            told = "? as above" if remark == above else remark
+            told = "? as above" if remark == above and remark.startswith("?") else remark
             lines.append(f"    - {entry}{f' # {told}' if remark else ''}")
             above = remark
     return lines + [f"  # ? left out: {reason}" for reason in guess.left_out]
