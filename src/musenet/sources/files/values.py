@@ -91,16 +91,16 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
         missing = number.isnull() | number.isnan()
     else:
         raise DataError(f"holds {kind}, not numbers")
-    odd = number.isnull() | number.isnan() | (number.abs() > LARGEST_NUMBER)
+    # NaN is above all numbers. The condition is told as shortly as can be: engines compute it anew in each branch.
+    fits = number.abs() <= LARGEST_NUMBER
     if whole:
-        odd = odd | ~is_whole(number) | (number.abs() > LARGEST_EXACT_FLOAT)
-    wrong = ~missing & odd
-    value = (missing | odd).ifelse(ibis.null("float64"), number)
+        fits &= is_whole(number) & (number.abs() <= LARGEST_EXACT_FLOAT)
+    value = fits.ifelse(number, ibis.null("float64"))
     if whole:
         value = value.cast("int64")
     elif kind.is_integer():
         value = column
-    return Parsed(value, wrong, missing)
+    return Parsed(value, ~missing & ~fits.fill_null(False), missing)
 
 
 def as_vector(column: ir.Value, length: int) -> Parsed:
@@ -153,5 +153,6 @@ def as_label(column: ir.Value, positive_kinds: list[str] | None) -> Parsed:
         text = column.strip().lower()
         column = ibis.cases((text.isin(_YES), "1"), (text.isin(_NO), "0"), else_=text)
     number = as_number(column)
-    wrong = number.wrong | (~number.missing & ~number.value.isin([0, 1]).fill_null(False))
-    return Parsed(wrong.ifelse(ibis.null("int8"), number.value.try_cast("int8")), wrong, number.missing)
+    answers = number.value.isin([0, 1])
+    value = answers.ifelse(number.value.try_cast("int8"), ibis.null("int8"))
+    return Parsed(value, ~number.missing & ~answers.fill_null(False), number.missing)
