@@ -58,32 +58,27 @@ class ParquetSource:
         return LogSize(len(self.log.impressions), 0)
 
 
-def with_window(folder: Path) -> tuple[Source, Recipe]:
-    """A delay, a window, an optional key, no events but the log's own positives, and a separator that is a pattern."""
+def with_negatives(folder: Path) -> tuple[Source, Recipe]:
+    """Drawn candidates, own positives as events, a delay, a window, an optional key, a pattern as separator."""
     log = random_log(3)
     assert log.items is not None
+    positives = log.impressions.filter(pl.col("_label") == 1).drop("price", "place", "chance")
     items = log.items.with_columns(pl.col("tags").str.replace_all(";", "|", literal=True))
-    features = {"item": ["city", "brand", {"tags": {"multi_valued": "|"}}], "context": ["device", "party"]}
+    features = {
+        "user": ["home"],
+        "item": ["city", "brand", {"tags": {"multi_valued": "|"}}],
+        "context": ["device", "party"],
+    }
     chosen = recipe(
         features=features,
         history={"columns": ["item_id", "brand"], "length": 5, "delay": 60},
         repeat={"key": ["brand", "city"], "optional": ["city"], "window": "2 days"},
-    )
-    return ParquetSource(log.but(events=None, items=items), folder), chosen
-
-
-def with_negatives(folder: Path) -> tuple[Source, Recipe]:
-    log = random_log(4)
-    positives = log.impressions.filter(pl.col("_label") == 1).drop("price", "place", "chance")
-    features = {"user": ["home"], "item": ["city", "brand"], "context": ["party"]}
-    chosen = recipe(
-        features=features,
         negatives={"per_request": 3},
         predefined_scenario=[],
         true_probability=None,
         true_scenario=None,
     )
-    return ParquetSource(log.but(impressions=positives), folder), chosen
+    return ParquetSource(log.but(impressions=positives, events=None, items=items), folder), chosen
 
 
 def own_files(folder: Path) -> tuple[Source, Recipe]:
@@ -154,7 +149,6 @@ def ads(folder: Path) -> tuple[Source, Recipe]:
 
 
 LOGS: dict[str, Callable[[Path], tuple[Source, Recipe]]] = {
-    "window": with_window,
     "negatives": with_negatives,
     "own files": own_files,
     "vectors": with_vectors,
