@@ -309,5 +309,5 @@ ROLE_NAMES: dict[Role, str] = {
     "control": "control",
     "baseline": "other model",
     "as published": "other model, as published",
-    "diagnostic": "oracle, told the true scenario",
+    "diagnostic": "told the true scenario",
 }
