@@ -11,6 +11,7 @@ import pytest
 
 from musenet.dataset.dataset import Dataset
 from musenet.errors import RunError
+from musenet.progress import Listener, Moment
 from musenet.runs.folder import RunFolder
 from musenet.studies.plans import PlannedRun
 from musenet.studies.pool import TrainingPool, train_planned
@@ -43,10 +44,20 @@ def test_processes_are_used_again_and_a_run_that_cannot_be_stops_the_others(data
     (tmp_path / "other" / "note.txt").write_text("no run")
     endless = PlannedRun("endless", planted_experiment(SMALL_BASE, epochs=10**6, patience=10**6), tmp_path / "endless")
     impossible = PlannedRun("impossible", planted_experiment(SMALL_BASE), tmp_path / "other")
-    with TrainingPool(dataset, jobs=2) as pool:
-        processes = {process for _, process in pool.each(process_of, [endless] * 8)}
-    assert len(processes) <= 2
-    assert os.getpid() not in processes
+    told: list[Moment] = []
+
+    def interrupted() -> None:
+        with TrainingPool(dataset, jobs=2, listener=Listener(told.append)) as pool:
+            processes = {process for _, process in pool.each(process_of, [endless] * 8)}
+            assert len(processes) <= 2
+            assert os.getpid() not in processes
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [moment.content["text"] for moment in told] == [
+        "stopping: trainings under way write their checkpoints first"
+    ]
 
     def train_both() -> None:
         with TrainingPool(dataset, jobs=2) as pool:

@@ -45,7 +45,8 @@ class TrainingPool:
     Args:
         dataset: what all runs are trained on.
         jobs: how many runs at once, each in its own process with its part of the cores; in this process if 1.
-        listener: told of every report of the training loop; of several jobs, of how each run ended alone.
+        listener: told of every report of the training loop; of several jobs, of how each run ended alone; that Ctrl-C
+            is followed.
     """
 
     def __init__(self, dataset: Dataset, jobs: int = 1, listener: Listener = SILENT) -> None:
@@ -71,6 +72,8 @@ class TrainingPool:
         if self._executor is not None:
             if error is not None:
                 self._stop.set()
+            if isinstance(error, KeyboardInterrupt):
+                self.listener.say("stopping: trainings under way write their checkpoints first")
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def each(self, work: Work[Outcome], planned: Sequence[PlannedRun]) -> Iterator[tuple[PlannedRun, Outcome]]:
