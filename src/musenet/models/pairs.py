@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from musenet.distributed import workers
 
-PAIRS_AT_ONCE = 2048
-"""Pairs whose products fit into the cache of a CPU core."""
+PAIRS_AT_ONCE = 8192
+"""Pairs whose products stay in a CPU's cache, and are enough for two cores to share them."""
 SPARE_PAIRS = 512
 """Pairs that take as long as the calls for one more block."""
 
