@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from musenet.serving.http.middleware import BUSY, Access, refuse
 from musenet.serving.scorer.messages import ScoreRequest
 from serving.exports import Exported
 from serving.processes import COMMAND, address_of, running
+from signals import handled
 
 BODY = b'{"user":"u1","candidates":[{"item":"i1"}]}'
 JSON = [(b"content-type", b"application/json")]
@@ -408,15 +409,7 @@ raise ValueError("SECRET")
     assert lines[2]["event"].startswith("Exception in callback")
 
 
-@pytest.fixture
-def heard_of_a_closed_terminal() -> Iterator[None]:
-    """The signal is not ignored, as it is by all that nohup started, these tests maybe among them."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("heard_of_a_closed_terminal")
+@handled(signal.SIGHUP, signal.SIG_DFL)
 def test_a_terminal_that_closes_ends_it_as_sigterm_does(exported: Exported, tmp_path: Path) -> None:
     served = ("serve", str(exported.folder), "--store", str(tmp_path / "history.sqlite"), "--port", "0")
     with running(COMMAND, *served) as process:

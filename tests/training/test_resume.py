@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import load_tensors
 from musenet.training.loop import Trainer
 from planted import SMALL_BASE, SMALL_MUSENET, planted_experiment
+from signals import handled
 from training.trained_runs import assert_same_run, progress_of, train_into, validations_of
 
 pytestmark = pytest.mark.slow
@@ -115,15 +115,7 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(
     assert_same_run(tmp_path / "run", killed / "soft" / "uninterrupted")
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT raises, also where the tests run in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
+@handled(signal.SIGINT, signal.default_int_handler)
 def test_a_second_ctrl_c_interrupts_at_once(planted_dataset: Dataset, run_path: Path, monkeypatch: pytest.MonkeyPatch):
     finished = []
 

@@ -45,8 +45,8 @@ class TrainingPool:
     Args:
         dataset: what all runs are trained on.
         jobs: how many runs at once, each in its own process with its part of the cores; in this process if 1.
-        listener: told of every report of the training loop; of several jobs, of how each run ended alone; that Ctrl-C
-            is followed.
+        listener: told of every report of the training loop; of several jobs, of how each run ended alone, and of
+            Ctrl-C that the others are waited for.
     """
 
     def __init__(self, dataset: Dataset, jobs: int = 1, listener: Listener = SILENT) -> None:

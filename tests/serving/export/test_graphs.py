@@ -183,9 +183,12 @@ def test_a_hardened_request_computes_one_scenario(planted_dataset: Dataset, tmp_
     np.testing.assert_allclose(logit, prediction.logit.numpy(), atol=1e-5, rtol=0)
 
 
-def test_where_nothing_repeats_the_repeat_branch_is_left_out(planted_dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", ["soft", "hard"])
+def test_where_nothing_repeats_the_repeat_branch_is_left_out(
+    variant: str, planted_dataset: Dataset, tmp_path: Path
+) -> None:
     """Its weights may be anything, even not a number; where something does repeat, they count."""
-    model = trained("hard", planted_dataset)
+    model = trained(variant, planted_dataset)
     table = model.table.weight.clone()
     batches = requests_of_every_kind(planted_dataset)
     with torch.inference_mode():

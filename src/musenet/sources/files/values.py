@@ -91,7 +91,7 @@ def as_number(column: ir.Value, *, whole: bool = False) -> Parsed:
         missing = number.isnull() | number.isnan()
     else:
         raise DataError(f"holds {kind}, not numbers")
-    # NaN is above all numbers. The condition is told as shortly as can be: engines compute it anew in each branch.
+    # NaN is above all numbers. One condition on purpose: inside a CASE, DuckDB computes anew what conditions share.
     fits = number.abs() <= LARGEST_NUMBER
     if whole:
         fits &= is_whole(number) & (number.abs() <= LARGEST_EXACT_FLOAT)
