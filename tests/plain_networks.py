@@ -8,23 +8,8 @@ from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch
 from musenet.models.attention import Dice, HistoryAttention
-from musenet.models.layers import ParallelLinear, ParallelMLP, TwoSidedMLP
+from musenet.models.layers import CrossLayer, CrossLayers, ParallelLinear, ParallelMLP, TwoSidedMLP
 from musenet.models.musenet.intentions import IntentionModules
-
-
-class WithProducts(nn.Module):
-    """A network of [request, candidate], and the products of both sides one by one."""
-
-    def __init__(self, network: nn.Module, of_request: Tensor, of_candidate: Tensor) -> None:
-        super().__init__()
-        self.network, self.of_request, self.of_candidate = network, of_request.detach(), of_candidate.detach()
-
-    def forward(self, x: Tensor) -> Tensor:
-        request, candidate = x.split([self.of_request.shape[1], self.of_candidate.shape[1]], dim=-1)
-        answer: Tensor = self.network(x)
-        for left, right in zip(self.of_request, self.of_candidate, strict=True):
-            answer = answer + ((request * left).sum(-1) * (candidate * right).sum(-1))[..., None]
-        return answer
 
 
 def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[Any]:
@@ -32,7 +17,7 @@ def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[Any]:
     mlp = layer.mlp if isinstance(layer, TwoSidedMLP) else layer
     weight = mlp.first.weight
     if isinstance(layer, TwoSidedMLP):
-        weight = torch.cat([layer.from_request.weight[: len(weight)], weight], dim=1)
+        weight = torch.cat([layer.from_request.weight, weight], dim=1)
     width = len(weight) // mlp.networks
     networks: list[nn.Module] = []
     for k in range(mlp.networks):
@@ -41,11 +26,7 @@ def networks_of(layer: ParallelMLP | TwoSidedMLP) -> list[Any]:
         for deeper in mlp.rest:
             assert isinstance(deeper, ParallelLinear)
             steps += [nn.ReLU(), _linear(deeper.weight[k].T, deeper.bias[k, 0])]
-        network: nn.Module = nn.Sequential(*steps)
-        if isinstance(layer, TwoSidedMLP) and layer.crossed is not None:
-            of_k = slice(k * layer.crosses, (k + 1) * layer.crosses)
-            network = WithProducts(network, layer.from_request.weight[len(weight) :][of_k], layer.crossed.weight[of_k])
-        networks.append(network)
+        networks.append(nn.Sequential(*steps))
     return networks
 
 
@@ -53,6 +34,27 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.weight.data, linear.bias.data = weight.detach().clone(), bias.detach().clone()
     return linear
+
+
+def plain_crosses(layers: CrossLayers, x_0: Tensor) -> Tensor:
+    """(size,) x_L of one row x_0, input by input."""
+    x = x_0
+    for layer in layers:
+        assert isinstance(layer, CrossLayer)
+        weight, bias = _matrix_of(layer)
+        x = torch.stack([x_0[i] * (torch.dot(weight[i], x) + bias[i]) + x[i] for i in range(len(x_0))])
+    return x
+
+
+def _matrix_of(layer: CrossLayer) -> tuple[Tensor, Tensor]:
+    """W and b; of low rank, W = U V^T."""
+    if isinstance(layer.linear, nn.Linear):
+        return layer.linear.weight, layer.linear.bias
+    v, u = layer.linear
+    assert isinstance(v, nn.Linear)
+    assert isinstance(u, nn.Linear)
+    assert v.weight.shape[0] < len(u.weight)
+    return u.weight @ v.weight, u.bias
 
 
 def plain_intention(

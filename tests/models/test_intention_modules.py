@@ -51,18 +51,18 @@ def test_the_forms_read_eq_5_and_9_as_the_design_says():
     assert by_hand(mode, score, "log") == pytest.approx(math.log(p) + score)
 
 
-def shared_score(crosses: int | None) -> SharedScore | None:
-    return None if crosses is None else SharedScore(5, 4, [6], crosses)
+def shared_score(shares: bool) -> SharedScore | None:
+    return SharedScore(5, 4, [6]) if shares else None
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("crosses", [None, 0, 2])
+@pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.parametrize("own_hidden", [None, [3]])
 def test_computing_one_branch_equals_looping_over_candidates_and_scenarios(
-    form: Form, crosses: int | None, own_hidden: list[int] | None
+    form: Form, shares: bool, own_hidden: list[int] | None
 ):
     modules = IntentionModules(
-        3, request=5, candidate=4, hidden=[7, 6], form=form, intention_hidden=own_hidden, shared=shared_score(crosses)
+        3, request=5, candidate=4, hidden=[7, 6], form=form, intention_hidden=own_hidden, shared=shared_score(shares)
     )
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
@@ -83,9 +83,9 @@ def test_the_branch_that_the_indicator_excludes_learns_nothing(indicator: bool, 
         assert learns == (name != idle)
 
 
-@pytest.mark.parametrize("crosses", [None, 0, 2])
-def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability(crosses: int | None):
-    modules = ScoreModules(3, request=5, candidate=4, hidden=[7], shared=shared_score(crosses))
+@pytest.mark.parametrize("shares", [False, True])
+def test_plain_intention_is_one_network_per_scenario_and_knows_no_repeat_probability(shares: bool):
+    modules = ScoreModules(3, request=5, candidate=4, hidden=[7], shared=shared_score(shares))
     request, candidate, batch = torch.randn(2, 5), torch.randn(3, 4), hand_made_batch()
     logits, probability = modules(request, candidate, batch)
     assert probability is None

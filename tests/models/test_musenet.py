@@ -17,6 +17,7 @@ from musenet.models.interface import Prediction
 from musenet.models.musenet.assigners import Prototypes
 from musenet.models.musenet.model import Musenet
 from musenet.models.musenet.options import MusenetOptions
+from plain_networks import plain_crosses
 from planted import HAND_MADE_SCHEMA, SMALL_MUSENET, hand_made_batch
 
 
@@ -51,6 +52,19 @@ def log_assignment_of(model: Musenet, batch: Batch) -> Tensor:
     assignment = model.eval()(batch).log_assignment
     assert assignment is not None
     return assignment
+
+
+@pytest.mark.parametrize("low_rank", [None, 3])
+def test_scores_see_the_crosses_of_request_and_candidate(low_rank: int | None, planted_dataset: Dataset, batch: Batch):
+    model = musenet(planted_dataset, cross_layers=2, low_rank=low_rank)
+    assert model.crosses is not None
+    request, crossed, _, _ = model.sides(batch)
+    candidate = model.embed(batch).candidate
+    for n, of in enumerate(batch.request.tolist()):
+        expected = plain_crosses(model.crosses, torch.cat([request[of], candidate[n]]))
+        torch.testing.assert_close(crossed[n], expected)
+    scores, _ = model.intentions(request, crossed, batch)
+    torch.testing.assert_close(model(batch).scenario_logit, scores)
 
 
 def test_paper_objective_is_eq_13():

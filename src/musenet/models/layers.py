@@ -181,8 +181,7 @@ class TwoSidedLinear(nn.Module):
 class TwoSidedMLP(nn.Module):
     """K MLPs over [request, candidate] whose first layer is split, so that the request's part is computed R times.
 
-    W [x_request, x_candidate] = W_1 x_request + W_2 x_candidate. If asked, the products of both sides are added to the
-    output, sum_c (U x_request)_c (V x_candidate)_c, which an MLP of this size does not learn by itself.
+    W [x_request, x_candidate] = W_1 x_request + W_2 x_candidate.
 
     Args:
         networks: K.
@@ -190,7 +189,6 @@ class TwoSidedMLP(nn.Module):
         candidate: size of the candidate's input.
         hidden: sizes of the ReLU layers.
         activations: after each hidden layer; ReLU if left out.
-        crosses: how many products of both sides each network has.
     """
 
     def __init__(
@@ -200,42 +198,64 @@ class TwoSidedMLP(nn.Module):
         candidate: int,
         hidden: list[int],
         activations: Sequence[nn.Module] | None = None,
-        crosses: int = 0,
     ) -> None:
         super().__init__()
-        self.crosses = crosses
-        self.from_request = nn.Linear(request, networks * (hidden[0] + crosses), bias=False)
+        self.from_request = nn.Linear(request, networks * hidden[0], bias=False)
         self.mlp = ParallelMLP(networks, candidate, hidden, activations=activations)
         total = request + candidate
         for weight in (self.from_request.weight, self.mlp.first.weight, self.mlp.first.bias):
             nn.init.uniform_(weight, -1 / math.sqrt(total), 1 / math.sqrt(total))
-        self.crossed = nn.Linear(candidate, networks * crosses, bias=False) if crosses else None
 
     def request_part(self, request: Tensor, network: Tensor | None = None) -> Tensor:
-        """(R, K·hidden[0] + K·crosses) what a request adds to the first layer, and U x_request.
-
-        Of the one `network` (1,) if given, which only networks without crosses can be asked for.
-        """
+        """(R, K·hidden[0]) what a request adds to the first layer; of the one `network` (1,) if given."""
         return linear_of(self.from_request, request, self.mlp.networks, network)
 
     def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor, network: Tensor | None = None) -> Tensor:
         """(K, N) one number per network and candidate; (1, N) of the one `network` (1,) if given.
 
         Args:
-            request_part: (R, K·hidden[0] + K·crosses) of `request_part`.
+            request_part: (R, K·hidden[0]) of `request_part`.
             candidate: (N, candidate).
             of: (N,) the candidate's request.
             network: as `request_part` was given.
         """
         # One request is added to all candidates as it is.
         part = request_part if request_part.shape[0] == 1 else request_part.index_select(0, of)
-        if self.crossed is None:
-            first = linear_of(self.mlp.first, candidate, self.mlp.networks, network)
-            return self.mlp.after_first(first + part, network).squeeze(2)
-        first, factors = part[:, : self.mlp.first.out_features], part[:, self.mlp.first.out_features :]
-        answer = self.mlp.after_first(self.mlp.first(candidate) + first).squeeze(2)
-        products = widened(factors * self.crossed(candidate)).view(-1, self.mlp.networks, self.crosses)
-        return answer.add(products.sum(2).T)
+        first = linear_of(self.mlp.first, candidate, self.mlp.networks, network)
+        return self.mlp.after_first(first + part, network).squeeze(2)
+
+
+class CrossLayer(nn.Module):
+    """x_{l+1} = x_0 ∘ (W x_l + b) + x_l, Eq 1 of DCN-V2 (Wang et al., WWW 2021); W = U V^T if of low rank, its Eq 2."""
+
+    def __init__(self, size: int, rank: int | None) -> None:
+        super().__init__()
+        whole = nn.Linear(size, size)
+        self.linear = whole if rank is None else nn.Sequential(nn.Linear(size, rank, bias=False), nn.Linear(rank, size))
+
+    def forward(self, start: Tensor, x: Tensor) -> Tensor:
+        """(N, size) from x_0 and x_l of that shape."""
+        return torch.addcmul(x, start, self.linear(x))
+
+
+class CrossLayers(nn.ModuleList):
+    """x_L of L cross layers, which hold products of up to L + 1 inputs.
+
+    Args:
+        count: L.
+        size: of x_0.
+        rank: of each layer's matrix; full if None.
+    """
+
+    def __init__(self, count: int, size: int, rank: int | None) -> None:
+        super().__init__(CrossLayer(size, rank) for _ in range(count))
+
+    def forward(self, start: Tensor) -> Tensor:
+        """(N, size) x_L from x_0."""
+        crossed = start
+        for layer in self:
+            crossed = layer(start, crossed)
+        return crossed
 
 
 def weighted_cross_entropy(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:

@@ -26,7 +26,7 @@ BASELINES = (
 )
 TWO = SMALL_MUSENET | {"scenarios": 2}
 EXPORTED: dict[str, dict[str, Any]] = {
-    **{variant: VARIANTS[variant] for variant in (*BASELINES, "soft", "hard")},
+    **{variant: VARIANTS[variant] for variant in (*BASELINES, "soft", "hard", "crosses")},
     "paper-soft": TWO | {"objective": "paper"},
     "auto": SMALL_MUSENET | {"scenarios": "auto", "pruning": {"start": 3}},
     "gate-probability": TWO | {"assignment": "gate", "form": "probability"},

@@ -16,13 +16,12 @@ from musenet.models.musenet.options import Form, MusenetOptions
 class SharedScore(nn.Module):
     """What holds in every scenario: the paper's scenario-agnostic correlations (its section 1), learned from all data.
 
-    The scenarios' own scores then only have to learn how they differ. `crosses` products of both sides say how well a
-    candidate suits the user.
+    The scenarios' own scores then only have to learn how they differ.
     """
 
-    def __init__(self, request: int, candidate: int, hidden: list[int], crosses: int = 0) -> None:
+    def __init__(self, request: int, candidate: int, hidden: list[int]) -> None:
         super().__init__()
-        self.score = TwoSidedMLP(1, request, candidate, hidden, crosses=crosses)
+        self.score = TwoSidedMLP(1, request, candidate, hidden)
 
     def forward(self, request: Tensor, candidate: Tensor, batch: Batch) -> Tensor:
         """(N, 1), to be added to the score of every scenario."""
@@ -159,7 +158,7 @@ def intentions_of(
         )
         sizes = (networks, request, candidate, hidden)
         shares = options.shared_score and options.objective == "robust"
-        shared = SharedScore(request, candidate, hidden, options.crosses) if shares else None
+        shared = SharedScore(request, candidate, hidden) if shares else None
         if form == "plain":
             return ScoreModules(*sizes, shared=shared)
         return IntentionModules(*sizes, form, intention_hidden=intention, shared=shared)

@@ -9,7 +9,7 @@ from torch import Tensor
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.embedding import EmbeddingTable, HistoryMeans
 from musenet.models.interface import ClickModel, Health, ParameterGroup, Prediction, Term, pooling_inputs
-from musenet.models.layers import full_precision
+from musenet.models.layers import CrossLayers, full_precision
 from musenet.models.musenet.assigners import assigner_of
 from musenet.models.musenet.health import ScenarioHealth
 from musenet.models.musenet.intentions import intentions_of
@@ -39,8 +39,13 @@ class Musenet(ClickModel):
         self.assigner = assigner_of(options, self.scenarios, schema)
         self.version = version_of(options, self.scenarios)
         # 3.2.2: the repeat intention modelling module
-        told = self.inputs.request_size + self.version.told
-        self.intentions = intentions_of(options, schema, self.scenarios, told, self.inputs.candidate_size)
+        request_size, candidate_size = self.inputs.request_size, self.inputs.candidate_size
+        self.crosses = None
+        if options.cross_layers and options.objective == "robust":
+            candidate_size += request_size
+            self.crosses = CrossLayers(options.cross_layers, candidate_size, options.low_rank)
+        told = request_size + self.version.told
+        self.intentions = intentions_of(options, schema, self.scenarios, told, candidate_size)
         # 3.2.3 and 3.2.4: prediction, training and optimisation
         self.objective = objective_of(options, self.scenarios)
         self.pruning = pruning_of(options, self.scenarios)
@@ -77,7 +82,7 @@ class Musenet(ClickModel):
             log_q = self.log_q(point, batch)  # Eq 3
             log_assignment = self.version.assign(log_q, progress, self.training)  # Eq 4 and 7 of the hard version
             request = self.version.tell(x.request, log_q, progress, self.training)
-        return request, x.candidate, point, log_assignment
+        return request, self.crossed(x, batch), point, log_assignment
 
     def embed(self, batch: Batch) -> Embedded:
         """X: the embeddings of [p_u, B_u, b_t, o_u]."""
@@ -85,6 +90,14 @@ class Musenet(ClickModel):
         history = HistoryMeans(values, batch, self.history_columns)
         request, candidate = self.inputs.request(values, batch, history), self.inputs.candidate(values, batch)
         return Embedded(batch, values, history, request, candidate)
+
+    def crossed(self, x: Embedded, batch: Batch) -> Tensor:
+        """b_t as the scores see it: as it is, or [p_u, B_u, o_u, b_t] after the cross layers."""
+        if self.crosses is None:
+            return x.candidate
+        both = torch.cat([x.request.index_select(0, batch.request), x.candidate], dim=1)
+        crossed: Tensor = self.crosses(both)
+        return crossed
 
     def log_q(self, point: Tensor | None, batch: Batch) -> Tensor:
         """(R, K) log Q(c|x): Eq 3, or what a control puts in its place, among the scenarios that are left."""

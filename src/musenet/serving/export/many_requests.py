@@ -33,8 +33,6 @@ class OneByOneOfMany(OneByOne):
 
     def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor, network: Tensor | None = None) -> Tensor:
         """(K, N) one number per network and candidate."""
-        if self.crossed is not None:
-            return TwoSidedMLP.forward(self, request_part, candidate, of, network)
         return super().forward(request_part.index_select(0, of), candidate, of, network)
 
 

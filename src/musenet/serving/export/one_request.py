@@ -64,8 +64,6 @@ class OneByOne(TwoSidedMLP):
 
     def forward(self, request_part: Tensor, candidate: Tensor, of: Tensor, network: Tensor | None = None) -> Tensor:
         """(K, N) one number per network and candidate; (1, N) of the one `network` (1,) if given."""
-        if self.crossed is not None:
-            return super().forward(request_part, candidate, of, network)
         bias, weights, rest = self._apart if network is None else self._of_one(network)
         answers = []
         for part, first, layers in zip((request_part + bias).chunk(len(weights), dim=1), weights, rest, strict=True):

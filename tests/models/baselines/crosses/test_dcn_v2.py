@@ -5,14 +5,15 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from musenet.dataset.batch import schema_of
 from musenet.dataset.builder import BatchBuilder
 from musenet.dataset.dataset import Dataset
-from musenet.models.baselines.crosses.dcn_v2 import CrossLayer, DcnV2
+from musenet.models.baselines.crosses.dcn_v2 import DcnV2
 from musenet.models.baselines.crosses.options import DcnV2Options
-from plain_networks import networks_of
+from musenet.models.layers import CrossLayer
+from plain_networks import networks_of, plain_crosses
 
 
 def whole_layer(weight: Tensor, bias: Tensor) -> CrossLayer:
@@ -69,24 +70,8 @@ def test_every_row_is_scored_as_in_the_paper(
 
 def plain_dcn(model: DcnV2, x_0: Tensor) -> Tensor:
     """The logit of one row."""
-    x = x_0
     assert len(model.crosses) == 3
-    for layer in model.crosses:
-        assert isinstance(layer, CrossLayer)
-        weight, bias = matrix_of(layer)
-        x = torch.stack([x_0[i] * (torch.dot(weight[i], x) + bias[i]) + x[i] for i in range(len(x_0))])
-    network = networks_of(model.mlp)[0]
+    x, network = plain_crosses(model.crosses, x_0), networks_of(model.mlp)[0]
     if model.of_crosses is None:
         return network(x).squeeze()
     return torch.dot(model.of_crosses.weight[0], x) + network(x_0).squeeze()
-
-
-def matrix_of(layer: CrossLayer) -> tuple[Tensor, Tensor]:
-    """W and b; of low rank, W = U V^T."""
-    if isinstance(layer.linear, nn.Linear):
-        return layer.linear.weight, layer.linear.bias
-    v, u = layer.linear
-    assert isinstance(v, nn.Linear)
-    assert isinstance(u, nn.Linear)
-    assert v.weight.shape[0] == 3
-    return u.weight @ v.weight, u.bias

@@ -1,26 +1,13 @@
 """DCN-V2: explicit crosses of all inputs beside or below an MLP (Wang et al., "DCN V2", WWW 2021)."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.models.baselines.crosses.options import DcnV2Options
 from musenet.models.embedding import EmbeddingTable
 from musenet.models.interface import ClickModel, Prediction, pooling_inputs
-from musenet.models.layers import ParallelMLP
-
-
-class CrossLayer(nn.Module):
-    """x_{l+1} = x_0 ∘ (W x_l + b) + x_l, the paper's Eq 1; W = U V^T if of low rank, its Eq 2."""
-
-    def __init__(self, size: int, rank: int | None) -> None:
-        super().__init__()
-        whole = nn.Linear(size, size)
-        self.linear = whole if rank is None else nn.Sequential(nn.Linear(size, rank, bias=False), nn.Linear(rank, size))
-
-    def forward(self, start: Tensor, x: Tensor) -> Tensor:
-        """(N, size) from x_0 and x_l of that shape."""
-        return torch.addcmul(x, start, self.linear(x))
+from musenet.models.layers import CrossLayers, ParallelMLP
 
 
 class DcnV2(ClickModel):
@@ -33,7 +20,7 @@ class DcnV2(ClickModel):
         self.table = EmbeddingTable(schema.embedding_rows, options.embedding)
         self.inputs = pooling_inputs(options, schema)
         size = self.inputs.request_size + self.inputs.candidate_size
-        self.crosses = nn.ModuleList(CrossLayer(size, options.low_rank) for _ in range(options.cross_layers))
+        self.crosses = CrossLayers(options.cross_layers, size, options.low_rank)
         self.mlp = ParallelMLP(1, size, options.hidden)
         self.of_crosses = nn.Linear(size, 1, bias=False) if options.structure == "parallel" else None
 
@@ -42,9 +29,7 @@ class DcnV2(ClickModel):
         values = self.table.look_up(batch.rows)
         request = self.inputs.request(values, batch).index_select(0, batch.request)
         start = torch.cat([request, self.inputs.candidate(values, batch)], dim=1)  # x_0
-        crossed = start
-        for layer in self.crosses:
-            crossed = layer(start, crossed)
+        crossed = self.crosses(start)  # x_L
         if self.of_crosses is None:
             return Prediction(logit=self.mlp(crossed)[0, :, 0])
         return Prediction(logit=self.of_crosses(crossed)[:, 0] + self.mlp(start)[0, :, 0])
