@@ -8,7 +8,6 @@ of fine-tuning are chosen on a drifting validation period. Writes `docs/changing
 adapt. Finished datasets and runs are reused.
 """
 
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,7 +48,8 @@ DRIFTS: dict[str, dict[str, Any]] = {
 CHOOSING: dict[str, Any] = {"shift": 1.0, "drift_days": 10}
 """The drift that fine-tuning is chosen on: it is there three days before the test period, in validation."""
 MIX, RIVAL = "musenet soft", "dcn v2"
-RATES, EVERY = (0.0003, 0.001, 0.003), (100, 500)
+WAYS = [{"learning_rate": rate, "every": every} for rate in (0.0003, 0.001, 0.003) for every in (100, 500)]
+"""Of fine-tuning, to choose from."""
 DAY = 86_400_000_000
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -99,13 +99,12 @@ def trained(work: Path, impressions: int, epochs: int, label: str, seed: int) ->
 
 def chosen(run: Run, choosing: Dataset) -> dict[str, Any]:
     """The learning rate and frequency of fine-tuning that do best on a drifting validation period."""
-    ways = [{"learning_rate": rate, "every": every} for rate, every in itertools.product(RATES, EVERY)]
 
     def score(way: dict[str, Any]) -> float:
         followed, _ = adapted(run, choosing, "valid", AdaptOptions.model_validate({"finetune": way}))
         return auc(followed.predictions.label, followed.predictions.logit)
 
-    return max(ways, key=score)
+    return max(WAYS, key=score)
 
 
 def measured(
