@@ -376,11 +376,13 @@ def test_logs_are_read_without_pytorch(tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "configs" / "hotels.yaml").read_text(encoding="utf-8"))
     config["data"]["impressions"]["path"] = "no.parquet"
     (tmp_path / "hotels.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    script = "import sys; from musenet.cli.main import run; run(sys.argv[1:]); sys.exit('torch' in sys.modules)"
-    command = [sys.executable, "-c", script, "prepare", str(tmp_path / "hotels.yaml")]
+    commands = ["prepare", "train", "tune", "compare", "ablate", "sweep", "backtest", "demo"]
+    run = f"for name in {commands}: assert cli.run([name, sys.argv[1]]) == 2"
+    script = f"import sys; from musenet.cli import main as cli\n{run}\nsys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", script, str(tmp_path / "hotels.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert re.search(r"there is no file \S+no\.parquet", done.stderr)
+    assert len(re.findall(r"there is no file \S+no\.parquet", done.stderr)) == len(commands)
 
 
 def test_the_entry_point_ends_with_the_status(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Arguments and options that mean the same in every command."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,20 @@ def there_is_a_config(path: Path) -> Path:
     if not path.exists():
         read_content(path)
     return path
+
+
+def there_is_a_log(config: Path, changes: list[str]) -> None:
+    """Raise `UserError` at once if a file of the configuration's log is missing: what trains takes seconds to load.
+
+    Torchrun's workers have loaded it by then, and the first of them reads the log for all.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return
+    from musenet.api.experiments import load
+    from musenet.sources.registry import open_source
+
+    experiment = load(config, changes)
+    open_source(experiment.data, experiment.recipe).fingerprint()
 
 
 def _there_is_a_run(path: Path) -> Path:

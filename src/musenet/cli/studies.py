@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from musenet.cli.options import Config, DatasetFolder, Jobs, Json, Models, Out, Seeds, Set, labels, there_is_a_config
+from musenet.cli.options import (
+    Config,
+    DatasetFolder,
+    Jobs,
+    Json,
+    Models,
+    Out,
+    Seeds,
+    Set,
+    labels,
+    there_is_a_config,
+    there_is_a_log,
+)
 from musenet.cli.printing import finish
 from musenet.errors import UserError
 from musenet.reporter import Reporter
@@ -55,6 +67,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one per option
                 raise UserError("compare: --adapt is for run folders: name adapted rows in compare.adapted instead")
             if reference is not None:
                 raise UserError("compare: --reference is for run folders: give --set compare.reference=LABEL instead")
+            there_is_a_log(paths[0], changes)
             comparison = api.compare(
                 paths[0],
                 out,
@@ -97,6 +110,7 @@ def tune(
     from musenet import api
 
     with Reporter() as reporter:
+        there_is_a_log(config, changes)
         tuned = api.tune(config, out, trials=trials, jobs=jobs, dataset=dataset, overrides=changes, listener=reporter)
     values = ", ".join(
         f"{key} {value} (was {tuned.configured[key]})" if value != tuned.configured[key] else f"{key} {value}"
@@ -130,6 +144,7 @@ def ablate(
     from musenet.results import show
 
     with Reporter() as reporter:
+        there_is_a_log(config, changes)
         result = api.ablate(
             config,
             out,
@@ -166,6 +181,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one per option
 
     For example: musenet sweep hotels.yaml --parameter model.scenarios=2,4,8
     """
+    there_is_a_log(config, changes)
     from musenet import api
     from musenet.results import show
     from musenet.studies.sweep.plan import parse_parameters
@@ -205,6 +221,7 @@ def backtest(
     from musenet.results import show
 
     with Reporter() as reporter:
+        there_is_a_log(config, changes)
         result = api.backtest(config, out, models=labels(models), dataset=dataset, overrides=changes, listener=reporter)
     finish(as_json, result.to_json(), lambda console: show(result, console))
 
@@ -232,6 +249,8 @@ def demo(
     from musenet.results import show
 
     with Reporter() as reporter:
+        if config is not None:
+            there_is_a_log(config, changes)
         result = api.demo(config, out, impressions=impressions, overrides=changes, listener=reporter)
 
     finish(as_json, result.to_json(), lambda console: show(result, console))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from musenet.cli.options import Config, DatasetFolder, Json, Out, Set
+from musenet.cli.options import Config, DatasetFolder, Json, Out, Set, there_is_a_log
 from musenet.cli.printing import finish
 from musenet.reporter import Reporter
 
@@ -30,6 +30,7 @@ def train(
     from musenet import api
 
     with Reporter() as reporter:
+        there_is_a_log(config, changes)
         run = api.train(
             config,
             out,
