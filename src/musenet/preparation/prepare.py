@@ -53,10 +53,8 @@ from musenet.recipe.recipe import Recipe
 from musenet.sources.tables import Source, Tables
 from musenet.workspace import install, result_folder, workspace
 
-EXTENDED_ROWS = 200_000
-"""Of an extended dataset, training impressions that columns are measured by: they were looked at before."""
 COLUMNS_AT_ONCE = 4
-"""Columns that are measured at the same time; each takes memory for a million impressions."""
+"""Columns that are measured at the same time."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +213,7 @@ def _write_extended(
     made = extend(engine, source, recipe, before, work, told)
     folder, manifest = made.folder, made.manifest
     told("checking the dataset")
-    inspector, earlier = Inspector(folder, manifest.splits, EXTENDED_ROWS), read_checks(before.folder)
+    inspector, earlier = Inspector(folder, manifest.splits), read_checks(before.folder)
     checks = _check(engine, made.relations, made.tables, made.writer, inspector, earlier.own_events, before=earlier)
     checks.write(folder)
     write_rejected(engine, made.tables, made.relations, folder, before.folder)

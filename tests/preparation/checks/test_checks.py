@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from musenet.errors import DataError, DatasetError
+from musenet.preparation.checks import inspection
 from musenet.preparation.checks.checks import Checks, read_checks, render
 from musenet.preparation.prepare import prepare
 from musenet.sources.tables import CleaningRule
@@ -175,3 +176,14 @@ def test_types_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column 'wishes' holds lists"):
         checked(lists, tmp_path, features={"context": ["wishes"]})
     checked(lists, tmp_path, features={"context": [{"wishes": "multi_valued"}]})
+
+
+def test_a_long_period_is_sampled_from_one_end_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "SAMPLED_ROWS", 7)
+    for end in (5 + 7, 5 + 8, 5 + 1000):
+        rows = inspection.sample(np.random.default_rng(1), 5, end)
+        assert len(np.unique(rows)) == 7
+        stretch = (end - 5) / 7
+        assert np.all(np.abs(rows - 5 - stretch * (np.arange(7) + 0.5)) <= stretch / 2 + 1)
+        assert 5 <= rows.min() <= rows.max() < end
+    assert inspection.sample(np.random.default_rng(1), 5, 9).tolist() == [5, 6, 7, 8]

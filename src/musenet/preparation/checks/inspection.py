@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 import numpy as np
 from numpy.typing import NDArray
 
-from musenet.dataset.column_files import BLOCK, blocks
+from musenet.dataset.column_files import blocks
 from musenet.dataset.dataset import Views
 from musenet.dataset.layout import relation_folder
 from musenet.dataset.manifest import MISSING, UNSEEN, Field, Period, Split
@@ -23,7 +23,10 @@ from musenet.preparation.relations.requests import ITEM_ROW, REQUEST_ROW, USER_R
 from musenet.recipe.history import Before
 
 FloatArray = NDArray[np.float64]
-TRAINING_ROWS, VALIDATION_ROWS = 1_000_000, 200_000
+SAMPLED_ROWS = 200_000
+"""Impressions of training, and of validation, that columns are measured by, at most."""
+BLOCK = 1 << 17
+"""Impressions looked at together: several columns are measured at once, whose blocks all take memory."""
 BUCKETS = 64
 PRIOR = 20.0
 """Click rates of rare values are drawn towards the overall one, as if it had been seen so often."""
@@ -35,10 +38,9 @@ class Inspector:
     Args:
         folder: of the dataset, all columns written.
         splits: its periods.
-        training_rows: impressions of training that columns are measured by, at most.
     """
 
-    def __init__(self, folder: Path, splits: Mapping[Split, Period], training_rows: int = TRAINING_ROWS) -> None:
+    def __init__(self, folder: Path, splits: Mapping[Split, Period]) -> None:
         self._folder = folder
         self._splits = splits
         self._views = Views(folder)
@@ -46,8 +48,8 @@ class Inspector:
         self._label = self._views.candidates.label
         self._repeats = self._views.candidates.repeat_indicator
         random = np.random.default_rng(0)
-        self._train = self._shown(_sample(random, 0, self._begin("valid"), training_rows))
-        self._valid = self._shown(_sample(random, self._begin("valid"), self._begin("test"), VALIDATION_ROWS))
+        self._train = self._shown(sample(random, 0, self._begin("valid")))
+        self._valid = self._shown(sample(random, self._begin("valid"), self._begin("test")))
 
     def feature(self, field: Field, missing: float | None) -> FeatureCheck:
         """Missing and unseen shares of a field, and its AUC alone.
@@ -210,10 +212,12 @@ def _median(counts: NDArray[np.int64]) -> float:
     return sum(middle) / 2
 
 
-def _sample(random: np.random.Generator, begin: int, end: int, size: int) -> NDArray[np.int64]:
-    if end - begin <= size:
+def sample(random: np.random.Generator, begin: int, end: int) -> NDArray[np.int64]:
+    """All rows, or one of each of so many stretches: drawing without replacement takes memory for all of them."""
+    if end - begin <= SAMPLED_ROWS:
         return np.arange(begin, end)
-    return np.sort(random.choice(end - begin, size, replace=False)) + begin
+    bounds = np.linspace(begin, end, SAMPLED_ROWS + 1).astype(np.int64)
+    return random.integers(bounds[:-1], bounds[1:])
 
 
 def own_events(
