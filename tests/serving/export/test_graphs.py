@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from models.test_model_contract import NETWORKS, VARIANTS, batch_of, model_of, train_on, training_batch
 from musenet.dataset.batch import Batch, schema_of
 from musenet.dataset.dataset import Dataset
-from musenet.models.interface import ClickModel
+from musenet.errors import ExportError
+from musenet.models.interface import ClickModel, Prediction
+from musenet.models.musenet.intentions import IntentionModules
+from musenet.models.musenet.model import Musenet, Sides
 from musenet.serving.export.graphs import EXPLANATIONS, export_graphs
 from musenet.serving.export.one_request import one_request
 from musenet.serving.scorer.runtime import Runtime
@@ -93,6 +96,33 @@ def requests_of_every_kind(dataset: Dataset) -> list[Batch]:
     return [*batches, unknown, many_candidates(batches[3], 500), many_candidates(batches[1], 500)]
 
 
+def export_and_compare(model: ClickModel, dataset: Dataset, folder: Path) -> None:
+    table = model.table.weight.clone()
+    batches = requests_of_every_kind(dataset)
+    with torch.inference_mode():
+        expected = [model(batch) for batch in batches]
+    export_graphs(model, schema_of(dataset), folder)
+    runtime = Runtime(folder)
+    for batch, prediction in zip(batches, expected, strict=True):
+        inputs = inputs_of(batch, table)
+        np.testing.assert_allclose(runtime.logit(inputs), prediction.logit.numpy(), atol=1e-5, rtol=0)
+        explained = runtime.explain(inputs)
+        for name in EXPLANATIONS[:3]:
+            value = getattr(prediction, name)
+            assert (name in explained) == (value is not None)
+            if value is not None:
+                np.testing.assert_allclose(explained[name], value.numpy(), atol=1e-5, rtol=0)
+    asked = np.random.default_rng(1).permutation(len(dataset.requests.user))
+    for rows in (asked[:60], asked[60:61], asked[61:64]):
+        batch = batch_of(dataset, rows)
+        with torch.inference_mode():
+            told = model(batch)
+        found = runtime.many(inputs_of_many(batch, table))
+        np.testing.assert_allclose(found["logit"], told.logit.numpy(), atol=1e-5, rtol=0)
+        if told.log_assignment is not None:
+            np.testing.assert_allclose(np.exp(found["log_assignment"]), told.log_assignment.exp().numpy(), atol=1e-5)
+
+
 def test_every_registered_model_is_exported_in_some_form() -> None:
     assert {options["name"] for options in EXPORTED.values()} == NETWORKS
 
@@ -110,32 +140,54 @@ def test_graphs_answer_as_the_model(
 
     export = torch.export.export
     monkeypatch.setattr(torch.export, "export", counted)
-    model = trained(variant, planted_dataset)
-    table = model.table.weight.clone()
-    batches = requests_of_every_kind(planted_dataset)
-    with torch.inference_mode():
-        expected = [model(batch) for batch in batches]
-    export_graphs(model, schema_of(planted_dataset), tmp_path)
+    export_and_compare(trained(variant, planted_dataset), planted_dataset, tmp_path)
     assert len(traced) == 2  # so they were not lent either, see `traced_graphs.py`
-    runtime = Runtime(tmp_path)
-    for batch, prediction in zip(batches, expected, strict=True):
-        inputs = inputs_of(batch, table)
-        np.testing.assert_allclose(runtime.logit(inputs), prediction.logit.numpy(), atol=1e-5, rtol=0)
-        explained = runtime.explain(inputs)
-        for name in EXPLANATIONS[:3]:
-            value = getattr(prediction, name)
-            assert (name in explained) == (value is not None)
-            if value is not None:
-                np.testing.assert_allclose(explained[name], value.numpy(), atol=1e-5, rtol=0)
-    asked = np.random.default_rng(1).permutation(len(planted_dataset.requests.user))
-    for rows in (asked[:60], asked[60:61], asked[61:64]):
-        batch = batch_of(planted_dataset, rows)
-        with torch.inference_mode():
-            told = model(batch)
-        found = runtime.many(inputs_of_many(batch, table))
-        np.testing.assert_allclose(found["logit"], told.logit.numpy(), atol=1e-5, rtol=0)
-        if told.log_assignment is not None:
-            np.testing.assert_allclose(np.exp(found["log_assignment"]), told.log_assignment.exp().numpy(), atol=1e-5)
+
+
+class Recent(IntentionModules):
+    """Adds how long ago the last was, as a class of another package may."""
+
+    def forward(
+        self, request: torch.Tensor, candidate: torch.Tensor, batch: Batch, scenario: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logit, probability = super().forward(request, candidate, batch, scenario)
+        return logit + 0.5 * batch.repeat_features[:, 2:], probability
+
+
+class AddsInForward(Musenet):
+    def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
+        found = super().forward(batch, progress)
+        return replace(found, logit=found.logit + batch.repeat_features.sum(1))
+
+
+class AddsInPredict(Musenet):
+    def predict(self, sides: Sides, batch: Batch) -> Prediction:
+        found = super().predict(sides, batch)
+        return replace(found, logit=found.logit + batch.repeat_features.sum(1))
+
+
+@pytest.mark.parametrize(("variant", "kind"), [("soft", AddsInForward), ("hard", AddsInPredict)])
+def test_what_a_class_of_another_package_adds_is_exported(
+    variant: str, kind: type[Musenet], planted_dataset: Dataset, tmp_path: Path
+) -> None:
+    model = trained(variant, planted_dataset)
+    model.__class__ = kind
+    model.intentions.__class__ = Recent
+    export_and_compare(model, planted_dataset, tmp_path)
+
+
+def test_what_cannot_be_traced_is_said_in_a_sentence(planted_dataset: Dataset, tmp_path: Path) -> None:
+    class Branches(Musenet):
+        def forward(self, batch: Batch, progress: float = 1.0) -> Prediction:
+            found = super().forward(batch, progress)
+            return replace(found, logit=found.logit + 1) if batch.repeat_features.sum() > 3 else found
+
+    model = trained("soft", planted_dataset)
+    model.__class__ = Branches
+    with pytest.raises(
+        ExportError, match=r"Branches cannot become a graph \(.*data-dependent.*\): .*docs/extending.md"
+    ):
+        export_graphs(model, schema_of(planted_dataset), tmp_path)
 
 
 def test_the_model_stays_as_it_is(planted_dataset: Dataset) -> None:

@@ -28,6 +28,14 @@ class SharedScore(nn.Module):
         return self.score(self.score.request_part(request), candidate, batch.request).T  # type: ignore[no-any-return]
 
 
+class InOrder(nn.Module):
+    """Puts what was computed of some candidates and of the others back into the candidates' order."""
+
+    def forward(self, apart: Tensor, place: Tensor, batch: Batch) -> Tensor:
+        """(N, K) from the same rows `apart` (N, K), of which the n-th candidate's is the one at place[n]."""
+        return apart.index_select(0, place)
+
+
 class IntentionModules(nn.Module):
     """K modules, each with its own repeat probability, repeat score and explore score.
 
@@ -58,6 +66,7 @@ class IntentionModules(nn.Module):
         self.intention = ParallelMLP(scenarios, request, intention_hidden or hidden)
         self.repeat = TwoSidedMLP(scenarios, request, candidate, hidden)
         self.explore = TwoSidedMLP(scenarios, request, candidate, hidden)
+        self.in_order = InOrder()
 
     def forward(
         self, request: Tensor, candidate: Tensor, batch: Batch, scenario: Tensor | None = None
@@ -86,7 +95,7 @@ class IntentionModules(nn.Module):
         repeats, others = batch.repeat_indicator.nonzero()[:, 0], (~batch.repeat_indicator).nonzero()[:, 0]
         logits = [branch(self.repeat, intention, repeats), branch(self.explore, -intention, others)]
         place = torch.cat([repeats, others]).argsort()
-        return torch.cat(logits).index_select(0, place), torch.sigmoid(intention)
+        return self.in_order(torch.cat(logits), place, batch), torch.sigmoid(intention)
 
     def scores(self, request: Tensor, candidate: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(N, K) repeat and (N, K) explore scores of every candidate, whichever of them its indicator leaves."""

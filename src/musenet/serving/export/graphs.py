@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import onnx
 import torch
@@ -21,6 +21,7 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
+from musenet.errors import ExportError
 from musenet.models.interface import ClickModel, Prediction
 from musenet.models.musenet.intentions import IntentionModules
 from musenet.models.musenet.model import Musenet, Sides
@@ -51,7 +52,7 @@ class Answers(nn.Module):
     def __init__(self, model: ClickModel) -> None:
         super().__init__()
         self.whole = one_request(model)
-        has_branches = isinstance(model, Musenet) and isinstance(model.intentions, IntentionModules)
+        has_branches = isinstance(model, Musenet) and type(model.intentions) is IntentionModules
         self.without_repeats = one_request(model, repeats=False) if has_branches else None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -65,14 +66,14 @@ class Answers(nn.Module):
     def answers(self, batch: Batch) -> dict[str, Tensor]:
         """The logit (N,), the same without the repeat branch, and `EXPLANATIONS`: what of these the model has."""
         model = self.whole
-        sides = model.sides(batch) if isinstance(model, Musenet) else None  # once: what is traced takes long
+        sides = model.sides(batch) if _predicts_from_sides(model) else None  # once: what is traced takes long
         prediction = _predict(model, batch, sides)
         found = {LOGIT: logit_of(model, batch, sides) if _hardens_requests(model) else prediction.logit}
         if self.without_repeats is not None:
             found[f"{LOGIT}{WITHOUT_REPEATS}"] = logit_of(self.without_repeats, batch, sides)
         explained = {name: getattr(prediction, name, None) for name in EXPLANATIONS}
-        if isinstance(model, Musenet) and sides and isinstance(model.intentions, IntentionModules):
-            request, candidate, _, _ = sides
+        if isinstance(model, Musenet) and type(model.intentions) is IntentionModules:
+            request, candidate, _, _ = sides or model.sides(batch)
             kept = model.pruning.left
             scores = model.intentions.scores(request, candidate, batch)
             explained["repeat_score"], explained["explore_score"] = (score[:, kept] for score in scores)
@@ -201,7 +202,7 @@ def _traced(
     """The module as ONNX, for any of the `sizes`."""
     shapes = {name: dict(enumerate(sizes[name])) if name in sizes else None for name in example}
     inputs = tuple(example.values())
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), _quietly(), _refusal_explained(type(module.whole).__name__):
         program = torch.onnx.export(
             module.eval(),
             inputs,
@@ -231,6 +232,19 @@ def _compute_constants(graph: GraphProto) -> None:
     for value in constants:
         value.name = names[value.name]
     graph.node.extend(onnx.helper.make_node("Identity", [inner], [name]) for name, inner in names.items())
+
+
+@contextmanager
+def _refusal_explained(model: str) -> Iterator[None]:
+    """Torch answers what it cannot trace in pages; what stopped it is in the error that it had first."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        raise ExportError(
+            f"{model} cannot become a graph ({type(cause).__name__}: {str(cause).splitlines()[0]}): compute with "
+            "tensors alone what depends on values of the batch, see docs/extending.md"
+        ) from error
 
 
 @contextmanager
@@ -288,6 +302,14 @@ def _example(schema: Schema, embedding: int) -> dict[str, Tensor]:
     }
 
 
+def _predicts_from_sides(model: nn.Module) -> TypeGuard[Musenet]:
+    """Whether `predict` says all that the model does: a class of another package may add to it in its own `forward`."""
+    return isinstance(model, Musenet) and type(model).forward is Musenet.forward
+
+
 def _hardens_requests(model: nn.Module) -> bool:
-    """Whether the model gives every request one scenario; the paper's own hard version gives it to candidates."""
-    return isinstance(model, Musenet) and model.options.hardens
+    """Whether the model gives every request one scenario, and that scenario's logit is its own.
+
+    The paper's own hard version gives it to candidates; a class of another package may add to the logit.
+    """
+    return _predicts_from_sides(model) and type(model).predict is Musenet.predict and model.options.hardens

@@ -16,7 +16,7 @@ from musenet.dataset.batch import Batch
 from musenet.models.embedding import FieldEmbeddings
 from musenet.models.interface import ClickModel
 from musenet.models.layers import ParallelLinear, TwoSidedMLP
-from musenet.models.musenet.intentions import IntentionModules, combine
+from musenet.models.musenet.intentions import InOrder, IntentionModules, combine
 from musenet.models.musenet.pruning import ScenarioPruning
 
 OF_CANDIDATES = ("candidate_codes", "candidate_dense", "repeat_features")
@@ -137,15 +137,12 @@ class KnownScenarios(ScenarioPruning):
         return super().left
 
 
-class EveryCandidate(IntentionModules):
+class EveryCandidateInOrder(InOrder):
     """Says that candidates that repeat and those that do not are together as many as there were before."""
 
-    def forward(
-        self, request: Tensor, candidate: Tensor, batch: Batch, scenario: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As `IntentionModules`."""
-        logit, probability = super().forward(request, candidate, batch, scenario)
-        return logit.index_select(0, torch.arange(batch.candidates)), probability
+    def forward(self, apart: Tensor, place: Tensor, batch: Batch) -> Tensor:
+        """(N, K), as `InOrder`."""
+        return super().forward(apart, place, batch).index_select(0, torch.arange(batch.candidates))
 
 
 class NothingRepeats(IntentionModules):
@@ -168,7 +165,7 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
     ParallelLinear: OneProduct,
     nn.GRU: RecurrenceOfAnyLength,
     ScenarioPruning: KnownScenarios,
-    IntentionModules: EveryCandidate,
+    InOrder: EveryCandidateInOrder,
 }
 """Which layers answer otherwise than in training."""
 
