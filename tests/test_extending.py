@@ -103,6 +103,71 @@ def test_the_page_s_package_is_prepared_trained_compared_exported_and_scored(sit
     assert pl.read_parquet(site.parent / "scored.parquet")["score"].is_between(0, 1).all()
 
 
+MISTAKES = {
+    "no options": ("    options_type = MatchedOptions\n", "", "its options_type is no subclass of ModelOptions"),
+    "another name": (
+        'name: Literal["matched"]',
+        'name: Literal["inner"]',
+        'MatchedOptions does not say name: Literal["matched"]',
+    ),
+    "no model": ("class Matched(ClickModel)", "class Matched(nn.Module)", "it is no subclass of ClickModel"),
+    "no forward": (
+        "def forward(self, batch, progress=1.0)",
+        "def predict(self, batch)",
+        "it has no forward(batch, prog",
+    ),
+    "no progress": ("batch, progress=1.0", "batch", "it has no forward(batch, progress)"),
+    "losses": (
+        "def forward(self, batch",
+        "def losses(self, prediction):\n        pass\n\n    def forward(self, batch",
+        "has no losses(",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_model_that_is_not_as_the_page_says_is_refused(site: Path, mistake: str) -> None:
+    before, after, said = MISTAKES[mistake]
+    (site.parent / "shop.yaml").write_text("name: shop\n")
+    code = (site / "my_models.py").read_text()
+    assert before in code
+    (site / "my_models.py").write_text(code.replace(before, after))
+    refused = musenet(site, "prepare", "shop.yaml")
+    assert refused.returncode == 2
+    assert "the package my-musenet adds 'matched' to musenet.models, but " in refused.stderr
+    assert said in refused.stderr
+    assert "see docs/extending.md" in refused.stderr
+
+
+def test_a_source_that_is_not_as_the_page_says_is_refused(site: Path) -> None:
+    (site.parent / "shop.yaml").write_text("name: shop\n")
+    code = (site / "my_source.py").read_text()
+    (site / "my_source.py").write_text(code.replace("def size(self)", "def sizes(self)"))
+    refused = musenet(site, "prepare", "shop.yaml")
+    assert refused.returncode == 2
+    assert "adds 'shop_lines' to musenet.sources, but it has no size()" in refused.stderr
+
+
+def test_an_error_within_a_package_names_its_line(site: Path) -> None:
+    write_lines(site.parent / "lines")
+    code = (site / "my_source.py").read_text()
+    (site / "my_source.py").write_text(
+        code.replace("        lines = [", "        raise KeyError('what')\n        lines = [")
+    )
+    line = 1 + code[: code.index("        lines = [")].count("\n")
+    content = {
+        "name": "shop",
+        "data": {"source": "shop_lines", "folder": "lines"},
+        "features": {},
+        "split": {"parts": 5},
+    }
+    (site.parent / "shop.yaml").write_text(yaml.safe_dump(content))
+    refused = musenet(site, "prepare", "shop.yaml")
+    assert refused.returncode == 2
+    assert f"KeyError: 'what' (in the package my-musenet, my_source.py line {line})" in refused.stderr
+    assert "please report it" not in refused.stderr
+
+
 def test_what_a_package_adds_wrongly_is_said_in_a_sentence(site: Path) -> None:
     (site.parent / "shop.yaml").write_text("name: shop\n")
     (site / "my_models.py").write_text("import nothing_of_this_name\n")

@@ -219,6 +219,7 @@ def test_a_loss_that_is_no_number_stops_training_and_saves_the_batch(model: str,
     assert "click" in description["terms"]
     assert f"step {description['step']} " in str(caught.value)
     assert not (path / "training.json").exists()
+    assert ("lower training.learning_rate" in str(caught.value)) == (description["step"] != "0")
 
 
 def test_an_absurd_learning_rate_is_found_out(planted_dataset: Dataset, run_path: Path):

@@ -16,6 +16,7 @@ import typer
 from musenet import __version__
 from musenet.cli import data, reports, serving, studies, training
 from musenet.errors import OtherWorkerFailedError, UserError, missing_package
+from musenet.plugins import place_of
 from musenet.storage.addresses import addresses_in
 
 INTERRUPTED = 130
@@ -166,6 +167,9 @@ def _explain(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="musenet-error-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
     what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    place = place_of(error)
+    if place is not None:
+        return _fail(f"{what} (in {place}); the traceback is saved in {file.name}: mend it there", 2)
     return _fail(f"internal error ({what}); the traceback is saved in {file.name}: please report it", 1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from musenet.dataset.batch import Batch, Schema
 from musenet.distributed.pieces import InPieces
-from musenet.errors import ConfigError
+from musenet.errors import ConfigError, UserError
 from musenet.models.embedding import EmbeddingTable, Inputs
 from musenet.models.layers import weighted_cross_entropy
 from musenet.models.options import ModelOptions, PoolingOptions
@@ -62,6 +62,33 @@ class Term:
 
     value: Tensor
     weight: float = 1.0
+
+
+def check_answer(model: "ClickModel", prediction: Prediction, batch: Batch) -> None:
+    """Raise `UserError` if what a model's `forward` gave is no prediction of the batch that can be trained."""
+    name = f"{type(model).__name__}.forward"
+    if not isinstance(prediction, Prediction):
+        raise UserError(f"{name} gives a {type(prediction).__name__}: it has to give a Prediction")
+    shape = tuple(prediction.logit.shape)
+    if shape != (batch.candidates,):
+        raise UserError(
+            f"{name} gives a logit of shape {shape} for {batch.candidates} candidates of {batch.requests} requests: it "
+            f"has to be ({batch.candidates},), one for each candidate"
+        )
+    if not prediction.logit.requires_grad:
+        raise UserError(f"{name} gives a logit without a gradient: nothing can learn from it: leave out detach()")
+
+
+def check_terms(model: "ClickModel", terms: dict[str, Term]) -> None:
+    """Raise `UserError` unless what a model's `losses` gave are named terms of one number each."""
+    name = f"{type(model).__name__}.losses"
+    if not isinstance(terms, dict) or not all(isinstance(term, Term) for term in terms.values()):
+        raise UserError(f"{name} has to give a dictionary of Terms, by name")
+    for term_name, term in terms.items():
+        if term.value.dim() > 0:
+            raise UserError(
+                f"{name}: the value of '{term_name}' has the shape {tuple(term.value.shape)}: take its mean"
+            )
 
 
 @dataclass(frozen=True)

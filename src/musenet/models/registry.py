@@ -20,7 +20,7 @@ from musenet.models.baselines.scenarios.options import (
 from musenet.models.musenet.options import MusenetOptions
 from musenet.models.options import ModelOptions
 from musenet.options import one_of
-from musenet.plugins import installed
+from musenet.plugins import installed, wrong_method, wrong_options
 
 if TYPE_CHECKING:
     from musenet.dataset.batch import Schema
@@ -54,7 +54,22 @@ OWN = {
     "adaptdhm": Own(AdaptDhmOptions, "baselines.scenarios.adaptdhm.AdaptDhm"),
     "lightgbm": Own(LightGbmOptions, "baselines.boosted_trees.LightGbm"),
 }
-MODELS: dict[str, Any] = installed("musenet.models", OWN)
+
+
+def _wrong(name: str, model: Any) -> str | None:
+    """What of another package's model is not as it has to be."""
+    from musenet.models.interface import ClickModel
+
+    if not (isinstance(model, type) and issubclass(model, ClickModel)):
+        return "it is no subclass of ClickModel"
+    if model.forward is ClickModel.forward:
+        return "it has no forward(batch, progress)"
+    return wrong_options(name, model, ModelOptions, "name") or wrong_method(
+        model, forward="batch, progress", losses="prediction, batch, progress"
+    )
+
+
+MODELS: dict[str, Any] = installed("musenet.models", OWN, _wrong)
 """By name; those of other packages are `ClickModel`s."""
 
 if TYPE_CHECKING:

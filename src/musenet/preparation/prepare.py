@@ -50,7 +50,7 @@ from musenet.preparation.relations.relations import Relations, build_relations
 from musenet.preparation.relations.split import PERIOD_NAMES
 from musenet.preparation.stages import Stages, check_space
 from musenet.recipe.recipe import Recipe
-from musenet.sources.tables import Source, Tables
+from musenet.sources.tables import Source, Tables, check_tables
 from musenet.workspace import install, result_folder, workspace
 
 COLUMNS_AT_ONCE = 4
@@ -163,6 +163,7 @@ def _write_dataset(
     """The dataset's folder inside the workspace, with everything in it."""
     told("reading the log")
     tables = source.tables(engine)
+    check_tables(tables)
     if recipe.features.relative and tables.negative_sampling_rate != 1:
         raise DataError(
             f"features.relative: the log keeps {tables.negative_sampling_rate:.3g} of the negatives, so its lists are "

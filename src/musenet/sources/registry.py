@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from musenet.options import one_of
-from musenet.plugins import installed
+from musenet.plugins import installed, wrong_method, wrong_options
 from musenet.recipe.recipe import Recipe
 from musenet.sources.ali_ads import AliAds
 from musenet.sources.complete_journey import CompleteJourney
@@ -18,7 +18,16 @@ OWN: dict[str, Any] = {
     "kuairand": KuaiRand,
     "ali_ads": AliAds,
 }
-SOURCES: dict[str, Any] = installed("musenet.sources", OWN)
+
+
+def _wrong(name: str, source: Any) -> str | None:
+    """What of another package's source is not as it has to be."""
+    return wrong_options(name, source, SourceOptions, "source") or wrong_method(
+        source, tables="engine", fingerprint="", size=""
+    )
+
+
+SOURCES: dict[str, Any] = installed("musenet.sources", OWN, _wrong)
 
 if TYPE_CHECKING:
     AnySourceOptions = SourceOptions

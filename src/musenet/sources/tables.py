@@ -21,7 +21,9 @@ from typing import Protocol
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from musenet.dataset.roles import ITEM, LABEL, TIME, USER
 from musenet.engines.engine import Engine
+from musenet.errors import DataError
 
 REFUSED = pa.schema([("table", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 """Of the table of refused rows."""
@@ -87,3 +89,30 @@ class Source(Protocol):
     def size(self) -> LogSize:
         """About how many rows there are, told from the files without reading them."""
         ...
+
+
+_NEEDED = {"impressions": (USER, ITEM, TIME, LABEL), "events": (USER, TIME), "users": (USER,), "items": (ITEM,)}
+
+
+def check_tables(tables: Tables) -> None:
+    """Raise `DataError` unless what a source gave has the role columns of its relations, of fitting types."""
+    if not isinstance(tables, Tables):
+        raise DataError(f"the source's tables(engine) gives a {type(tables).__name__}: it has to give Tables")
+    texts = {role: tables.impressions.schema().get(role) for role in (USER, ITEM)}
+    for name, needed in _NEEDED.items():
+        relation: ir.Table | None = getattr(tables, name)
+        schema = {} if relation is None else dict(relation.schema().items())
+        for role in needed if relation is not None else ():
+            if role not in schema:
+                raise DataError(f"the source gives {name} without {role}: rename the log's column to it")
+        if TIME in schema and not schema[TIME].is_integer():
+            raise DataError(
+                f"the source gives {name} whose {TIME} is of type {schema[TIME]}: give integers, microseconds since "
+                "1970 in UTC"
+            )
+        for role in (USER, ITEM):
+            if role in schema and schema[role].is_string() != texts[role].is_string():
+                raise DataError(
+                    f"the source gives {name} whose {role} is of type {schema[role]}, and impressions whose {role} is "
+                    f"of type {texts[role]}: give both the same"
+                )

@@ -20,7 +20,7 @@ from musenet.errors import RunError, TrainingDivergedError
 from musenet.evaluation.ranking import larger_is_better
 from musenet.evaluation.scoring import validation_scores
 from musenet.files import checksum
-from musenet.models.interface import ClickModel, Prediction, Term
+from musenet.models.interface import ClickModel, Prediction, Term, check_answer, check_terms
 from musenet.models.layers import set_dropout
 from musenet.runs.folder import RunFolder
 from musenet.runs.tensor_files import save_tensors
@@ -195,7 +195,9 @@ class Trainer:
         """What the model says of the batch and the terms of its loss, whose gradients are there then."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             prediction: Prediction = self.model(batch, progress)
+        check_answer(self.model, prediction, batch)
         terms = self.model.losses(prediction, batch, progress)
+        check_terms(self.model, terms)
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         if not math.isfinite(total.item()):
             self.diverged(terms, batch)
@@ -207,6 +209,7 @@ class Trainer:
         """Save the batch and say which term broke."""
         broken = [name for name, term in terms.items() if not math.isfinite(term.value.item())] or ["the sum"]
         file = self.run.path / "diverged.safetensors"
+        cure = "try a lower training.learning_rate" if self.state.step else "nothing was learned yet: look at the model"
         description = {"step": str(self.state.step), "terms": ", ".join(broken)}
         requests = torch.cat(workers.all_rows(batch.request_index))
 
@@ -214,7 +217,7 @@ class Trainer:
             save_tensors(file, {"requests": requests}, description)
             raise TrainingDivergedError(
                 f"the loss is no longer a number at step {self.state.step} (term {', '.join(broken)}); the batch's "
-                f"requests are saved in {file}: try a lower training.learning_rate"
+                f"requests are saved in {file}: {cure}"
             )
 
         workers.first_does(save_and_say)
