@@ -123,6 +123,14 @@ MISTAKES_IN_VALUES = {
     "--set without a value": (["--set", "training.epochs"], "key.path=value"),
     "--set below a value": (["--set", "seed.value=1"], "seed"),
     "unknown model": (["--set", "model.name=musnet"], "musnet"),
+    "another model's key": (
+        ["--set", "model={name: din, scenarios: 4}"],
+        "model.scenarios: there is no key 'scenarios' of din; there are name, embedding, ids",
+    ),
+    "misspelt key of a model": (
+        ["--set", "model={name: din, atention_hidden: 8}"],
+        "of din; did you mean 'attention_hidden'?",
+    ),
     "no scenarios": (["--set", "model.scenarios=0"], "model.scenarios"),
     "unknown feature type": (["--set", "features.context=[{device: {numeric: logarithm}}]"], "features.context"),
     "unknown feature": (["--set", "features.context=[devise]"], "did you mean 'device'"),

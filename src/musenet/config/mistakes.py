@@ -9,14 +9,15 @@ from musenet.config.experiment import Experiment
 from musenet.models.registry import MODELS
 from musenet.sources.registry import SOURCES
 
-_TAGS = {*MODELS, *SOURCES}
+_TAGS = MODELS | SOURCES
 
 
 def sentence(detail: ErrorDetails) -> str:
     """One mistake in words: where, what was found, what is allowed."""
     key = _key([str(part) for part in detail["loc"]])
     if detail["type"] == "extra_forbidden":
-        return _unknown_key(key)
+        kind = str(detail["loc"][-2]) if len(detail["loc"]) > 1 else None
+        return _unknown_key(key, kind if kind in _TAGS else None)
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _unknown_choice(key, detail["ctx"])
     found = "" if detail["type"] == "missing" or not key else f" (found {_short(detail['input'])})"
@@ -41,11 +42,16 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _unknown_key(key: str) -> str:
+def _unknown_key(key: str, kind: str | None) -> str:
+    """A key that does not exist, or not of this model or source."""
     wrong = key.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(wrong, sorted(_all_keys()), n=1, cutoff=0.6)
-    hint = f"did you mean '{near[0]}'?" if near else "see docs/configuration.md for the keys there are"
-    return f"{key}: there is no key '{wrong}' here; {hint}"
+    keys = _all_keys() - {wrong} if kind is None else _TAGS[kind].options_type.model_fields
+    near = difflib.get_close_matches(wrong, sorted(keys), n=1, cutoff=0.6)
+    if near:
+        hint = f"did you mean '{near[0]}'?"
+    else:
+        hint = "see docs/configuration.md for the keys there are" if kind is None else f"there are {', '.join(keys)}"
+    return f"{key}: there is no key '{wrong}' {'here' if kind is None else f'of {kind}'}; {hint}"
 
 
 def _unknown_choice(key: str, context: dict[str, Any]) -> str:
