@@ -80,7 +80,13 @@ def test_a_reference_that_loses_is_told_so() -> None:
 def test_scenarios_have_paid_only_where_every_row_without_them_is_beaten() -> None:
     roles: dict[str, Role] = {"ours": "musenet", "weak": "baseline", "same": "control", "blind": "as published"}
     models = models_of({"ours": 0.5, "weak": 3.0, "same": 0.5, "blind": 4.0})
-    assert judge("ours", {name: models[name] for name in ("ours", "weak", "blind")}, roles).outcome == "gain"
+    uncontrolled = judge("ours", {name: models[name] for name in ("ours", "weak", "blind")}, roles)
+    assert uncontrolled.outcome == "gain"
+    assert uncontrolled.headline.startswith("Whether scenarios paid is not known: ours is ahead of the best baseline")
+    assert "The table holds no control" in uncontrolled.headline
+    controlled = judge("ours", models, roles | {"weak": "control", "same": "diagnostic"})
+    assert controlled.headline.startswith("Scenarios paid: ours is ahead of")
+    assert "holds no control" not in controlled.headline
     verdict = judge("ours", models, roles)
     assert (verdict.outcome, verdict.not_beaten) == ("no gain", ["same"])
     assert judge("weak", models, roles).outcome == "unknown"  # it learns no scenarios

@@ -129,11 +129,8 @@ def verdict_caution(comparison: Comparison | None) -> str | None:
     """What a gain does not show yet."""
     if comparison is None or comparison.verdict.outcome != "gain":
         return None
-    if not any(row.role == "control" for row in comparison.models):
-        return (
-            "The table holds no control (one scenario of the same size, uniform or permuted assignment): the gain may "
-            "come from size or form rather than from scenarios."
-        )
+    if comparison.verdict.caution is not None:
+        return comparison.verdict.caution
     if len(comparison.seeds) == 1:
         return "One seed alone: the interval does not hold what another seed would change."
     return None

@@ -57,9 +57,19 @@ class Verdict(Result):
         return min(rivals, key=lambda rival: rival.difference.value, default=None)
 
     @property
+    def caution(self) -> str | None:
+        """What a gain over baselines alone does not show."""
+        if self.outcome != "gain" or self.best_control is not None:
+            return None
+        return (
+            "The table holds no control (one scenario of the same size, uniform or permuted assignment): the gain may "
+            "come from size or form rather than from scenarios."
+        )
+
+    @property
     def title(self) -> str:
         """The verdict in a few words."""
-        return TITLES[self.outcome]
+        return TITLES["unknown" if self.caution else self.outcome]
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -82,7 +92,9 @@ class Verdict(Result):
     @property
     def headline(self) -> str:
         """The sentence behind its title, where there is something to be titled; empty without rivals."""
-        return self.sentence if self.outcome == "unknown" else f"{self.title}: {self.sentence}"
+        if self.outcome == "unknown":
+            return self.sentence
+        return f"{self.title}: {self.sentence}{f' {self.caution}' if self.caution else ''}"
 
 
 def _told(gain: Interval) -> str:
