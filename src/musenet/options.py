@@ -27,6 +27,11 @@ class Options(BaseModel):
                 near = difflib.get_close_matches(name, type(self).model_fields, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(type(self).model_fields)}"
                 raise ConfigError(f"{name}: there is no such key; {hint}") from error
+            if not can_vary(self, name):
+                raise ConfigError(
+                    f"{name}: {value!r} has other keys than {getattr(self, name)!r}: set the whole part, as in "
+                    "experiment.model = {'name': 'din'}"
+                ) from error
             raise ConfigError(f"{name}: {value!r} does not fit ({reason(error)})") from error
 
 

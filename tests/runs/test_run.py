@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from musenet.errors import RunError
 from musenet.evaluation import evaluation, scenario_figures
 from musenet.evaluation.predictions import Predictions
 from musenet.portraits.portraits import describe_scenarios
@@ -26,6 +27,23 @@ def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], place: Any, n
         return work(*args, **options)
 
     monkeypatch.setattr(place, name, call)
+
+
+def test_a_run_that_something_else_trained_and_a_split_that_there_is_not_are_refused(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run("soft")
+    with pytest.raises(RunError, match="there is no split 'tset': there are train, valid, test"):
+        run.evaluate("tset")  # type: ignore[arg-type]
+    config = run.path / "config.yaml"
+    config.write_text(config.read_text().replace("name: musenet", "name: my_musenet"))
+    with pytest.raises(
+        RunError, match=r"there is no 'my_musenet'.* or of a package that is not installed here; install"
+    ):
+        _ = Run.open(run.path).experiment
+    config.unlink()
+    with pytest.raises(RunError, match=r"config\.yaml is missing: train again"):
+        _ = run_folder.RunFolder(run.path).experiment
 
 
 def test_the_way_from_a_run_to_its_report_reads_and_computes_everything_once(

@@ -142,6 +142,19 @@ def test_what_does_not_fit_is_refused_where_it_is_set(guessed: Experiment, key: 
     assert guessed.content == before
 
 
+def test_another_model_is_set_as_a_whole(guessed: Experiment) -> None:
+    mine = Experiment.read(guessed.content)
+    with pytest.raises(ConfigError, match="name: 'din' has other keys than 'musenet': set the whole part, as in exp"):
+        mine.model.name = "din"
+    mine.model = {"name": "din"}  # type: ignore[assignment]
+    assert mine.model.name == "din"
+
+
+def test_a_table_is_no_log(frames: dict[str, pd.DataFrame]) -> None:
+    with pytest.raises(UserError, match=r"give guess\(Log\(impressions=frame\)\)"):
+        musenet.guess(frames["impressions"])  # type: ignore[arg-type]
+
+
 def test_fields_set_in_one_experiment_are_not_set_in_another(frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     content = {
         "name": "shop",

@@ -10,6 +10,7 @@ from musenet.config.loading import apply_overrides, checked_again, load_experime
 from musenet.config.yaml_text import read_yaml
 from musenet.dataset.dataset import Dataset
 from musenet.engines.registry import EngineName, bytes_of
+from musenet.errors import UserError
 from musenet.preparation.prepare import PreparedReport
 from musenet.preparation.prepare import prepare as prepare_dataset
 from musenet.progress import Listener
@@ -56,7 +57,10 @@ def guess(log: Log | AnyPath | Sequence[AnyPath]) -> Experiment:
 
     Raises:
         DataError: if a file cannot be read, or none can be the impressions.
+        UserError: if it is a frame.
     """
+    if hasattr(log, "__arrow_c_stream__"):
+        raise UserError("guess takes a log, not one of its tables: give guess(Log(impressions=frame))")
     files = [log] if isinstance(log, str | os.PathLike) else log
     text = guess_config(files if isinstance(files, Log) else [Path(file) for file in files])
     found = validate_experiment(read_yaml(text), "the guess", text)

@@ -130,8 +130,11 @@ class RunFolder:
         try:
             return load_experiment(self.config_file)
         except ConfigError as error:
+            if not self.config_file.is_file():
+                raise RunError(f"{self.config_file} is missing: train again with --restart") from error
             raise RunError(
-                f"{self.config_file} is missing or damaged ({one_line(error)}): train again with --restart"
+                f"{self.config_file} cannot be read ({one_line(error)}): it is damaged, or of another version or of a "
+                "package that is not installed here; install what trained it, or train again with --restart"
             ) from error
 
     @property

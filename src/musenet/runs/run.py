@@ -146,6 +146,8 @@ class Run:
             DatasetError: if the model cannot be asked about the dataset.
         """
         found = self.dataset if dataset is None else readable(self.dataset, dataset)
+        if split not in found.manifest.splits:
+            raise RunError(f"there is no split '{split}': there are {', '.join(found.manifest.splits)}")
         if found.manifest.splits[split].impressions == 0:
             raise RunError(f"the {split} split of {found.folder} is empty: there is nothing to evaluate on")
         return found
