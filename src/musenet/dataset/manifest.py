@@ -136,6 +136,8 @@ class Manifest(Part):
     """What each column of categories, of ids and of repeat keys holds, by the log's own names; text, if left out."""
     missing_texts: list[str] = []
     """Texts that the log writes where there is no value, besides those that never are one."""
+    time_layouts: dict[LogTable, str] = {}
+    """How times of impressions and events are laid out, where their values told it: `%m/%d/%Y` for 12/31/2024."""
     checksums: dict[str, str]
     """SHA-256 of each file, by path inside the folder."""
 

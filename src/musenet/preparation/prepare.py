@@ -316,6 +316,7 @@ def _write_manifest(
         key_columns=under_own_names(relations.columns.key, tables),
         value_types=types,
         missing_texts=tables.missing_texts,
+        time_layouts=tables.time_layouts,
         checksums=checksums_of(folder),
     )
     write_manifest(folder, manifest)

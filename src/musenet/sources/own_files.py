@@ -196,6 +196,7 @@ class OwnFiles:
             timezone=self._options.timezone,
             negative_sampling_rate=self._options.negative_sampling_rate,
             missing_texts=self._options.missing,
+            time_layouts={relation: part.layout for relation, part in sifted.items() if part.layout is not None},
             cleaning=rules,
             shown_attributes={"users": plan.shown_of_user, "items": plan.shown_of_item},
             rejected=ibis.union(*refused) if len(refused) > 1 else refused[0],

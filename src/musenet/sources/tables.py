@@ -21,7 +21,7 @@ from typing import Protocol
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from musenet.dataset.roles import ITEM, LABEL, TIME, USER
+from musenet.dataset.roles import ITEM, LABEL, TIME, USER, LogTable
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
 
@@ -60,6 +60,8 @@ class Tables:
     """Share of the negatives that the log keeps; serving corrects the logit by its logarithm."""
     missing_texts: list[str] = field(default_factory=list)
     """Texts that stand where there is no value, besides those that never are one."""
+    time_layouts: dict[LogTable, str] = field(default_factory=dict)
+    """How times of impressions and events are laid out, where their values told it."""
     cleaning: list[CleaningRule] = field(default_factory=list)
     shown_attributes: dict[str, list[str]] = field(default_factory=dict)
     """Attributes of `users` and `items` that were taken from the impressions, where each was first seen."""

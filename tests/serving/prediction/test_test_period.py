@@ -75,6 +75,41 @@ def test_the_test_period_gets_the_predictions_of_training(run: Run, tmp_path: Pa
     assert np.abs(without.to_numpy() - both["expected"].to_numpy()).max() > 1e-3
 
 
+def test_dates_are_read_in_the_order_that_the_log_told(tmp_path: Path) -> None:
+    """A file of one day cannot tell day from month, the log that was prepared could."""
+    musenet.simulate_hotels(tmp_path / "log", impressions=20_000, seed=3)
+    for table, time in (("impressions", "shown_at"), ("clicks", "clicked_at")):
+        rows = pl.read_parquet(tmp_path / "log" / f"{table}.parquet")
+        layout = "%m/%d/%Y %H:%M:%S" if table == "impressions" else "%d.%m.%Y %H:%M:%S"
+        rows.with_columns(pl.col(time).dt.strftime(layout)).write_csv(tmp_path / f"{table}.csv")
+    content = read_yaml((ROOT / "configs" / "hotels.yaml").read_text(encoding="utf-8"))
+    for part, name in (("impressions", "impressions.csv"), ("events", "clicks.csv")):
+        content["data"][part]["path"] = str(tmp_path / name)
+    for part in ("users", "items"):
+        content["data"][part]["path"] = str(tmp_path / "log" / Path(content["data"][part]["path"]).name)
+    content = {name: value for name, value in content.items() if name not in ("compare", "sweep", "ablate")}
+    experiment = validate_experiment(content | SMALL | {"model": {"name": "base_model", "embedding": 4}}, "hotels")
+    musenet.train(experiment, dataset=tmp_path / "dataset", out=tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.dataset.manifest.time_layouts == {"impressions": "%m/%d/%Y", "events": "%d/%m/%Y"}
+    musenet.export(run.path, tmp_path / "export")
+    told = run.predictions("test")
+    expected = pl.DataFrame(
+        {
+            "search_id": run.dataset.keys("requests")[REQUEST].take(told.request).to_pylist(),
+            "hotel_id": run.dataset.keys("items")[ITEM].take(told.item).to_pylist(),
+            "expected": 1 / (1 + np.exp(-told.logit)),
+        }
+    )
+    shown = pl.read_csv(tmp_path / "impressions.csv").filter(
+        pl.col("search_id").is_in(expected["search_id"].unique().to_list())
+    )
+    shown.write_csv(tmp_path / "tested.csv")
+    musenet.predict(tmp_path / "export", tmp_path / "tested.csv", tmp_path / "out.csv", events=tmp_path / "clicks.csv")
+    both = pl.read_csv(tmp_path / "out.csv").join(expected, on=["search_id", "hotel_id"], how="left")
+    np.testing.assert_allclose(both["score"], both["expected"], atol=1e-5, rtol=0)
+
+
 def test_a_request_without_its_hour_is_scored_by_the_hour_of_its_time(run: Run, tmp_path: Path) -> None:
     """As the rows of a file are; an hour that is given as missing stays missing."""
     folder = run.path.parent

@@ -233,6 +233,7 @@ def _manifest(
             "splits": splits,
             "predefined_scenarios": None if old.predefined_scenarios is None else known["predefined_scenario"],
             "true_scenarios": None if old.true_scenarios is None else len(known["true_scenario"]),
+            "time_layouts": tables.time_layouts | old.time_layouts,
             "missing_texts": list(dict.fromkeys([*old.missing_texts, *tables.missing_texts])),
         }
     )

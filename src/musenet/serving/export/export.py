@@ -17,7 +17,7 @@ from musenet.dataset.column_files import BLOCK, NewColumn, write_column
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.layout import RELATIONS
 from musenet.dataset.manifest import FIRST_VALUE, Field, FieldSide, table_rows
-from musenet.dataset.roles import ITEM, USER
+from musenet.dataset.roles import ITEM, USER, LogTable
 from musenet.dataset.texts import text_of
 from musenet.errors import ExportError, RunError, missing_extra
 from musenet.files import checksum, full_disk_explained, write_json, write_text
@@ -218,7 +218,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, names: list[str]) -> Ex
         calibration=run.calibration,
         user_column=data.user_column,
         item_column=data.item_column,
-        log=_log_columns(experiment),
+        log=_log_columns(experiment, data.time_layouts),
         users=data.users,
         items=data.items,
         fields=data.fields,
@@ -248,7 +248,7 @@ def _manifest(folder: Path, run: Run, model: ClickModel, names: list[str]) -> Ex
     )
 
 
-def _log_columns(experiment: Experiment) -> LogColumns:
+def _log_columns(experiment: Experiment, layouts: Mapping[LogTable, str]) -> LogColumns:
     """As the configuration names them; a public log's files are nobody's own."""
     data, longest = experiment.data, experiment.recipe.requests.longest
     if not isinstance(data, OwnFilesOptions):
@@ -256,11 +256,20 @@ def _log_columns(experiment: Experiment) -> LogColumns:
     shown, events = data.impressions, data.events
     of_events: dict[str, Any] = {"kind": None, "label": shown.label, "positive_kinds": shown.positive_kinds}
     if events is not None:
-        own = {"event_user": events.user, "event_item": events.item, "event_time": _written(events.time)}
+        time = _written(events.time, layouts.get("events"))
+        own = {"event_user": events.user, "event_item": events.item, "event_time": time}
         of_events = own | {"kind": events.kind}
     labels: dict[str, Any] = {"shown_label": shown.label, "positives": shown.positive_kinds}
-    return LogColumns(time=_written(shown.time), request=shown.request, longest=longest, **labels, **of_events)
+    return LogColumns(
+        time=_written(shown.time, layouts.get("impressions")),
+        request=shown.request,
+        longest=longest,
+        **labels,
+        **of_events,
+    )
 
 
-def _written(time: str | TimeColumn) -> TimeColumn:
-    return TimeColumn(column=time) if isinstance(time, str) else time
+def _written(time: str | TimeColumn, layout: str | None) -> TimeColumn:
+    """As the configuration says, and where it does not, as preparation saw."""
+    written = TimeColumn(column=time) if isinstance(time, str) else time
+    return written if layout is None else written.model_copy(update={"format": layout})

@@ -1,6 +1,7 @@
 """Times of a file to be scored, read as preparation reads those of the log: UTC microseconds."""
 
 import math
+import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from musenet.dataset.texts import NO_TEXTS
 from musenet.serving.prediction.columns import listed_values
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.messages import EPOCH, FIRST_TIME, LAST_TIME
+from musenet.sources.files.date_texts import WITH_YEAR_FIRST, YEAR_FIRST, YEAR_LAST
 from musenet.sources.files.options import TimeColumn
 
 Times = NDArray[np.int64]
@@ -24,7 +26,10 @@ NO_TIME = np.iinfo(np.int64).min
 _SECONDS: dict[str, float] = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
 _SMALLER_THAN = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanoseconds": float("inf")}
 """Sizes that times of our days have in each unit."""
-_FORM = "write ISO 8601, or say how in data.impressions.time {column: …, format: …}, and export again"
+_FORM = "write it as the log that was prepared does, or as ISO 8601, for example 2026-01-31 12:00:00"
+_ONE_DIGIT = re.compile(r"(?<=[-T ])([0-9])(?=[-T :]|$)")
+_GREENWICH = re.compile(r"\s*(?:[zZ]|UTC|GMT)$")
+_SPACE_BEFORE_OFFSET = re.compile(r"\s+(?=[+-][0-9]{2}(?::?[0-9]{2})?$)")
 
 
 class NoTimeError(ValueError):
@@ -126,15 +131,19 @@ def _of_value(value: object, written: TimeColumn, zone: ZoneInfo) -> int:
             pass  # it may be ISO 8601 all the same
     if isinstance(value, str):
         number = _number(value)
-        return _of_text(value.strip(), zone) if number is None else _of_number(number, written)
+        return _of_text(value.strip(), written, zone) if number is None else _of_number(number, written)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _of_number(value, written)
     raise ValueError(f"holds {type(value).__name__}, which is no time")
 
 
-def _of_text(text: str, zone: ZoneInfo) -> int:
+def _of_text(text: str, written: TimeColumn, zone: ZoneInfo) -> int:
+    iso = re.sub(YEAR_FIRST, r"\1-\2-\3", text)
+    if written.format in WITH_YEAR_FIRST:
+        iso = re.sub(YEAR_LAST, WITH_YEAR_FIRST[written.format], iso)
+    iso = _SPACE_BEFORE_OFFSET.sub("", _GREENWICH.sub("+00:00", iso))
     try:
-        return _of_clock(datetime.fromisoformat(text), zone)
+        return _of_clock(datetime.fromisoformat(_ONE_DIGIT.sub(r"0\1", iso)), zone)
     except ValueError:
         raise ValueError(f"holds '{text[:40]}', which is no time: {_FORM}") from None
 

@@ -34,6 +34,9 @@ class Sieve:
     mended: dict[str, int] = field(default_factory=dict)
     """Rows by what was done to them, none of which is refused for it."""
 
+    layout: str | None = None
+    """How its times are laid out, where the values told it."""
+
     def role(self, role: str, column: ir.Value, name: str) -> None:
         """Keep a column that no row may lack."""
         self.columns[role] = column
@@ -77,6 +80,8 @@ class Sifted:
     kept: ir.Table
     refused: ir.Table
     rules: list[CleaningRule]
+    layout: str | None = None
+    """How its times were laid out, where the values told it."""
 
 
 def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> Sifted:
@@ -118,7 +123,7 @@ def sift(engine: Engine, name: str, sieve: Sieve, *, distinct: bool = False) -> 
         surplus = rows - engine.count(kept)
         if surplus:
             rules.append(CleaningRule(name, "equals another row in every column used", surplus, True))
-    return Sifted(kept, refused, rules)
+    return Sifted(kept, refused, rules, sieve.layout)
 
 
 def keep_first(

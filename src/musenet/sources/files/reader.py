@@ -117,6 +117,7 @@ class LogReader:
         with sieve.explained(name, key):
             time = as_time(self._engine, table[name], table, told, self._options.timezone)
         sieve.mended |= time.mended
+        sieve.layout = time.layout
         sieve.parsed(TIME, time, name, "a time (timestamps, integers, or text such as 2024-01-31 12:00:00)")
 
     def _label(self, sieve: Sieve, part: ImpressionsFile) -> None:

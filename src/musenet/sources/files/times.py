@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import ibis
@@ -14,6 +14,7 @@ from musenet.dataset.roles import MICROSECONDS
 from musenet.dataset.texts import READABLE
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
+from musenet.sources.files.date_texts import DAY_FIRST, MONTH_FIRST, WITH_YEAR_FIRST, YEAR_FIRST, YEAR_LAST
 from musenet.sources.files.options import TimeColumn
 from musenet.sources.files.values import Parsed, as_text, read_as
 from musenet.sources.local_time import DAY, LocalTime
@@ -27,9 +28,6 @@ FIRST_PLAUSIBLE = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * MICROSECON
 _WHOLE = r"^[+-]?[0-9]+$"
 _OFFSET = r":\d{2}(?:[.,]\d+)?\s*([Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?$"
-_YEAR_FIRST = r"^([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})"
-_YEAR_LAST = r"^([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})"
-_DAY_FIRST, _MONTH_FIRST = r"\3-\2-\1", r"\3-\1-\2"
 DIGITS = ("%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%y%m%d%H", "%y%m%d%H%M", "%y%m%d%H%M%S")
 """Dates that are written as one whole number."""
 _DIRECTIVES = {"Y": "((?:19|20)[0-9]{2})"} | dict.fromkeys("ymdHMS", "([0-9]{2})")
@@ -46,6 +44,8 @@ class ReadTimes(Parsed):
 
     mended: Mapping[str, int]
     """Rows by what was done to them."""
+    layout: str | None = None
+    """How dates are laid out that can be read in several ways, where the values told it."""
 
 
 def as_time(engine: Engine, column: ir.Value, table: ir.Table, written: TimeColumn, zone: str) -> ReadTimes:
@@ -83,7 +83,8 @@ def as_time(engine: Engine, column: ir.Value, table: ir.Table, written: TimeColu
         missing = as_text(column).isnull()
         number = ibis.coalesce(exact.cast("float64"), number)
         return _from_number(engine, Parsed(number, number.isnull() & ~missing, missing), exact, table, written, zone)
-    return _from_text(engine, _year_first(engine, column.strip(), table), table, zone)
+    text, order = _year_first(engine, column.strip(), table)
+    return replace(_from_text(engine, text, table, zone), layout=order)
 
 
 def _mostly_numbers(engine: Engine, column: ir.Value, table: ir.Table) -> bool:
@@ -113,7 +114,7 @@ def _from_number(
     if found["values"] and found["wholes"] == found["values"]:
         layout = _layout_of(engine, exact, table, (int(found["least"]), int(found["most"])), unit)
         if layout is not None:
-            return _from_text(engine, _laid_out(exact.cast("string"), layout), table, zone)
+            return replace(_from_text(engine, _laid_out(exact.cast("string"), layout), table, zone), layout=layout)
     others = [name for name in UNITS if _of_size(found, name) and name != unit]
     if not others:
         return plain
@@ -219,18 +220,21 @@ def _laid_out(text: ir.StringValue, layout: str) -> ir.StringValue:
     return text.strip().re_replace(*_pattern(layout))
 
 
-def _year_first(engine: Engine, text: ir.StringValue, table: ir.Table) -> ir.StringValue:
+def _year_first(engine: Engine, text: ir.StringValue, table: ir.Table) -> tuple[ir.StringValue, str | None]:
     """Dates with their year first: of 31/12/2024 and 12/31/2024 the column's other values tell which is the month.
+
+    Returns:
+        The text, and which layout they told; None where all years come first.
 
     Raises:
         DataError: if they do not.
     """
-    text = text.re_replace(_YEAR_FIRST, r"\1-\2-\3")
-    last = text.re_search(_YEAR_LAST)
-    first, second = (last.ifelse(text.re_extract(_YEAR_LAST, at), "").try_cast("int64") for at in (1, 2))
+    text = text.re_replace(YEAR_FIRST, r"\1-\2-\3")
+    last = text.re_search(YEAR_LAST)
+    first, second = (last.ifelse(text.re_extract(YEAR_LAST, at), "").try_cast("int64") for at in (1, 2))
     found = engine.row(table.agg(rows=last.sum(), first=first.max(), second=second.max(), example=text.min(where=last)))
     if not found["rows"]:
-        return text
+        return text, None
     day_first, month_first = ((found[name] or 0) > 12 for name in ("first", "second"))
     if day_first == month_first:
         one, two, year = re.split(r"[/.-]", str(found["example"])[:10])
@@ -242,7 +246,8 @@ def _year_first(engine: Engine, text: ir.StringValue, table: ir.Table) -> ir.Str
             f"{year}-{one:0>2}-{two:0>2} (format: '%m/%d/%Y')"
         )
         raise DataError(f"holds {what}: {_SAY if not day_first else 'write them as 2024-01-31'}")
-    return text.re_replace(_YEAR_LAST, _DAY_FIRST if day_first else _MONTH_FIRST)
+    order = DAY_FIRST if day_first else MONTH_FIRST
+    return text.re_replace(YEAR_LAST, WITH_YEAR_FIRST[order]), order
 
 
 def _from_text(engine: Engine, text: ir.StringValue, table: ir.Table, zone: str) -> ReadTimes:
