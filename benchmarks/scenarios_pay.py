@@ -161,7 +161,7 @@ def figure_of(table: pd.DataFrame) -> go.Figure:
         )
     finished(figure, height=420, legend=True)
     sizes = sorted(table.impressions.unique())
-    figure.update_xaxes(type="log", tickvals=sizes, ticktext=[short(size) for size in sizes])
+    figure.update_xaxes(type="log", matches="x", tickvals=sizes, ticktext=[short(size) for size in sizes])
     figure.update_xaxes(title_text="impressions of the log", col=2)
     figure.update_yaxes(tickformat="+.0%", zeroline=True)
     figure.update_yaxes(title_text="RelaImpr over one scenario of the same size", col=1)
