@@ -135,6 +135,15 @@ def test_init_says_which_column_nearly_fitted_a_missing_role(
     assert "no user" not in said
 
 
+def test_init_says_which_dates_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.DataFrame({"user_id": range(40), "item_id": range(40), "shown_at": ["1/2/2000", "3/4/2000"] * 20})
+    rows.assign(user_id=rows.user_id % 7, item_id=rows.item_id % 9).to_csv(tmp_path / "log.csv", index=False)
+    assert run(["init", str(tmp_path / "log.csv"), "--out", str(tmp_path / "log.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "no time, 'shown_at' holds dates such as 1/2/2000, which is 2000-02-01 (format: '%d/%m/%Y') or" in said
+    assert "; write them as 2024-01-31, or give rows that tell)" in said
+
+
 COMMANDS = {
     "init": ["init", "{folder}/log.csv", "--out", "{place}/log.yaml"],
     "prepare": ["prepare", "{folder}/log.yaml", "--out", "{place}/data"],

@@ -54,7 +54,9 @@ def find_files(where: str, written: str | Sequence[str], base: Path) -> list[Pat
     _refuse_lakes(where, paths)
     for path in paths:
         if ending(path) not in PARQUET + TEXT + JSON:
-            raise DataError(f"{where}: {path} is neither {_KINDS}: rename text to one of these endings")
+            raise DataError(
+                f"{where}: {path} is neither {_KINDS}: rename text to one of these endings, unpack archives"
+            )
     if not paths or len({next(kind for kind in (PARQUET, TEXT, JSON) if ending(path) in kind) for path in paths}) > 1:
         raise DataError(f"{where}: give at least one file, and either all Parquet, all CSV or all JSON lines")
     return paths

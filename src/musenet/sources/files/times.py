@@ -177,11 +177,12 @@ def _layout_of(engine: Engine, exact: ir.Value, table: ir.Table, ends: tuple[int
         told = datetime.fromtimestamp(ends[0] * times / part / MICROSECONDS, UTC)
         readings.append(f"{told:%Y-%m-%d %H:%M} (unit: {unit})")
     if len(readings) > 1:
-        raise DataError(f"holds numbers such as {ends[0]}, which is {' or '.join(readings)}: {_SAY}")
+        raise DataError(f"holds numbers such as {ends[0]}, which is {' or '.join(readings)}: {SAY}")
     return layouts[0] if layouts else None
 
 
-_SAY = "say which with {column: …, format: …}"
+SAY = "say which with {column: …, format: …}"
+"""What to do about times that can be read in several ways, at the end of the error."""
 
 
 def _is_date(digits: str, layout: str) -> bool:
@@ -245,7 +246,7 @@ def _year_first(engine: Engine, text: ir.StringValue, table: ir.Table) -> tuple[
             else f"dates such as {found['example']}, which is {year}-{two:0>2}-{one:0>2} (format: '%d/%m/%Y') or "
             f"{year}-{one:0>2}-{two:0>2} (format: '%m/%d/%Y')"
         )
-        raise DataError(f"holds {what}: {_SAY if not day_first else 'write them as 2024-01-31'}")
+        raise DataError(f"holds {what}: {SAY if not day_first else 'write them as 2024-01-31'}")
     order = DAY_FIRST if day_first else MONTH_FIRST
     return text.re_replace(YEAR_LAST, WITH_YEAR_FIRST[order]), order
 

@@ -13,7 +13,7 @@ from musenet.engines.engine import Engine
 from musenet.errors import DataError
 from musenet.sources.files.opening import LogFile
 from musenet.sources.files.options import TimeColumn
-from musenet.sources.files.times import as_time
+from musenet.sources.files.times import SAY, as_time
 from musenet.sources.files.values import as_number, as_vector
 from musenet.sources.guess.names import ID, ITEM, ROW_NUMBER, TIME, USER, says, snake
 from musenet.sources.local_time import on_calendar
@@ -52,6 +52,8 @@ class ColumnProfile:
     """Of each vector."""
     separator: str = ""
     """What many of its texts hold between their parts."""
+    unread: str = ""
+    """Why its texts, which look like dates, are none: what it holds."""
 
     @property
     def is_unique(self) -> bool:
@@ -167,9 +169,11 @@ def _profile_text(engine: Engine, table: ir.Table, name: str) -> ColumnProfile:
         return _of_numbers(engine, table, name, found)
     counts = found["rows"], filled, found["values"]
     if filled and (found["dates"] or 0) >= MOSTLY * filled:
-        times = _times(engine, table, name)["times"]
-        if times >= MOSTLY * filled:
-            return ColumnProfile(name, "time", *counts, odd=filled - times)
+        read = _times(engine, table, name)
+        if read["times"] >= MOSTLY * filled:
+            return ColumnProfile(name, "time", *counts, odd=filled - read["times"])
+        if read.get("unread"):
+            return ColumnProfile(name, "text", *counts, unread=read["unread"])
     sign = max(_SEPARATORS, key=lambda sign: found[sign] or 0)
     return ColumnProfile(name, "text", *counts, separator=sign if (found[sign] or 0) > 0.3 * filled else "")
 
@@ -180,11 +184,11 @@ def _counts(engine: Engine, table: ir.Table, filled: ir.Value, values: ir.Value)
 
 
 def _times(engine: Engine, table: ir.Table, name: str) -> dict[str, Any]:
-    """How many values can be read as times, and the middle one of them."""
+    """How many values can be read as times, and the middle one of them; `unread` says why none can."""
     try:
         value = microseconds_of(engine, table, name)
-    except DataError:
-        return {"times": 0, "middle": None}
+    except DataError as error:
+        return {"times": 0, "middle": None, "unread": str(error).removesuffix(f": {SAY}")}
     return engine.row(table.agg(times=value.count(), middle=value.median()))
 
 

@@ -87,6 +87,9 @@ def _lacking(table: TableProfile) -> str:
         if best_time(table) is not None if role == "time" else any(column.is_id_like for column in named):
             continue
         near = max(named, key=lambda column: column.filled, default=None)
+        if near and near.unread:
+            lacking.append(f"no {role}, '{near.name}' {near.unread}; write them as 2024-01-31, or give rows that tell")
+            continue
         holds = near and (
             f"{near.values} value{'s'[: near.values != 1]}"
             if role != "time" and near.values < 3
