@@ -305,7 +305,8 @@ def test_a_start_whose_dataset_gave_way_is_refused_with_a_remedy(folder: Path, t
 
 
 def test_the_command_refuses_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = dict.fromkeys(("impressions", "events", "items"), "nowhere.parquet")
+    (tmp_path / "unread.parquet").touch()
+    files = dict.fromkeys(("impressions", "events", "items"), str(tmp_path / "unread.parquet"))
     (tmp_path / "shop.yaml").write_text(str(experiment_on(files)))
     config, start = str(tmp_path / "shop.yaml"), str(tmp_path / "none")
     assert cli.run(["train", config, "--from", start]) == 2

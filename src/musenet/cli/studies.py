@@ -249,7 +249,7 @@ def demo(
     from musenet.results import show
 
     with Reporter() as reporter:
-        if config is not None:
+        if config is not None and impressions is None:
             there_is_a_log(config, changes)
         result = api.demo(config, out, impressions=impressions, overrides=changes, listener=reporter)
 

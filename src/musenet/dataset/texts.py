@@ -27,6 +27,11 @@ WHOLE = r"^-?(0|[1-9][0-9]*)([.]0*)?$"
 NUMBER = r"^-?((0|[1-9][0-9]*)([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 TRUTHS = ("true", "false")
 """In lower case."""
+DATE_YEAR_FIRST = r"^([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})"
+DATE_YEAR_LAST = r"^([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})"
+DAY_FIRST, MONTH_FIRST = "%d/%m/%Y", "%m/%d/%Y"
+WITH_YEAR_FIRST = {DAY_FIRST: r"\3-\2-\1", MONTH_FIRST: r"\3-\1-\2"}
+"""What the parts of `DATE_YEAR_LAST` become, by the layout of the date; any time of day may follow it."""
 LONGEST_ID = 256
 """Characters; requests with longer ids are refused, so rows of a log are, too."""
 LARGEST_EXACT_FLOAT = 2**53

@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from musenet.dataset.roles import MICROSECONDS
-from musenet.dataset.texts import NO_TEXTS
+from musenet.dataset.texts import DATE_YEAR_FIRST, DATE_YEAR_LAST, NO_TEXTS, WITH_YEAR_FIRST
 from musenet.serving.prediction.columns import listed_values
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.messages import EPOCH, FIRST_TIME, LAST_TIME
-from musenet.sources.files.date_texts import WITH_YEAR_FIRST, YEAR_FIRST, YEAR_LAST
 from musenet.sources.files.options import TimeColumn
 
 Times = NDArray[np.int64]
@@ -138,9 +137,9 @@ def _of_value(value: object, written: TimeColumn, zone: ZoneInfo) -> int:
 
 
 def _of_text(text: str, written: TimeColumn, zone: ZoneInfo) -> int:
-    iso = re.sub(YEAR_FIRST, r"\1-\2-\3", text)
+    iso = re.sub(DATE_YEAR_FIRST, r"\1-\2-\3", text)
     if written.format in WITH_YEAR_FIRST:
-        iso = re.sub(YEAR_LAST, WITH_YEAR_FIRST[written.format], iso)
+        iso = re.sub(DATE_YEAR_LAST, WITH_YEAR_FIRST[written.format], iso)
     iso = _SPACE_BEFORE_OFFSET.sub("", _GREENWICH.sub("+00:00", iso))
     try:
         return _of_clock(datetime.fromisoformat(_ONE_DIGIT.sub(r"0\1", iso)), zone)

@@ -11,10 +11,16 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from musenet.dataset.roles import MICROSECONDS
-from musenet.dataset.texts import READABLE
+from musenet.dataset.texts import (
+    DATE_YEAR_FIRST,
+    DATE_YEAR_LAST,
+    DAY_FIRST,
+    MONTH_FIRST,
+    READABLE,
+    WITH_YEAR_FIRST,
+)
 from musenet.engines.engine import Engine
 from musenet.errors import DataError
-from musenet.sources.files.date_texts import DAY_FIRST, MONTH_FIRST, WITH_YEAR_FIRST, YEAR_FIRST, YEAR_LAST
 from musenet.sources.files.options import TimeColumn
 from musenet.sources.files.values import Parsed, as_text, read_as
 from musenet.sources.local_time import DAY, LocalTime
@@ -230,9 +236,9 @@ def _year_first(engine: Engine, text: ir.StringValue, table: ir.Table) -> tuple[
     Raises:
         DataError: if they do not.
     """
-    text = text.re_replace(YEAR_FIRST, r"\1-\2-\3")
-    last = text.re_search(YEAR_LAST)
-    first, second = (last.ifelse(text.re_extract(YEAR_LAST, at), "").try_cast("int64") for at in (1, 2))
+    text = text.re_replace(DATE_YEAR_FIRST, r"\1-\2-\3")
+    last = text.re_search(DATE_YEAR_LAST)
+    first, second = (last.ifelse(text.re_extract(DATE_YEAR_LAST, at), "").try_cast("int64") for at in (1, 2))
     found = engine.row(table.agg(rows=last.sum(), first=first.max(), second=second.max(), example=text.min(where=last)))
     if not found["rows"]:
         return text, None
@@ -248,7 +254,7 @@ def _year_first(engine: Engine, text: ir.StringValue, table: ir.Table) -> tuple[
         )
         raise DataError(f"holds {what}: {SAY if not day_first else 'write them as 2024-01-31'}")
     order = DAY_FIRST if day_first else MONTH_FIRST
-    return text.re_replace(YEAR_LAST, WITH_YEAR_FIRST[order]), order
+    return text.re_replace(DATE_YEAR_LAST, WITH_YEAR_FIRST[order]), order
 
 
 def _from_text(engine: Engine, text: ir.StringValue, table: ir.Table, zone: str) -> ReadTimes:
