@@ -45,7 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "prototypes-by-eq-14": SMALL_MUSENET | {"prototypes": "posterior"},
     "mixture": SMALL_MUSENET | {"likelihood": "mixture"},
     "bound": SMALL_MUSENET | {"likelihood": "bound"},
-    "crosses": SMALL_MUSENET | {"cross_layers": 2, "low_rank": 3},
+    "crosses": SMALL_MUSENET | {"cross_layers": 2},
     "plain-whole-crosses": SMALL_MUSENET | {"form": "plain", "cross_layers": 1},
     "nothing-shared": SMALL_MUSENET | {"shared_score": False},
     "plain-nothing-shared": SMALL_MUSENET | {"form": "plain", "shared_score": False},

@@ -54,9 +54,8 @@ def log_assignment_of(model: Musenet, batch: Batch) -> Tensor:
     return assignment
 
 
-@pytest.mark.parametrize("low_rank", [None, 3])
-def test_scores_see_the_crosses_of_request_and_candidate(low_rank: int | None, planted_dataset: Dataset, batch: Batch):
-    model = musenet(planted_dataset, cross_layers=2, low_rank=low_rank)
+def test_scores_see_the_crosses_of_request_and_candidate(planted_dataset: Dataset, batch: Batch):
+    model = musenet(planted_dataset, cross_layers=2)
     assert model.crosses is not None
     request, crossed, _, _ = model.sides(batch)
     candidate = model.embed(batch).candidate

@@ -25,9 +25,8 @@ def test_its_experiment_is_that_of_the_hotels_made_small() -> None:
         hotels.repeat,
         hotels.split,
     )
-    # The demo tunes nothing; the rank of cross layers matters only where the hotels' grid adds some.
-    tuned = {"ids", "low_rank"}
-    assert demo.model.model_dump(exclude=tuned) == hotels.model.model_dump(exclude=tuned)
+    tuned = {"ids", "low_rank"}  # as small as the log: nothing is tuned
+    assert demo.model == hotels.model
     known = [model.model_dump(exclude=tuned) for model in hotels.compare.models.values()]
     assert all(model.model_dump(exclude=tuned) in known for model in demo.compare.models.values())
     assert {(tuple(model.seen_ids), model.repeat_features) for model in demo.compare.models.values()} == {((), True)}

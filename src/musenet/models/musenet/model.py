@@ -43,7 +43,7 @@ class Musenet(ClickModel):
         self.crosses = None
         if options.cross_layers and options.objective == "robust":
             candidate_size += request_size
-            self.crosses = CrossLayers(options.cross_layers, candidate_size, options.low_rank)
+            self.crosses = CrossLayers(options.cross_layers, candidate_size, None)
         told = request_size + self.version.told
         self.intentions = intentions_of(options, schema, self.scenarios, told, candidate_size)
         # 3.2.3 and 3.2.4: prediction, training and optimisation

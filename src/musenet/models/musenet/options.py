@@ -91,7 +91,6 @@ class MusenetOptions(PoolingOptions):
     cross_layers: int = Field(
         0, ge=0, description="cross layers (DCN-V2) over both sides' inputs, below the scores; not for `paper`"
     )
-    low_rank: int | None = Field(None, ge=1, description="rank of each cross layer's matrix; full rank if unset")
     scale: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
         None,
         description="s, the factor of squared distances in Eq 3; unset: 0.5, or 1 for `paper`; `auto`: 2 s λ_max = "
