@@ -201,7 +201,9 @@ def test_a_mistake_in_a_path_is_one_sentence(here: Path, trained: Path, capsys: 
 
 def test_a_mistake_in_the_command_line_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "evaluate" in refused(["evaluat", "run"], capsys)
-    assert "--resume" in refused(["train", "shop.yaml", "--resum"], capsys)
+    resume = refused(["train", "shop.yaml", "--resum"], capsys)
+    assert "--resume" in resume
+    assert "see `musenet train --help`" in resume
     assert "--split" in refused(["evaluate", "run", "--split", "future"], capsys)
     assert "RUN" in refused(["evaluate"], capsys)
 

@@ -155,8 +155,9 @@ def _explain(error: Exception) -> int:
         return _fail(str(error), 2)
     usage = getattr(error, "format_message", None)  # a mistake in the command line itself
     if callable(usage):
-        said = str(usage()).rstrip(".")
-        return _fail(f"{said}: see `musenet --help`", 2) if said else 2  # a command alone has shown its help already
+        said, context = str(usage()).rstrip("."), getattr(error, "ctx", None)
+        helping = "musenet" if context is None else context.command_path
+        return _fail(f"{said}: see `{helping} --help`", 2) if said else 2  # a command alone has shown its help already
     if _is_disk_full(error):
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
         return _fail(f"the disk is full{where}: free some space and run the same command again", 1)
