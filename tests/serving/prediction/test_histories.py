@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,21 @@ def test_a_store_tells_as_it_tells_the_service(
         with pytest.warns(LogWarning, match="more than 25 hours before their users' newest events"):
             musenet.predict(exported.folder, tmp_path / "in.parquet", tmp_path / "out.parquet", store=store)
     np.testing.assert_allclose(pl.read_parquet(tmp_path / "out.parquet")["score"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("hours", "told"), [(24, False), (26, True)])
+def test_requests_of_the_past_are_told_of_without_a_repeat_key(
+    exported: Exported, shown: pl.DataFrame, address: str, hours: int, told: bool
+) -> None:
+    """Of their users' newest event, however long or short the history is."""
+    scorer, time = Scorer(exported.folder), 1_700_000_000.0
+    scorer.rules = replace(scorer.rules, repeat=None)
+    rows = shown[:1].with_columns(time=pl.lit(time)).to_arrow()
+    with open_store(address, scorer.rules) as store, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LogWarning)
+        store.append([UserEvent(shown["user_id"][0], PastEvent("1", "click", time + hours * 3600))])
+        score_rows(scorer, rows, histories=StoredHistories(scorer, store)).read_all()
+    assert ["more than 25 hours" in str(one.message) for one in caught] == [True] * told
 
 
 ODD = {"rome": "2024-01-09", "oslo": "9223372036854775809", "lima": '","{a,{"'}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time as clock
 import warnings
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ from musenet.serving.prediction.histories import Asked, Past, past_of
 from musenet.serving.prediction.past import Happened, PastOfMany, Settled
 from musenet.serving.scorer.encoder import Distinct
 from musenet.serving.scorer.scorer import Scorer
-from musenet.serving.store.history import BulkHistoryStore, StoredRows
+from musenet.serving.store.history import BulkHistoryStore, StoredRows, microseconds
 from musenet.serving.store.user_past import BEHIND
 from musenet.serving.values import Value
 
@@ -43,7 +44,7 @@ class StoredHistories:
         ends = np.append(begins[1:], len(order)) - 1
         first, last = (asked.when[order[at]].tolist() for at in (begins, ends))
         found = self._store.read_many([known[place] or "" for place in places.tolist()], first, last)
-        self._warn_of_the_past(found.settled, group, asked)
+        self._warn_of_the_past(found.newest, group, asked)
         of_recent, of_settled = self._keys([found.recent, found.settled])
         past = PastOfMany(
             self._scorer.rules,
@@ -53,20 +54,18 @@ class StoredHistories:
         )
         return past_of(past, group, asked)
 
-    def _warn_of_the_past(self, settled: StoredRows, group: Places, asked: Asked) -> None:
-        """Warn, once, if requests lie before events that the store cannot tell apart any more."""
-        if self._warned:
+    def _warn_of_the_past(self, newest: Places, group: Places, asked: Asked) -> None:
+        """Warn, once, if requests lie so far back that the store may have forgotten what they ask for."""
+        if self._warned or not self._scorer.sees_histories:
             return
-        newest = np.full(int(group.max(initial=0)) + 1, np.iinfo(np.int64).min)
-        np.maximum.at(newest, settled.user, settled.time)
-        early = newest[group] >= asked.when - self._scorer.rules.span(repeats=True).delay
+        early = asked.when + BEHIND < np.minimum(newest, microseconds(clock.time()))[group]
         if early.any():
             self._warned = True
             user = listed_values(asked.users)[int(asked.users.places[np.argmax(early)])]
             warnings.warn(
                 f"requests lie more than {BEHIND // (3600 * MICROSECONDS)} hours before their users' newest events (of "
                 f"{user}, for example): a history store no longer knows all that had happened by then, so their scores "
-                "differ from those of that time; for requests of the past give the log's events (--events FILE)",
+                "may differ from those of that time; for requests of the past give the log's events (--events FILE)",
                 LogWarning,
                 stacklevel=2,
             )

@@ -103,6 +103,8 @@ class StoredPasts:
     """Repeat keys of events that requests can tell apart."""
     settled: StoredRows
     """How often each repeat key occurred before all that; `time` is of the last."""
+    newest: NDArray[np.int64]
+    """(users,) microseconds of each user's newest event; before all times for one without any."""
     retention: int | None
     """Microseconds after which a key that was not met again is forgotten."""
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from musenet.serving.store.history import NOTHING, StoredRows, UserHistory
 from musenet.serving.store.rules import HistoryRules
@@ -144,33 +145,35 @@ def read_history(database: Any, rules: HistoryRules, user: str, asked: Asked) ->
 
 def read_rows(
     database: Any, rules: HistoryRules, users: Sequence[str], first: Sequence[Asked], last: Sequence[Asked]
-) -> tuple[StoredRows, StoredRows, StoredRows]:
-    """Events, recent and settled keys of users between the first and the last of their requests."""
+) -> tuple[StoredRows, StoredRows, StoredRows, NDArray[np.int64]]:
+    """Events, recent and settled keys of users from their first to their last requests; and when their newest was."""
     length = rules.history.length
     found: list[Any] = []
     for begin in range(0, len(users), _USERS_AT_ONCE):
         part = slice(begin, begin + _USERS_AT_ONCE)
         with database.pipeline(transaction=True) as moment:
             for user, one, other in zip(users[part], first[part], last[part], strict=True):
-                _, events, recent, repeats, _ = _names(user)
+                name, events, recent, repeats, _ = _names(user)
                 # The first of several moments may ask for older ones: whatever there is, then.
                 most = {"start": 0, "num": length + TIES} if one.events_end == other.events_end else {}
                 moment.zrevrangebylex(events, _border(other.events_end), b"-", **most)
                 oldest = b"-" if one.repeats_begin is None else _border(one.repeats_begin, including=True)
                 moment.zrangebylex(recent, oldest, _border(other.repeats_end))
                 moment.hgetall(repeats)
+                moment.hget(name, NEWEST)
             found += moment.execute()
     settled = []
-    for one, totals in zip(first, found[2::3], strict=True):
+    for one, totals in zip(first, found[2::4], strict=True):
         kept = ((key, *_totals(value)) for key, value in totals.items())
         settled.append([row for row in kept if one.keys_begin is None or row[2] >= one.keys_begin])
     of_settled = np.repeat(np.arange(len(users)), [len(rows) for rows in settled])
     keys, counts, times = ([row[at] for rows in settled for row in rows] for at in range(3))
-    shown = _stored(found[::3])
+    shown = _stored(found[::4])
     return (
         replace(shown, content=pc.replace_substring_regex(shown.content, _ATTRIBUTES, r"\1")),
-        _stored(found[1::3]),
+        _stored(found[1::4]),
         StoredRows(of_settled, np.array(times, np.int64), pa.array(keys, pa.string()), np.array(counts, np.int64)),
+        np.array([-_SIGN if time is None else int(time) for time in found[3::4]], np.int64),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from musenet.serving.store.history import NOTHING, StoredRows, UserHistory
 from musenet.serving.store.rules import HistoryRules
@@ -32,7 +33,7 @@ _WANTED = """
     WITH wanted AS MATERIALIZED (
         SELECT value ->> 0 AS place, users.id AS user, users.events AS events, value ->> 2 AS first_end,
             value ->> 3 AS events_end, value ->> 4 AS repeats_end, value ->> 5 AS repeats_begin,
-            value ->> 6 AS keys_begin
+            value ->> 6 AS keys_begin, users.newest AS newest
         FROM json_each(:wanted) JOIN users ON users.user = value ->> 1
     )"""
 _TEXTS = "SELECT group_concat(place), group_concat(time), group_concat(content, char(10))"
@@ -51,6 +52,7 @@ _OF_MANY = (
     "FROM wanted CROSS JOIN repeats ON repeats.user = wanted.user AND last >= keys_begin)",
 )
 """Each gives one row of texts: Python's lock is handed over once for all users, not at every row."""
+_NEWEST = f"{_WANTED} SELECT group_concat(place), group_concat(newest) FROM wanted"
 _USERS_AT_ONCE = 64
 _OF_USERS = ("events", "recent", "repeats", "marks")
 _AT_ONCE = 1000
@@ -199,26 +201,37 @@ def read_rows(
     users: Sequence[str],
     first: Sequence[Asked],
     last: Sequence[Asked],
-) -> tuple[StoredRows, StoredRows, StoredRows]:
-    """Events, recent and settled keys of users between the first and the last of their requests, in a transaction."""
+) -> tuple[StoredRows, StoredRows, StoredRows, NDArray[np.int64]]:
+    """Events, recent and settled keys of users from their first to their last requests; and when their newest was.
+
+    All in one transaction.
+    """
     wanted = []
     for place, (user, one, other) in enumerate(zip(users, first, last, strict=True)):
         begins = _from(one.repeats_begin), _from(one.keys_begin)
         wanted.append([place, user, one.events_end, other.events_end, other.repeats_end, *begins])
     found: list[list[tuple[str | None, ...]]] = [[], [], []]
+    newest = np.full(len(users), _from(None))
     for begin in range(0, len(wanted), _USERS_AT_ONCE):
         part = json.dumps(wanted[begin : begin + _USERS_AT_ONCE])
         for rows, statement in zip(found, _OF_MANY, strict=True):
             rows.append(connection.execute(statement, {"wanted": part, "before": rules.history.length - 1}).fetchone())
+        places, times = connection.execute(_NEWEST, {"wanted": part}).fetchone()
+        newest[_numbers([places])] = _numbers([times])
     events, recent, settled = (_together(rows) for rows in found)
-    return events, recent, settled
+    return events, recent, settled, newest
 
 
 def _together(parts: Sequence[tuple[str | None, ...]]) -> StoredRows:
     """The rows of all parts, whose columns are texts: users, times, contents, and counts where these are not 1."""
     users, times, contents, *counts = zip(*parts, strict=True)
-    user, time, *count = (_listed(column, ",").cast(pa.int64()).to_numpy() for column in (users, times, *counts))
+    user, time, *count = map(_numbers, (users, times, *counts))
     return StoredRows(user, time, _listed(contents, "\n"), count[0] if count else np.ones_like(user))
+
+
+def _numbers(texts: Sequence[str | None]) -> NDArray[np.int64]:
+    numbers: NDArray[np.int64] = _listed(texts, ",").cast(pa.int64()).to_numpy()
+    return numbers
 
 
 def _listed(texts: Sequence[str | None], separator: str) -> pa.Array:
