@@ -32,6 +32,8 @@ WRITTEN: list[tuple[Any, dict[str, str]]] = [
     (pa.array(["31.1.2026 13:30:00", None]), {"format": "%d/%m/%Y"}),
     (pa.array(["31/01/2026 13.30", None]), {"format": "%d/%m/%Y %H.%M"}),
     (pa.array([202601311330, None]), {"format": "%Y%m%d%H%M"}),
+    (pa.array(["202601311330.0", None]), {"format": "%Y%m%d%H%M"}),
+    (pa.array([202601311330.0, float("nan")]), {"format": "%Y%m%d%H%M"}),
     (pa.array([SECONDS // 60 * 60, None]), {"unit": "seconds"}),
 ]
 
@@ -63,6 +65,7 @@ def test_days_are_midnight_and_offsets_count() -> None:
         (pa.array(["2026-01-31", "soon"]), 1, "holds 'soon', which is no time"),
         (pa.array(["2026-01-31", "1/2/2026"]), 1, "holds '1/2/2026', which is no time: write it as the log"),
         (pa.array([20260131, 20260201]), 0, "holds 20260131, which is a date or a time since 1970"),
+        (pa.array(["20260131", "nan"]), 0, "holds 20260131, which is a date or a time since 1970"),
         (pa.array([1.0, float("inf")]), 1, "holds inf, which is no time"),
         (pa.array([True]), 0, "holds bool, which is no time"),
     ],
@@ -71,3 +74,10 @@ def test_what_is_no_time_is_refused(column: pa.Array, place: int, reason: str) -
     with pytest.raises(NoTimeError, match=reason) as refused:
         microseconds_of(column, TimeColumn(column="at"), "UTC")
     assert refused.value.place == place
+
+
+@pytest.mark.parametrize("column", [pa.array([20260131]), pa.array(["20260131"]), pa.array([SECONDS])])
+def test_where_dates_are_laid_out_numbers_of_another_layout_are_no_times(column: pa.Array) -> None:
+    """Preparation refuses them, too; as seconds, days of our years are in 1970."""
+    with pytest.raises(NoTimeError, match=r"holds '\d+', which is no time: write it as the log"):
+        microseconds_of(column, TimeColumn(column="at", format="%d/%m/%Y"), "UTC")

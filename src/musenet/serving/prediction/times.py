@@ -61,15 +61,15 @@ def microseconds_of(column: pa.Array, written: TimeColumn, zone: str) -> Times:
     read = partial(_of_value, written=written, zone=ZoneInfo(zone))
     found = np.full(len(distinct), NO_TIME, dtype=np.int64)
     for place, value in enumerate(distinct):
-        if value is None or (isinstance(value, str) and value.strip() in NO_TEXTS):
+        if value is None or str(value).strip() in NO_TEXTS:
             continue
         try:
             found[place] = read(value)
         except ValueError as error:
             raise NoTimeError(int((told.places == place).argmax()), str(error)) from None
-    numbers = [value if isinstance(value, int | float) else _number(value or "") for value in distinct]
     if written.unit is None and written.format is None:
-        _refuse_dates([number for number in numbers if number is not None])
+        there = (value for value, time in zip(distinct, found, strict=True) if time != NO_TIME)
+        _refuse_dates([number for number in map(_number, there) if number is not None])
     return found[told.places]
 
 
@@ -121,19 +121,19 @@ def _of_timestamps(column: pa.Array, zone: str) -> Times:
 
 
 def _of_value(value: object, written: TimeColumn, zone: ZoneInfo) -> int:
-    if written.format is not None:
-        digits = isinstance(value, float) and value.is_integer()
-        text = str(int(value) if digits else value).strip()  # type: ignore[call-overload]
-        try:
-            return _of_clock(datetime.strptime(text, written.format), zone)
-        except ValueError:
-            pass  # it may be ISO 8601 all the same
-    if isinstance(value, str):
-        number = _number(value)
-        return _of_text(value.strip(), written, zone) if number is None else _of_number(number, written)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _of_number(value, written)
-    raise ValueError(f"holds {type(value).__name__}, which is no time")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"holds {type(value).__name__}, which is no time")
+    number, text = _number(value), str(value).strip()
+    if written.format is None:
+        return _of_text(text, written, zone) if number is None else _of_number(number, written)
+    if isinstance(number, float) and number.is_integer():
+        text = str(int(number))
+    try:
+        return _of_clock(datetime.strptime(text, written.format), zone)
+    except ValueError:
+        if number is None:  # it may be ISO 8601 all the same
+            return _of_text(text, written, zone)
+        raise ValueError(f"holds '{text[:40]}', which is no time: {_FORM}") from None
 
 
 def _of_text(text: str, written: TimeColumn, zone: ZoneInfo) -> int:
@@ -178,10 +178,12 @@ def _may_be_date(number: float) -> bool:
     return True
 
 
-def _number(text: str) -> int | float | None:
+def _number(value: str | int | float) -> int | float | None:
+    if not isinstance(value, str):
+        return value
     for kind in (int, float):
         try:
-            found: int | float = kind(text)
+            found: int | float = kind(value)
         except ValueError:
             continue
         return found
