@@ -155,6 +155,11 @@ def test_a_table_is_no_log(frames: dict[str, pd.DataFrame]) -> None:
         musenet.guess(frames["impressions"])  # type: ignore[arg-type]
 
 
+def test_a_list_of_frames_is_no_log(frames: dict[str, pd.DataFrame]) -> None:
+    with pytest.raises(UserError, match=r"give guess\(Log\(impressions=frame\)\)"):
+        musenet.guess(list(frames.values()))  # type: ignore[arg-type]
+
+
 def test_fields_set_in_one_experiment_are_not_set_in_another(frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     content = {
         "name": "shop",

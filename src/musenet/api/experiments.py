@@ -57,11 +57,14 @@ def guess(log: Log | AnyPath | Sequence[AnyPath]) -> Experiment:
 
     Raises:
         DataError: if a file cannot be read, or none can be the impressions.
-        UserError: if it is a frame.
+        UserError: if it is a frame, or holds one.
     """
-    if hasattr(log, "__arrow_c_stream__"):
-        raise UserError("guess takes a log, not one of its tables: give guess(Log(impressions=frame))")
-    files = [log] if isinstance(log, str | os.PathLike) else log
+    files = [log] if isinstance(log, str | os.PathLike) or hasattr(log, "__arrow_c_stream__") else log
+    if not isinstance(files, Log) and any(hasattr(file, "__arrow_c_stream__") for file in files):
+        raise UserError(
+            "guess takes frames as a log that says which is which: "
+            "give guess(Log(impressions=frame)); the others are events=, users= and items="
+        )
     text = guess_config(files if isinstance(files, Log) else [Path(file) for file in files])
     found = validate_experiment(read_yaml(text), "the guess", text)
     found._frames = log.kind if isinstance(log, Log) else None
