@@ -104,6 +104,24 @@ def test_roles_in_other_styles(tmp_path: Path, names: dict[str, str]) -> None:
         assert "# ? request: no column is named like one" in text
 
 
+@pytest.mark.parametrize("described", ["generation", "customer_age"])
+def test_what_describes_users_is_no_id_of_them_on_a_log_of_days(tmp_path: Path, described: str) -> None:
+    random = np.random.default_rng(3)
+    who, day = random.integers(0, 300, 2000), np.sort(random.integers(0, 60, 2000))
+    sku = random.integers(0, 200, 2000)
+    line = np.where(random.random(2000) < 0.1, sku % 40, 0) * (sku < 5) + sku // 5
+    rows = {"date": pd.Timestamp("2024-03-04") + pd.to_timedelta(day, unit="D"), "card": who + 5000}
+    rows |= {described: who % 9, "sku": sku, "line": np.char.add("L", line.astype(str))}
+    config, text = guessed(tmp_path, {"log": pd.DataFrame(rows)})
+    assert config["data"]["impressions"] == {"path": "log.csv", "user": "card", "item": "sku", "time": "date"}
+    assert "# ? user: no column is named like one; the values do not show which are users" in text
+    assert config["features"]["user"] == [described]
+    several = int((pd.DataFrame(rows).groupby("sku")["line"].nunique() > 1).sum())
+    assert several > 0
+    assert f"- line # ? has several values for {several} of 200 items: the first is used" in text
+    assert prepared(tmp_path, {"log": pd.DataFrame(rows)}).items == 200
+
+
 def test_overlap_alone_is_a_doubt(tmp_path: Path) -> None:
     frames = shop()
     frames["left"] = frames.pop("users").rename(columns={"user_id": "x"})

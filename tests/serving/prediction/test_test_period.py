@@ -69,7 +69,7 @@ def test_the_test_period_gets_the_predictions_of_training(run: Run, tmp_path: Pa
     both = scored.join(trained, on=["search_id", "hotel_id"], how="left", maintain_order="left")
     np.testing.assert_allclose(both["score"], both["expected"], atol=1e-5, rtol=0)
 
-    with pytest.warns(NoHistoriesWarning, match=r"no histories are given, but hotels-.* \(--events FILE\)"):
+    with pytest.warns(NoHistoriesWarning, match=r"no histories are given, but hotels-.* give the log's `events`"):
         musenet.predict(export, tmp_path / "tested.parquet", out)
     without = pl.read_parquet(out)["score"]
     assert np.abs(without.to_numpy() - both["expected"].to_numpy()).max() > 1e-3

@@ -41,7 +41,7 @@ KEY = "_key_"
 
 @dataclass(frozen=True)
 class Relations:
-    """Everything that is encoded, stored in the engine; see `order` for the order of the rows."""
+    """Everything that is encoded, stored in the engine."""
 
     users: ir.Table
     items: ir.Table

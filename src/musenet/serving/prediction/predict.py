@@ -135,5 +135,5 @@ def lacks_histories(scorer: Scorer, requests: "AnyPath | Frame") -> str | None:
         return None
     return (
         f"no histories are given, but {scorer.version} was trained with them: every user is scored as one without a "
-        "past; give the log's events (--events FILE) or a history store (--store)"
+        "past; give the log's `events` or a history `store`"
     )

@@ -65,7 +65,7 @@ class StoredHistories:
             warnings.warn(
                 f"requests lie more than {BEHIND // (3600 * MICROSECONDS)} hours before their users' newest events (of "
                 f"{user}, for example): a history store no longer knows all that had happened by then, so their scores "
-                "may differ from those of that time; for requests of the past give the log's events (--events FILE)",
+                "may differ from those of that time; for requests of the past give the log's `events`",
                 LogWarning,
                 stacklevel=2,
             )

@@ -25,7 +25,7 @@ PROJECTION = 16
 TELLS_ALL, TELLS_MUCH = 0.95, 0.8
 SEVERAL_DAYS = 3
 """Days of training that have to hold an hour, a weekday, before a model can learn what it means."""
-_ALMOST_ALL, _TOLD = 0.99, 0.2
+_ALMOST_ALL, _TOLD, _FEW_CHANGE = 0.99, 0.2, 0.05
 _FEW_VALUES, _HISTORY_VALUES = 20, 5000
 
 
@@ -128,6 +128,9 @@ class _Sides:
     def __init__(self, engine: Engine, roles: Roles, names: list[str]) -> None:
         table, key = roles.table, roles.request_key
         requests = engine.count(table.table.select(key).distinct())
+        self._items = roles.column("item").values
+        # Of positives alone, what is no item's attribute is unknown of the sampled negatives.
+        self._may_change = 0 if "label" in roles.columns else _FEW_CHANGE * self._items
         self.alone = requests > 0.95 * engine.count(table.table)
         # What each user or item has once, is constant for no reason.
         self._of = {
@@ -145,8 +148,9 @@ class _Sides:
         # What a request and its items share, such as the city searched for, belongs to the request.
         if not self.alone and not self._request[name]:
             return "context", ""
-        if item is not None and not item[name]:
-            return "item", ""
+        if item is not None and item[name] <= self._may_change:
+            few = f"has several values for {item[name]:,} of {self._items:,} items: the first is used"
+            return "item", few if item[name] else ""
         if not self._request[name]:
             return "context", "requests of one item cannot tell: under candidate, if it belongs to the item shown"
         if not self._apart_from_missing[name]:

@@ -29,6 +29,8 @@ from musenet.sources.guess.names import (
 from musenet.sources.guess.profiles import ColumnProfile, TableProfile
 
 _KINDS = 20
+_HANDFUL = 20
+"""Of values: so many describe users and are no ids of them, if another column can be."""
 
 
 @dataclass
@@ -140,7 +142,8 @@ def _is_alone(name: str, pattern: str) -> bool:
 def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
     """A user and an item that no name gives away: rows of one time are of one user, but of several items.
 
-    Of several such columns, one that is another table's key is taken before one with more values.
+    Of several such columns, one that is another table's key is taken before one with more values. A user that is named
+    so, but has a handful of values, gives way.
     """
     missing = [role for role in ("user", "item") if role not in roles.columns]
     table, time = roles.table, roles.columns["time"]
@@ -149,6 +152,8 @@ def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
         for name, column in table.columns.items()
         if column.is_id_like and not column.is_unique and name not in roles.columns.values() and not says(REQUEST, name)
     ]
+    if not missing and "user" in roles.doubts and roles.column("user").values <= _HANDFUL:
+        missing, spare = ["user"], [column for column in spare if column.values > _HANDFUL]
     if not missing or len(spare) < len(missing):
         return
     rows = table.table
@@ -159,9 +164,9 @@ def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
     counts = [rows[time].nunique().name("_times"), *(pair.nunique().name(name) for name, pair in pairs.items())]
     found = engine.row(rows.agg(counts))
     together = found["_times"] < 0.8 * table.columns[time].filled
-    # What has a value of its own at every time is the request's id.
-    spare = [column for column in spare if not together or column.values < 0.9 * found["_times"]]
-    spare.sort(key=lambda column: (column.name in unique, column.values), reverse=True)
+    # What never comes again at another time is the request's id, or of users that come once.
+    again = {column.name for column in spare if not together or found[column.name] > 1.05 * column.values}
+    spare.sort(key=lambda one: (one.name in unique, one.values > _HANDFUL, one.name in again, one.values), reverse=True)
     for role in missing:
         constant = [column for column in spare if found[column.name] <= 1.05 * found["_times"]]
         fitting = constant if role == "user" else [column for column in spare if column not in constant]
@@ -172,7 +177,7 @@ def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
         roles.columns[role] = chosen.name
         why = (
             f"rows of one time hold {'one value' if role == 'user' else 'several values'} of this one"
-            if together
+            if together and chosen in fitting
             else "the values do not show which are users and which are items: swap them if this is wrong"
         )
         roles.doubts[role] = f"no column is named like one; {why}"
