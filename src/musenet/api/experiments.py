@@ -59,12 +59,13 @@ def guess(log: Log | AnyPath | Sequence[AnyPath]) -> Experiment:
         DataError: if a file cannot be read, or none can be the impressions.
         UserError: if it is a frame, or holds one.
     """
-    files = [log] if isinstance(log, str | os.PathLike) or hasattr(log, "__arrow_c_stream__") else log
-    if not isinstance(files, Log) and any(hasattr(file, "__arrow_c_stream__") for file in files):
+    tables = [] if isinstance(log, str | os.PathLike | Log) else log
+    if hasattr(log, "__arrow_c_stream__") or any(hasattr(table, "__arrow_c_stream__") for table in tables):
         raise UserError(
             "guess takes frames as a log that says which is which: "
             "give guess(Log(impressions=frame)); the others are events=, users= and items="
         )
+    files = [log] if isinstance(log, str | os.PathLike) else log
     text = guess_config(files if isinstance(files, Log) else [Path(file) for file in files])
     found = validate_experiment(read_yaml(text), "the guess", text)
     found._frames = log.kind if isinstance(log, Log) else None
