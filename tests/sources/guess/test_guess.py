@@ -183,6 +183,13 @@ def test_what_is_no_log_is_said(tmp_path: Path) -> None:
         guess_config([])
 
 
+def test_a_column_of_times_without_any_time_is_said(tmp_path: Path) -> None:
+    rows = {"user_id": [1, 2, 3] * 20, "item_id": [1, 2, 3, 4] * 15, "shown_at": pa.nulls(60, pa.timestamp("us"))}
+    pq.write_table(pa.table(rows), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="no time, 'shown_at' is named like one but holds 0 values"):
+        guess_config([tmp_path / "log.parquet"])
+
+
 def test_a_folder_of_several_tables_is_read_as_if_they_were_named(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     files = write_three_files(tmp_path / "log")

@@ -94,7 +94,7 @@ def _lacking(table: TableProfile) -> str:
             continue
         holds = near and (
             f"{near.values} value{'s'[: near.values != 1]}"
-            if role != "time" and near.values < 3
+            if near.values < (1 if role == "time" else 3)
             else f"values of kind {near.kind}"
         )
         lacking.append(f"no {role}" + (f", '{near.name}' is named like one but holds {holds}" if near else ""))
@@ -185,7 +185,7 @@ def _find_unnamed(engine: Engine, roles: Roles, unique: set[str]) -> None:
 
 def best_time(table: TableProfile) -> str | None:
     """The column that says when; one named so goes first, then the fullest."""
-    times = [column for column in table.columns.values() if column.kind == "time"]
+    times = [column for column in table.columns.values() if column.kind == "time" and column.filled]
     named = [column for column in times if says(TIME, column.name)]
     # Integers need a name as well: a large id may look like seconds since 1970.
     usable = named or [column for column in times if not column.in_integers] or times
