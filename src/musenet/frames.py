@@ -131,7 +131,7 @@ def keep_frame(frame: Frame, name: str, folder: Path) -> Path:
     with full_disk_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with _explained(name), pq.ParquetWriter(temporary, rows.schema, store_schema=False) as writer:
+            with _explained(name), pq.ParquetWriter(temporary, rows.schema) as writer:
                 count = sum(_written(writer, table) for table in even_tables(rows, ROWS_PER_GROUP))
             if not count:
                 raise DataError(f"{name} has no rows: give a frame of what was logged")
@@ -150,7 +150,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     elif pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
         plain = pa.string()
     elif pa.types.is_timestamp(kind):
-        plain = pa.timestamp("us", kind.tz and "UTC")
+        plain = pa.timestamp("us", kind.tz)
     elif any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view)):
         plain = pa.list_(plain_type(kind.value_type))
     elif pa.types.is_fixed_size_list(kind):

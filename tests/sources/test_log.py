@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import musenet
@@ -56,6 +57,21 @@ def test_what_names_would_not_tell_is_told(frames: dict[str, pd.DataFrame], tmp_
     data = found.content["data"]
     assert data["events"]["time"] == "clicked_at"
     assert data["users"]["user"] == "user_id"
+
+
+@pytest.mark.parametrize(("kept", "found"), [("Europe/Zurich", "Europe/Zurich"), ("UTC", "UTC"), ("+02:00", "UTC")])
+def test_the_zone_of_the_times_is_that_of_the_log(
+    kept: str, found: str, frames: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    shown = frames["impressions"]
+    local = pa.Table.from_pandas(shown).set_column(
+        shown.columns.get_loc("shown_at"),
+        "shown_at",
+        pa.array(pd.DatetimeIndex(["2024-01-31 23:30"] * len(shown))).cast(pa.timestamp("us", tz=kept)),
+    )
+    text = str(musenet.guess(musenet.Log(local, folder=tmp_path)))
+    assert f"timezone: {found} #" in text
+    assert ("2024-02-01 to 2024-02-01" in text) == (found == "Europe/Zurich")
 
 
 def test_frames_and_files_of_all_kinds_can_be_mixed(

@@ -20,7 +20,7 @@ from musenet.sources.guess.features import FeatureGuess, guess_features
 from musenet.sources.guess.joining import LogRoles, guess_roles, told_roles
 from musenet.sources.guess.names import SHOWN, yaml_name
 from musenet.sources.guess.periods import Periods, guess_periods
-from musenet.sources.guess.profiles import TableProfile, local_date, profile_table
+from musenet.sources.guess.profiles import TableProfile, local_date, profile_table, zone_of_times
 from musenet.sources.guess.roles import Roles
 from musenet.sources.guess.training import write_compare, write_model, write_training
 from musenet.sources.log import Log
@@ -101,6 +101,8 @@ def _group(engine: Engine, files: Sequence[Path]) -> list[TableProfile]:
 
 
 def _write(name: str, log: LogRoles, periods: Periods, features: FeatureGuess, base: Path) -> list[str]:
+    zone = zone_of_times(log.impressions.table.file, log.impressions.columns["time"])
+    its_own = "" if zone == "UTC" else f"as {log.impressions.columns['time']} says: "
     return [
         "# Guessed by `musenet init` from the files named below: look through it, then run",
         "#   musenet prepare <this file>, musenet train <this file>, or musenet compare <this file>",
@@ -109,11 +111,12 @@ def _write(name: str, log: LogRoles, periods: Periods, features: FeatureGuess, b
         "seed: 1 # decides initial weights and the order of batches",
         "data:",
         "  source: own_files",
-        *_write_impressions(log.impressions, periods, base),
+        *_write_impressions(log.impressions, periods, zone, base),
         *_write_part("events", log.events, base),
         *_write_part("users", log.users, base),
         *_write_part("items", log.items, base),
-        "  timezone: UTC # of times without an offset, of hours, weekdays and the split's days; e.g. Europe/Berlin",
+        f"  timezone: {zone} # {its_own}of times without an offset, of hours, weekdays and the split's days"
+        + ("; e.g. Europe/Berlin" if zone == "UTC" else ""),
         *(f"  # ? not used: {reason}" for reason in log.left_out),
         *_write_features(features),
         *_write_history(log, features),
@@ -170,11 +173,11 @@ def _folder_of(paths: Sequence[Path], base: Path) -> list[Path] | None:
     return [folder] if {*inside} == {*paths} and not base.absolute().is_relative_to(folder.absolute()) else None
 
 
-def _write_impressions(roles: Roles, periods: Periods, base: Path) -> list[str]:
+def _write_impressions(roles: Roles, periods: Periods, zone: str, base: Path) -> list[str]:
     label, sample = roles.columns.get("label"), roles.table.sample
     remarks = {role: f"{roles.column(role).values:,} values{sample}" for role in ("user", "item")}
     integers = "integers: " if roles.column("time").in_integers else ""
-    remarks["time"] = f"{integers}{local_date(periods.first)} to {local_date(periods.last)}"
+    remarks["time"] = f"{integers}{local_date(periods.first, zone)} to {local_date(periods.last, zone)}"
     if label and not roles.positive_kinds:
         remarks["label"] = f"{roles.column('label').mean:.1%} of the rows are 1{sample}"
     lines = ["  impressions:", f"    path: {_paths(roles, base)} # {roles.table.rows:,} rows"]

@@ -1,22 +1,26 @@
 """What each column of a table holds, seen from its values."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from musenet.dataset.roles import MICROSECONDS
 from musenet.engines.engine import Engine
-from musenet.errors import DataError
+from musenet.errors import ConfigError, DataError
+from musenet.sources.files.headers import clean_names
 from musenet.sources.files.opening import LogFile
 from musenet.sources.files.options import TimeColumn
 from musenet.sources.files.times import SAY, as_time
 from musenet.sources.files.values import as_number, as_vector
 from musenet.sources.guess.names import ID, ITEM, ROW_NUMBER, TIME, USER, says, snake
-from musenet.sources.local_time import on_calendar
+from musenet.sources.local_time import on_calendar, zone_of
 
 ROWS_LOOKED_AT = 300_000
 MOSTLY = 0.9
@@ -117,9 +121,23 @@ def microseconds_of(engine: Engine, table: ir.Table, name: str) -> ir.Value:
     return as_time(engine, table[name], table, TimeColumn(column=name), "UTC").value
 
 
-def local_date(microseconds: int) -> str:
-    """The day of a time."""
-    return f"{on_calendar(microseconds):%Y-%m-%d}"
+def local_date(microseconds: int, zone: str) -> str:
+    """The day of a time on a zone's clock."""
+    return f"{on_calendar(microseconds).astimezone(zone_of(zone)):%Y-%m-%d}"
+
+
+def zone_of_times(file: LogFile, name: str) -> str:
+    """The zone that a column of Parquet's timestamps names; UTC if it names none that has a clock."""
+    if not file.is_parquet:
+        return "UTC"
+    with file.paths[0].open("rb") as content:
+        schema = pq.read_schema(content)
+    names = clean_names(schema.names, file.paths[0])
+    kind = schema.types[names.index(name)] if name in names else pa.null()
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        with suppress(ConfigError):
+            return zone_of(kind.tz).key
+    return "UTC"
 
 
 def _storable(table: ir.Table) -> ir.Table:
