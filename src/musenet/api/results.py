@@ -126,6 +126,8 @@ def exported(run: Run) -> Path:
             return folder
     except ExportError:
         pass
+    with told(None) as heard:
+        heard.say(f"{folder}: writing what scores, once for these weights")
     export(run, folder)
     send(run.path)
     return folder
