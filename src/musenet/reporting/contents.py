@@ -92,6 +92,7 @@ class Contents:
 
     log: LogFacts
     model: str
+    """What the comparison calls it, or else its `model.name`."""
     seed: int
     evaluation: Evaluation
     comparison: Comparison | None
@@ -115,10 +116,11 @@ def gather(run: Run, comparison_file: Path | None = None) -> Contents:
         UserError: if a file that is needed is missing or damaged.
     """
     comparison = comparison_of(run) if comparison_file is None else Comparison.read(comparison_file)
+    row = None if comparison is None else comparison.row_of(run.path)
     predictions = run.predictions(SPLIT)
     return Contents(
         log=log_facts(run),
-        model=run.experiment.model.name,
+        model=run.experiment.model.name if row is None else row.name,
         seed=run.experiment.seed,
         evaluation=run.evaluation(SPLIT),
         comparison=comparison,

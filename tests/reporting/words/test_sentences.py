@@ -141,6 +141,15 @@ def test_steady_scenarios_are_said_to_be_so(make_run: MakeRun, write_comparison:
     assert sentences.agreement_sentence(unsteady) is None, "the warning says it"
 
 
+def test_the_model_is_called_as_the_comparison_calls_it(make_run: MakeRun, write_comparison: WriteComparison) -> None:
+    run = make_run("sharp")
+    file = write_comparison(runs=[str(run.path)])
+    file.write_text(file.read_text().replace('"MUSENET soft"', '"four situations"'))
+    assert sentences.model_sentence(gather(run)) == "The model shown is “four situations”, seed 1."
+    file.unlink()
+    assert sentences.model_sentence(gather(run)) == "The model shown is “musenet”, seed 1."
+
+
 def test_most_and_least_need_intervals_that_do_not_touch(contents_of: ContentsOf) -> None:
     contents = contents_of("sharp")
     assert contents.scenarios is not None

@@ -86,7 +86,7 @@ def log_sentence(contents: Contents) -> str:
 
 def model_sentence(contents: Contents) -> str:
     """Which model the page is about."""
-    return f"The model shown is {contents.model}, seed {contents.seed}."
+    return f"The model shown is “{contents.model}”, seed {contents.seed}."
 
 
 def verdict_title(comparison: Comparison | None) -> str:
