@@ -27,7 +27,7 @@ class RequestWords:
         self._names = cache(lambda field: value_names(dataset, field))
 
     def lines(self, request: int) -> list[str]:
-        """Time, context, history length and each clicked item, a line each."""
+        """Time, context, history length and the first two clicked items, a line each."""
         events = int(self._dataset.history_length(np.array([request]))[0])
         context = [self._value(field, request) for field in self._context]
         said = [self._time(request), *[part for part in context if part], f"{number(events)} earlier events"]

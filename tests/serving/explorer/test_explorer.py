@@ -141,6 +141,12 @@ def test_what_the_service_refuses_is_said(browser: Any, address: str) -> None:
     page.locator("#candidate").fill("x" * 300)
     page.keyboard.press("Enter")
     page.get_by_text("takes an id").wait_for()
+    page.locator("#candidate").fill("new here")
+    page.keyboard.press("Enter")
+    row = page.locator("#ranking li", has=page.get_by_text("new here", exact=True))
+    row.wait_for()
+    assert row.locator(".moved").inner_text() == ""  # it was nowhere before
+    assert page.locator("#problem").is_hidden()
     context.close()
 
 

@@ -102,7 +102,6 @@ function drawHistory() {
   if (!rows.length) element("history").append(make("li", { class: "faint" }, "No events: a new user."));
 }
 
-
 function scoreSoon() {
   clearTimeout(state.timer);
   state.timer = setTimeout(guarded(score), WAIT_MS);
@@ -138,7 +137,7 @@ function draw(answer) {
   state.order = rows.map((row) => row.item);
   const most = rows[0].score || 1;
   element("ranking").replaceChildren(...rows.map((row, rank) =>
-    drawCandidate(row, answer.scenarios, most, before.length ? before.indexOf(row.item) - rank : 0)));
+    drawCandidate(row, answer.scenarios, most, before.includes(row.item) ? before.indexOf(row.item) - rank : 0)));
 }
 
 /** What an answer calls a scenario: its number, and its name if the export gives one. */
@@ -241,8 +240,14 @@ onSubmit("event-form", async () => {
   await score();
 });
 onSubmit("candidate-form", async () => {
-  state.candidates = [...new Set([element("candidate").value.trim(), ...state.candidates])];
+  const before = state.candidates;
+  state.candidates = [...new Set([element("candidate").value.trim(), ...before])];
+  try {
+    await score();
+  } catch (error) {
+    state.candidates = before; // else what was refused, which is not shown, would be asked for ever after
+    throw error;
+  }
   element("candidate").value = "";
-  await score();
 });
 guarded(start)();
