@@ -136,6 +136,7 @@ MISTAKES_IN_VALUES = {
     "unknown feature": (["--set", "features.context=[devise]"], "did you mean 'device'"),
     "split leaves nothing": (["--set", "split={test: 400 days, valid: 1 day}"], "split"),
     "split is no duration": (["--set", "split={test: a week, valid: 1 day}"], "not a duration"),
+    "split has no end": (["--set", "split={test: .inf, valid: 1 day}"], "split.test"),
     "true scenario is a feature": (["--set", "true_scenario=device"], "never a feature"),
     "places in lists of sampled negatives": (
         ["--set", "features.relative=true", "--set", "negatives={per_request: 3}"],

@@ -120,7 +120,7 @@ def parse_duration(value: object) -> object:
 Seconds = Annotated[
     float,
     BeforeValidator(parse_duration, json_schema_input_type=float | str),
-    Field(ge=0, description="a duration: seconds, or for example `7 days`"),
+    Field(ge=0, allow_inf_nan=False, description="a duration: seconds, or for example `7 days`"),
 ]
 
 

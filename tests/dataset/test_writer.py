@@ -155,6 +155,13 @@ def test_requests_without_codes_are_requests(tmp_path: Path):
     assert (batch.request_codes.shape, batch.history_codes.shape) == ((3, 0), (int(batch.history_offset[-1]), 0))
 
 
+@pytest.mark.parametrize("test", [(3, 4), (3, -1)])
+def test_splits_are_requests_that_there_are(test: tuple[int, int], tmp_path: Path):
+    splits: Any = {"train": (0, 2), "valid": (2, 3), "test": test}
+    with pytest.raises(DatasetError, match=r"the split 'test' has to be requests from 0 to 3, not 3 to"):
+        write_dataset(tmp_path / "own", arrays(), FIELDS, splits, VOCABULARIES, {}, **FACTS)
+
+
 def test_facts_that_a_manifest_does_not_know_are_refused(tmp_path: Path):
     with pytest.raises(DatasetError, match="timezon"):
         write(tmp_path / "own", timezon="UTC")

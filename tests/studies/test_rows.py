@@ -10,6 +10,7 @@ import pytest
 from musenet import api
 from musenet.config.experiment import Experiment
 from musenet.dataset.dataset import Dataset
+from musenet.errors import UserError
 from musenet.runs.folder import RunFolder
 from musenet.runs.run import Run
 from musenet.studies.comparison import table_so_far
@@ -65,6 +66,8 @@ def test_seeds_that_are_asked_for_are_all_there_are(
     compare = {"models": {"base": BASE}, "seeds": 1, "top": {"count": 1, "seeds": 3}}
     api.compare(make_experiment(compare=compare), tmp_path, seeds=2)
     assert trained == ["base/seed-1", "base/seed-2"]
+    with pytest.raises(UserError, match="seeds: at least one is needed, not 0"):
+        api.compare(make_experiment(compare=compare), tmp_path, seeds=0)
 
 
 def test_rows_are_ranked_by_their_mean_over_seeds(make_experiment: MakeExperiment, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def evaluate(
     if not (workers.alone() or (data is None and not adapt)):
         raise UserError("evaluate: --data and --adapt are for one process: start it without torchrun")
     if data is not None or events is not None:
-        if data is None or dataset is not None or adapt:
-            raise UserError("evaluate: --events goes with --data, which takes neither --dataset nor --adapt")
+        if data is None or dataset is not None or adapt or verify:
+            raise UserError("evaluate: --events goes with --data, which takes none of --dataset, --adapt and --verify")
         return _evaluate_log(_opened(run), data, events, resamples)
     opened, other = _opened(run), None if dataset is None else Dataset(fetched(dataset))
     options = adapt_options(adapt)

@@ -1,5 +1,6 @@
 """Calls on an export and on history stores."""
 
+import os
 import re
 import time
 import warnings
@@ -194,8 +195,8 @@ def histories_of(
     if events is not None and store is not None:
         raise UserError(_NOT_BOTH)
     with ExitStack() as opened:
-        if isinstance(store, str):
-            store = opened.enter_context(open_existing(store, scorer.rules))
+        if isinstance(store, str | os.PathLike):
+            store = opened.enter_context(open_existing(os.fspath(store), scorer.rules))
         if store is not None:
             scorer.use(store)
             yield StoredHistories(scorer, store)

@@ -32,6 +32,8 @@ def apply_overrides(content: Content, overrides: list[str]) -> Content:
 
     >>> apply_overrides({"model": {"scenarios": 4}}, ["model.scenarios=6"])
     {'model': {'scenarios': 6}}
+    >>> apply_overrides({"compare": {"tuning": None}}, ["compare.tuning.trials=3"])
+    {'compare': {'tuning': {'trials': 3}}}
     """
     result = deepcopy(content)
     for override in overrides:
@@ -41,7 +43,9 @@ def apply_overrides(content: Content, overrides: list[str]) -> Content:
         *parents, last = key.strip().split(".")
         place = result
         for parent in parents:
-            place = place.setdefault(parent, {})
+            if place.get(parent) is None:  # what is switched off by null is there as soon as something in it is set
+                place[parent] = {}
+            place = place[parent]
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override}: '{parent}' is a single value, nothing can be set below it")
         try:

@@ -214,7 +214,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise DatasetError(f"{folder} holds no prepared dataset (no {MANIFEST}): run `musenet prepare` first")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         found = content.get("format") if isinstance(content, dict) else None
         if found != FORMAT:
             raise DatasetError(f"{path} is of format {found}, this version reads {FORMAT}: prepare the dataset again")

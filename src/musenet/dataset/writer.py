@@ -102,6 +102,10 @@ def write_dataset(
     """
     sizes = {name: of if isinstance(of, int) else len(of) + FIRST_VALUE - 1 for name, of in vocabularies.items()}
     _check(arrays, fields, sizes)
+    requests = len(arrays.requests["candidate_offset"]) - 1
+    for split, (begin, end) in splits.items():
+        if not 0 <= begin <= end <= requests:
+            raise DatasetError(f"the split '{split}' has to be requests from 0 to {requests}, not {begin} to {end}")
     with workspace(folder, f"arrays {uuid4()}") as work:
         new = result_folder(work)
         for relation, columns in arrays.relations():

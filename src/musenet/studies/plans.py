@@ -6,7 +6,7 @@ from pathlib import Path
 
 from musenet.config.experiment import Experiment
 from musenet.dataset.manifest import Split
-from musenet.errors import ConfigError
+from musenet.errors import ConfigError, UserError
 from musenet.files import LONGEST_NAME
 from musenet.training.train_run import SPLITS_KEPT
 
@@ -48,6 +48,17 @@ def chosen_labels(known: Iterable[str], asked: Sequence[str] | None, where: str)
 def row_of(experiment: Experiment, label: str) -> Experiment:
     """The experiment of one row of its comparison, as configured."""
     return experiment.model_copy(update={"model": experiment.compare.models[label]})
+
+
+def seeds_of(experiment: Experiment, count: int | None) -> range:
+    """So many seeds from the experiment's on; as many as it compares with if None.
+
+    Raises:
+        UserError: if there are to be none.
+    """
+    if count is not None and count < 1:
+        raise UserError(f"seeds: at least one is needed, not {count}")
+    return range(experiment.seed, experiment.seed + (count or experiment.compare.seeds))
 
 
 def plan_runs(rows: Mapping[str, Experiment], folder: Path, seeds: Iterable[int]) -> dict[str, list[PlannedRun]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from musenet.config.experiment import Experiment
 from musenet.runs.run import Run
-from musenet.studies.plans import PlannedRun, plan_runs
+from musenet.studies.plans import PlannedRun, plan_runs, seeds_of
 from musenet.studies.pool import TrainingPool, train_planned
 from musenet.studies.tuning import tuned_rows
 from musenet.training.train_run import is_finished_run
@@ -40,14 +40,16 @@ def train_rows(
     for label in labels:
         options.models[label].check_installed()
     rows = tuned_rows(experiment, labels, folder, pool)
-    first, count = experiment.seed, seeds or options.seeds
-    planned = plan_runs(rows, folder, range(first, first + count))
+    chosen = seeds_of(experiment, seeds)
+    planned = plan_runs(rows, folder, chosen)
     _train_all(planned, pool, row_ended)
     groups = {label: [Run.open(run.path) for run in runs] for label, runs in planned.items()}
-    if options.top is None or seeds is not None or options.top.seeds <= count:
+    if options.top is None or seeds is not None or options.top.seeds <= len(chosen):
         return groups
     best = best_rows(groups, options.top.count)
-    extra = plan_runs({label: rows[label] for label in best}, folder, range(first + count, first + options.top.seeds))
+    extra = plan_runs(
+        {label: rows[label] for label in best}, folder, range(chosen.stop, chosen.start + options.top.seeds)
+    )
     _train_all(extra, pool, lambda ended: row_ended(groups | {label: groups[label] + ended[label] for label in ended}))
     return groups | {label: groups[label] + [Run.open(run.path) for run in extra[label]] for label in best}
 

@@ -176,12 +176,14 @@ def _train_best_form(
         if before is None or restart or not (before.finished and is_run_of(before, tried[best], dataset)):
             if before is not None:
                 _clear(before)
-            shutil.copytree(results[best].run, path, dirs_exist_ok=True)
+            # Last comes what says that the run is finished.
+            unfinished = shutil.ignore_patterns(RunFolder(path).training_file.name)
+            shutil.copytree(results[best].run, path, dirs_exist_ok=True, ignore=unfinished)
             RunFolder.create(path, tried[best], dataset).write_json(
                 VERSIONS, RunFolder(Path(results[best].run)).versions
             )
         run = RunFolder.open(path)
-        result = run.training.model_copy(update={"run": str(path)})
+        result = results[best].model_copy(update={"run": str(path)})
         result.write(run.training_file)
         return result
 

@@ -199,7 +199,7 @@ def test_what_gives_no_histories_is_told(exported: Exported, shown: pl.DataFrame
     with pytest.warns(NoHistoriesWarning, match="no histories are given, but random-"):
         musenet.predict(exported.folder, asked, out)
     with pytest.raises(StoreError, match=r"nowhere\.sqlite does not exist"):
-        musenet.predict(exported.folder, asked, out, store=str(tmp_path / "nowhere.sqlite"))
+        musenet.predict(exported.folder, asked, out, store=tmp_path / "nowhere.sqlite")
     assert not (tmp_path / "nowhere.sqlite").exists()
     with pytest.raises(UserError, match="from --events or from --store, not from both"):
         musenet.predict(exported.folder, asked, out, store="a.sqlite", events=asked)

@@ -192,7 +192,12 @@ def flat(content: Any) -> list[float]:
         (lambda f: f.drop("clicked"), {}, r"lacks the column 'clicked', which says what was clicked"),
         (lambda f: f.with_columns(clicked=2), {}, r"row 1: column 'clicked' holds 2; a label is 0 or 1"),
         (lambda f: f.drop("price"), {}, r"lacks the column price"),
-        (lambda f: f, {"adapt": True}, r"--events goes with --data, which takes neither --dataset nor --adapt"),
+        (
+            lambda f: f,
+            {"adapt": True},
+            r"--events goes with --data, which takes none of --dataset, --adapt and --verify",
+        ),
+        (lambda f: f, {"verify": True}, r"which takes none of --dataset, --adapt and --verify"),
     ],
 )
 def test_a_log_that_cannot_be_measured_on_says_why(
