@@ -1,18 +1,20 @@
 """Who is ahead of whom, and what a row stands for."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from rich.console import Console
 
 from musenet.evaluation.draws import Sample, UserDraws
 from musenet.evaluation.intervals import Resampled, resample_model
 from musenet.models.options import Role
 from musenet.models.registry import AnyModelOptions
 from musenet.studies.comparison.results import Comparison
-from musenet.studies.comparison.table import to_markdown
+from musenet.studies.comparison.table import show, to_markdown
 from musenet.studies.comparison.verdict import judge
 
 
@@ -101,3 +103,16 @@ def test_how_surely_tuning_chose_stands_in_the_table(write_comparison: Callable[
     assert "±" not in of_other
     assert "± the standard deviation of seeds" in text
     assert "tuned by" not in to_markdown(Comparison.read(write_comparison()))
+
+
+@pytest.mark.parametrize("name", ["one scenario (parameters of four)", "runs/hotels/musenet-soft/seed-1", "base [red]"])
+def test_names_are_whole_on_a_terminal(name: str, write_comparison: Callable[..., Path]) -> None:
+    file = write_comparison()
+    file.write_text(file.read_text().replace('"BaseModel"', f'"{name}"'))
+    printed = io.StringIO()
+    show(Comparison.read(file), Console(file=printed, width=80))
+    lines = printed.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    first = next(place for place, line in enumerate(lines) if line.startswith(name[:10]))
+    shown = "".join(line[:20].split("(0")[0].split("0.")[0] for line in lines[first : first + 3])
+    assert name.replace(" ", "") in shown.replace(" ", "")

@@ -2,10 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import Literal
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from musenet.evaluation.intervals import Interval
@@ -14,6 +14,8 @@ from musenet.results import show as show_result
 from musenet.studies.comparison.results import Comparison, DifferenceTo, Row, TransferLoss
 
 _MISSING = "–"
+_LONGEST_WORD = 14
+"""Of names: longer ones are broken, so that figures find their place."""
 _HOW_GOOD = ("model", "AUC", "GAUC", "NDCG", "logloss", "pred/obs", "valid\nAUC")
 _HOW_DIFFERENT = ("ΔAUC", "p (Holm)", "RelaImpr")
 _HOW_LOST = ("AUC where\ntrained", "loss")
@@ -78,19 +80,18 @@ def show(comparison: Comparison, console: Console) -> None:
     lost = [place for place, head in enumerate(heads) if head.startswith(_HOW_LOST)]
     good = [place for place, head in enumerate(heads) if head in _HOW_GOOD]
     rest = [place for place in range(1, len(heads)) if place not in (*good, *differing, *lost)]
-    # Rows of run folders are called by one long word: folded, they stay apart where they begin alike.
-    overflow: Literal["ellipsis", "fold"] = "ellipsis" if any(" " in row.name for row in comparison.models) else "fold"
     for places in (good, [0, *lost], [0, *differing], [0, *rest]):
         if len(places) == 1:
             continue
-        table = Table(box=SIMPLE, show_edge=False)
-        for place in places:
-            table.add_column(
-                heads[place], justify="left" if place == 0 else "right", no_wrap=place > 0, overflow=overflow
-            )
+        table = _narrow_table()
+        # Names wrap between words; run folders, which are one long word, are folded: they may begin alike.
+        width = min(_LONGEST_WORD, max((len(word) for row in rows for word in row[0].split()), default=0))
+        table.add_column(heads[0], overflow="fold", min_width=width)
+        for place in places[1:]:
+            table.add_column(escape(heads[place]), justify="right", no_wrap=True)
         for row in rows:
             # An interval stands below its value.
-            table.add_row(*(row[place] if place == 0 else row[place].replace(" (", "\n(") for place in places))
+            table.add_row(escape(row[0]), *(row[place].replace(" (", "\n(") for place in places[1:]))
         console.print(table)
         console.print()
     if comparison.verdict.headline:
@@ -102,12 +103,16 @@ def show_parts(comparison: Comparison, console: Console) -> None:
     """Print how the reference does against its rivals within parts of the split, if that was measured."""
     if comparison.slices is None:
         return
-    table = Table(box=SIMPLE, show_edge=False)
-    for head in _slice_heads(comparison):
-        table.add_column(head)
+    table = _narrow_table()
+    for place, head in enumerate(_slice_heads(comparison)):
+        table.add_column(escape(head), overflow="fold", min_width=0 if place else _LONGEST_WORD)
     for line in _slice_lines(comparison):
-        table.add_row(*line)
+        table.add_row(*map(escape, line))
     console.print(table)
+
+
+def _narrow_table() -> Table:
+    return Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
 
 
 @show_result.register
