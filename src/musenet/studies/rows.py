@@ -36,11 +36,10 @@ def train_rows(
     Returns:
         The runs of each row, one per seed.
     """
-    options = experiment.compare
+    options, chosen = experiment.compare, seeds_of(experiment, seeds)
     for label in labels:
         options.models[label].check_installed()
     rows = tuned_rows(experiment, labels, folder, pool)
-    chosen = seeds_of(experiment, seeds)
     planned = plan_runs(rows, folder, chosen)
     _train_all(planned, pool, row_ended)
     groups = {label: [Run.open(run.path) for run in runs] for label, runs in planned.items()}
