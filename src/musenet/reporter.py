@@ -29,7 +29,8 @@ class Reporter(Listener):
         super().__init__()
         self.console = console or Console(stderr=True, highlight=False)
         bar = BarColumn(bar_width=24)
-        columns = (TextColumn("{task.description}"), bar, TextColumn("{task.fields[about]}"), TimeElapsedColumn())
+        name, about = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[about]}"))
+        columns = (name, bar, about, TimeElapsedColumn())
         self._progress = Progress(*columns, console=self.console, transient=True)
         self._tasks: dict[str, TaskID] = {}
         self._displays: dict[str, Any] = {}

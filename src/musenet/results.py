@@ -59,7 +59,7 @@ class Result(BaseModel):
         return self._shown().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def _shown(self) -> Console:
-        console = Console(file=StringIO(), record=True, width=WIDTH, highlight=False, force_jupyter=False)
+        console = Console(file=StringIO(), record=True, width=WIDTH, markup=False, highlight=False, force_jupyter=False)
         show(self, console)
         return console
 

@@ -84,7 +84,7 @@ def prepare(
     def show(console: Console) -> None:
         render(prepared.checks, console)
         numbers = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        console.print(f"{address(prepared.folder)}: {numbers}", markup=False, soft_wrap=True)
+        console.print(f"{address(prepared.folder)}: {numbers}", soft_wrap=True)
 
     finish(as_json, content, show)
 

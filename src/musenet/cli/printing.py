@@ -29,8 +29,8 @@ def finish(as_json: bool, content: dict[str, Any], show: str | Callable[[Console
     if as_json:
         typer.echo(addresses_in(json.dumps(json_ready(content), ensure_ascii=False, allow_nan=False)))
         return
-    console = Console(highlight=False)
+    console = Console(markup=False, highlight=False)  # names and values may hold square brackets
     if isinstance(show, str):
-        console.print(addresses_in(show), markup=False, soft_wrap=True)
+        console.print(addresses_in(show), soft_wrap=True)
     else:
         show(console)

@@ -89,7 +89,7 @@ def scenarios(
 
     def show(console: Console) -> None:
         show_portraits(portraits, console)
-        console.print(f"wrote {rows:,} requests to {address(out)}", markup=False, soft_wrap=True)
+        console.print(f"wrote {rows:,} requests to {address(out)}", soft_wrap=True)
 
     finish(as_json, {"out": out, "rows": rows, "scenarios": [one.to_json() for one in portraits]}, show)
 

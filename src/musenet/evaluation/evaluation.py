@@ -129,7 +129,7 @@ class Evaluation(Result):
             console.print(f"Recalibrating changed AUC by {auc.value:+.5f} ({auc.low:+.5f} … {auc.high:+.5f}).")
         if self.adaptation is not None:
             show_adaptation(self.adaptation, console)
-        console.print(f"Protocol: {self.protocol}.", markup=False)
+        console.print(f"Protocol: {self.protocol}.")
         left_out = self.left_out_groups
         console.print(
             f"GAUC leaves out {left_out['gauc']:,} requests and {left_out['gauc_by_user']:,} users of one class."

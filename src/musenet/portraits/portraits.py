@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from musenet.dataset.dataset import Dataset
 from musenet.dataset.manifest import Split
@@ -89,12 +89,14 @@ def portraits_of(
 def show_portraits(portraits: list[Portrait], console: Console) -> None:
     """Print a paragraph per scenario."""
     for portrait in portraits:
-        called = f" ({escape(portrait.name)})" if portrait.name else ""
+        called = f" ({portrait.name})" if portrait.name else ""
         p_r = "" if portrait.repeat_probability is None else f" (p_r {portrait.repeat_probability:.2f})"
         console.print(
-            f"[bold]scenario {portrait.scenario}{called}[/bold]: {portrait.share:.1%} of requests, "
+            Text(f"scenario {portrait.scenario}{called}", style="bold"),
+            f": {portrait.share:.1%} of requests, "
             f"repeat intention {percentage(portrait.repeat_intention)}{p_r}, "
-            f"repeats are {percentage(portrait.repeat_share_of_positives)} of its clicks"
+            f"repeats are {percentage(portrait.repeat_share_of_positives)} of its clicks",
+            sep="",
         )
         console.print(
             f"  clicked: {percentage(portrait.click_rate_on_repeats)} of repeats, "
@@ -104,7 +106,7 @@ def show_portraits(portraits: list[Portrait], console: Console) -> None:
         values = [f"{_name(v.field, v.of)} = {v.value} ({v.lift:.1f}×, {v.share:.0%})" for v in portrait.values]
         for words in (numbers, values):
             if words:
-                console.print("  " + ", ".join(words), markup=False)
+                console.print("  " + ", ".join(words))
 
 
 def _largest(numbers: list[NumericContrast], shown: int) -> list[NumericContrast]:

@@ -88,7 +88,7 @@ def show_ablation(ablation: Ablation, console: Console) -> None:
     """Print the tables, and the verdict on the order."""
     show_comparison(ablation, console)
     console.print()
-    console.print(ablation.sentences, markup=False)
+    console.print(ablation.sentences)
 
 
 def ablation_of(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:

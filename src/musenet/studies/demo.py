@@ -29,9 +29,9 @@ def show_demo(demo: Demo, console: Console) -> None:
     show_table(demo.comparison, console)
     console.print()
     show_portraits(demo.scenarios, console)
-    console.print(f"The report: {demo.report}", markup=False, soft_wrap=True)
+    console.print(f"The report: {demo.report}", soft_wrap=True)
     if demo.config is not None:
-        console.print(f"The configuration: {demo.config}", markup=False, soft_wrap=True)
+        console.print(f"The configuration: {demo.config}", soft_wrap=True)
 
 
 def soft_row(experiment: Experiment) -> str:

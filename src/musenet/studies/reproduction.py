@@ -41,10 +41,10 @@ class Reproduction(Result):
                 table.add_row(name, f"{then:.6f}", f"{now:.6f}", f"{now - then:+.1e}" if now != then else "–")
             console.print(table)
         for name, (then, now) in self.versions.items():
-            console.print(f"{name}: {then} then, {now} now", markup=False, highlight=False)
+            console.print(f"{name}: {then} then, {now} now", highlight=False)
         weights = "the same weights to the bit" if self.identical else "other weights"
         metrics = "the same metrics" if self.same_metrics else "other metrics"
-        console.print(f"{self.run} trained again gives {weights} and {metrics}", markup=False, highlight=False)
+        console.print(f"{self.run} trained again gives {weights} and {metrics}", highlight=False)
 
 
 show.register(Reproduction, Reproduction.show)

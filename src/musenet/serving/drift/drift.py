@@ -83,7 +83,7 @@ class Drift(Result):
     def show(self, console: Console) -> None:
         """Print what moved, the columns that did or came near, and the days."""
         named = " and ".join(self.moved) or "nothing"
-        console.print(f"{self.log}: {named} changed against {self.model}.", markup=False)
+        console.print(f"{self.log}: {named} changed against {self.model}.")
         if self.answers is not None:
             found = self.answers
             console.print(

@@ -112,9 +112,9 @@ class Backtest(Result):
         console.print(table)
         console.print(by_period)
         for place, row in enumerate(self.models):
-            console.print(f"{place + 1}: {row.name}", markup=False, highlight=False)
+            console.print(f"{place + 1}: {row.name}", highlight=False)
         for sentence in self.sentences:
-            console.print(sentence, markup=False, highlight=False)
+            console.print(sentence, highlight=False)
 
 
 def _cells(row: PolicyRow) -> list[str]:

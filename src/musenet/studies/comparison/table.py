@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from musenet.evaluation.intervals import Interval
@@ -88,15 +87,15 @@ def show(comparison: Comparison, console: Console) -> None:
         width = min(_LONGEST_WORD, max((len(word) for row in rows for word in row[0].split()), default=0))
         table.add_column(heads[0], overflow="fold", min_width=width)
         for place in places[1:]:
-            table.add_column(escape(heads[place]), justify="right", no_wrap=True)
+            table.add_column(heads[place], justify="right", no_wrap=True)
         for row in rows:
             # An interval stands below its value.
-            table.add_row(escape(row[0]), *(row[place].replace(" (", "\n(") for place in places[1:]))
+            table.add_row(row[0], *(row[place].replace(" (", "\n(") for place in places[1:]))
         console.print(table)
         console.print()
     if comparison.verdict.headline:
-        console.print(comparison.verdict.headline, markup=False)
-    console.print(footnote(comparison), markup=False)
+        console.print(comparison.verdict.headline)
+    console.print(footnote(comparison))
 
 
 def show_parts(comparison: Comparison, console: Console) -> None:
@@ -105,9 +104,9 @@ def show_parts(comparison: Comparison, console: Console) -> None:
         return
     table = _narrow_table()
     for place, head in enumerate(_slice_heads(comparison)):
-        table.add_column(escape(head), overflow="fold", min_width=0 if place else _LONGEST_WORD)
+        table.add_column(head, overflow="fold", min_width=0 if place else _LONGEST_WORD)
     for line in _slice_lines(comparison):
-        table.add_row(*map(escape, line))
+        table.add_row(*line)
     console.print(table)
 
 

@@ -25,7 +25,7 @@ def to_markdown(sweep: Sweep) -> str:
 def show(sweep: Sweep, console: Console) -> None:
     """Print a table per line."""
     for line in sweep.lines:
-        console.print(f"{line.model}, {line.parameter}", markup=False)
+        console.print(f"{line.model}, {line.parameter}")
         table = Table(box=SIMPLE, show_edge=False)
         for place, head in enumerate(["value", *_HEADS]):
             table.add_column(head, justify="right" if place else "left", no_wrap=True)
@@ -34,7 +34,7 @@ def show(sweep: Sweep, console: Console) -> None:
             table.add_row(value, *(text.replace(" (", "\n(") for text in figures))  # an interval below its value
         console.print(table)
         console.print()
-    console.print(_footnote(sweep), markup=False)
+    console.print(_footnote(sweep))
 
 
 def _cells(line: SweepLine, point: SweepPoint) -> list[str]:
