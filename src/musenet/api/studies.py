@@ -28,7 +28,7 @@ from musenet.studies.comparison.compare import SPLIT as COMPARED
 from musenet.studies.comparison.compare import check_alike, group_by_model
 from musenet.studies.comparison.results import Comparison
 from musenet.studies.comparison.transfer import OtherDataset
-from musenet.studies.plans import chosen_labels, folder_name, row_of, seeds_of
+from musenet.studies.plans import chosen_labels, folder_name, row_of, seeds_to_train
 from musenet.studies.pool import TrainingPool
 from musenet.studies.sweep.plan import plan_sweep, swept_rows
 from musenet.studies.sweep.sweep import Sweep, run_sweep
@@ -205,7 +205,7 @@ def sweep(  # noqa: PLR0913 - the command has as many options
     folder = run_folder(resolved, None) / "sweep" if out is None else here(out)
     changes = {"parameters": parameters, "split": split}
     options = resolved.sweep.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    lines = plan_sweep(swept_rows(resolved, models), options, folder, seeds_of(resolved, seeds))
+    lines = plan_sweep(swept_rows(resolved, models), options, folder, seeds_to_train(resolved, seeds))
     with told(listener) as heard, TrainingPool(prepared_dataset(resolved, dataset, heard), jobs, heard) as pool:
         result = run_sweep(lines, options.split, pool).giving(resolved._frames)
     result.write(folder / "sweep.json")

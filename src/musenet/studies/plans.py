@@ -50,7 +50,7 @@ def row_of(experiment: Experiment, label: str) -> Experiment:
     return experiment.model_copy(update={"model": experiment.compare.models[label]})
 
 
-def seeds_of(experiment: Experiment, count: int | None) -> range:
+def seeds_to_train(experiment: Experiment, count: int | None) -> range:
     """So many seeds from the experiment's on; as many as it compares with if None.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from musenet.config.experiment import Experiment
 from musenet.runs.run import Run
-from musenet.studies.plans import PlannedRun, plan_runs, seeds_of
+from musenet.studies.plans import PlannedRun, plan_runs, seeds_to_train
 from musenet.studies.pool import TrainingPool, train_planned
 from musenet.studies.tuning import tuned_rows
 from musenet.training.train_run import is_finished_run
@@ -36,7 +36,7 @@ def train_rows(
     Returns:
         The runs of each row, one per seed.
     """
-    options, chosen = experiment.compare, seeds_of(experiment, seeds)
+    options, chosen = experiment.compare, seeds_to_train(experiment, seeds)
     for label in labels:
         options.models[label].check_installed()
     rows = tuned_rows(experiment, labels, folder, pool)
